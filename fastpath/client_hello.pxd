@@ -1,0 +1,30 @@
+# ClientHello parser: a pure function over bytes that were peeked, called again with more bytes when it asks for them.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+cdef enum:
+    HELLO_LIMIT = 16384         # bytes of records that one hello may take; Envoy's max_client_hello_size
+    SNI_CAPACITY = 256          # a DNS name has at most 253 octets; longer is malformed
+    ALPN_CAPACITY = 64          # protocols offered; those past it are not looked at (clients offer two to six)
+    ALPN_BYTES = 1024
+
+cdef enum HelloStatus:
+    HELLO_COMPLETE = 0
+    HELLO_NEED_MORE = 1         # `needed` says how many bytes from the start are needed before calling again
+    HELLO_NOT_TLS = 2
+    HELLO_MALFORMED = 3
+    HELLO_OVERSIZE = 4
+    HELLO_BAD_SNI = 5           # complete, but the server name is not one
+
+cdef struct ClientHello:
+    uint32_t needed                             # with HELLO_NEED_MORE
+    uint16_t version                            # legacy_version of the hello
+    uint16_t sni_length                         # 0: no server name
+    uint16_t alpn_count
+    char sni[SNI_CAPACITY]                      # lower case ASCII, NUL terminated
+    uint16_t alpn_offset[ALPN_CAPACITY]         # into alpn, client order
+    uint8_t alpn_length[ALPN_CAPACITY]
+    uint8_t alpn[ALPN_BYTES]
+
+# Reads [data, data + length) and nothing else. Never allocates, never throws.
+cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHello* hello) noexcept nogil

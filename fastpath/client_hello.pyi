@@ -1,0 +1,11 @@
+from typing import NamedTuple
+
+class ParsedHello(NamedTuple):
+    status: str
+    """complete, need_more, not_tls, malformed, oversize or bad_sni."""
+    needed: int
+    version: int
+    server_name: str
+    application_protocols: tuple[str, ...]
+
+def parse(data: bytes) -> ParsedHello: ...

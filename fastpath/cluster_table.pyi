@@ -1,0 +1,73 @@
+from collections.abc import Sequence
+from typing import Any, Protocol, final
+
+class LocalityEntry(Protocol):
+    @property
+    def locality(self) -> tuple[str, str, str]: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def weight(self) -> int | None: ...
+
+class Columns(Protocol):
+    """Endpoints in message order; see eastgate.xds.resources.Columns for the meaning of each buffer."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def family(self) -> bytes: ...
+    @property
+    def address(self) -> bytes: ...
+    @property
+    def port(self) -> bytes: ...
+    @property
+    def weight(self) -> bytes: ...
+    @property
+    def health(self) -> bytes: ...
+    @property
+    def priority(self) -> bytes: ...
+    @property
+    def locality(self) -> bytes: ...
+    @property
+    def localities(self) -> Sequence[LocalityEntry]: ...
+    @property
+    def names(self) -> Sequence[bytes]: ...
+
+@final
+class ClusterTable:
+    """Compiled endpoints of one cluster."""
+
+    columns: Columns
+    policy: str
+
+    @staticmethod
+    def compile(
+        columns: Columns,
+        *,
+        policy: str = "ROUND_ROBIN",
+        overprovisioning_factor: int = 140,
+        panic_threshold: int = 50,
+        locality_weighted: bool = False,
+        weighted_priority_health: bool = False,
+        choice_count: int = 2,
+        previous: ClusterTable | None = None,
+        seed: int = 0,
+        failed: bytes = b"",
+    ) -> ClusterTable:
+        """Build the table. `policy`: ROUND_ROBIN or LEAST_REQUEST. `previous`: endpoint states are carried over by
+        identity (address, locality). `failed`: optional uint8 per endpoint, non-zero = failed for another reason than
+        EDS health (outlier ejection, active health check). Raises ValueError naming the field for impossible input.
+        """
+    def __len__(self) -> int: ...
+    def pick(self) -> int:
+        """Endpoint index (row of columns), or a negative Reason."""
+    def pick_many(self, out: Any) -> None:
+        """Fill a writable uint32 buffer with picks; 0xFFFFFFFF where there was none."""
+    def shares(self) -> memoryview:
+        """float64 per endpoint, exact, sum 1 (or all 0 when no pick is possible); for LEAST_REQUEST at equal load."""
+    def priorities(self) -> tuple[tuple[int, int, int, int, int, int, int, bool], ...]:
+        """Per priority: total, healthy, degraded, excluded, healthy load %, degraded load %, availability %, panic."""
+    def address(self, endpoint: int) -> str:
+        """host:port, [host]:port, or unix:path."""
+    def state(self, endpoint: int) -> tuple[int, int, int, int]:
+        """active, cx_total, cx_connect_fail, consecutive_failures."""

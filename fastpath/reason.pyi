@@ -1,0 +1,31 @@
+from enum import IntEnum
+
+class Reason(IntEnum):
+    NONE = 0
+    IDLE_PROBE = 1
+    NOT_TLS = 2
+    HELLO_TIMEOUT = 3
+    TRUNCATED_HELLO = 4
+    MALFORMED_HELLO = 5
+    HELLO_TOO_LARGE = 6
+    NO_SNI = 7
+    MALFORMED_SNI = 8
+    UNKNOWN_SERVER_NAME = 9
+    ALPN_MISMATCH = 10
+    UNKNOWN_CLUSTER = 11
+    NO_ENDPOINTS = 12
+    NONE_HEALTHY = 13
+    OVERFLOW = 14
+    LIMIT = 15
+    POLICY = 16
+    CONNECT_FAILED = 17
+    CONNECT_TIMEOUT = 18
+    MALFORMED_PROXY_HEADER = 19
+    CLIENT_GONE = 20
+    IDLE_TIMEOUT = 21
+    DURATION_TIMEOUT = 22
+    DRAINED = 23
+    REASON_COUNT = 24
+
+LABELS: dict[Reason, str]
+RESPONSE_FLAGS: dict[Reason, str]

@@ -1,0 +1,217 @@
+"""Accepted xDS resources as the rest of eastgate sees them: frozen, plain, no protobuf. Decoding stands in decode.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Locality(NamedTuple):
+    """Where endpoints or this proxy run; empty strings where unset."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(self).rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityEntry:
+    """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, the last weight wins.
+
+    ``weight`` is None unless the message has both a locality and a load_balancing_weight (Envoy then has no weight).
+    """
+
+    locality: Locality
+    priority: int
+    weight: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Endpoints of one assignment in message order, as typed native-endian buffers: the contract with fastpath.
+
+    ``family`` uint8: 4, 6, or 1 for a Unix socket path; ``address`` 16 bytes each: network order, IPv4 in the first
+    four, or for family 1 a uint32 index into ``names``; ``port`` uint16; ``weight`` uint32 (>= 1); ``health`` uint8,
+    EDS HealthStatus; ``priority`` uint8; ``locality`` uint16 index into ``localities``; ``flags`` uint8, bit 0:
+    tlsMode istio.
+    """
+
+    count: int
+    family: bytes
+    address: bytes
+    port: bytes
+    weight: bytes
+    health: bytes
+    priority: bytes
+    locality: bytes
+    flags: bytes
+    localities: tuple[LocalityEntry, ...]
+    names: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection."""
+
+    cluster_name: str
+    columns: Columns
+    overprovisioning_factor: int
+    weighted_priority_health: bool
+    endpoint_stale_after_s: float
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakers:
+    """Thresholds of the DEFAULT routing priority."""
+
+    max_connections: int = 1024
+    max_pending_requests: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TcpKeepalive:
+    """None: the operating system's default."""
+
+    probes: int | None = None
+    time_s: int | None = None
+    interval_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """Envoy's defaults where the message says nothing; times in seconds, the rest percent or counts."""
+
+    consecutive_5xx: int = 5
+    interval_s: float = 10.0
+    base_ejection_time_s: float = 30.0
+    max_ejection_time_s: float = 300.0
+    max_ejection_time_jitter_s: float = 0.0
+    max_ejection_percent: int = 10
+    enforcing_consecutive_5xx: int = 100
+    enforcing_success_rate: int = 100
+    success_rate_minimum_hosts: int = 5
+    success_rate_request_volume: int = 100
+    success_rate_stdev_factor: int = 1900
+    consecutive_gateway_failure: int = 5
+    enforcing_consecutive_gateway_failure: int = 0
+    split_external_local_origin_errors: bool = False
+    consecutive_local_origin_failure: int = 5
+    enforcing_consecutive_local_origin_failure: int = 100
+    enforcing_local_origin_success_rate: int = 100
+    failure_percentage_threshold: int = 85
+    enforcing_failure_percentage: int = 0
+    enforcing_failure_percentage_local_origin: int = 0
+    failure_percentage_minimum_hosts: int = 5
+    failure_percentage_request_volume: int = 50
+    always_eject_one_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A named upstream group from CDS.
+
+    ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name. ``warnings`` name
+    what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any.
+    """
+
+    name: str
+    type: str
+    eds_service_name: str = ""
+    connect_timeout_s: float = 5.0
+    lb_policy: str = "ROUND_ROBIN"
+    least_request_choice_count: int = 2
+    healthy_panic_threshold_percent: int = 50
+    locality_weighted: bool = False
+    circuit_breakers: CircuitBreakers = CircuitBreakers()
+    outlier_detection: OutlierDetection | None = None
+    tcp_keepalive: TcpKeepalive | None = None
+    load_assignment: Assignment | None = None
+    alt_stat_name: str = ""
+    warnings: tuple[str, ...] = ()
+    raw: bytes = b""
+
+    @property
+    def assignment_name(self) -> str:
+        """Name of the EDS resource; empty unless the type is EDS."""
+        return (self.eds_service_name or self.name) if self.type == "EDS" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChainMatch:
+    """Envoy's FilterChainMatch, empty or 0 = any. ``unsupported`` names criteria that eastgate does not evaluate."""
+
+    destination_port: int = 0
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    application_protocols: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
+
+    ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster.
+    """
+
+    name: str
+    match: FilterChainMatch
+    clusters: tuple[tuple[str, int], ...] = ()
+    idle_timeout_s: float = 3600.0
+    max_downstream_connection_duration_s: float = 0.0
+    max_connect_attempts: int = 1
+    stat_prefix: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener from LDS. ``addresses``: (host, port) pairs, the first is the address of the name.
+
+    ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
+    """
+
+    name: str
+    addresses: tuple[tuple[str, int], ...]
+    filter_chains: tuple[FilterChain, ...]
+    default_filter_chain: FilterChain | None = None
+    bind_to_port: bool = True
+    use_original_dst: bool = False
+    tls_inspector: bool = False
+    proxy_protocol: bool = False
+    listener_filters_timeout_s: float = 15.0
+    continue_on_listener_filters_timeout: bool = False
+    traffic_direction: str = "UNSPECIFIED"
+    warnings: tuple[str, ...] = ()
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The last rejected version of a resource; its last good version, if any, stays in use."""
+
+    type_url: str
+    name: str
+    version: str
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything accepted, frozen. ``warming`` are EDS clusters never yet answered: known, but not routable.
+
+    ``versions``: last accepted version per type URL.
+    """
+
+    generation: int = 0
+    clusters: Mapping[str, Cluster] = field(default_factory=lambda: MappingProxyType({}))
+    assignments: Mapping[str, Assignment] = field(default_factory=lambda: MappingProxyType({}))
+    listeners: Mapping[str, Listener] = field(default_factory=lambda: MappingProxyType({}))
+    warming: frozenset[str] = frozenset()
+    rejections: tuple[Rejection, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
