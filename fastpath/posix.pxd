@@ -1,0 +1,113 @@
+# System calls of the data side that Cython's own libc declarations do not have. Linux.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+from posix.types cimport off_t
+
+ctypedef long ssize_t
+
+cdef extern from "errno.h" nogil:
+    int errno
+    enum: EAGAIN, EINTR, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EADDRNOTAVAIL, ETIMEDOUT
+
+cdef extern from "unistd.h" nogil:
+    int close(int fd)
+    ssize_t read(int fd, void* buffer, size_t count)
+    ssize_t write(int fd, const void* buffer, size_t count)
+
+cdef extern from "sys/socket.h" nogil:
+    ctypedef unsigned int socklen_t
+    cdef struct sockaddr:
+        unsigned short sa_family
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+    enum: AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC
+    enum: SOL_SOCKET, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_RCVLOWAT, SO_REUSEADDR, SO_REUSEPORT, SHUT_WR
+    enum: MSG_PEEK, MSG_TRUNC, MSG_NOSIGNAL, MSG_DONTWAIT
+    int socket(int domain, int type, int protocol)
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    int bind(int fd, const sockaddr* address, socklen_t length)
+    int listen(int fd, int backlog)
+    int connect(int fd, const sockaddr* address, socklen_t length)
+    int shutdown(int fd, int how)
+    int getsockopt(int fd, int level, int option, void* value, socklen_t* length)
+    int setsockopt(int fd, int level, int option, const void* value, socklen_t length)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
+    ssize_t recv(int fd, void* buffer, size_t length, int flags)
+    ssize_t send(int fd, const void* buffer, size_t length, int flags)
+
+cdef extern from "sys/un.h" nogil:
+    cdef struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "netinet/in.h" nogil:
+    cdef struct in_addr:
+        uint32_t s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        uint8_t s6_addr[16]
+    cdef struct sockaddr_in6:
+        unsigned short sin6_family
+        uint16_t sin6_port
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    enum: IPPROTO_TCP, IPPROTO_IPV6, IPV6_V6ONLY
+    uint16_t htons(uint16_t value)
+    uint16_t ntohs(uint16_t value)
+
+cdef extern from "netinet/tcp.h" nogil:
+    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT
+
+cdef extern from "arpa/inet.h" nogil:
+    int inet_pton(int family, const char* text, void* address)
+    const char* inet_ntop(int family, const void* address, char* text, socklen_t size)
+
+cdef extern from "sys/epoll.h" nogil:
+    cdef union epoll_data_t:
+        void* ptr
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
+    uint32_t EPOLLET
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int count, int timeout)
+
+cdef extern from "sys/eventfd.h" nogil:
+    enum: EFD_NONBLOCK, EFD_CLOEXEC
+    int eventfd(unsigned int value, int flags)
+
+cdef extern from "time.h" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    cdef struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    enum: CLOCK_MONOTONIC, CLOCK_REALTIME
+    int clock_gettime(int clock, timespec* now)
+
+cdef extern from "sys/timerfd.h" nogil:
+    enum: TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* previous)
+
+cdef extern from *:
+    """
+    #define eg_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define eg_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+    #define eg_sub_release(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
+    """
+    uint32_t atomic_load "eg_load"(uint32_t* place) nogil
+    uint64_t atomic_load64 "eg_load"(uint64_t* place) nogil
+    uint32_t atomic_add "eg_add"(uint32_t* place, uint32_t value) nogil
+    uint64_t atomic_add64 "eg_add"(uint64_t* place, uint64_t value) nogil
+    # Fetch and subtract, ordered: for reference counts whose last holder frees.
+    uint32_t atomic_sub_release "eg_sub_release"(uint32_t* place, uint32_t value) nogil
