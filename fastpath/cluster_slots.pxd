@@ -1,0 +1,45 @@
+# Places of the clusters' current tables, and the state of each cluster that all workers share.
+from libc.stdint cimport uint32_t, uint64_t
+from eastgate.fastpath.cluster_table cimport Table
+
+# Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
+# another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.
+cdef struct ClusterState:
+    uint32_t refs               # the slot + connections + recorded events
+    uint32_t cx_active          # connecting or established: what max_connections limits
+    uint32_t pending_active     # connecting: what max_pending limits
+    uint32_t connect_timeout_ms
+    uint32_t max_connections
+    uint32_t max_pending
+    uint32_t keepalive_time_s
+    uint32_t keepalive_interval_s
+    uint32_t keepalive_probes
+    uint64_t cx_total
+    uint64_t cx_connect_fail
+    uint64_t cx_connect_timeout
+    uint64_t cx_none_healthy
+    uint64_t cx_overflow
+    uint64_t pending_overflow
+    uint64_t rx_bytes           # from the endpoints
+    uint64_t tx_bytes           # to the endpoints
+    uint32_t name_length
+    char* name                  # owned
+
+cdef struct ClusterSlot:
+    const Table* table          # NULL: not routable (warming, or the slot is free)
+    ClusterState* state         # NULL: the slot is free
+    uint64_t generation         # grows with each publish: tells a worker that its cursor is of an older table
+
+cdef void cluster_acquire(ClusterState* state) noexcept nogil
+cdef void cluster_release(ClusterState* state) noexcept nogil
+
+cdef class ClusterSlots:
+    cdef ClusterSlot* slots
+    cdef readonly uint32_t capacity
+    cdef uint64_t generation
+    cdef dict slot_by_name
+    cdef dict holders           # slot -> number of acquire calls not yet released
+    cdef dict tables            # slot -> ClusterTable: keeps what `table` points to alive
+    cdef list free_slots
+    cdef uint32_t used
+    cdef ClusterSlot* slot_of(self, object slot) except NULL

@@ -1,0 +1,207 @@
+"""Places of the clusters' current tables. Knows nothing of connections; engines read the slots, the control side writes.
+
+With the loop hosted on the control thread (`--workers 0`) publishing and picking never overlap, so a replaced table is
+dropped at once.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from eastgate.fastpath.cluster_table cimport ClusterTable
+from eastgate.fastpath.posix cimport atomic_add, atomic_load, atomic_load64, atomic_sub_release
+
+from typing import NamedTuple
+
+
+class ClusterCounters(NamedTuple):
+    """Plain integers, summed over workers; totals since the cluster was first known."""
+
+    name: str
+    cx_total: int
+    cx_active: int
+    cx_connect_fail: int
+    cx_connect_timeout: int
+    cx_none_healthy: int
+    cx_overflow: int
+    pending_active: int
+    pending_overflow: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+cdef void cluster_acquire(ClusterState* state) noexcept nogil:
+    atomic_add(&state.refs, 1)
+
+
+cdef void cluster_release(ClusterState* state) noexcept nogil:
+    if atomic_sub_release(&state.refs, 1) == 1:
+        free(state.name)
+        free(state)
+
+
+cdef ClusterState* new_state(bytes name) except NULL:
+    cdef ClusterState* state = <ClusterState*>calloc(1, sizeof(ClusterState))
+    cdef uint32_t length = <uint32_t>PyBytes_GET_SIZE(name)
+    if state == NULL:
+        raise MemoryError
+    state.name = <char*>malloc(length + 1)
+    if state.name == NULL:
+        free(state)
+        raise MemoryError
+    memcpy(state.name, PyBytes_AS_STRING(name), length + 1)
+    state.name_length = length
+    state.refs = 1
+    return state
+
+
+cdef uint32_t as_uint32(object value, str field) except? 0xFFFFFFFF:
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise ValueError(f"{field} {value} is outside 0..4294967295")
+    return value
+
+
+@cython.final
+cdef class ClusterSlots:
+    """Places of the clusters' current tables, shared by all engines of a process. Control side only.
+
+    A slot is a small integer that a RouteTable refers to. State of a cluster (counters, active connections) belongs to
+    its name and outlives tables; a connection keeps its own reference, so a reused slot never mixes two clusters.
+    """
+
+    def __cinit__(self):
+        self.slots = NULL
+
+    def __init__(self, capacity=65536):
+        if self.slots != NULL:
+            raise RuntimeError("ClusterSlots is initialised once")
+        if not 1 <= capacity <= 1 << 24:
+            raise ValueError(f"capacity {capacity} is outside 1..16777216")
+        self.slots = <ClusterSlot*>calloc(capacity, sizeof(ClusterSlot))
+        if self.slots == NULL:
+            raise MemoryError
+        self.capacity = capacity
+        self.slot_by_name = {}
+        self.holders = {}
+        self.tables = {}
+        self.free_slots = []
+
+    def __dealloc__(self):
+        cdef uint32_t slot
+        if self.slots != NULL:
+            for slot in range(self.used):
+                if self.slots[slot].state != NULL:
+                    cluster_release(self.slots[slot].state)
+            free(self.slots)
+
+    def __reduce__(self):
+        raise TypeError("ClusterSlots cannot be pickled")
+
+    cdef ClusterSlot* slot_of(self, object slot) except NULL:
+        if not 0 <= slot < self.used or self.slots[<uint32_t>slot].state == NULL:
+            raise ValueError(f"cluster slot {slot} is not in use")
+        return &self.slots[<uint32_t>slot]
+
+    def acquire(self, name):
+        """Return the slot of `name`, taking a free one at first; each call must be paired with a release."""
+        cdef uint32_t slot
+        known = self.slot_by_name.get(name)
+        if known is not None:
+            self.holders[known] += 1
+            return known
+        if not self.free_slots and self.used == self.capacity:
+            raise ValueError(f"no free cluster slot for {name}: all {self.capacity} are in use")
+        state = name.encode()
+        if not self.free_slots:
+            self.free_slots.append(self.used)
+            self.used += 1
+        slot = self.free_slots.pop()
+        try:
+            self.slots[slot].state = new_state(state)
+        except MemoryError:
+            self.free_slots.append(slot)
+            raise
+        self.slots[slot].table = NULL
+        self.slot_by_name[name] = slot
+        self.holders[slot] = 1
+        return slot
+
+    def release(self, slot):
+        """Give back one acquire; the last one frees the slot. Connections of the cluster go on."""
+        cdef ClusterSlot* place = self.slot_of(slot)
+        self.holders[slot] -= 1
+        if self.holders[slot]:
+            return
+        del self.holders[slot]
+        del self.slot_by_name[place.state.name[:place.state.name_length].decode()]
+        self.generation += 1
+        place.generation = self.generation
+        place.table = NULL
+        self.tables.pop(slot, None)
+        cluster_release(place.state)
+        place.state = NULL
+        self.free_slots.append(slot)
+
+    def publish(
+        self,
+        slot,
+        table,
+        *,
+        connect_timeout_ms=5000,
+        max_connections=1024,
+        max_pending=1024,
+        keepalive_time_s=0,
+        keepalive_interval_s=0,
+        keepalive_probes=0,
+    ):
+        """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
+
+        keepalive values: 0 leaves the operating system's default, keepalive itself is always on.
+        """
+        cdef ClusterSlot* place = self.slot_of(slot)
+        cdef uint32_t limits[6]
+        cdef ClusterTable compiled
+        cdef const Table* pointer = NULL
+        if table is not None:
+            compiled = <ClusterTable?>table
+            pointer = compiled.table
+        limits[0] = as_uint32(connect_timeout_ms, "connect_timeout_ms")
+        limits[1] = as_uint32(max_connections, "max_connections")
+        limits[2] = as_uint32(max_pending, "max_pending")
+        limits[3] = as_uint32(keepalive_time_s, "keepalive_time_s")
+        limits[4] = as_uint32(keepalive_interval_s, "keepalive_interval_s")
+        limits[5] = as_uint32(keepalive_probes, "keepalive_probes")
+        place.state.connect_timeout_ms = limits[0]
+        place.state.max_connections = limits[1]
+        place.state.max_pending = limits[2]
+        place.state.keepalive_time_s = limits[3]
+        place.state.keepalive_interval_s = limits[4]
+        place.state.keepalive_probes = limits[5]
+        replaced = self.tables.get(slot)
+        self.tables[slot] = table
+        self.generation += 1
+        place.generation = self.generation
+        place.table = pointer
+        # Dropped only now that no pick can reach it.
+        del replaced
+
+    def counters(self, slot):
+        """ClusterCounters of the cluster that holds `slot`."""
+        cdef ClusterState* state = self.slot_of(slot).state
+        return ClusterCounters(
+            name=state.name[:state.name_length].decode(),
+            cx_total=atomic_load64(&state.cx_total),
+            cx_active=atomic_load(&state.cx_active),
+            cx_connect_fail=atomic_load64(&state.cx_connect_fail),
+            cx_connect_timeout=atomic_load64(&state.cx_connect_timeout),
+            cx_none_healthy=atomic_load64(&state.cx_none_healthy),
+            cx_overflow=atomic_load64(&state.cx_overflow),
+            pending_active=atomic_load(&state.pending_active),
+            pending_overflow=atomic_load64(&state.pending_overflow),
+            rx_bytes=atomic_load64(&state.rx_bytes),
+            tx_bytes=atomic_load64(&state.tx_bytes),
+        )
+
+    def __len__(self):
+        return len(self.slot_by_name)

@@ -1,0 +1,22 @@
+from typing import NamedTuple
+
+class ConnectionEvent(NamedTuple):
+    """One finished or refused connection. Times are seconds; `start` is the wall clock since the epoch.
+
+    Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
+    what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
+    """
+
+    listener: int
+    cluster: str
+    server_name: str
+    reason: int
+    downstream: str
+    downstream_local: str
+    upstream: str
+    alpn: tuple[str, ...]
+    rx_bytes: int
+    tx_bytes: int
+    start: float
+    duration: float
+    connect_duration: float

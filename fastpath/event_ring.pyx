@@ -1,0 +1,129 @@
+"""Finished and refused connections on their way to the access log. When nobody takes them, new ones are counted and dropped."""
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+
+from eastgate.fastpath.cluster_slots cimport cluster_release
+from eastgate.fastpath.connection cimport Address, ConnectionRecord
+from eastgate.fastpath.posix cimport AF_INET, AF_INET6, inet_ntop
+
+from typing import NamedTuple
+
+
+class ConnectionEvent(NamedTuple):
+    """One finished or refused connection. Times are seconds; `start` is the wall clock since the epoch.
+
+    Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
+    what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
+    """
+
+    listener: int
+    cluster: str
+    server_name: str
+    reason: int
+    downstream: str
+    downstream_local: str
+    upstream: str
+    alpn: tuple
+    rx_bytes: int
+    tx_bytes: int
+    start: float
+    duration: float
+    connect_duration: float
+
+
+cdef int ring_init(EventRing* ring, uint32_t capacity) noexcept nogil:
+    cdef uint32_t size = 1
+    while size < capacity:
+        size <<= 1
+    ring.records = <ConnectionRecord**>calloc(size, sizeof(ConnectionRecord*))
+    ring.capacity = size
+    ring.head = 0
+    ring.tail = 0
+    ring.dropped = 0
+    return 0 if ring.records != NULL else -1
+
+
+cdef void ring_free(EventRing* ring) noexcept nogil:
+    if ring.records == NULL:
+        return
+    while ring.head != ring.tail:
+        record_free(ring.records[ring.head & (ring.capacity - 1)])
+        ring.head += 1
+    free(ring.records)
+    ring.records = NULL
+
+
+cdef ConnectionRecord* record_new() noexcept nogil:
+    return <ConnectionRecord*>calloc(1, sizeof(ConnectionRecord))
+
+
+cdef void record_free(ConnectionRecord* record) noexcept nogil:
+    if record == NULL:
+        return
+    if record.cluster != NULL:
+        cluster_release(record.cluster)
+    free(record)
+
+
+cdef void ring_push(EventRing* ring, ConnectionRecord* record) noexcept nogil:
+    if record == NULL:
+        return
+    if ring.tail - ring.head == ring.capacity:
+        ring.dropped += 1
+        record_free(record)
+        return
+    ring.records[ring.tail & (ring.capacity - 1)] = record
+    ring.tail += 1
+
+
+cdef str address_text(Address* address):
+    cdef char text[64]
+    if address.family == 4:
+        inet_ntop(AF_INET, address.bytes, text, 64)
+        return f"{(<bytes>text).decode()}:{address.port}"
+    if address.family == 6:
+        inet_ntop(AF_INET6, address.bytes, text, 64)
+        return f"[{(<bytes>text).decode()}]:{address.port}"
+    return "unix" if address.family == 1 else ""
+
+
+cdef tuple alpn_names(ConnectionRecord* record):
+    cdef bytes packed = record.alpn[:record.alpn_length]
+    names = []
+    at = 0
+    while at < len(packed):
+        length = packed[at]
+        names.append(packed[at + 1:at + 1 + length].decode("ascii", "backslashreplace"))
+        at += 1 + length
+    return tuple(names)
+
+
+cdef object as_event(ConnectionRecord* record):
+    return ConnectionEvent(
+        listener=record.listener,
+        cluster=record.cluster.name[:record.cluster.name_length].decode() if record.cluster != NULL else "",
+        server_name=record.server_name[:record.server_name_length].decode("ascii", "backslashreplace"),
+        reason=record.reason,
+        downstream=address_text(&record.downstream),
+        downstream_local=address_text(&record.downstream_local),
+        upstream=address_text(&record.upstream),
+        alpn=alpn_names(record),
+        rx_bytes=record.rx_bytes,
+        tx_bytes=record.tx_bytes,
+        start=record.start_realtime_ns / 1e9,
+        duration=record.duration_ns / 1e9,
+        connect_duration=record.connect_ns / 1e9,
+    )
+
+
+cdef list ring_take(EventRing* ring, Py_ssize_t limit):
+    cdef ConnectionRecord* record
+    events = []
+    while ring.head != ring.tail and len(events) < limit:
+        record = ring.records[ring.head & (ring.capacity - 1)]
+        ring.head += 1
+        try:
+            events.append(as_event(record))
+        finally:
+            record_free(record)
+    return events

@@ -1,0 +1,857 @@
+"""One native loop: accept, sniff, route, pick, connect, relay. Decides nothing that a compiled table does not say.
+
+Life of a connection: PROXY header (if the listener has one) -> sniff -> connect -> relay -> closed. Every phase has a
+timer. The ClientHello is peeked, never consumed: what was sniffed is what the upstream gets. Descriptors are in the
+epoll set once, edge-triggered; a leg remembers that it is readable or writable until a call says EAGAIN.
+
+A refused client sees nothing but a closed connection. Its hello is unread then, so the kernel sends RST, as Envoy's
+clients see it; a client that never sent a byte gets FIN.
+"""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from eastgate.fastpath.client_hello cimport (
+    ClientHello, HelloStatus, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS,
+    HELLO_OVERSIZE, parse_client_hello,
+)
+from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_acquire, cluster_release
+from eastgate.fastpath.cluster_table cimport (
+    EndpointAddress, EndpointState, PickCursor, Table, cursor_free, cursor_init, state_acquire, state_release,
+    table_address, table_pick, table_state,
+)
+from eastgate.fastpath.connection cimport (
+    Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
+    PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
+)
+from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
+from eastgate.fastpath.posix cimport *
+from eastgate.fastpath.proxy_protocol cimport (
+    PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
+)
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.relay cimport (
+    FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
+)
+from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match
+from eastgate.fastpath.timer_wheel cimport (
+    Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
+)
+
+cdef enum:
+    TICK_SHIFT = 24             # a tick is 2^24 ns, 16.8 ms
+    EVENTS_PER_WAIT = 256
+    WAITS_PER_TURN = 4          # bounds a turn, so that the hosting loop gets its share
+    ACCEPTS_PER_EVENT = 64
+    SPARE_LIMIT = 1024          # connection structs kept for reuse
+    ACCEPT_RETRY_MS = 100
+
+cdef enum:
+    MILLISECOND = 1000000
+    # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
+    OWN_HELLO_TIMEOUT_MS = 15000
+    OWN_CONNECT_TIMEOUT_MS = 10000
+
+# A connection with one direction ended, whose idle timeout is off, waits this long for the other.
+cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>3600000 * MILLISECOND
+
+
+cdef inline uint64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
+
+
+cdef inline uint64_t next_random(Worker* worker) noexcept nogil:
+    # splitmix64
+    cdef uint64_t z
+    worker.random += <uint64_t>0x9E3779B97F4A7C15
+    z = worker.random
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
+    return z ^ (z >> 31)
+
+
+cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept nogil:
+    wheel_schedule(&worker.wheel, timer, ((worker.now + ns) >> TICK_SHIFT) + 1)
+
+
+# ---- sockets
+
+cdef inline bint watch(Worker* worker, Leg* leg) noexcept nogil:
+    cdef epoll_event event
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+    event.data.ptr = leg
+    leg.registered = epoll_ctl(worker.epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
+    return leg.registered
+
+
+cdef inline void set_option(int fd, int level, int option, int value) noexcept nogil:
+    setsockopt(fd, level, option, &value, sizeof(value))
+
+
+cdef void reset_on_close(int fd) noexcept nogil:
+    cdef linger abort
+    abort.l_onoff = 1
+    abort.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort))
+
+
+cdef void read_sockaddr(sockaddr_storage* raw, Address* address) noexcept nogil:
+    cdef uint8_t* mapped
+    address.family = 0
+    if raw.ss_family == AF_INET:
+        address.family = 4
+        address.port = ntohs((<sockaddr_in*>raw).sin_port)
+        memcpy(address.bytes, &(<sockaddr_in*>raw).sin_addr, 4)
+    elif raw.ss_family == AF_INET6:
+        address.port = ntohs((<sockaddr_in6*>raw).sin6_port)
+        mapped = (<sockaddr_in6*>raw).sin6_addr.s6_addr
+        # ::ffff:a.b.c.d of a dual-stack socket is an IPv4 peer.
+        if mapped[10] == 0xFF and mapped[11] == 0xFF and not (mapped[0] | mapped[1] | mapped[2] | mapped[3] | mapped[4]
+                                                              | mapped[5] | mapped[6] | mapped[7] | mapped[8] | mapped[9]):
+            address.family = 4
+            memcpy(address.bytes, mapped + 12, 4)
+        else:
+            address.family = 6
+            memcpy(address.bytes, mapped, 16)
+
+
+cdef socklen_t write_sockaddr(EndpointAddress* address, sockaddr_storage* raw) noexcept nogil:
+    cdef sockaddr_in* v4 = <sockaddr_in*>raw
+    cdef sockaddr_in6* v6 = <sockaddr_in6*>raw
+    cdef sockaddr_un* path = <sockaddr_un*>raw
+    memset(raw, 0, sizeof(sockaddr_storage))
+    if address.family == 4:
+        v4.sin_family = AF_INET
+        v4.sin_port = htons(address.port)
+        memcpy(&v4.sin_addr, address.address, 4)
+        return sizeof(sockaddr_in)
+    if address.family == 6:
+        v6.sin6_family = AF_INET6
+        v6.sin6_port = htons(address.port)
+        memcpy(&v6.sin6_addr, address.address, 16)
+        return sizeof(sockaddr_in6)
+    if address.family != 1 or address.length >= sizeof(path.sun_path):
+        return 0
+    path.sun_family = AF_UNIX
+    memcpy(path.sun_path, address.address, address.length)
+    # A path that begins with NUL is an abstract name and has no terminator.
+    return <socklen_t>(sizeof(unsigned short) + address.length + (1 if address.length and path.sun_path[0] else 0))
+
+
+# ---- records
+
+cdef void note_hello(ConnectionRecord* record, ClientHello* hello) noexcept nogil:
+    cdef uint16_t protocol
+    cdef uint8_t length
+    record.server_name_length = hello.sni_length
+    memcpy(record.server_name, hello.sni, hello.sni_length)
+    for protocol in range(hello.alpn_count):
+        length = hello.alpn_length[protocol]
+        if record.alpn_length + 1 + length > sizeof(record.alpn):
+            return
+        record.alpn[record.alpn_length] = length
+        memcpy(record.alpn + record.alpn_length + 1, hello.alpn + hello.alpn_offset[protocol], length)
+        record.alpn_length += 1 + length
+
+
+cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord* record, int reason) noexcept nogil:
+    record.reason = <uint16_t>reason
+    record.listener = connection.listener.number
+    record.downstream = connection.downstream
+    record.upstream = connection.upstream
+    record.rx_bytes = connection.upward.bytes
+    record.tx_bytes = connection.downward.bytes
+    record.duration_ns = worker.now - connection.started
+    record.start_realtime_ns = clock_ns(CLOCK_REALTIME) - record.duration_ns
+    if connection.connected:
+        record.connect_ns = connection.connected - connection.connect_started
+    if connection.cluster != NULL:
+        cluster_acquire(connection.cluster)
+        record.cluster = connection.cluster
+    ring_push(&worker.events, record)
+
+
+cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noexcept nogil:
+    cdef ConnectionRecord* record = record_new()
+    cdef sockaddr_storage local
+    cdef socklen_t length = sizeof(local)
+    cdef ssize_t got
+    if record == NULL:
+        return NULL
+    if getsockname(connection.down.fd, <sockaddr*>&local, &length) == 0:
+        read_sockaddr(&local, &record.downstream_local)
+    if not worker.hello_known and connection.phase == PHASE_CONNECT:
+        # The hello is still unread: look at it once more rather than keep every client's server name.
+        got = recv(connection.down.fd, worker.buffer, HELLO_LIMIT, MSG_PEEK | MSG_DONTWAIT)
+        worker.hello_known = got > 0 and parse_client_hello(worker.buffer, <size_t>got, &worker.hello) == HELLO_COMPLETE
+    if worker.hello_known:
+        note_hello(record, &worker.hello)
+    return record
+
+
+# ---- the end of a connection
+
+cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
+    if connection.phase == PHASE_PROXY_HEADER or connection.phase == PHASE_SNIFF:
+        connection.listener.cx_pre_active -= 1
+    if connection.cluster != NULL:
+        atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
+        if connection.phase == PHASE_CONNECT:
+            atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
+        cluster_release(connection.cluster)
+        connection.cluster = NULL
+    if connection.endpoint != NULL:
+        if connection.phase == PHASE_RELAY:
+            atomic_add(&connection.endpoint.active, <uint32_t>-1)
+        state_release(connection.endpoint)
+        connection.endpoint = NULL
+    connection.phase = PHASE_CLOSED
+    wheel_cancel(&worker.wheel, &connection.timer)
+    record_free(connection.record)
+    connection.record = NULL
+    flow_free(&connection.upward)
+    flow_free(&connection.downward)
+    if connection.up.fd >= 0:
+        close(connection.up.fd)
+    close(connection.down.fd)
+    connection.listener.cx_active -= 1
+    worker.connections -= 1
+    if connection.previous != NULL:
+        connection.previous.next = connection.next
+    else:
+        worker.open = connection.next
+    if connection.next != NULL:
+        connection.next.previous = connection.previous
+    # Events of this turn may still point here: the memory is given back when it ends.
+    connection.next = worker.closed
+    worker.closed = connection
+
+
+cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef ConnectionRecord* record = connection.record
+    connection.record = NULL
+    connection.listener.refused[reason] += 1
+    if record == NULL:
+        record = begin_record(worker, connection)
+    elif worker.hello_known and not record.server_name_length:
+        note_hello(record, &worker.hello)
+    if record != NULL:
+        finish_record(worker, connection, record, reason)
+    close_connection(worker, connection)
+
+
+cdef void finish(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef ConnectionRecord* record = connection.record
+    connection.record = NULL
+    if reason != Reason.NONE:
+        connection.listener.refused[reason] += 1
+    if record != NULL:
+        finish_record(worker, connection, record, reason)
+    close_connection(worker, connection)
+
+
+cdef void abort_connection(Worker* worker, Connection* connection) noexcept nogil:
+    # A reset must not look like an orderly end to the other side.
+    reset_on_close(connection.down.fd)
+    reset_on_close(connection.up.fd)
+    finish(worker, connection, Reason.NONE)
+
+
+# ---- relay
+
+cdef void enqueue(Worker* worker, Connection* connection) noexcept nogil:
+    cdef uint64_t one = 1
+    if connection.queued:
+        return
+    connection.queued = 1
+    connection.next_queued = worker.queued
+    worker.queued = connection
+    if not worker.ready_raised:
+        worker.ready_raised = write(worker.ready_fd, &one, sizeof(one)) == sizeof(one)
+
+
+cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
+    cdef uint64_t up_before = connection.upward.bytes
+    cdef uint64_t down_before = connection.downward.bytes
+    cdef uint64_t up_moved, down_moved
+    cdef FlowStatus upward = relay_flow(&connection.upward, &connection.down, &connection.up, worker.buffer)
+    cdef FlowStatus downward = relay_flow(&connection.downward, &connection.up, &connection.down, worker.buffer)
+    up_moved = connection.upward.bytes - up_before
+    down_moved = connection.downward.bytes - down_before
+    if up_moved | down_moved:
+        connection.last_activity = worker.now
+        connection.listener.rx_bytes += up_moved
+        connection.listener.tx_bytes += down_moved
+        atomic_add64(&connection.cluster.tx_bytes, up_moved)
+        atomic_add64(&connection.cluster.rx_bytes, down_moved)
+    if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
+        abort_connection(worker, connection)
+    elif upward == FLOW_ENDED and downward == FLOW_ENDED:
+        finish(worker, connection, Reason.NONE)
+    else:
+        if upward == FLOW_BUSY or downward == FLOW_BUSY:
+            enqueue(worker, connection)
+        if (upward == FLOW_ENDED or downward == FLOW_ENDED) and connection.idle_timeout == 0:
+            connection.idle_timeout = OWN_HALF_CLOSED_TIMEOUT
+            schedule_in(worker, &connection.timer, connection.idle_timeout)
+
+
+cdef void check_relay_timer(Worker* worker, Connection* connection) noexcept nogil:
+    # The idle timer is not moved by traffic: when it rings, the time of the last byte says whether it counts.
+    cdef uint64_t due = UINT64_MAX
+    if connection.idle_timeout:
+        due = connection.last_activity + connection.idle_timeout
+        if due <= worker.now:
+            finish(worker, connection, Reason.IDLE_TIMEOUT)
+            return
+    if connection.expiry:
+        if connection.expiry <= worker.now:
+            finish(worker, connection, Reason.DURATION_TIMEOUT)
+            return
+        if connection.expiry < due:
+            due = connection.expiry
+    if due != UINT64_MAX:
+        schedule_in(worker, &connection.timer, due - worker.now)
+
+
+cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
+    connection.phase = PHASE_RELAY
+    connection.connected = worker.now
+    connection.last_activity = worker.now
+    atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
+    atomic_add(&connection.endpoint.active, 1)
+    connection.endpoint.consecutive_failures = 0
+    wheel_cancel(&worker.wheel, &connection.timer)
+    check_relay_timer(worker, connection)
+    if connection.lowat_raised:
+        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
+    # The hello lies there since before the socket was watched: read once without having been told to.
+    connection.down.readable = 1
+    connection.down.writable = 1
+    connection.up.writable = 1
+    relay(worker, connection)
+
+
+# ---- connect
+
+cdef inline bint is_local_failure(int error) noexcept nogil:
+    return error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM or error == EADDRNOTAVAIL or error == EAGAIN
+
+
+cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    atomic_add64(&connection.cluster.cx_connect_fail, 1)
+    if reason == Reason.CONNECT_TIMEOUT:
+        atomic_add64(&connection.cluster.cx_connect_timeout, 1)
+    if reason != Reason.LIMIT:
+        atomic_add(&connection.endpoint.cx_connect_fail, 1)
+        atomic_add(&connection.endpoint.consecutive_failures, 1)
+    refuse(worker, connection, reason)
+
+
+cdef void start_connect(Worker* worker, Connection* connection, const Table* table, int32_t endpoint) noexcept nogil:
+    cdef ClusterState* cluster = connection.cluster
+    cdef EndpointAddress address
+    cdef sockaddr_storage raw
+    cdef socklen_t length
+    cdef int fd, error
+    table_address(table, endpoint, &address)
+    connection.upstream.family = address.family
+    connection.upstream.port = address.port
+    if address.family != 1:
+        memcpy(connection.upstream.bytes, address.address, 4 if address.family == 4 else 16)
+    atomic_add64(&cluster.cx_total, 1)
+    atomic_add(&connection.endpoint.cx_total, 1)
+    length = write_sockaddr(&address, &raw)
+    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) if length else -1
+    connection.up.fd = fd
+    if fd < 0:
+        connect_failed(worker, connection, Reason.LIMIT if length else Reason.CONNECT_FAILED)
+        return
+    if address.family != 1:
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+        if cluster.keepalive_time_s:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>cluster.keepalive_time_s)
+        if cluster.keepalive_interval_s:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>cluster.keepalive_interval_s)
+        if cluster.keepalive_probes:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>cluster.keepalive_probes)
+    if connect(fd, <sockaddr*>&raw, length) != 0 and errno != EINPROGRESS:
+        error = errno
+        connect_failed(worker, connection, Reason.LIMIT if is_local_failure(error) else Reason.CONNECT_FAILED)
+        return
+    if not watch(worker, &connection.up) or (not connection.down.registered and not watch(worker, &connection.down)):
+        connect_failed(worker, connection, Reason.LIMIT)
+        return
+    schedule_in(worker, &connection.timer,
+                <uint64_t>(cluster.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
+
+
+cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, ClusterSlot* slot) noexcept nogil:
+    # The first pick after a publish starts the new table at a random place of this worker.
+    cdef PickCursor* cursor = &worker.cursors[index]
+    if worker.cursor_generations[index] != slot.generation:
+        cursor_free(cursor)
+        cursor_init(slot.table, cursor, next_random(worker))
+        worker.cursor_generations[index] = slot.generation
+    return cursor
+
+
+cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
+    cdef uint32_t target = 0
+    cdef uint32_t draw
+    cdef ClusterSlot* slot
+    cdef ClusterState* cluster
+    cdef int32_t endpoint
+    if chain.target_count > 1:
+        draw = <uint32_t>(next_random(worker) % chain.total_weight)
+        while chain.targets[target].upper <= draw:
+            target += 1
+    target = chain.targets[target].cluster_slot
+    slot = &worker.slots[target] if target < worker.cursor_count else NULL
+    if slot == NULL or slot.state == NULL or slot.table == NULL:
+        refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
+        return
+    cluster = slot.state
+    # Envoy's order: max_connections before an endpoint is chosen, max_pending_requests after.
+    if atomic_load(&cluster.cx_active) >= cluster.max_connections:
+        atomic_add64(&cluster.cx_overflow, 1)
+        refuse(worker, connection, Reason.OVERFLOW)
+        return
+    endpoint = table_pick(slot.table, cursor_of(worker, target, slot))
+    if endpoint < 0:
+        atomic_add64(&cluster.cx_none_healthy, 1)
+        refuse(worker, connection, -endpoint)
+        return
+    if atomic_load(&cluster.pending_active) >= cluster.max_pending:
+        atomic_add64(&cluster.pending_overflow, 1)
+        refuse(worker, connection, Reason.OVERFLOW)
+        return
+    connection.listener.cx_pre_active -= 1
+    connection.phase = PHASE_CONNECT
+    connection.connect_started = worker.now
+    connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
+    connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
+    cluster_acquire(cluster)
+    atomic_add(&cluster.cx_active, 1)
+    atomic_add(&cluster.pending_active, 1)
+    connection.cluster = cluster
+    connection.endpoint = table_state(slot.table, endpoint)
+    state_acquire(connection.endpoint)
+    start_connect(worker, connection, slot.table, endpoint)
+
+
+# ---- sniff
+
+cdef void route(Worker* worker, Connection* connection, bint is_tls) noexcept nogil:
+    cdef int chain = route_match(
+        connection.listener.routes, &worker.hello, is_tls, connection.destination_port
+    )
+    cdef const RouteChain* matched
+    if chain < 0:
+        refuse(worker, connection, -chain)
+        return
+    matched = route_chain(connection.listener.routes, chain)
+    if matched.refusal:
+        refuse(worker, connection, matched.refusal)
+        return
+    if connection.record != NULL and is_tls:
+        note_hello(connection.record, &worker.hello)
+    choose_upstream(worker, connection, matched)
+
+
+cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
+    # Peeking never empties the queue: unless the kernel is told how much is missing, every byte is a wake-up.
+    if connection.down.hung_up:
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+        return
+    if needed > 1:
+        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, <int>needed)
+        connection.lowat_raised = 1
+    if not connection.down.registered and not watch(worker, &connection.down):
+        refuse(worker, connection, Reason.LIMIT)
+
+
+cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t available) noexcept nogil:
+    """Whether the header was complete and is consumed; otherwise the connection waits or is refused."""
+    cdef ProxyHeader header
+    cdef ProxyHeaderStatus status = parse_proxy_header(worker.buffer, available, &header)
+    if status == PROXY_NEED_MORE:
+        wait_for_more(worker, connection, header.needed)
+        return False
+    if status == PROXY_MALFORMED or recv(connection.down.fd, worker.buffer, header.header_length, MSG_DONTWAIT) != header.header_length:
+        refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
+        return False
+    if header.family:
+        connection.downstream.family = header.family
+        connection.downstream.port = header.source_port
+        memcpy(connection.downstream.bytes, header.source, 16)
+        connection.destination_port = header.destination_port
+    if connection.lowat_raised:
+        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
+        connection.lowat_raised = 0
+    connection.phase = PHASE_SNIFF
+    return True
+
+
+cdef void sniff(Worker* worker, Connection* connection) noexcept nogil:
+    cdef ssize_t got
+    cdef HelloStatus status
+    while True:
+        got = recv(
+            connection.down.fd, worker.buffer,
+            PROXY_HEADER_LIMIT if connection.phase == PHASE_PROXY_HEADER else HELLO_LIMIT,
+            MSG_PEEK | MSG_DONTWAIT,
+        )
+        if got <= 0:
+            if got < 0 and (errno == EAGAIN or errno == EINTR):
+                wait_for_more(worker, connection, 1)
+            else:
+                refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+            return
+        connection.began = 1
+        if connection.phase == PHASE_SNIFF:
+            break
+        if not take_proxy_header(worker, connection, <size_t>got):
+            return
+    status = parse_client_hello(worker.buffer, <size_t>got, &worker.hello)
+    if status == HELLO_NEED_MORE:
+        wait_for_more(worker, connection, worker.hello.needed)
+        return
+    worker.hello_known = status == HELLO_COMPLETE or status == HELLO_BAD_SNI
+    if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:
+        route(worker, connection, status == HELLO_COMPLETE)
+    elif status == HELLO_BAD_SNI:
+        refuse(worker, connection, Reason.MALFORMED_SNI)
+    elif status == HELLO_OVERSIZE:
+        refuse(worker, connection, Reason.HELLO_TOO_LARGE)
+    else:
+        refuse(worker, connection, Reason.MALFORMED_HELLO)
+    worker.hello_known = 0
+
+
+# ---- accept
+
+cdef Connection* new_connection(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.spare
+    if connection != NULL:
+        worker.spare = connection.next
+        worker.spare_count -= 1
+        memset(connection, 0, sizeof(Connection))
+        return connection
+    return <Connection*>calloc(1, sizeof(Connection))
+
+
+cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
+    cdef Connection* connection
+    listener.cx_total += 1
+    connection = new_connection(worker) if worker.connections < worker.max_connections else NULL
+    if connection == NULL:
+        listener.refused[<int>Reason.LIMIT] += 1
+        reset_on_close(fd)
+        close(fd)
+        return
+    timer_init(&connection.timer)
+    connection.down.source = SOURCE_DOWNSTREAM
+    connection.down.fd = fd
+    connection.down.connection = connection
+    connection.up.source = SOURCE_UPSTREAM
+    connection.up.fd = -1
+    connection.up.connection = connection
+    connection.listener = listener
+    connection.started = worker.now
+    connection.destination_port = listener.port
+    connection.phase = PHASE_PROXY_HEADER if listener.proxy_protocol else PHASE_SNIFF
+    read_sockaddr(peer, &connection.downstream)
+    connection.next = worker.open
+    if worker.open != NULL:
+        worker.open.previous = connection
+    worker.open = connection
+    worker.connections += 1
+    listener.cx_active += 1
+    listener.cx_pre_active += 1
+    if worker.record_all:
+        connection.record = begin_record(worker, connection)
+    schedule_in(worker, &connection.timer, <uint64_t>(listener.hello_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND)
+    sniff(worker, connection)
+
+
+cdef void pause_accepting(Worker* worker, Listener* listener) noexcept nogil:
+    # Level-triggered accept without a descriptor to accept into would spin.
+    epoll_ctl(worker.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
+    listener.paused = 1
+    listener.refused[<int>Reason.LIMIT] += 1
+    if not worker.accept_retry.scheduled:
+        schedule_in(worker, &worker.accept_retry, <uint64_t>ACCEPT_RETRY_MS * MILLISECOND)
+
+
+cdef bint resume_accepting(Worker* worker, Listener* listener) noexcept nogil:
+    cdef epoll_event event
+    event.events = EPOLLIN
+    event.data.ptr = listener
+    listener.paused = 0
+    return epoll_ctl(worker.epoll, EPOLL_CTL_ADD, listener.fd, &event) == 0
+
+
+cdef void accept_connections(Worker* worker, Listener* listener) noexcept nogil:
+    cdef sockaddr_storage peer
+    cdef socklen_t length
+    cdef int fd, turn
+    for turn in range(ACCEPTS_PER_EVENT):
+        length = sizeof(peer)
+        fd = accept4(listener.fd, <sockaddr*>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            welcome(worker, listener, fd, &peer)
+        elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+            pause_accepting(worker, listener)
+            return
+        elif errno != EINTR and errno != ECONNABORTED:
+            return
+
+
+# ---- events and timers
+
+cdef void connection_event(Worker* worker, Leg* leg, uint32_t events) noexcept nogil:
+    cdef Connection* connection = leg.connection
+    cdef int error = 0
+    cdef socklen_t length = sizeof(error)
+    if connection.phase == PHASE_CLOSED:
+        return
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        leg.readable = 1
+    if events & (EPOLLOUT | EPOLLHUP | EPOLLERR):
+        leg.writable = 1
+    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        leg.hung_up = 1
+    if connection.phase == PHASE_RELAY:
+        relay(worker, connection)
+    elif connection.phase == PHASE_CONNECT:
+        if leg.source == SOURCE_DOWNSTREAM:
+            # A client that only shut down its side still waits for an answer.
+            if events & (EPOLLHUP | EPOLLERR):
+                refuse(worker, connection, Reason.CLIENT_GONE)
+        elif events & (EPOLLERR | EPOLLHUP):
+            getsockopt(leg.fd, SOL_SOCKET, SO_ERROR, &error, &length)
+            connect_failed(worker, connection, Reason.CONNECT_TIMEOUT if error == ETIMEDOUT else Reason.CONNECT_FAILED)
+        elif events & EPOLLOUT:
+            start_relay(worker, connection)
+    elif events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        sniff(worker, connection)
+
+
+cdef void timer_event(Worker* worker, Timer* timer) noexcept nogil:
+    cdef Connection* connection
+    cdef Listener* listener
+    cdef uint32_t number
+    if timer == &worker.accept_retry:
+        for number in range(worker.listener_count):
+            listener = worker.listeners[number]
+            if listener.accepting and listener.paused and not resume_accepting(worker, listener):
+                pause_accepting(worker, listener)
+        return
+    connection = <Connection*>timer
+    if connection.phase == PHASE_RELAY:
+        check_relay_timer(worker, connection)
+    elif connection.phase == PHASE_CONNECT:
+        connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
+    else:
+        refuse(worker, connection, Reason.HELLO_TIMEOUT)
+
+
+cdef void run_timers(Worker* worker) noexcept nogil:
+    cdef Timer due
+    cdef Timer* timer
+    cdef itimerspec when
+    cdef uint64_t next_tick
+    timer_init(&due)
+    wheel_advance(&worker.wheel, worker.now >> TICK_SHIFT, &due)
+    timer = timer_pop(&due)
+    while timer != NULL:
+        timer_event(worker, timer)
+        timer = timer_pop(&due)
+    next_tick = wheel_next(&worker.wheel)
+    # A wake-up that is too early costs one turn; moving the timerfd for each connection costs a call each.
+    if next_tick == UINT64_MAX or worker.armed <= next_tick:
+        return
+    memset(&when, 0, sizeof(when))
+    when.it_value.tv_sec = <long>((next_tick << TICK_SHIFT) // 1000000000)
+    when.it_value.tv_nsec = <long>((next_tick << TICK_SHIFT) % 1000000000)
+    if timerfd_settime(worker.timer_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0:
+        worker.armed = next_tick
+
+
+cdef void run_queued(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.queued
+    cdef Connection* following
+    worker.queued = NULL
+    while connection != NULL:
+        following = connection.next_queued
+        connection.queued = 0
+        if connection.phase == PHASE_RELAY:
+            relay(worker, connection)
+        connection = following
+
+
+cdef void free_closed(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.closed
+    cdef Connection* following
+    cdef Connection* kept = NULL
+    while connection != NULL:
+        following = connection.next
+        if connection.queued:
+            # Still linked into the queue: run_queued of the next turn lets go of it.
+            connection.next = kept
+            kept = connection
+        elif worker.spare_count < SPARE_LIMIT:
+            connection.next = worker.spare
+            worker.spare = connection
+            worker.spare_count += 1
+        else:
+            free(connection)
+        connection = following
+    worker.closed = kept
+
+
+cdef int worker_turn(Worker* worker) noexcept nogil:
+    cdef epoll_event events[EVENTS_PER_WAIT]
+    cdef uint64_t counter
+    cdef int handled = 0
+    cdef int count, index, wait
+    cdef uint8_t* source
+    worker.now = clock_ns(CLOCK_MONOTONIC)
+    for wait in range(WAITS_PER_TURN):
+        count = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, 0)
+        if count <= 0:
+            break
+        worker.now = clock_ns(CLOCK_MONOTONIC)
+        handled += count
+        for index in range(count):
+            source = <uint8_t*>events[index].data.ptr
+            if source[0] == SOURCE_LISTENER:
+                if (<Listener*>source).accepting:
+                    accept_connections(worker, <Listener*>source)
+            elif source[0] == SOURCE_TIMER:
+                read(worker.timer_fd, &counter, sizeof(counter))
+                worker.armed = UINT64_MAX
+            elif source[0] == SOURCE_READY:
+                read(worker.ready_fd, &counter, sizeof(counter))
+                worker.ready_raised = 0
+            else:
+                connection_event(worker, <Leg*>source, events[index].events)
+        if count < EVENTS_PER_WAIT:
+            break
+    run_queued(worker)
+    run_timers(worker)
+    free_closed(worker)
+    return handled
+
+
+# ---- set-up
+
+cdef int watch_own(int epoll, int fd, uint8_t* source) noexcept nogil:
+    cdef epoll_event event
+    event.events = EPOLLIN
+    event.data.ptr = source
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)
+
+
+cdef Worker* worker_new(ClusterSlot* slots, uint32_t slot_count, uint64_t seed, uint64_t max_connections,
+                        uint32_t event_capacity) noexcept nogil:
+    cdef Worker* worker = <Worker*>calloc(1, sizeof(Worker))
+    if worker == NULL:
+        return NULL
+    worker.timer_source = SOURCE_TIMER
+    worker.ready_source = SOURCE_READY
+    worker.slots = slots
+    worker.cursor_count = slot_count
+    worker.random = seed
+    worker.max_connections = max_connections
+    worker.armed = UINT64_MAX
+    worker.now = clock_ns(CLOCK_MONOTONIC)
+    timer_init(&worker.accept_retry)
+    wheel_init(&worker.wheel, worker.now >> TICK_SHIFT)
+    worker.epoll = epoll_create1(EPOLL_CLOEXEC)
+    worker.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+    worker.ready_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    worker.cursors = <PickCursor*>calloc(slot_count, sizeof(PickCursor))
+    worker.cursor_generations = <uint64_t*>calloc(slot_count, sizeof(uint64_t))
+    worker.buffer = <uint8_t*>malloc(RELAY_BUFFER)
+    if (
+        ring_init(&worker.events, event_capacity) != 0 or worker.cursors == NULL or worker.cursor_generations == NULL
+        or worker.buffer == NULL or worker.epoll < 0 or worker.timer_fd < 0 or worker.ready_fd < 0
+        or watch_own(worker.epoll, worker.timer_fd, &worker.timer_source) != 0
+        or watch_own(worker.epoll, worker.ready_fd, &worker.ready_source) != 0
+    ):
+        worker_free(worker)
+        return NULL
+    return worker
+
+
+cdef void worker_free(Worker* worker) noexcept nogil:
+    cdef Connection* connection
+    cdef uint32_t index
+    worker.now = clock_ns(CLOCK_MONOTONIC)
+    worker_close_connections(worker)
+    run_queued(worker)
+    free_closed(worker)
+    while worker.spare != NULL:
+        connection = worker.spare
+        worker.spare = connection.next
+        free(connection)
+    for index in range(worker.listener_count):
+        worker_stop_accepting(worker, worker.listeners[index])
+        free(worker.listeners[index])
+    free(worker.listeners)
+    if worker.cursors != NULL:
+        for index in range(worker.cursor_count):
+            if worker.cursor_generations != NULL and worker.cursor_generations[index]:
+                cursor_free(&worker.cursors[index])
+    free(worker.cursors)
+    free(worker.cursor_generations)
+    free(worker.buffer)
+    ring_free(&worker.events)
+    if worker.ready_fd >= 0:
+        close(worker.ready_fd)
+    if worker.timer_fd >= 0:
+        close(worker.timer_fd)
+    if worker.epoll >= 0:
+        close(worker.epoll)
+    free(worker)
+
+
+cdef int worker_add_listener(Worker* worker, Listener* listener) noexcept nogil:
+    cdef Listener** grown = <Listener**>realloc(
+        worker.listeners, (worker.listener_count + 1) * sizeof(Listener*)
+    )
+    if grown == NULL:
+        return -1
+    worker.listeners = grown
+    listener.source = SOURCE_LISTENER
+    listener.number = worker.listener_count
+    if not resume_accepting(worker, listener):
+        return -1
+    listener.accepting = 1
+    worker.listeners[worker.listener_count] = listener
+    worker.listener_count += 1
+    return <int>listener.number
+
+
+cdef void worker_stop_accepting(Worker* worker, Listener* listener) noexcept nogil:
+    if not listener.accepting:
+        return
+    listener.accepting = 0
+    close(listener.fd)
+    listener.fd = -1
+
+
+cdef uint64_t worker_close_connections(Worker* worker) noexcept nogil:
+    cdef uint64_t closed = 0
+    while worker.open != NULL:
+        if worker.open.phase == PHASE_RELAY:
+            finish(worker, worker.open, Reason.DRAINED)
+        else:
+            refuse(worker, worker.open, Reason.DRAINED)
+        closed += 1
+    return closed
