@@ -6,7 +6,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from eastgate.fastpath.chains import ISTIO_ALPN, ChainSpec
 from eastgate.fastpath.cluster_slots import ClusterSlots
@@ -27,10 +27,8 @@ def client_hello(server_name: str | None = SERVICE, alpn: tuple[str, ...] = ("is
     if alpn:
         context.set_alpn_protocols(list(alpn))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    try:
+    with suppress(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()
 
 

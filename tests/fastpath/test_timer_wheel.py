@@ -1,9 +1,8 @@
 """The timer wheel against the obvious model: a dictionary of deadlines."""
 
+from eastgate.fastpath.timer_wheel import replay
 from hypothesis import given
 from hypothesis import strategies as st
-
-from eastgate.fastpath.timer_wheel import replay
 
 STEP = st.one_of(
     st.tuples(st.just("schedule"), st.integers(0, 7), st.one_of(st.integers(0, 200), st.integers(0, 3 * 64**4))),
