@@ -1,0 +1,34 @@
+# Orders of picks: a cycle with exact counts, or an alias table for any shares.
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef struct AliasCell:
+    uint32_t threshold          # below it (of 2^32): the cell's own number; else `other`
+    uint32_t other
+
+# Fewest turns in which every share comes out as a whole number of picks; 0 when that takes more than `limit`.
+cdef uint32_t cycle_length(const double* shares, uint32_t count, uint32_t limit) noexcept nogil
+# Fill cycle[length] with indices into `shares`, evenly spread. phases[i] in [0, 1): where in its own interval an entry
+# comes first. Returns -1 when memory is short.
+cdef int cycle_build(
+    uint32_t* cycle, uint32_t length, const double* shares, const double* phases, uint32_t count) noexcept nogil
+# One cell a share; shares sum to 1, those that are 0 are never given. Returns -1 when memory is short.
+cdef int alias_build(AliasCell* cells, const double* shares, uint32_t count) noexcept nogil
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* The golden ratio's fraction of 2^64, odd: successive positions spread as evenly as any sequence can. */
+    #define EG_GOLDEN 0x9e3779b97f4a7c15u
+    struct eg_cell { uint32_t threshold; uint32_t other; };
+    static inline uint32_t eg_alias_at(const void* cells, uint32_t count, uint64_t position)
+    {
+        unsigned __int128 scaled = (unsigned __int128)position * count;
+        uint32_t own = (uint32_t)(scaled >> 64);
+        uint32_t fraction = (uint32_t)((uint64_t)scaled >> 32);
+        struct eg_cell cell = ((const struct eg_cell*)cells)[own];
+        /* A mask, not a branch: which side it is cannot be predicted. */
+        return cell.other ^ ((own ^ cell.other) & -(uint32_t)(fraction < cell.threshold));
+    }
+    """
+    uint64_t GOLDEN "EG_GOLDEN"
+    uint32_t alias_at "eg_alias_at"(const void* cells, uint32_t count, uint64_t position) nogil

@@ -1,0 +1,29 @@
+# Exact shares of one assignment: which endpoints a pick may give, in which lists, and how often.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from eastgate.fastpath.endpoint_rows cimport EndpointRows
+from eastgate.fastpath.priority_load cimport PriorityState
+
+cdef struct PlanOptions:
+    uint32_t overprovisioning_factor
+    uint32_t panic_threshold
+    bint locality_weighted
+    bint weighted_priority_health
+
+cdef struct Group:              # one list of Envoy's: of a priority and availability, or of one locality in it
+    double share                # of all picks
+    uint64_t weight             # sum of its members' weights
+    uint32_t first              # members[first : first + count], in row order
+    uint32_t count
+    bint equal                  # all weights are the same
+
+cdef struct Plan:
+    PriorityState priorities
+    Group* groups               # each has members; shares sum to 1 unless there is no group
+    uint32_t* members           # rows; no row is in two groups
+    uint32_t group_count
+    uint32_t member_count
+    uint32_t kept               # rows that are no duplicates
+
+# `first_of`: the first row of each row's address. Frees nothing of it.
+cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, const PlanOptions* options) except -1
+cdef void plan_free(Plan* plan) noexcept nogil

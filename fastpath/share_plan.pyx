@@ -1,0 +1,254 @@
+"""Turn checked columns into the lists that Envoy would pick from, with the exact share of each. Builds no schedule.
+
+Rule: every pick goes to a priority and an availability (priority_load), then to one list:
+    the priority is in panic          all its endpoints, excluded ones included; localities and their weights are ignored
+    locality weighting, and some
+    locality has an effective weight  the healthy (degraded) endpoints of one locality, by effective weight
+    otherwise                         all healthy (degraded) endpoints of the priority
+Inside the list an endpoint has its weight over the sum of weights. Duplicates are in no list and count nowhere.
+
+Worked example: P0 has localities A (weight 1; 2 of 5 healthy) and B (weight 2; 1 of 1), P1 one healthy endpoint.
+P0: 140 * 3 / 6 = 70 %, P1: 30 %. In P0: A 1 * 0.56, B 2 * 1.0, so each of A's two has 0.7 * 0.56 / 2.56 / 2 = 0.0766,
+B's has 0.7 * 2 / 2.56 = 0.5469, P1's has 0.3.
+
+Where it differs from Envoy: nowhere in the shares. Envoy interleaves by separate schedulers per list; what comes of a
+plan here is one schedule for all lists.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+from eastgate.fastpath.endpoint_rows cimport EndpointRows, Rows
+from eastgate.fastpath.priority_load cimport (
+    DEGRADED, EXCLUDED, HEALTHY, PRIORITY_LIMIT, HealthClass, PriorityCounts, PriorityState, health_class, locality_weight,
+    priority_distribute, priority_init, priority_set,
+)
+
+cdef enum:
+    NO_GROUP = 0xFFFFFFFF
+
+# One (priority, locality) with endpoints; entries of the columns with the same pair are one place.
+cdef struct Place:
+    uint32_t priority
+    uint32_t weight
+    uint32_t hosts
+    uint32_t healthy
+    uint32_t degraded
+    uint32_t excluded
+    uint32_t group_of[4]        # by HealthClass: the group that such an endpoint of this place is in
+
+cdef struct Draft:              # working memory of one build
+    uint8_t* class_of           # HealthClass by row; UNKNOWN_STATUS for duplicates
+    uint32_t* place_of          # by locality index
+    Place* places
+    uint32_t place_count
+    double* effective           # by place
+    uint32_t group_limit
+
+
+cdef int find_places(Draft* draft, EndpointRows rows) except -1:
+    """Number the distinct (priority, locality) pairs; the weight of the last entry of a pair wins."""
+    cdef uint32_t entry, place
+    cdef dict numbers = {}
+    for entry in range(rows.rows.locality_count):
+        pair = (rows.locality_priorities[entry], rows.localities[entry])
+        place = numbers.setdefault(pair, len(numbers))
+        draft.place_of[entry] = place
+        # A priority past the limit has no rows; check_rows saw to that.
+        draft.places[place].priority = pair[0] if pair[0] < PRIORITY_LIMIT else PRIORITY_LIMIT - 1
+        draft.places[place].weight = rows.locality_weights[entry]
+    draft.place_count = <uint32_t>len(numbers)
+    return 0
+
+
+cdef void count_rows(Plan* plan, Draft* draft, const Rows* rows, const uint32_t* first_of, PriorityCounts* counts) noexcept nogil:
+    cdef uint32_t row, weight
+    cdef PriorityCounts* count
+    cdef Place* place
+    cdef HealthClass found
+    for row in range(rows.count):
+        if first_of[row] != row:
+            draft.class_of[row] = 255
+            continue
+        found = health_class(rows.health[row], rows.failed != NULL and rows.failed[row] != 0)
+        draft.class_of[row] = <uint8_t>found
+        weight = rows.weight[row]
+        count = &counts[rows.priority[row]]
+        place = &draft.places[draft.place_of[rows.locality[row]]]
+        plan.kept += 1
+        count.hosts += 1
+        count.weight += weight
+        place.hosts += 1
+        if found == HEALTHY:
+            count.healthy += 1
+            count.healthy_weight += weight
+            place.healthy += 1
+        elif found == DEGRADED:
+            count.degraded += 1
+            count.degraded_weight += weight
+            place.degraded += 1
+        elif found == EXCLUDED:
+            count.excluded += 1
+            count.excluded_weight += weight
+            place.excluded += 1
+
+
+cdef uint32_t add_group(Plan* plan, double share) noexcept nogil:
+    memset(&plan.groups[plan.group_count], 0, sizeof(Group))
+    plan.groups[plan.group_count].share = share
+    plan.groups[plan.group_count].equal = True
+    plan.group_count += 1
+    return plan.group_count - 1
+
+
+cdef void assign_groups(
+    Plan* plan, Draft* draft, uint32_t priority, HealthClass wanted, uint32_t load, const PlanOptions* options
+) noexcept nogil:
+    """Give the places of one priority and availability their group: one each by locality weight, or one for all."""
+    cdef double share = load / 100.0
+    cdef double total = 0.0
+    cdef uint32_t number, group, eligible
+    cdef Place* place
+    if options.locality_weighted:
+        for number in range(draft.place_count):
+            place = &draft.places[number]
+            draft.effective[number] = 0.0
+            if place.priority == priority:
+                eligible = place.healthy if wanted == HEALTHY else place.degraded
+                draft.effective[number] = locality_weight(
+                    place.weight, eligible, place.hosts, place.excluded, options.overprovisioning_factor)
+                total += draft.effective[number]
+    if total > 0.0:
+        for number in range(draft.place_count):
+            if draft.effective[number] > 0.0:
+                draft.places[number].group_of[<uint32_t>wanted] = add_group(plan, share * (draft.effective[number] / total))
+        return
+    group = add_group(plan, share)
+    for number in range(draft.place_count):
+        if draft.places[number].priority == priority:
+            draft.places[number].group_of[<uint32_t>wanted] = group
+
+
+cdef void assign_panic_group(Plan* plan, Draft* draft, uint32_t priority, uint32_t load) noexcept nogil:
+    cdef uint32_t group = add_group(plan, load / 100.0)
+    cdef uint32_t number, kind
+    for number in range(draft.place_count):
+        if draft.places[number].priority == priority:
+            for kind in range(4):
+                draft.places[number].group_of[kind] = group
+
+
+cdef void assign_all(Plan* plan, Draft* draft, const PlanOptions* options) noexcept nogil:
+    cdef PriorityState* state = &plan.priorities
+    cdef uint32_t priority, healthy, degraded
+    cdef uint32_t handed_out = 0
+    for priority in range(state.count):
+        handed_out += state.healthy_load[priority] + state.degraded_load[priority]
+    for priority in range(state.count):
+        healthy = state.healthy_load[priority]
+        degraded = state.degraded_load[priority]
+        if handed_out == 0 and priority == 0:
+            # priority_choose: where no load reaches the bucket, it is the healthy endpoints of P0.
+            healthy = 100
+        if state.panic[priority]:
+            if healthy + degraded > 0:
+                assign_panic_group(plan, draft, priority, healthy + degraded)
+            continue
+        if healthy > 0:
+            assign_groups(plan, draft, priority, HEALTHY, healthy, options)
+        if degraded > 0:
+            assign_groups(plan, draft, priority, DEGRADED, degraded, options)
+
+
+cdef inline uint32_t group_of(const Draft* draft, const Rows* rows, uint32_t row) noexcept nogil:
+    if draft.class_of[row] > EXCLUDED:
+        return NO_GROUP
+    return draft.places[draft.place_of[rows.locality[row]]].group_of[draft.class_of[row]]
+
+
+cdef void fill_members(Plan* plan, const Draft* draft, const Rows* rows) noexcept nogil:
+    cdef uint32_t row, number
+    cdef uint32_t first = 0
+    cdef Group* group
+    for row in range(rows.count):
+        number = group_of(draft, rows, row)
+        if number != NO_GROUP:
+            plan.groups[number].count += 1
+    for number in range(plan.group_count):
+        plan.groups[number].first = first
+        first += plan.groups[number].count
+        plan.groups[number].count = 0
+    plan.member_count = first
+    for row in range(rows.count):
+        number = group_of(draft, rows, row)
+        if number != NO_GROUP:
+            group = &plan.groups[number]
+            if group.count > 0 and rows.weight[row] != rows.weight[plan.members[group.first]]:
+                group.equal = False
+            plan.members[group.first + group.count] = row
+            group.count += 1
+            group.weight += rows.weight[row]
+
+
+cdef void drop_empty_groups(Plan* plan) noexcept nogil:
+    # A list can only be empty when it is the only one: P0's healthy endpoints, picked because nothing is available.
+    cdef uint32_t number
+    cdef uint32_t kept = 0
+    for number in range(plan.group_count):
+        if plan.groups[number].count > 0:
+            plan.groups[kept] = plan.groups[number]
+            kept += 1
+    plan.group_count = kept
+
+
+cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, const PlanOptions* options) except -1:
+    """Fill `plan`; whatever happens, plan_free is right afterwards."""
+    cdef PriorityCounts counts[128]
+    cdef Draft draft
+    cdef uint32_t priority, highest
+    cdef uint32_t localities = rows.rows.locality_count
+    memset(plan, 0, sizeof(Plan))
+    memset(&draft, 0, sizeof(Draft))
+    memset(counts, 0, sizeof(counts))
+    draft.group_limit = localities * 2 + 2 * PRIORITY_LIMIT
+    draft.class_of = <uint8_t*>malloc(rows.rows.count + 1)
+    draft.place_of = <uint32_t*>malloc((localities + 1) * sizeof(uint32_t))
+    draft.places = <Place*>calloc(localities + 1, sizeof(Place))
+    draft.effective = <double*>calloc(localities + 1, sizeof(double))
+    plan.groups = <Group*>malloc(draft.group_limit * sizeof(Group))
+    plan.members = <uint32_t*>malloc((rows.rows.count + 1) * sizeof(uint32_t))
+    try:
+        if (draft.class_of == NULL or draft.place_of == NULL or draft.places == NULL or draft.effective == NULL
+                or plan.groups == NULL or plan.members == NULL):
+            raise MemoryError
+        find_places(&draft, rows)
+        with nogil:
+            for priority in range(draft.place_count):
+                memset(draft.places[priority].group_of, 0xFF, sizeof(draft.places[priority].group_of))
+            count_rows(plan, &draft, &rows.rows, first_of, counts)
+            highest = 0
+            for priority in range(<uint32_t>PRIORITY_LIMIT):
+                if counts[priority].hosts > 0:
+                    highest = priority
+            priority_init(&plan.priorities, options.panic_threshold)
+            for priority in range(highest + 1):
+                priority_set(
+                    &plan.priorities, priority, &counts[priority], options.overprovisioning_factor,
+                    options.weighted_priority_health)
+            priority_distribute(&plan.priorities)
+            assign_all(plan, &draft, options)
+            fill_members(plan, &draft, &rows.rows)
+            drop_empty_groups(plan)
+    finally:
+        free(draft.class_of)
+        free(draft.place_of)
+        free(draft.places)
+        free(draft.effective)
+    return 0
+
+
+cdef void plan_free(Plan* plan) noexcept nogil:
+    free(plan.groups)
+    free(plan.members)
+    plan.groups = NULL
+    plan.members = NULL
