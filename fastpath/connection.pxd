@@ -1,7 +1,7 @@
 # What the engine keeps per connection and per listener. One connection struct stays well under 1 kB while idle.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.cluster_slots cimport ClusterState
-from eastgate.fastpath.cluster_table cimport EndpointState
+from eastgate.fastpath.endpoint_state cimport EndpointState
 from eastgate.fastpath.route_table cimport Routes
 from eastgate.fastpath.timer_wheel cimport Timer
 

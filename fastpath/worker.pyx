@@ -17,13 +17,13 @@ from eastgate.fastpath.client_hello cimport (
 )
 from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_acquire, cluster_release
 from eastgate.fastpath.cluster_table cimport (
-    EndpointAddress, EndpointState, PickCursor, Table, cursor_free, cursor_init, state_acquire, state_release,
-    table_address, table_pick, table_state,
+    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick, table_state,
 )
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
 )
+from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.proxy_protocol cimport (
@@ -149,7 +149,7 @@ cdef void note_hello(ConnectionRecord* record, ClientHello* hello) noexcept nogi
     memcpy(record.server_name, hello.sni, hello.sni_length)
     for protocol in range(hello.alpn_count):
         length = hello.alpn_length[protocol]
-        if record.alpn_length + 1 + length > sizeof(record.alpn):
+        if <size_t>record.alpn_length + 1 + length > sizeof(record.alpn):
             return
         record.alpn[record.alpn_length] = length
         memcpy(record.alpn + record.alpn_length + 1, hello.alpn + hello.alpn_offset[protocol], length)
