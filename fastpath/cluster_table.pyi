@@ -54,20 +54,37 @@ class ClusterTable:
         seed: int = 0,
         failed: bytes = b"",
     ) -> ClusterTable:
-        """Build the table. `policy`: ROUND_ROBIN or LEAST_REQUEST. `previous`: endpoint states are carried over by
-        identity (address, locality). `failed`: optional uint8 per endpoint, non-zero = failed for another reason than
-        EDS health (outlier ejection, active health check). Raises ValueError naming the field for impossible input.
+        """Build the table. `policy`: ROUND_ROBIN or LEAST_REQUEST.
+
+        `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
+        endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
+        places the cursor of Python callers. Raises ValueError naming the field for impossible input.
         """
     def __len__(self) -> int: ...
     def pick(self) -> int:
         """Endpoint index (row of columns), or a negative Reason."""
     def pick_many(self, out: Any) -> None:
         """Fill a writable uint32 buffer with picks; 0xFFFFFFFF where there was none."""
+    def spin(self, picks: int) -> int:
+        """Pick `picks` times as the engine does, keeping nothing; return how many gave an endpoint. For benchmarks."""
     def shares(self) -> memoryview:
         """float64 per endpoint, exact, sum 1 (or all 0 when no pick is possible); for LEAST_REQUEST at equal load."""
     def priorities(self) -> tuple[tuple[int, int, int, int, int, int, int, bool], ...]:
-        """Per priority: total, healthy, degraded, excluded, healthy load %, degraded load %, availability %, panic."""
+        """Per priority: total, healthy, degraded, excluded, healthy load %, degraded load %, availability %, panic.
+
+        Availability is that of healthy and degraded endpoints together, 100 at most.
+        """
     def address(self, endpoint: int) -> str:
         """host:port, [host]:port, or unix:path."""
     def state(self, endpoint: int) -> tuple[int, int, int, int]:
         """active, cx_total, cx_connect_fail, consecutive_failures."""
+    def reset_failures(self, endpoint: int) -> None:
+        """Set consecutive_failures to 0, as outlier detection does after it has dealt with them."""
+    def hold(self, endpoint: int) -> None:
+        """Count an established connection, as the engine does; each needs a drop. For simulations."""
+    def drop(self, endpoint: int) -> None:
+        """Take back one hold. ValueError when there is none."""
+    def schedule(self) -> tuple[str, int]:
+        """(kind, length): "constant", "cycle", "alias" or "least_request", and how many places it has."""
+    def memory(self) -> int:
+        """Bytes of this table, its endpoint states and its columns; states shared with other tables count in each."""

@@ -1,236 +1,57 @@
 """Compile the endpoints of one cluster into a table, and pick from it. Does no arithmetic of shares itself.
 
-Rule: share_plan says which lists there are and how much each gets; here they become one flat schedule.
-    ROUND_ROBIN     no endpoint: a constant refusal; one: a constant; shares that are whole parts of a small number of
-                    turns: an exact cycle; anything else: an alias table over all endpoints, walked by a Weyl sequence
-    LEAST_REQUEST   a list by its share (alias table, Weyl sequence), then in the list: equal weights: `choice_count`
-                    draws with replacement, fewer active connections win, ties keep the earlier; unequal: the earliest
-                    deadline, put back with (active + 1) / weight
+Rule: share_plan says which lists there are and how much each gets; here they become one flat schedule for picker.
+    ROUND_ROBIN     shares that are whole parts of a small number of turns: an exact cycle; anything else: an alias
+                    table over all endpoints, walked by a Weyl sequence
+    LEAST_REQUEST   the lists, and an alias table over them; lists of one endpoint each leave nothing to compare and
+                    become a schedule as for ROUND_ROBIN
+One endpoint, or none, is a constant whatever the policy.
 
 Worked example: P0 with 2 of 4 healthy, P1 with 3 of 3: loads 70 and 30, shares 0.35, 0.35, 0.1, 0.1, 0.1. A cycle of 20
-has them 7, 7, 2, 2, 2 times: every 20 picks are exact. With 7 endpoints in P0 and 11 in P1 (0.1 and 3/110) the cycle
-would need 110 turns of at most 256, and has them; with host weights 1 to 100 it would need thousands, and the alias table
-serves instead.
+has them 7, 7, 2, 2, 2 times, so every 20 picks are exact. Weights 1 to 100 would need a cycle of thousands: there the
+alias table serves.
 
-Where it differs from Envoy: the order of picks (schedule, edf_heap), never their shares. A list of least request is chosen
-evenly instead of at random. Weights of a priority that sum past 2^32 - 1 are refused for every policy; Envoy does so for
-hashing policies only.
+Where it differs from Envoy: the order of picks (schedule, edf_heap, picker), never their shares. Weights of a priority
+that sum past 2^32 - 1 are refused for every policy; Envoy does so for hashing policies only.
 """
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strcmp
 
-from eastgate.fastpath.edf_heap cimport EdfEntry, EdfQueue, edf_advance, edf_front, edf_start
-from eastgate.fastpath.endpoint_rows cimport (
-    FAMILY_IPV4, FAMILY_UNIX, EndpointRows, RowIndex, Rows, row_index_build, row_index_free,
-)
+from eastgate.fastpath.endpoint_rows cimport EndpointRows, RowIndex, Rows, row_index_build, row_index_free
 from eastgate.fastpath.endpoint_state cimport (
     EndpointState, StateMap, state_map_build, state_map_bytes, state_map_release, state_of,
 )
-from eastgate.fastpath.random cimport mix_seed, next_random, scale_random
-from eastgate.fastpath.schedule cimport (
-    GOLDEN, AliasCell, alias_at, alias_build, cycle_build, cycle_length,
+from eastgate.fastpath.picker cimport (
+    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, PickCursor, Table,
+    TableGroup, cursor_free, cursor_init, table_fill, table_pick, table_spin,
 )
-from eastgate.fastpath.share_plan cimport Group, Plan, PlanOptions, plan_build, plan_free
+from eastgate.fastpath.schedule cimport AliasCell, alias_build, cycle_build, cycle_length
+from eastgate.fastpath.share_plan cimport Group, Plan, plan_build, plan_free
 
 from array import array
 from sys import getsizeof
-
-ctypedef int32_t (*PickFunction)(const Table*, PickCursor*) noexcept nogil
 
 cdef extern from *:
     """
     #define eg_relaxed_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
     #define eg_relaxed_add(p, v) ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
     #define eg_relaxed_clear(p) __atomic_store_n((p), 0, __ATOMIC_RELAXED)
-    #define eg_unlikely(x) __builtin_expect(!!(x), 0)
-    #define eg_hide(pointer) __asm__ volatile("" : "+r"(pointer))
     """
     uint32_t relaxed_load "eg_relaxed_load"(const uint32_t* place) nogil
     void relaxed_add "eg_relaxed_add"(uint32_t* place, uint32_t value) nogil
     void relaxed_clear "eg_relaxed_clear"(uint32_t* place) nogil
-    bint unlikely "eg_unlikely"(bint value) nogil
-    void hide "eg_hide"(PickFunction pointer) nogil
-
-cdef enum Kind:
-    CONSTANT                    # one endpoint, or none: `constant` is the answer
-    CYCLE_16                    # schedule: uint16_t rows
-    CYCLE_32                    # schedule: uint32_t rows
-    ALIAS                       # schedule: a cell for each row
-    LEAST_REQUEST               # schedule: a cell for each list
 
 cdef enum:
     # An exact cycle may have this many turns, or two per endpoint: half a kilobyte for a small cluster, and never more
     # than the alias table that would stand in its place.
     CYCLE_LIMIT = 256
-    NO_PICK = 0xFFFFFFFF
 
-cdef struct TableGroup:
-    uint32_t first              # in members
-    uint32_t count
-    bint equal
-    double weight               # sum of weights
-
-cdef struct Table:              # one block of memory, schedule and lists behind it
-    Kind kind
-    int32_t constant
-    uint32_t length             # of the schedule
-    uint32_t choice_count
-    const void* schedule
-    const TableGroup* groups    # of least request, as many as `length`
-    const uint32_t* members
-    uint32_t queued             # members of lists with unequal weights
-    uint64_t serial             # no two tables have the same
-    size_t bytes
-    Rows rows                   # borrowed from ClusterTable.rows
-    StateMap* states            # counted
-
-cdef struct PickHeaps:
-    uint64_t serial             # of the table they were made for
-    EdfQueue* queues            # by list; count 0 where weights are equal
-
+KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request")
 cdef uint64_t tables_built = 0
 
-
-# ---- data side: no GIL, no Python object
-
-cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept nogil:
-    cdef const TableGroup* group = table.groups
-    cdef const uint32_t* members
-    cdef EdfQueue* queue
-    cdef uint64_t draw = 0
-    cdef uint32_t number = 0
-    cdef uint32_t choice, row, other, active, other_active
-    if table.length > 1:
-        cursor.position += GOLDEN
-        number = alias_at(table.schedule, table.length, cursor.position)
-        group = &table.groups[number]
-    members = table.members + group.first
-    if not group.equal:
-        if unlikely(cursor.heaps == NULL or cursor.heaps.serial != table.serial):
-            return PICK_NO_ENDPOINTS
-        queue = &cursor.heaps.queues[number]
-        row = members[edf_front(queue)]
-        active = relaxed_load(&state_of(table.states, row).active)
-        edf_advance(queue, (<double>active + 1.0) * group.weight / table.rows.weight[row])
-        return <int32_t>row
-    if group.count == 1:
-        return <int32_t>members[0]
-    draw = next_random(&cursor.random)
-    row = members[scale_random(<uint32_t>draw, group.count)]
-    active = relaxed_load(&state_of(table.states, row).active)
-    other = members[scale_random(<uint32_t>(draw >> 32), group.count)]
-    other_active = relaxed_load(&state_of(table.states, other).active)
-    if other_active < active:
-        row = other
-        active = other_active
-    for choice in range(2, table.choice_count):
-        other = members[scale_random(<uint32_t>(next_random(&cursor.random) >> 32), group.count)]
-        other_active = relaxed_load(&state_of(table.states, other).active)
-        if other_active < active:
-            row = other
-            active = other_active
-    return <int32_t>row
-
-
-cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept nogil:
-    # The random start and the end of a turn take the same way back into the cycle: any position is safe.
-    cdef uint64_t turn = cursor.position
-    if unlikely(turn >= table.length):
-        turn = turn % table.length
-    cursor.position = turn + 1
-    return <uint32_t>turn
-
-
-cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
-    if table.kind == ALIAS:
-        cursor.position += GOLDEN
-        return <int32_t>alias_at(table.schedule, table.length, cursor.position)
-    if table.kind == CYCLE_16:
-        return (<const uint16_t*>table.schedule)[next_turn(table, cursor)]
-    if table.kind == LEAST_REQUEST:
-        return pick_least_request(table, cursor)
-    if table.kind == CYCLE_32:
-        return <int32_t>(<const uint32_t*>table.schedule)[next_turn(table, cursor)]
-    return table.constant
-
-
-cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil:
-    return pick(table, cursor)
-
-
-cdef void table_address(const Table* table, int32_t endpoint, EndpointAddress* address) noexcept nogil:
-    cdef uint32_t name
-    address.family = table.rows.family[endpoint]
-    address.port = table.rows.port[endpoint]
-    address.address = table.rows.address + 16 * <size_t>endpoint
-    address.length = 4 if address.family == FAMILY_IPV4 else 16
-    if address.family == FAMILY_UNIX:
-        memcpy(&name, address.address, 4)
-        address.address = table.rows.names[name].path
-        address.length = table.rows.names[name].length
-
-
-cdef EndpointState* table_state(const Table* table, int32_t endpoint) noexcept nogil:
-    return state_of(table.states, <uint32_t>endpoint)
-
-
-cdef uint32_t table_size(const Table* table) noexcept nogil:
-    return table.rows.count
-
-
-cdef int cursor_init(const Table* table, PickCursor* cursor, uint64_t seed) noexcept nogil:
-    cursor_free(cursor)
-    cursor.position = mix_seed(seed)
-    cursor.random = mix_seed(cursor.position)
-    if table == NULL or table.kind != LEAST_REQUEST or table.queued == 0:
-        return 0
-    return heaps_build(table, cursor)
-
-
-cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
-    cdef size_t queue_bytes = table.length * sizeof(EdfQueue)
-    cdef PickHeaps* heaps = <PickHeaps*>malloc(sizeof(PickHeaps) + queue_bytes + table.queued * sizeof(EdfEntry))
-    cdef double* intervals = <double*>malloc(table.queued * sizeof(double))
-    cdef EdfEntry* entries
-    cdef EdfQueue* queue
-    cdef const TableGroup* group
-    cdef uint32_t number, member, row, active
-    if heaps == NULL or intervals == NULL:
-        free(heaps)
-        free(intervals)
-        return -1
-    heaps.serial = table.serial
-    heaps.queues = <EdfQueue*>(heaps + 1)
-    entries = <EdfEntry*>(<char*>(heaps + 1) + queue_bytes)
-    for number in range(table.length):
-        group = &table.groups[number]
-        queue = &heaps.queues[number]
-        queue.count = 0
-        queue.entries = entries
-        if group.equal:
-            continue
-        for member in range(group.count):
-            row = table.members[group.first + member]
-            active = relaxed_load(&state_of(table.states, row).active)
-            intervals[member] = (<double>active + 1.0) * group.weight / table.rows.weight[row]
-        queue.count = group.count
-        edf_start(queue, intervals, &cursor.random)
-        entries += group.count
-    free(intervals)
-    cursor.heaps = heaps
-    return 0
-
-
-cdef void cursor_free(PickCursor* cursor) noexcept nogil:
-    free(cursor.heaps)
-    cursor.heaps = NULL
-
-
-# ---- control side
 
 cdef Table* table_new(size_t schedule_bytes, uint32_t groups, uint32_t members) except NULL:
     """One zeroed block: Table, lists, schedule, members, in the order of their alignment."""
@@ -271,7 +92,9 @@ cdef void member_shares(const Plan* plan, const Rows* rows, double* shares, doub
                 before += weight
 
 
-cdef Table* compile_cycle(const Plan* plan, const Rows* rows, const double* shares, const double* phases, uint32_t length) except NULL:
+cdef Table* compile_cycle(
+    const Plan* plan, const Rows* rows, const double* shares, const double* phases, uint32_t length
+) except NULL:
     cdef bint narrow = rows.count <= 65536
     cdef Table* table
     cdef uint32_t* cycle = <uint32_t*>malloc(length * sizeof(uint32_t))
@@ -469,7 +292,7 @@ cdef class ClusterTable:
             free(first_of)
         tables_built += 1
         made.table.serial = tables_built
-        if cursor_init(made.table, &made.cursor, <uint64_t>(hash(seed) if type(seed) is not int else seed & 0xFFFFFFFFFFFFFFFF)) < 0:
+        if cursor_init(made.table, &made.cursor, seed & 0xFFFFFFFFFFFFFFFF) < 0:
             raise MemoryError
         return made
 
@@ -478,7 +301,7 @@ cdef class ClusterTable:
 
     def pick(self):
         """Endpoint index (row of columns), or a negative Reason."""
-        return pick(self.table, &self.cursor)
+        return table_pick(self.table, &self.cursor)
 
     def pick_many(self, out):
         """Fill a writable uint32 buffer with picks; 0xFFFFFFFF where there was none."""
@@ -492,21 +315,16 @@ cdef class ClusterTable:
             picks = <uint32_t*>view.buf
             count = view.len // 4
             with nogil:
-                fill(self.table, &self.cursor, picks, count)
+                table_fill(self.table, &self.cursor, picks, count)
         finally:
             PyBuffer_Release(&view)
 
     def spin(self, picks):
         """Pick `picks` times as the engine does, keeping nothing; return how many gave an endpoint. For benchmarks."""
         cdef uint64_t wanted = picks
-        cdef uint64_t done
-        cdef uint64_t found = 0
-        cdef PickFunction engine_pick = table_pick
-        # As from another module: through a pointer, never inlined into this loop.
-        hide(engine_pick)
+        cdef uint64_t found
         with nogil:
-            for done in range(wanted):
-                found += engine_pick(self.table, &self.cursor) >= 0
+            found = table_spin(self.table, &self.cursor, wanted)
         return found
 
     def shares(self):
@@ -550,7 +368,10 @@ cdef class ClusterTable:
                     plan.priorities.counts[number].excluded,
                     plan.priorities.healthy_load[number],
                     plan.priorities.degraded_load[number],
-                    min(100, plan.priorities.healthy_availability[number] + plan.priorities.degraded_availability[number]),
+                    min(
+                        100,
+                        plan.priorities.healthy_availability[number] + plan.priorities.degraded_availability[number],
+                    ),
                     bool(plan.priorities.panic[number]),
                 )
                 for number in range(plan.priorities.count)
@@ -594,9 +415,7 @@ cdef class ClusterTable:
 
     def schedule(self):
         """(kind, length): "constant", "cycle", "alias" or "least_request", and how many places it has."""
-        return (
-            ("constant", "cycle", "cycle", "alias", "least_request")[<int>self.table.kind], self.table.length,
-        )
+        return KIND_NAMES[<int>self.table.kind], self.table.length
 
     def memory(self):
         """Bytes of this table, its endpoint states and its columns; states shared with other tables count in each."""
@@ -605,38 +424,8 @@ cdef class ClusterTable:
         total += state_map_bytes(self.table.states)
         total += sum([
             getsizeof(held) for held in (
-                rows.family, rows.address, rows.port, rows.weight, rows.health, rows.priority, rows.locality, rows.failed,
-                rows.localities, rows.locality_priorities, rows.locality_weights,
+                rows.family, rows.address, rows.port, rows.weight, rows.health, rows.priority, rows.locality,
+                rows.failed, rows.localities, rows.locality_priorities, rows.locality_weights,
             ) if held
         ])
         return total
-
-
-cdef void fill(const Table* table, PickCursor* cursor, uint32_t* out, Py_ssize_t count) noexcept nogil:
-    """Picks in bulk: the same as `count` calls, with the schedule's kind decided once."""
-    cdef Py_ssize_t done
-    cdef uint64_t position
-    cdef uint32_t turn
-    cdef int32_t endpoint
-    if table.kind == ALIAS:
-        position = cursor.position
-        for done in range(count):
-            position += GOLDEN
-            out[done] = alias_at(table.schedule, table.length, position)
-        cursor.position = position
-    elif table.kind == CYCLE_16 or table.kind == CYCLE_32:
-        turn = next_turn(table, cursor) if count > 0 else 0
-        for done in range(count):
-            if table.kind == CYCLE_16:
-                out[done] = (<const uint16_t*>table.schedule)[turn]
-            else:
-                out[done] = (<const uint32_t*>table.schedule)[turn]
-            turn += 1
-            if turn == table.length:
-                turn = 0
-        if count > 0:
-            cursor.position = turn
-    else:
-        for done in range(count):
-            endpoint = pick(table, cursor)
-            out[done] = <uint32_t>endpoint if endpoint >= 0 else <uint32_t>NO_PICK

@@ -50,7 +50,7 @@ cdef class EndpointRows:
     cdef tuple names
     cdef tuple localities       # (region, zone, sub_zone) tuples, by index
     cdef tuple locality_priorities
-    cdef tuple locality_weights # None counts as 0
+    cdef tuple locality_weights  # None counts as 0
     cdef bint same_identities(self, EndpointRows other)
     cdef str address_text(self, uint32_t row)
     cdef load_localities(self, object entries)

@@ -1,8 +1,10 @@
 """Check the columns of an assignment and give them out as C pointers; find duplicate addresses. Computes no shares.
 
 Rule for duplicates (Envoy's eds.cc): over the whole assignment, all priorities and localities, the first row of an
-address in message order is kept and later ones are dropped. Two rows are the same when family, address bytes and port are
-(an IPv4-mapped IPv6 address is not its IPv4 address: Envoy compares text); Unix sockets are the same when the path is.
+address in message order is kept and later ones are dropped. Two rows are the same when family, address bytes and port
+are (an IPv4-mapped IPv6 address is not its IPv4 address: Envoy compares text), Unix sockets when the path is.
+
+Where it differs from Envoy: weights that sum past 2^32 - 1 in a priority are refused whatever the policy.
 
 Worked example: rows 10.0.0.1:80 in P0, 10.0.0.2:80 in P0, 10.0.0.1:80 in P1: the first occurrences are rows 0, 1, 0,
 so row 2 is never picked and does not count in P1's total.
@@ -45,7 +47,7 @@ cdef class EndpointRows:
 
     def __init__(self, columns, failed):
         cdef Rows* rows = &self.rows
-        cdef uint32_t count, row, index
+        cdef uint32_t count, index
         cdef bytes path
         number = columns.count
         if type(number) is not int or not 0 <= number < 0x7FFFFFFF:
@@ -271,7 +273,7 @@ cdef void row_index_free(RowIndex* index) noexcept nogil:
 
 
 def first_occurrences(columns):
-    """Per row, the first row with the same family, address and port: itself unless it is a duplicate, which Envoy drops.
+    """Return for each row the first row with its address: itself, unless it is a duplicate, which Envoy drops.
 
     Raises ValueError naming field and row for impossible columns.
     """

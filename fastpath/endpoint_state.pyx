@@ -1,7 +1,7 @@
 """Allocate endpoint states, carry them over from one table of a cluster to the next, and free them. Picks nothing.
 
-Rule (Envoy's identity): a state belongs to an address, port and locality. A row that comes back with the same three keeps
-its state wherever it stands and whatever priority it has now; another locality is another endpoint.
+Rule (Envoy's identity): a state belongs to an address, port and locality. A row that comes back with the same three
+keeps its state wherever it stands and whatever priority it has now; another locality is another endpoint.
 
 States lie in blocks of up to 64. A holder keeps a whole block alive: that costs at most 64 states for one survivor, and
 makes a state 24 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
@@ -20,10 +20,8 @@ from eastgate.fastpath.endpoint_rows cimport (
 
 cdef extern from *:
     """
-    #include <stddef.h>
     #define eg_state_take(p) ((void)__atomic_fetch_add((p), 1, __ATOMIC_RELAXED))
     #define eg_state_drop(p) (__atomic_fetch_sub((p), 1, __ATOMIC_ACQ_REL) == 1)
-    #define eg_states_offset(block) offsetof(block, states)
     """
     void take "eg_state_take"(uint32_t* refs) nogil
     bint drop_last "eg_state_drop"(uint32_t* refs) nogil

@@ -36,7 +36,8 @@ cdef HealthClass health_class(uint8_t eds_status, bint failed) noexcept nogil
 cdef void priority_init(PriorityState* state, uint32_t panic_threshold) noexcept nogil
 # Store `counts` and the availability of one priority. Loads follow with priority_distribute.
 cdef void priority_set(
-    PriorityState* state, uint32_t priority, const PriorityCounts* counts, uint32_t overprovisioning_factor, bint weighted
+    PriorityState* state, uint32_t priority, const PriorityCounts* counts, uint32_t overprovisioning_factor,
+    bint weighted
 ) noexcept nogil
 # Recompute loads and panic of all priorities from the stored availabilities.
 cdef void priority_distribute(PriorityState* state) noexcept nogil

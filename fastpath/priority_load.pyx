@@ -16,11 +16,12 @@ Locality weights (doubles): weight * min(1.0, opf / 100 * eligible / (total - ex
 Example: weight 1, 2 of 5 healthy: 1.4 * 0.4 = 0.56.
 
 Where it differs from Envoy: nowhere in the stateful form (PriorityLoads). Envoy keeps the loads of before when norm
-is 0, and so does priority_distribute. ClusterTable starts from zero loads at each compile, which is Envoy's answer for a
-new balancer and gives the same picks as an old one in all but one case: with norm 0 a priority is either in panic, and
-if all are the loads are overwritten, or the threshold is 0, and then P0 has 100 and hides what is stale. The case left is
-an overprovisioning factor below 100 that truncates every availability to 0 while most endpoints are healthy; Envoy then
-still uses the loads of some earlier time, and we send everything to P0, as Envoy does after a restart.
+is 0, and so does priority_distribute. ClusterTable starts from zero loads at each compile, which is Envoy's answer for
+a new balancer, and gives the picks of an old one in all but one case. With norm 0 either every priority panics, and the
+loads are overwritten; or the threshold is 0, and P0's load of 100 hides what is stale. The case left is a small
+overprovisioning factor that truncates every availability to 0 while enough endpoints are healthy to avoid panic
+(factor 1, 9 of 10 healthy): Envoy then uses the loads of some earlier time, and we send everything to P0, as Envoy does
+after a restart.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -59,7 +60,8 @@ cdef inline uint32_t percent(uint32_t factor, uint64_t part, uint64_t total) noe
 
 
 cdef void priority_set(
-    PriorityState* state, uint32_t priority, const PriorityCounts* counts, uint32_t overprovisioning_factor, bint weighted
+    PriorityState* state, uint32_t priority, const PriorityCounts* counts, uint32_t overprovisioning_factor,
+    bint weighted
 ) noexcept nogil:
     cdef uint32_t available = counts.hosts - counts.excluded
     if priority >= state.count:
@@ -241,8 +243,8 @@ cdef class PriorityLoads:
     ):
         """Replace one priority and recompute all loads.
 
-        `weights`: sums of endpoint weights (all, healthy, degraded, excluded), given when weighted_priority_health is on.
-        ValueError for counts that cannot be.
+        `weights`: sums of endpoint weights (all, healthy, degraded, excluded), given when weighted_priority_health
+        is on. ValueError for counts that cannot be.
         """
         cdef PriorityCounts counts
         if not 0 <= priority < PRIORITY_LIMIT:

@@ -1,21 +1,21 @@
 """Turn shares into an order of picks that a cursor walks: an exact cycle, or an alias table. Knows no endpoints.
 
-Cycle. When all shares are whole multiples of 1/N for a small N, the cycle has N places and entry i stands in c = share * N
-of them, as evenly as whole places allow: at (k + phase) * N / c for k = 0..c-1, sorted. The phase of an entry is where its
-middle lies on the cumulative weight of its list, so that equal entries rotate in list order and lists interleave.
-Example: shares 0.7 and 0.3, phases 0.35 and 0.85. N = 10; the first stands at 0.5 1.9 3.4 4.8 6.2 7.6 9.1, the other at
-2.8 6.2 9.5: a a b a a a b a a b, 7 to 3 in every ten. Two equal entries alternate.
+Cycle. When all shares are whole multiples of 1/N for a small N, the cycle has N places and entry i stands in
+c = share * N of them, as evenly as whole places allow: at (k + phase) * N / c for k = 0..c-1, sorted. The phase of an
+entry is where its middle lies on the cumulative weight of its list, so that equal entries rotate in list order and
+lists interleave. Example: shares 0.7 and 0.3, phases 0.35 and 0.85. N = 10; the first stands at 0.5 1.9 3.4 4.8 6.2 7.6
+9.1, the other at 2.8 6.2 9.5: a a b a a b a a a b, 7 to 3 in every ten. Two equal entries alternate.
 
 Alias table (Walker, Vose). Cell i of n belongs to i below its threshold and to one other entry above it, so that the
 parts of an entry sum to its share. Example: shares 0.5, 0.3, 0.2, times 3 = 1.5, 0.9, 0.6: cell 2 is 0.6 own and 0.4
 of entry 0; cell 1 is 0.9 own and 0.1 of entry 0; cell 0 is all own: entry 0 has (1 + 0.4 + 0.1) / 3 = 0.5.
 A pick multiplies a 64-bit position by n: the high half is the cell, the next 32 bits are compared with the threshold.
-The position is no random number but a Weyl sequence, position += 2^64 / golden ratio: it meets every interval of length s
-at least once in 2.62 / s + 1 picks and never strays far from s per pick. So shares are exact to 2^-32, nobody starves, and
-runs are shorter than with random numbers.
+The position is no random number but a Weyl sequence, position += 2^64 / golden ratio: it meets every interval of
+length s at least once in 2.62 / s + 1 picks and never strays far from s per pick. So shares are exact to 2^-32, nobody
+starves, and runs are shorter than with random numbers.
 
-Where it differs from Envoy: Envoy keeps one deadline heap per list and draws the priority at random, so its order varies
-by chance and costs a heap operation. Shares are the same; the order is ours.
+Where it differs from Envoy: Envoy keeps one deadline heap per list and draws the priority at random, so its order
+varies by chance and costs a heap operation. Shares are the same; the order is ours.
 """
 from libc.math cimport fabs, floor
 from libc.stdint cimport uint32_t, uint64_t
@@ -158,3 +158,55 @@ cdef inline uint32_t threshold_of(double part, double share) noexcept nogil:
     if scaled < 1.0:
         return 1
     return <uint32_t>scaled if scaled < 4294967295.0 else 4294967295u
+
+
+cdef double* doubles(object values) except NULL:
+    cdef double* found = <double*>malloc((len(values) + 1) * sizeof(double))
+    cdef uint32_t index
+    if found == NULL:
+        raise MemoryError
+    try:
+        for index in range(<uint32_t>len(values)):
+            found[index] = values[index]
+    except BaseException:
+        free(found)
+        raise
+    return found
+
+
+def spread(shares, phases, *, limit=256):
+    """Return the shortest exact cycle as indices into `shares`, or [] when it takes more than `limit` turns."""
+    cdef double* exact = NULL
+    cdef double* starts = NULL
+    cdef uint32_t* cycle = NULL
+    cdef uint32_t length, turn
+    if len(shares) != len(phases):
+        raise ValueError(f"{len(shares)} shares, {len(phases)} phases")
+    try:
+        exact = doubles(shares)
+        starts = doubles(phases)
+        length = cycle_length(exact, len(shares), limit)
+        cycle = <uint32_t*>malloc((length + 1) * sizeof(uint32_t))
+        if cycle == NULL or cycle_build(cycle, length, exact, starts, len(shares)) < 0:
+            raise MemoryError
+        return [cycle[turn] for turn in range(length)]
+    finally:
+        free(exact)
+        free(starts)
+        free(cycle)
+
+
+def alias_cells(shares):
+    """Return the alias table of `shares`, which sum to 1: (part of 2^32 that is the cell's own, other entry) each."""
+    cdef double* exact = NULL
+    cdef AliasCell* cells = NULL
+    cdef uint32_t index
+    try:
+        exact = doubles(shares)
+        cells = <AliasCell*>calloc(len(shares) + 1, sizeof(AliasCell))
+        if cells == NULL or alias_build(cells, exact, len(shares)) < 0:
+            raise MemoryError
+        return [(cells[index].threshold, cells[index].other) for index in range(<uint32_t>len(shares))]
+    finally:
+        free(exact)
+        free(cells)

@@ -1,7 +1,7 @@
 """Turn checked columns into the lists that Envoy would pick from, with the exact share of each. Builds no schedule.
 
 Rule: every pick goes to a priority and an availability (priority_load), then to one list:
-    the priority is in panic          all its endpoints, excluded ones included; localities and their weights are ignored
+    the priority is in panic          all its endpoints, excluded ones too; localities and their weights are ignored
     locality weighting, and some
     locality has an effective weight  the healthy (degraded) endpoints of one locality, by effective weight
     otherwise                         all healthy (degraded) endpoints of the priority
@@ -14,14 +14,14 @@ B's has 0.7 * 2 / 2.56 = 0.5469, P1's has 0.3.
 Where it differs from Envoy: nowhere in the shares. Envoy interleaves by separate schedulers per list; what comes of a
 plan here is one schedule for all lists.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from eastgate.fastpath.endpoint_rows cimport EndpointRows, Rows
 from eastgate.fastpath.priority_load cimport (
-    DEGRADED, EXCLUDED, HEALTHY, PRIORITY_LIMIT, HealthClass, PriorityCounts, PriorityState, health_class, locality_weight,
-    priority_distribute, priority_init, priority_set,
+    DEGRADED, EXCLUDED, HEALTHY, PRIORITY_LIMIT, UNKNOWN_STATUS, HealthClass, PriorityCounts, PriorityState,
+    health_class, locality_weight, priority_distribute, priority_init, priority_set,
 )
 
 cdef enum:
@@ -61,14 +61,16 @@ cdef int find_places(Draft* draft, EndpointRows rows) except -1:
     return 0
 
 
-cdef void count_rows(Plan* plan, Draft* draft, const Rows* rows, const uint32_t* first_of, PriorityCounts* counts) noexcept nogil:
+cdef void count_rows(
+    Plan* plan, Draft* draft, const Rows* rows, const uint32_t* first_of, PriorityCounts* counts
+) noexcept nogil:
     cdef uint32_t row, weight
     cdef PriorityCounts* count
     cdef Place* place
     cdef HealthClass found
     for row in range(rows.count):
         if first_of[row] != row:
-            draft.class_of[row] = 255
+            draft.class_of[row] = <uint8_t>UNKNOWN_STATUS
             continue
         found = health_class(rows.health[row], rows.failed != NULL and rows.failed[row] != 0)
         draft.class_of[row] = <uint8_t>found
@@ -121,7 +123,8 @@ cdef void assign_groups(
     if total > 0.0:
         for number in range(draft.place_count):
             if draft.effective[number] > 0.0:
-                draft.places[number].group_of[<uint32_t>wanted] = add_group(plan, share * (draft.effective[number] / total))
+                group = add_group(plan, share * (draft.effective[number] / total))
+                draft.places[number].group_of[<uint32_t>wanted] = group
         return
     group = add_group(plan, share)
     for number in range(draft.place_count):

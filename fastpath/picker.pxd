@@ -1,0 +1,70 @@
+# A compiled table as the data side sees it, and the pick. Immutable once built, but for the endpoint states, which are
+# shared by all tables of the cluster and by all workers (relaxed atomics) and outlive them.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint16_t, uint64_t
+from eastgate.fastpath.endpoint_rows cimport Rows
+from eastgate.fastpath.endpoint_state cimport EndpointState, StateMap
+
+cdef enum:
+    PICK_NO_ENDPOINTS = -12     # minus Reason.NO_ENDPOINTS
+    PICK_NONE_HEALTHY = -13     # minus Reason.NONE_HEALTHY
+
+cdef enum Kind:
+    CONSTANT                    # one endpoint, or none: `constant` is the answer
+    CYCLE_16                    # schedule: uint16_t rows
+    CYCLE_32                    # schedule: uint32_t rows
+    ALIAS                       # schedule: an AliasCell for each row
+    LEAST_REQUEST               # schedule: an AliasCell for each list
+
+cdef struct TableGroup:         # a list of least request
+    uint32_t first              # in members
+    uint32_t count
+    bint equal                  # all weights are the same
+    double weight               # sum of weights
+
+cdef struct Table:              # one block of memory, lists, schedule and members behind it; owned by a ClusterTable
+    Kind kind
+    int32_t constant
+    uint32_t length             # of the schedule
+    uint32_t choice_count
+    const void* schedule
+    const TableGroup* groups    # of least request, as many as `length`
+    const uint32_t* members     # rows
+    uint32_t queued             # members of lists with unequal weights
+    uint64_t serial             # no two tables have the same
+    size_t bytes
+    Rows rows                   # borrowed from the owner
+    StateMap* states            # counted
+
+cdef struct PickHeaps           # opaque; owned by a PickCursor
+
+# One per (worker, cluster slot). All zero is a valid start for cursor_init and cursor_free.
+cdef struct PickCursor:
+    uint64_t position           # place in the schedule; random at first and after each publish
+    uint64_t random             # generator state
+    PickHeaps* heaps            # weighted least request only; NULL otherwise
+
+cdef struct EndpointAddress:
+    uint8_t family              # 4, 6, or 1 for a Unix socket
+    uint16_t port               # host order
+    const uint8_t* address      # 4 or 16 bytes in network order; a path of `length` bytes for family 1
+    uint32_t length
+
+# Make the cursor ready for `table` (NULL: only seed it), at a random place; call it once before the first pick from
+# each newly published table. Frees what the cursor held before. The only one here that allocates: 16 bytes an endpoint,
+# for least request with unequal weights. Returns 0, or -1 without memory: picks then answer PICK_NO_ENDPOINTS.
+cdef int cursor_init(const Table* table, PickCursor* cursor, uint64_t seed) noexcept nogil
+# Free what the cursor holds; it may be initialised again or freed again.
+cdef void cursor_free(PickCursor* cursor) noexcept nogil
+
+# Index of an endpoint (>= 0) or PICK_*. Allocates nothing, scans nothing, throws nothing. A cursor of another table is
+# safe (its place is somewhere else), but for weighted least request it answers PICK_NO_ENDPOINTS.
+cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil
+cdef void table_address(const Table* table, int32_t endpoint, EndpointAddress* address) noexcept nogil
+cdef EndpointState* table_state(const Table* table, int32_t endpoint) noexcept nogil
+# The identity of an endpoint in events and admin: its row in the columns that the table was compiled from.
+cdef uint32_t table_size(const Table* table) noexcept nogil
+
+# `count` picks into `out`, 0xFFFFFFFF where there is none: as single picks, with the kind decided once.
+cdef void table_fill(const Table* table, PickCursor* cursor, uint32_t* out, Py_ssize_t count) noexcept nogil
+# `picks` calls of table_pick as another module makes them; how many gave an endpoint. For benchmarks.
+cdef uint64_t table_spin(const Table* table, PickCursor* cursor, uint64_t picks) noexcept nogil

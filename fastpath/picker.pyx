@@ -1,0 +1,217 @@
+"""Pick from a compiled table: what a worker does per connection. No GIL, no Python object, no arithmetic of shares.
+
+Rule, by the table's kind:
+    CONSTANT        no endpoint to choose: one row, or the refusal
+    CYCLE           the next place of an exact cycle
+    ALIAS           position += golden ratio of 2^64; one cell of the alias table, one comparison (schedule)
+    LEAST_REQUEST   a list by its share, the same way; then in the list, weights equal: `choice_count` draws with
+                    replacement, fewer active connections win, ties keep the earlier; weights unequal: the earliest
+                    deadline, put back with (active + 1) / weight (edf_heap)
+
+Worked example: lists of shares 0.7 and 0.3 with three and one endpoints. The cell says list 0; draws 2 and 0 of three;
+row 2 has 4 active connections, row 0 has 4: a tie, so row 2. List 1 has one endpoint and costs no draw.
+
+Where it differs from Envoy: a list is chosen evenly instead of at random; everything inside a list is Envoy's rule.
+"""
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from eastgate.fastpath.edf_heap cimport EdfEntry, EdfQueue, edf_advance, edf_front, edf_start
+from eastgate.fastpath.endpoint_rows cimport FAMILY_IPV4, FAMILY_UNIX
+from eastgate.fastpath.endpoint_state cimport EndpointState, state_of
+from eastgate.fastpath.random cimport mix_seed, next_random, scale_random
+from eastgate.fastpath.schedule cimport GOLDEN, alias_at
+
+ctypedef int32_t (*PickFunction)(const Table*, PickCursor*) noexcept nogil
+
+cdef extern from *:
+    """
+    #define eg_relaxed_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define eg_unlikely(x) __builtin_expect(!!(x), 0)
+    #define eg_hide(pointer) __asm__ volatile("" : "+r"(pointer))
+    """
+    uint32_t relaxed_load "eg_relaxed_load"(const uint32_t* place) nogil
+    bint unlikely "eg_unlikely"(bint value) nogil
+    void hide "eg_hide"(PickFunction pointer) nogil
+
+cdef enum:
+    NO_PICK = 0xFFFFFFFF
+
+cdef struct PickHeaps:
+    uint64_t serial             # of the table they were made for
+    EdfQueue* queues            # by list; count 0 where weights are equal
+
+
+cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef const TableGroup* group = table.groups
+    cdef const uint32_t* members
+    cdef EdfQueue* queue
+    cdef uint64_t draw = 0
+    cdef uint32_t number = 0
+    cdef uint32_t _choice, row, other, active, other_active
+    if table.length > 1:
+        cursor.position += GOLDEN
+        number = alias_at(table.schedule, table.length, cursor.position)
+        group = &table.groups[number]
+    members = table.members + group.first
+    if not group.equal:
+        if unlikely(cursor.heaps == NULL or cursor.heaps.serial != table.serial):
+            return PICK_NO_ENDPOINTS
+        queue = &cursor.heaps.queues[number]
+        row = members[edf_front(queue)]
+        active = relaxed_load(&state_of(table.states, row).active)
+        edf_advance(queue, (<double>active + 1.0) * group.weight / table.rows.weight[row])
+        return <int32_t>row
+    if group.count == 1:
+        return <int32_t>members[0]
+    draw = next_random(&cursor.random)
+    row = members[scale_random(<uint32_t>draw, group.count)]
+    active = relaxed_load(&state_of(table.states, row).active)
+    other = members[scale_random(<uint32_t>(draw >> 32), group.count)]
+    other_active = relaxed_load(&state_of(table.states, other).active)
+    if other_active < active:
+        row = other
+        active = other_active
+    for _choice in range(2, table.choice_count):
+        other = members[scale_random(<uint32_t>(next_random(&cursor.random) >> 32), group.count)]
+        other_active = relaxed_load(&state_of(table.states, other).active)
+        if other_active < active:
+            row = other
+            active = other_active
+    return <int32_t>row
+
+
+cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept nogil:
+    # The random start and the end of a turn take the same way back into the cycle: any position is safe.
+    cdef uint64_t turn = cursor.position
+    if unlikely(turn >= table.length):
+        turn = turn % table.length
+    cursor.position = turn + 1
+    return <uint32_t>turn
+
+
+cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
+    if table.kind == ALIAS:
+        cursor.position += GOLDEN
+        return <int32_t>alias_at(table.schedule, table.length, cursor.position)
+    if table.kind == CYCLE_16:
+        return (<const uint16_t*>table.schedule)[next_turn(table, cursor)]
+    if table.kind == LEAST_REQUEST:
+        return pick_least_request(table, cursor)
+    if table.kind == CYCLE_32:
+        return <int32_t>(<const uint32_t*>table.schedule)[next_turn(table, cursor)]
+    return table.constant
+
+
+cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil:
+    return pick(table, cursor)
+
+
+cdef void table_address(const Table* table, int32_t endpoint, EndpointAddress* address) noexcept nogil:
+    cdef uint32_t name
+    address.family = table.rows.family[endpoint]
+    address.port = table.rows.port[endpoint]
+    address.address = table.rows.address + 16 * <size_t>endpoint
+    address.length = 4 if address.family == FAMILY_IPV4 else 16
+    if address.family == FAMILY_UNIX:
+        memcpy(&name, address.address, 4)
+        address.address = table.rows.names[name].path
+        address.length = table.rows.names[name].length
+
+
+cdef EndpointState* table_state(const Table* table, int32_t endpoint) noexcept nogil:
+    return state_of(table.states, <uint32_t>endpoint)
+
+
+cdef uint32_t table_size(const Table* table) noexcept nogil:
+    return table.rows.count
+
+
+cdef int cursor_init(const Table* table, PickCursor* cursor, uint64_t seed) noexcept nogil:
+    cursor_free(cursor)
+    cursor.position = mix_seed(seed)
+    cursor.random = mix_seed(cursor.position)
+    if table == NULL or table.kind != LEAST_REQUEST or table.queued == 0:
+        return 0
+    return heaps_build(table, cursor)
+
+
+cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef size_t queue_bytes = table.length * sizeof(EdfQueue)
+    cdef PickHeaps* heaps = <PickHeaps*>malloc(sizeof(PickHeaps) + queue_bytes + table.queued * sizeof(EdfEntry))
+    cdef double* intervals = <double*>malloc(table.queued * sizeof(double))
+    cdef EdfEntry* entries
+    cdef EdfQueue* queue
+    cdef const TableGroup* group
+    cdef uint32_t number, member, row, active
+    if heaps == NULL or intervals == NULL:
+        free(heaps)
+        free(intervals)
+        return -1
+    heaps.serial = table.serial
+    heaps.queues = <EdfQueue*>(heaps + 1)
+    entries = <EdfEntry*>(<char*>(heaps + 1) + queue_bytes)
+    for number in range(table.length):
+        group = &table.groups[number]
+        queue = &heaps.queues[number]
+        queue.count = 0
+        queue.entries = entries
+        if group.equal:
+            continue
+        for member in range(group.count):
+            row = table.members[group.first + member]
+            active = relaxed_load(&state_of(table.states, row).active)
+            intervals[member] = (<double>active + 1.0) * group.weight / table.rows.weight[row]
+        queue.count = group.count
+        edf_start(queue, intervals, &cursor.random)
+        entries += group.count
+    free(intervals)
+    cursor.heaps = heaps
+    return 0
+
+
+cdef void cursor_free(PickCursor* cursor) noexcept nogil:
+    free(cursor.heaps)
+    cursor.heaps = NULL
+
+
+cdef uint64_t table_spin(const Table* table, PickCursor* cursor, uint64_t picks) noexcept nogil:
+    cdef PickFunction engine_pick = table_pick
+    cdef uint64_t _done
+    cdef uint64_t found = 0
+    # As from another module: through a pointer, never inlined into this loop.
+    hide(engine_pick)
+    for _done in range(picks):
+        found += engine_pick(table, cursor) >= 0
+    return found
+
+
+cdef void table_fill(const Table* table, PickCursor* cursor, uint32_t* out, Py_ssize_t count) noexcept nogil:
+    """Picks in bulk: the same as `count` calls, with the schedule's kind decided once."""
+    cdef Py_ssize_t done
+    cdef uint64_t position
+    cdef uint32_t turn
+    cdef int32_t endpoint
+    if table.kind == ALIAS:
+        position = cursor.position
+        for done in range(count):
+            position += GOLDEN
+            out[done] = alias_at(table.schedule, table.length, position)
+        cursor.position = position
+    elif table.kind == CYCLE_16 or table.kind == CYCLE_32:
+        turn = next_turn(table, cursor) if count > 0 else 0
+        for done in range(count):
+            if table.kind == CYCLE_16:
+                out[done] = (<const uint16_t*>table.schedule)[turn]
+            else:
+                out[done] = (<const uint32_t*>table.schedule)[turn]
+            turn += 1
+            if turn == table.length:
+                turn = 0
+        if count > 0:
+            cursor.position = turn
+    else:
+        for done in range(count):
+            endpoint = pick(table, cursor)
+            out[done] = <uint32_t>endpoint if endpoint >= 0 else <uint32_t>NO_PICK
