@@ -1,4 +1,4 @@
-"""Accepted xDS resources as the rest of eastgate sees them: frozen, plain, no protobuf. Decoding stands in decode.py."""
+"""Accepted xDS resources as the rest of eastgate sees them: frozen, plain, no protobuf. decode.py makes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Locality(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LocalityEntry:
-    """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, the last weight wins.
+    """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, last weight wins.
 
     ``weight`` is None unless the message has both a locality and a load_balancing_weight (Envoy then has no weight).
     """
@@ -54,14 +54,18 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection."""
+    """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection; equality
+    ignores them.
+
+    ``endpoint_stale_after_s`` is 0 when endpoints never go stale.
+    """
 
     cluster_name: str
     columns: Columns
     overprovisioning_factor: int
     weighted_priority_health: bool
     endpoint_stale_after_s: float
-    raw: bytes
+    raw: bytes = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,10 @@ class OutlierDetection:
 class Cluster:
     """A named upstream group from CDS.
 
-    ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name. ``warnings`` name
-    what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any.
+    ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name. ``upstream_tls``:
+    whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to endpoints whose flags say tlsMode istio) or ALWAYS.
+    ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
+    equality ignores them.
     """
 
     name: str
@@ -131,8 +137,9 @@ class Cluster:
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
     alt_stat_name: str = ""
+    upstream_tls: str = "NEVER"
     warnings: tuple[str, ...] = ()
-    raw: bytes = b""
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def assignment_name(self) -> str:
@@ -187,7 +194,7 @@ class Listener:
     continue_on_listener_filters_timeout: bool = False
     traffic_direction: str = "UNSPECIFIED"
     warnings: tuple[str, ...] = ()
-    raw: bytes = b""
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +210,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything accepted, frozen. ``warming`` are EDS clusters never yet answered: known, but not routable.
+    """Everything accepted, frozen. ``warming`` are EDS clusters asked for and never yet answered: not routable.
 
-    ``versions``: last accepted version per type URL.
+    An EDS cluster that is neither warming nor has its assignment here was not asked for, because no route leads to it.
+    ``versions``: last accepted version per type URL. ``generation`` grows exactly when clusters, assignments,
+    listeners or warming change in meaning; rejections, versions and raw bytes do not move it.
     """
 
     generation: int = 0

@@ -1,0 +1,26 @@
+"""The one door from bytes of a resource to what the rest of eastgate sees: resource type URLs and their decoders."""
+
+from .assignment import decode_assignment, read_text
+from .decode_cluster import decode_cluster
+from .decode_listener import Chains, DecodedChain, decode_listener, listener_steps
+
+CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LDS = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+# What operators call a type, in errors, logs and statistics.
+SHORT_NAMES = {CDS: "CDS", EDS: "EDS", LDS: "LDS"}
+
+__all__ = [
+    "CDS",
+    "EDS",
+    "LDS",
+    "SHORT_NAMES",
+    "Chains",
+    "DecodedChain",
+    "decode_assignment",
+    "decode_cluster",
+    "decode_listener",
+    "listener_steps",
+    "read_text",
+]

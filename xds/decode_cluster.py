@@ -1,0 +1,211 @@
+"""Turn the bytes of a Cluster into resources.Cluster: what is honoured, warned about or rejected. Keeps no state.
+
+docs/xds-support.md lists every field. What would send traffic elsewhere than Envoy would is rejected by name or named
+in a warning; a policy that eastgate does not have is never replaced by another one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+from .assignment import decode_assignment, read_text
+from .errors import XdsError
+from .fields import number, seconds, type_name
+from .message import read
+from .resources import Assignment, CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+from .wire import unknown_fields
+
+KIND = "CDS"
+_MESSAGE = "envoy.config.cluster.v3.Cluster"
+_TYPES = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
+_POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST")
+_EXTENSIONS = "envoy.extensions.load_balancing_policies."
+_POLICY_OF_EXTENSION = {
+    f"{_EXTENSIONS}round_robin.v3.RoundRobin": "ROUND_ROBIN",
+    f"{_EXTENSIONS}least_request.v3.LeastRequest": "LEAST_REQUEST",
+}
+_INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.metadata_exchange")
+
+# Fields that change what happens to a connection and that eastgate does not honour.
+_WARNINGS = {
+    "health_checks": "active health checks are not run",
+    "upstream_bind_config": "connections are not bound to a source address",
+    "upstream_config": "the upstream extension is not used",
+    "transport_socket_matches": "TLS to endpoints is not originated",
+    "close_connections_on_host_health_failure": "connections to failed endpoints are not closed",
+}
+_COMMON_LB_WARNINGS = {
+    "zone_aware_lb_config": "zones are not preferred",
+    "close_connections_on_host_set_change": "connections are not closed when endpoints change",
+    "consistent_hashing_lb_config": "not used by the supported policies",
+}
+_LEAST_REQUEST_WARNINGS = {
+    "active_request_bias": "the default of 1.0 applies",
+    "enable_full_scan": "endpoints are drawn, not scanned",
+    "slow_start_config": "new endpoints get their full share at once",
+}
+_PERCENT_FIELDS = ("max_ejection_percent", "failure_percentage_threshold")
+_DURATIONS = {
+    "interval_s": "interval",
+    "base_ejection_time_s": "base_ejection_time",
+    "max_ejection_time_s": "max_ejection_time",
+}
+
+
+def decode_cluster(raw: bytes) -> Cluster:
+    """Decode the bytes inside the Any. Raises XdsError("CDS", name, reason) for a cluster that cannot be accepted."""
+    name = ""
+    try:
+        message = read(_MESSAGE, raw)
+        name = message.get("name", "")
+        return _cluster(name, message, raw)
+    except XdsError as error:
+        raise XdsError(KIND, error.resource or read_text(raw, 1), error.reason) from None
+    except ValueError as error:
+        raise XdsError(KIND, name, str(error)) from None
+
+
+def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
+    if not name:
+        raise ValueError("no name")
+    kind = message.get("type", "STATIC")
+    if "cluster_type" in message or kind not in _TYPES:
+        raise ValueError(f"cluster type {'extension' if 'cluster_type' in message else kind} is not supported")
+    if kind == "EDS" and "eds_cluster_config" not in message:
+        raise ValueError("type EDS without eds_cluster_config")
+    if "lb_subset_config" in message:
+        raise ValueError("lb_subset_config is not supported: it would change which endpoints are used")
+    warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field)]
+    assignment = _load_assignment(name, kind, message, warnings)
+    policy, policy_config, locality_config = _policy(message, warnings)
+    routable = kind == "EDS" or (assignment is not None and assignment.columns.count > 0)
+    if policy not in _POLICIES:
+        if routable:
+            raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
+        if kind != "ORIGINAL_DST":
+            warnings.append(f"lb_policy: {policy} is not supported")
+    common = message.get("common_lb_config", {})
+    warnings += [f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common]
+    for upstream_filter in message.get("filters", ()):
+        filter_name = read_text(upstream_filter, 1)
+        if filter_name not in _INERT_FILTERS:
+            warnings.append(f"filters: upstream filter {filter_name} is not run")
+    warnings += [f"{path}: unknown field" for path in unknown_fields(message)]
+    keepalive = message.get("upstream_connection_options", {}).get("tcp_keepalive")
+    return Cluster(
+        name=name,
+        type=kind,
+        eds_service_name=message.get("eds_cluster_config", {}).get("service_name", "") if kind == "EDS" else "",
+        connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
+        lb_policy=policy,
+        least_request_choice_count=number(policy_config, "choice_count", 2, low=2),
+        healthy_panic_threshold_percent=_panic_threshold(common),
+        locality_weighted="locality_weighted_lb_config" in locality_config,
+        circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
+        outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
+        tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
+        load_assignment=assignment,
+        alt_stat_name=message.get("alt_stat_name", ""),
+        upstream_tls=_upstream_tls(message),
+        warnings=tuple(warnings),
+        raw=raw,
+    )
+
+
+def _load_assignment(name: str, kind: str, message: Mapping[str, Any], warnings: list[str]) -> Assignment | None:
+    """Inline endpoints of a STATIC cluster. Those of DNS clusters are names, which nobody resolves."""
+    if kind == "ORIGINAL_DST":
+        warnings.append("type: ORIGINAL_DST is known but not routable")
+    elif kind in ("STRICT_DNS", "LOGICAL_DNS"):
+        warnings.append(f"type: names of {kind} clusters are not resolved; not routable")
+    elif kind == "STATIC" and "load_assignment" in message:
+        return decode_assignment(message["load_assignment"], KIND, name)
+    return None
+
+
+def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """Name of the policy, its own configuration, and the message that may hold locality_weighted_lb_config.
+
+    As in Envoy, load_balancing_policy wins over lb_policy, and the first policy in it that Envoy knows is used.
+    """
+    extensions = message.get("load_balancing_policy")
+    if extensions is None:
+        policy = str(message.get("lb_policy", "ROUND_ROBIN"))
+        config = message.get("least_request_lb_config" if policy == "LEAST_REQUEST" else "round_robin_lb_config", {})
+        prefix, locality_config = f"{policy.lower()}_lb_config", message.get("common_lb_config", {})
+    else:
+        for candidate in extensions.get("policies", ()):
+            config = candidate.get("typed_extension_config", {}).get("typed_config", {})
+            extension = type_name(config)
+            if extension.startswith(_EXTENSIONS):
+                break
+        else:
+            raise ValueError("load_balancing_policy holds no known policy")
+        policy = _POLICY_OF_EXTENSION.get(extension, extension.removeprefix(_EXTENSIONS))
+        prefix, locality_config = f"load_balancing_policy.{policy.lower()}", config.get("locality_lb_config", {})
+        if "zone_aware_lb_config" in locality_config:
+            warnings.append(f"{prefix}.locality_lb_config.zone_aware_lb_config: zones are not preferred")
+    warnings += [f"{prefix}.{field}: {what}" for field, what in _LEAST_REQUEST_WARNINGS.items() if config.get(field)]
+    if config.get("selection_method"):
+        warnings.append(f"{prefix}.selection_method: endpoints are drawn, not scanned")
+    return policy, config, locality_config
+
+
+def _panic_threshold(common: Mapping[str, Any]) -> int:
+    if "healthy_panic_threshold" not in common:
+        return 50
+    percent = common["healthy_panic_threshold"].get("value", 0.0)
+    if not 0 <= percent <= 100:
+        raise ValueError(f"common_lb_config.healthy_panic_threshold is {percent}, must be 0 to 100")
+    # Envoy rounds half up to a whole percent.
+    return int(percent + 0.5)
+
+
+def _circuit_breakers(message: Mapping[str, Any], warnings: list[str]) -> CircuitBreakers:
+    if message.get("per_host_thresholds"):
+        warnings.append("circuit_breakers.per_host_thresholds: only limits per cluster apply")
+    for thresholds in message.get("thresholds", ()):
+        if "priority" not in thresholds:
+            return CircuitBreakers(
+                number(thresholds, "max_connections", 1024), number(thresholds, "max_pending_requests", 1024)
+            )
+    return CircuitBreakers()
+
+
+def _outlier_detection(message: Mapping[str, Any] | None, warnings: list[str]) -> OutlierDetection | None:
+    if message is None:
+        return None
+    if "monitors" in message:
+        warnings.append("outlier_detection.monitors: extensions are not run")
+    values: dict[str, Any] = {}
+    for field in dataclass_fields(OutlierDetection):
+        if field.name in _DURATIONS:
+            continue
+        if field.name == "max_ejection_time_jitter_s":
+            values[field.name] = seconds(message, "max_ejection_time_jitter", 0.0)
+        elif field.name in message:
+            percent = field.name.startswith("enforcing_") or field.name in _PERCENT_FIELDS
+            value = message[field.name]
+            if percent and value > 100:
+                raise ValueError(f"outlier_detection.{field.name} is {value}, must be at most 100")
+            values[field.name] = value
+    interval = seconds(message, "interval", 10.0, positive=True)
+    base = seconds(message, "base_ejection_time", 30.0, positive=True)
+    # Without a maximum of its own Envoy takes 300 s, or the base where that is longer.
+    longest = seconds(message, "max_ejection_time", max(300.0, base), positive=True)
+    if longest < base:
+        raise ValueError("outlier_detection.max_ejection_time is shorter than base_ejection_time")
+    return OutlierDetection(interval_s=interval, base_ejection_time_s=base, max_ejection_time_s=longest, **values)
+
+
+def _tcp_keepalive(message: Mapping[str, Any]) -> TcpKeepalive:
+    return TcpKeepalive(
+        message.get("keepalive_probes"), message.get("keepalive_time"), message.get("keepalive_interval")
+    )
+
+
+def _upstream_tls(message: Mapping[str, Any]) -> str:
+    if message.get("transport_socket_matches"):
+        return "BY_TLS_MODE"
+    socket = message.get("transport_socket")
+    return "NEVER" if socket is None or read_text(socket, 1) == "envoy.transport_sockets.raw_buffer" else "ALWAYS"

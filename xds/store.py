@@ -1,0 +1,278 @@
+"""What is accepted: resource by resource, last good version kept, published as frozen snapshots. Knows no stream.
+
+Guarantees:
+- A bad resource never costs another one of the same response, nor its own last good version.
+- Bytes that did not change are not decoded; other bytes of equal meaning do not move the generation.
+- A CDS or LDS response is the complete state of its type; an EDS response holds some assignments, merged by name.
+- An assignment lives as long as an accepted cluster refers to it, however the cluster changes meanwhile.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from .decode import (
+    CDS,
+    EDS,
+    LDS,
+    SHORT_NAMES,
+    Chains,
+    decode_assignment,
+    decode_cluster,
+    listener_steps,
+    read_text,
+)
+from .errors import XdsError
+from .message import read
+from .resources import Rejection, Snapshot
+
+SNI_DNAT_PREFIX = "outbound_."
+_TYPE_URLS = {short: url for url, short in SHORT_NAMES.items()}
+_REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one response. ``changed``: the generation moved. ``rejected``: in order of the response."""
+
+    changed: bool
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def reason(self) -> str:
+        """The rejections in one line, for error_detail; empty when there are none."""
+        lines = [
+            f"{SHORT_NAMES.get(one.type_url, one.type_url)} {one.name} rejected: {one.reason}"
+            for one in self.rejected[:_REASONS_SHOWN]
+        ]
+        if len(self.rejected) > _REASONS_SHOWN:
+            lines.append(f"and {len(self.rejected) - _REASONS_SHOWN} more")
+        return "; ".join(lines)
+
+
+class Store:
+    """Accepted configuration of one node. Owned by the thread that feeds it; what it hands out is frozen.
+
+    ``router``: subscribe only to the assignments that a route can lead to (SNI-DNAT clusters and those that filter
+    chains name); otherwise to those of every EDS cluster.
+    """
+
+    def __init__(self, *, router: bool = True) -> None:
+        self._router = router
+        # Accepted resources by name, per type URL. The inner maps are replaced as a whole: snapshots share them.
+        self._resources: dict[str, dict[str, Any]] = {CDS: {}, EDS: {}, LDS: {}}
+        self._versions: dict[str, str] = {}
+        self._rejections: dict[tuple[str, str], Rejection] = {}
+        self._chains: dict[str, Chains] = {}
+        # Names of assignments: those that accepted clusters refer to, and those of them to subscribe to.
+        self._referred: frozenset[str] = frozenset()
+        self._wanted: frozenset[str] = frozenset()
+        self._warming: frozenset[str] = frozenset()
+        self._generation = 0
+        self._snapshot: Snapshot | None = Snapshot()
+        # What the last response replaced, and the version before it: for revoke.
+        self._replaced: dict[tuple[str, str], Any] = {}
+        self._versions_before: dict[str, str] = {}
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The accepted configuration now. Two snapshots of one generation differ at most in rejections and versions."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot(
+                generation=self._generation,
+                clusters=MappingProxyType(self._resources[CDS]),
+                assignments=MappingProxyType(self._resources[EDS]),
+                listeners=MappingProxyType(self._resources[LDS]),
+                warming=self._warming,
+                rejections=tuple(self._rejections.values()),
+                versions=MappingProxyType(self._versions),
+            )
+        return self._snapshot
+
+    @property
+    def wanted_assignments(self) -> tuple[str, ...]:
+        """Names to subscribe to for EDS, sorted."""
+        return tuple(sorted(self._wanted))
+
+    def apply(self, type_url: str, version: str, resources: Sequence[bytes]) -> Applied:
+        """Accept or reject the Anys of a response of type CDS, EDS or LDS, all at once."""
+        steps = self.steps(type_url, version, resources)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                applied: Applied = end.value
+                return applied
+
+    def steps(self, type_url: str, version: str, resources: Sequence[bytes]) -> Generator[None, None, Applied]:
+        """`apply` in slices: yields between resources; nothing is visible before the end. One at a time."""
+        decoders = {CDS: self._clusters_in, EDS: self._assignments_in, LDS: self._listeners_in}
+        rejected: list[Rejection] = []
+        named, unreadable = self._named(type_url, version, resources, rejected)
+        accepted = yield from decoders[type_url](named, version, rejected)
+        rejected_names = {one.name for one in rejected}
+
+        current = self._resources[type_url]
+        if type_url == EDS or unreadable:
+            # An unreadable resource may be any of ours: take nothing as deleted.
+            resources_now = {**current, **accepted}
+        else:
+            resources_now = {name: one for name, one in current.items() if name in rejected_names}
+            resources_now.update(accepted)
+        self._replaced = {
+            (type_url, name): current.get(name)
+            for name, one in accepted.items()
+            if current.get(name) is not one and current.get(name) != one
+        }
+        changed = bool(self._replaced) or len(resources_now) != len(current)
+        self._resources[type_url] = resources_now
+        self._versions_before = self._versions
+        if not rejected:
+            self._versions = {**self._versions, type_url: version}
+        for key in [key for key in self._rejections if key[0] == type_url]:
+            # A rejection is over when its name was accepted or, in a complete state, is gone; one without a readable
+            # name when the next response of its type has come.
+            if key[1] in accepted or type_url != EDS or key[1].startswith("("):
+                del self._rejections[key]
+        self._rejections.update({(type_url, one.name): one for one in rejected})
+        self._snapshot = None
+        if changed:
+            self._refresh(type_url)
+        return Applied(changed, tuple(rejected))
+
+    def revoke(self, errors: Iterable[XdsError]) -> Applied:
+        """Take back resources of the last response that nobody could compile: their last good version is back.
+
+        Whoever reports them has kept serving that version, so there is nothing to publish again. Errors that name no
+        resource which the last response changed are left out.
+        """
+        rejected = []
+        for error in errors:
+            type_url = _TYPE_URLS.get(error.kind, "")
+            key = (type_url, error.resource)
+            if key not in self._replaced:
+                continue
+            current = self._resources[type_url]
+            version, raw = self._versions.get(type_url, ""), current[error.resource].raw
+            rejected.append(Rejection(type_url, error.resource, version, error.reason, raw))
+            before = self._replaced.pop(key)
+            kept = {name: one for name, one in current.items() if name != error.resource}
+            self._resources[type_url] = kept if before is None else {**kept, error.resource: before}
+            self._rejections[key] = rejected[-1]
+        if rejected:
+            self._versions = self._versions_before
+            for type_url in {one.type_url for one in rejected}:
+                self._refresh(type_url)
+        return Applied(bool(rejected), tuple(rejected))
+
+    def _refresh(self, type_url: str) -> None:
+        """Bring what is derived up to date after resources of a type changed: a new generation."""
+        clusters, assignments, listeners = self._resources[CDS], self._resources[EDS], self._resources[LDS]
+        if type_url == CDS:
+            self._referred = frozenset(one.assignment_name for one in clusters.values() if one.assignment_name)
+            if not self._referred.issuperset(assignments):
+                assignments = {name: one for name, one in assignments.items() if name in self._referred}
+                self._resources[EDS] = assignments
+        if type_url == LDS:
+            self._chains = {name: chains for name, chains in self._chains.items() if name in listeners}
+        if type_url != EDS:
+            self._wanted = self._wanted_now()
+        if type_url != EDS or self._warming:
+            unanswered = self._wanted.difference(assignments)
+            self._warming = frozenset(
+                name for name, one in clusters.items() if unanswered and one.assignment_name in unanswered
+            )
+        self._generation += 1
+        self._snapshot = None
+
+    def _wanted_now(self) -> frozenset[str]:
+        if not self._router:
+            return self._referred
+        routed = {
+            target
+            for listener in self._resources[LDS].values()
+            for chain in (*listener.filter_chains, listener.default_filter_chain)
+            if chain is not None
+            for target, _ in chain.clusters
+        }
+        return frozenset(
+            cluster.assignment_name
+            for cluster in self._resources[CDS].values()
+            if cluster.assignment_name and (cluster.name.startswith(SNI_DNAT_PREFIX) or cluster.name in routed)
+        )
+
+    def _named(
+        self, type_url: str, version: str, resources: Sequence[bytes], rejected: list[Rejection]
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """Names and payloads of a response; and whether one has no readable name, so that it may be any resource."""
+        named: list[tuple[str, bytes]] = []
+        unreadable = False
+        for index, resource in enumerate(resources):
+            name, payload, reason = "", resource, ""
+            try:
+                packed = read("google.protobuf.Any", resource)
+                payload = packed.get("value", b"")
+                name = read_text(payload, 1)
+                if packed.get("type_url") != type_url:
+                    reason = f"its type is {packed.get('type_url') or 'missing'}"
+            except XdsError as error:
+                reason = error.reason
+            if reason or not name:
+                unreadable = unreadable or not name
+                label = name or f"(resource {index + 1} of {len(resources)})"
+                rejected.append(Rejection(type_url, label, version, reason or "no name", payload))
+            else:
+                named.append((name, payload))
+        counts = Counter(name for name, _ in named)
+        repeated = [name for name, count in counts.items() if count > 1]
+        for name in repeated:
+            payload = next(payload for other, payload in named if other == name)
+            rejected.append(Rejection(type_url, name, version, f"named {counts[name]} times in one response", payload))
+        return [(name, payload) for name, payload in named if counts[name] == 1], unreadable
+
+    def _clusters_in(
+        self, named: Sequence[tuple[str, bytes]], version: str, rejected: list[Rejection]
+    ) -> Generator[None, None, dict[str, Any]]:
+        accepted: dict[str, Any] = {}
+        for name, payload in named:
+            known = self._resources[CDS].get(name)
+            try:
+                accepted[name] = known if known and known.raw == payload else decode_cluster(payload)
+            except XdsError as error:
+                rejected.append(Rejection(CDS, name, version, error.reason, payload))
+            yield
+        return accepted
+
+    def _listeners_in(
+        self, named: Sequence[tuple[str, bytes]], version: str, rejected: list[Rejection]
+    ) -> Generator[None, None, dict[str, Any]]:
+        accepted: dict[str, Any] = {}
+        for name, payload in named:
+            known = self._resources[LDS].get(name)
+            try:
+                if known and known.raw == payload:
+                    accepted[name] = known
+                else:
+                    accepted[name], self._chains[name] = yield from listener_steps(payload, self._chains.get(name, {}))
+            except XdsError as error:
+                rejected.append(Rejection(LDS, name, version, error.reason, payload))
+            yield
+        return accepted
+
+    def _assignments_in(
+        self, named: Sequence[tuple[str, bytes]], version: str, rejected: list[Rejection]
+    ) -> Generator[None, None, dict[str, Any]]:
+        accepted: dict[str, Any] = {}
+        for name, payload in named:
+            # istiod answers for what was asked; the cluster may be gone meanwhile.
+            if name not in self._referred:
+                continue
+            known = self._resources[EDS].get(name)
+            try:
+                accepted[name] = known if known and known.raw == payload else decode_assignment(payload)
+            except XdsError as error:
+                rejected.append(Rejection(EDS, name, version, error.reason, payload))
+            yield
+        return accepted
