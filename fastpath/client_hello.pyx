@@ -1,20 +1,30 @@
 """ClientHello parser: server name and ALPN out of peeked bytes. Knows nothing of sockets and consumes nothing.
 
-The handshake message may be spread over any number of TLS records; a cursor walks the message and skips the five bytes
-of each record header. When bytes are missing it says how many are needed from the start, so that the caller can tell
-the kernel (SO_RCVLOWAT) instead of waking up for each segment. What is malformed is told as soon as the bytes show it.
+The handshake message may be spread over any number of TLS records. It is first made contiguous (in place when one
+record holds it, as every client of today sends it; otherwise copied to the stack), then read as far as it is here. The
+answer to a prefix is final unless it is NEED_MORE: no later byte changes it, so it does not depend on segmentation, and
+what is malformed is told as soon as the bytes show it.
 
-Worked example: 16 03 01 02 00 | 01 00 01 fc 03 03 ...: a handshake record of 512 bytes with a ClientHello of 508. With
-fewer than 5 bytes 5 are needed, then 517.
+`needed` is the earliest place where the hello can end, given the record headers and the message length seen so far.
+A client that cuts its hello into thousands of tiny records so causes a few dozen looks, not thousands.
+
+Example: 16 03 01 02 00 | 01 00 01 fc 03 03 ...: a record of 512 bytes with a message of 4 + 508. Until the record
+header is here 5 bytes are needed, until the message length is here 50 (the shortest hello), then 517. Had the record
+held 100 bytes only, 522 would be needed: the rest takes another record header at least.
 """
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memset
+from libc.string cimport memcpy
 
 from typing import NamedTuple
 
 cdef enum:
     RECORD_HEADER = 5
     RECORD_LIMIT = 16384        # RFC 8446 section 5.1: fragment length of a plaintext record
+    MESSAGE_HEADER = 4
+    # Version, random, and the shortest session id (empty), cipher suites (one) and compression methods (one).
+    MESSAGE_SHORTEST = 45
+    SERVER_NAME_LIMIT = 253     # octets of a DNS name in text
     CONTENT_HANDSHAKE = 22
     HANDSHAKE_CLIENT_HELLO = 1
     EXTENSION_SERVER_NAME = 0
@@ -31,263 +41,273 @@ class ParsedHello(NamedTuple):
     application_protocols: tuple
 
 
-# Walks the bytes of the handshake message through record boundaries. `status` other than HELLO_COMPLETE is final, and
-# every further read then answers 0.
-cdef struct Cursor:
-    const uint8_t* data
-    size_t length
-    size_t at                   # next byte, counted from the start of the data
-    size_t record_end           # end of the record that `at` lies in
-    uint32_t left               # bytes of the message (or of the vector in it) not read yet
+# ---- records
+
+# The handshake message without record headers, as far as it is here.
+cdef struct Message:
+    const uint8_t* bytes        # into the peeked data while one record is enough, else the scratch buffer
+    uint32_t shown
+    uint32_t total              # with its header; 0 until that is here
+
+
+cdef inline void show(Message* message, const uint8_t* source, uint32_t count, uint8_t* scratch) noexcept nogil:
+    if message.bytes == scratch:
+        memcpy(scratch + message.shown, source, count)
+    message.shown += count
+
+
+cdef HelloStatus join_records(
+    const uint8_t* data, size_t length, Message* message, uint8_t* scratch, uint32_t* needed
+) noexcept nogil:
+    """COMPLETE when the whole message is shown; otherwise what stands in the way, in the order of the bytes."""
+    cdef size_t at = 0
+    cdef size_t have, end
+    cdef uint32_t size, here, step, left
+    message.bytes = data + RECORD_HEADER
+    message.shown = 0
+    message.total = 0
+    while True:
+        have = length - at
+        if (have >= 1 and data[at] != CONTENT_HANDSHAKE) or (have >= 2 and data[at + 1] != 3):
+            return HELLO_MALFORMED if at else HELLO_NOT_TLS
+        if have < RECORD_HEADER:
+            # The first bytes may show that this is no TLS at all: no reason to wait for more than a header.
+            left = (message.total or MESSAGE_SHORTEST) - message.shown
+            needed[0] = <uint32_t>(at + RECORD_HEADER + left) if at else RECORD_HEADER
+            return HELLO_NEED_MORE
+        size = <uint32_t>data[at + 3] << 8 | data[at + 4]
+        if size == 0 or size > RECORD_LIMIT:
+            return HELLO_MALFORMED
+        if at and message.bytes != scratch:
+            memcpy(scratch, message.bytes, message.shown)
+            message.bytes = scratch
+        at += RECORD_HEADER
+        have -= RECORD_HEADER
+        here = size if size < have else <uint32_t>have
+        step = 0
+        if message.total == 0:
+            step = MESSAGE_HEADER - message.shown
+            step = here if here < step else step
+            show(message, data + at, step, scratch)
+            if message.shown and message.bytes[0] != HANDSHAKE_CLIENT_HELLO:
+                return HELLO_MALFORMED
+            if message.shown == MESSAGE_HEADER:
+                message.total = MESSAGE_HEADER + (
+                    <uint32_t>message.bytes[1] << 16 | <uint32_t>message.bytes[2] << 8 | message.bytes[3]
+                )
+                if message.total < MESSAGE_SHORTEST:
+                    return HELLO_MALFORMED
+        left = (message.total or MESSAGE_SHORTEST) - message.shown
+        end = at + step + left + (RECORD_HEADER if left > size - step else 0)
+        if end > HELLO_LIMIT:
+            return HELLO_OVERSIZE
+        # end <= HELLO_LIMIT bounds what the scratch buffer ever takes.
+        show(message, data + at + step, left if left < here - step else here - step, scratch)
+        if message.total and message.shown == message.total:
+            return HELLO_COMPLETE
+        if here < size:
+            needed[0] = <uint32_t>end
+            return HELLO_NEED_MORE
+        at += size
+
+
+# ---- message
+
+# Offsets into a message. `status` other than COMPLETE is final, and every further read then answers 0.
+cdef struct Reader:
+    const uint8_t* bytes
+    uint32_t at
+    uint32_t shown              # bytes that are here
+    uint32_t end                # of the vector that is being read
     HelloStatus status
-    uint32_t needed
 
 
-cdef inline void fail(Cursor* cursor, HelloStatus status) noexcept nogil:
-    if cursor.status == HELLO_COMPLETE:
-        cursor.status = status
+cdef inline bint available(Reader* reader, uint32_t count) noexcept nogil:
+    if reader.status != HELLO_COMPLETE:
+        return False
+    if count > reader.end - reader.at:
+        reader.status = HELLO_MALFORMED
+    elif reader.at + count > reader.shown:
+        reader.status = HELLO_NEED_MORE
+    return reader.status == HELLO_COMPLETE
 
 
-cdef inline void need(Cursor* cursor, size_t total) noexcept nogil:
-    if cursor.status != HELLO_COMPLETE:
-        return
-    if total > HELLO_LIMIT:
-        cursor.status = HELLO_OVERSIZE
-    else:
-        cursor.status = HELLO_NEED_MORE
-        cursor.needed = <uint32_t>total
-
-
-cdef void open_record(Cursor* cursor) noexcept nogil:
-    """Read the record header at the cursor and step behind it."""
-    cdef const uint8_t* header = cursor.data + cursor.at
-    cdef size_t have = cursor.length - cursor.at
-    cdef bint first = cursor.at == 0
-    cdef uint32_t size
-    if (have >= 1 and header[0] != CONTENT_HANDSHAKE) or (have >= 2 and header[1] != 3):
-        fail(cursor, HELLO_NOT_TLS if first else HELLO_MALFORMED)
-        return
-    if have < RECORD_HEADER:
-        need(cursor, cursor.at + RECORD_HEADER)
-        return
-    size = <uint32_t>header[3] << 8 | header[4]
-    if size == 0 or size > RECORD_LIMIT:
-        fail(cursor, HELLO_MALFORMED)
-        return
-    cursor.at += RECORD_HEADER
-    cursor.record_end = cursor.at + size
-
-
-cdef inline uint8_t read_byte(Cursor* cursor) noexcept nogil:
-    cdef uint8_t value
-    if cursor.status != HELLO_COMPLETE:
+cdef inline uint32_t read_8(Reader* reader) noexcept nogil:
+    if not available(reader, 1):
         return 0
-    if cursor.left == 0:
-        fail(cursor, HELLO_MALFORMED)
+    reader.at += 1
+    return reader.bytes[reader.at - 1]
+
+
+cdef inline uint32_t read_16(Reader* reader) noexcept nogil:
+    if not available(reader, 2):
         return 0
-    if cursor.at == cursor.record_end:
-        open_record(cursor)
-        if cursor.status != HELLO_COMPLETE:
-            return 0
-    if cursor.at >= cursor.length:
-        # TLS clients write whole records: asking for less would only mean more wake-ups.
-        need(cursor, cursor.record_end)
-        return 0
-    value = cursor.data[cursor.at]
-    cursor.at += 1
-    cursor.left -= 1
-    return value
+    reader.at += 2
+    return <uint32_t>reader.bytes[reader.at - 2] << 8 | reader.bytes[reader.at - 1]
 
 
-cdef inline uint32_t read_number(Cursor* cursor, int size) noexcept nogil:
-    cdef uint32_t value = 0
-    cdef int index
-    for index in range(size):
-        value = value << 8 | read_byte(cursor)
-    return value
+cdef inline void require(Reader* reader, bint well_formed) noexcept nogil:
+    if reader.status == HELLO_COMPLETE and not well_formed:
+        reader.status = HELLO_MALFORMED
 
 
-cdef void skip(Cursor* cursor, uint32_t count) noexcept nogil:
-    cdef size_t step
-    if cursor.status == HELLO_COMPLETE and count > cursor.left:
-        fail(cursor, HELLO_MALFORMED)
-    while count and cursor.status == HELLO_COMPLETE:
-        if cursor.at == cursor.record_end:
-            open_record(cursor)
-            continue
-        step = cursor.record_end - cursor.at
-        if step > count:
-            step = count
-        if step > cursor.length - cursor.at:
-            need(cursor, cursor.record_end)
-            return
-        cursor.at += step
-        cursor.left -= <uint32_t>step
-        count -= <uint32_t>step
+cdef inline void skip(Reader* reader, uint32_t count) noexcept nogil:
+    # May step past what is here; the next read then asks for more.
+    require(reader, count <= reader.end - reader.at)
+    if reader.status == HELLO_COMPLETE:
+        reader.at += count
 
 
-cdef inline uint32_t enter(Cursor* cursor, uint32_t size) noexcept nogil:
-    """Narrow the cursor to a vector of `size` bytes; returns what `leave` needs to widen it again."""
-    cdef uint32_t outer = cursor.left
-    if cursor.status == HELLO_COMPLETE and size > outer:
-        fail(cursor, HELLO_MALFORMED)
-        return outer
-    cursor.left = size
-    return outer - size
+cdef inline uint32_t enter(Reader* reader, uint32_t count) noexcept nogil:
+    """Narrow the reader to a vector of `count` bytes; answers the end to go back to."""
+    cdef uint32_t outer = reader.end
+    require(reader, count <= outer - reader.at)
+    if reader.status == HELLO_COMPLETE:
+        reader.end = reader.at + count
+    return outer
 
 
-cdef inline void leave(Cursor* cursor, uint32_t outer) noexcept nogil:
-    skip(cursor, cursor.left)
-    cursor.left = outer
+cdef inline bint unread(Reader* reader) noexcept nogil:
+    return reader.status == HELLO_COMPLETE and reader.at < reader.end
 
 
-cdef inline bint is_name_byte(uint8_t byte) noexcept nogil:
-    return 0x21 <= byte <= 0x7E
-
-
-cdef bint read_server_name(Cursor* cursor, ClientHello* hello) noexcept nogil:
-    """Whether the extension holds one usable host name. A list of other types or an empty one is none."""
-    cdef uint32_t outer, size, index
-    cdef uint8_t kind, byte
+cdef bint read_host_name(Reader* reader, uint32_t size, ClientHello* hello) noexcept nogil:
+    cdef uint32_t index
+    cdef uint8_t byte
     cdef bint good = True
-    outer = enter(cursor, read_number(cursor, 2))
-    if cursor.status == HELLO_COMPLETE and outer != 0:
-        fail(cursor, HELLO_MALFORMED)
-    hello.sni_length = 0
-    if cursor.left == 0:
-        good = False
-    while cursor.left and cursor.status == HELLO_COMPLETE:
-        kind = read_byte(cursor)
-        size = read_number(cursor, 2)
-        if cursor.status != HELLO_COMPLETE:
-            break
-        if size > cursor.left:
-            fail(cursor, HELLO_MALFORMED)
-            break
-        if kind != 0 or hello.sni_length or size == 0 or size > 253:
+    for index in range(size):
+        byte = reader.bytes[reader.at + index]
+        if not 0x21 <= byte <= 0x7E:
             good = False
-            skip(cursor, size)
-            continue
-        for index in range(size):
-            byte = read_byte(cursor)
-            if not is_name_byte(byte):
-                good = False
-            hello.sni[index] = <char>(byte | 0x20 if 65 <= byte <= 90 else byte)
-        hello.sni_length = <uint16_t>size
-    leave(cursor, outer)
-    if not good:
-        hello.sni_length = 0
-    hello.sni[hello.sni_length] = 0
+        hello.sni[index] = <char>(byte | 0x20 if 65 <= byte <= 90 else byte)
+    hello.sni_length = <uint16_t>size
     return good
 
 
-cdef void read_protocols(Cursor* cursor, ClientHello* hello) noexcept nogil:
-    cdef uint32_t outer = enter(cursor, read_number(cursor, 2))
+cdef bint read_server_name(Reader* reader, ClientHello* hello) noexcept nogil:
+    """Whether the extension holds exactly one host name that can be one."""
+    cdef uint32_t kind, size
+    cdef uint32_t count = 0
+    cdef bint good = True
+    size = read_16(reader)
+    require(reader, size == reader.end - reader.at)
+    while unread(reader):
+        kind = read_8(reader)
+        size = read_16(reader)
+        count += 1
+        # SERVER_NAME_LIMIT also bounds what is written to hello.sni.
+        if kind != 0 or count > 1 or size == 0 or size > SERVER_NAME_LIMIT:
+            good = False
+            skip(reader, size)
+        elif available(reader, size):
+            good = read_host_name(reader, size, hello)
+            reader.at += size
+    return good and count == 1
+
+
+cdef void read_protocols(Reader* reader, ClientHello* hello) noexcept nogil:
+    cdef uint32_t size
     cdef uint32_t used = 0
-    cdef uint32_t size, index
-    if cursor.status == HELLO_COMPLETE and (outer != 0 or cursor.left == 0):
-        fail(cursor, HELLO_MALFORMED)
-    while cursor.left and cursor.status == HELLO_COMPLETE:
-        size = read_byte(cursor)
-        if cursor.status != HELLO_COMPLETE:
-            break
-        if size == 0 or size > cursor.left:
-            fail(cursor, HELLO_MALFORMED)
-            break
+    size = read_16(reader)
+    require(reader, size != 0 and size == reader.end - reader.at)
+    while unread(reader):
+        size = read_8(reader)
+        require(reader, size != 0)
         if hello.alpn_count == ALPN_CAPACITY or used + size > ALPN_BYTES:
-            skip(cursor, size)
-            continue
-        for index in range(size):
-            hello.alpn[used + index] = read_byte(cursor)
-        hello.alpn_offset[hello.alpn_count] = <uint16_t>used
-        hello.alpn_length[hello.alpn_count] = <uint8_t>size
-        hello.alpn_count += 1
-        used += size
-    leave(cursor, outer)
+            skip(reader, size)
+        elif available(reader, size):
+            memcpy(hello.alpn + used, reader.bytes + reader.at, size)
+            hello.alpn_offset[hello.alpn_count] = <uint16_t>used
+            hello.alpn_length[hello.alpn_count] = <uint8_t>size
+            hello.alpn_count += 1
+            used += size
+            reader.at += size
 
 
-cdef bint read_extensions(Cursor* cursor, ClientHello* hello) noexcept nogil:
+cdef bint read_extensions(Reader* reader, ClientHello* hello) noexcept nogil:
     """Whether the server name, if there is one, is usable."""
-    cdef uint32_t outer, inner, size
-    cdef uint16_t kind
+    cdef uint32_t kind, size, outer
     cdef bint good_name = True
     cdef bint named = False
     cdef bint negotiated = False
-    outer = enter(cursor, read_number(cursor, 2))
-    if cursor.status == HELLO_COMPLETE and outer != 0:
-        fail(cursor, HELLO_MALFORMED)
-    while cursor.left and cursor.status == HELLO_COMPLETE:
-        kind = <uint16_t>read_number(cursor, 2)
-        size = read_number(cursor, 2)
-        inner = enter(cursor, size)
-        if cursor.status != HELLO_COMPLETE:
-            break
+    size = read_16(reader)
+    require(reader, size == reader.end - reader.at)
+    while unread(reader):
+        kind = read_16(reader)
+        size = read_16(reader)
+        outer = enter(reader, size)
         if kind == EXTENSION_SERVER_NAME:
-            # Two server names are two chances to be matched by one and served by the other.
-            good_name = read_server_name(cursor, hello) and not named
+            # Two server names are two chances to be routed by one and served by the other.
+            good_name = not named and read_server_name(reader, hello)
             named = True
         elif kind == EXTENSION_ALPN:
-            if negotiated:
-                fail(cursor, HELLO_MALFORMED)
+            require(reader, not negotiated)
+            read_protocols(reader, hello)
             negotiated = True
-            read_protocols(cursor, hello)
-        leave(cursor, inner)
-    leave(cursor, outer)
+        if reader.status == HELLO_COMPLETE:
+            reader.at = reader.end
+        reader.end = outer
     return good_name
 
 
-cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHello* hello) noexcept nogil:
-    cdef Cursor cursor
+cdef HelloStatus read_message(Message* message, ClientHello* hello) noexcept nogil:
+    cdef Reader reader
     cdef uint32_t size
     cdef bint good_name = True
-    if length > HELLO_LIMIT:
-        length = HELLO_LIMIT
-    memset(&cursor, 0, sizeof(cursor))
-    cursor.data = data
-    cursor.length = length
-    cursor.left = 4
+    if message.total == 0:
+        return HELLO_NEED_MORE
+    reader.bytes = message.bytes
+    reader.at = MESSAGE_HEADER
+    reader.shown = message.shown
+    reader.end = message.total
+    reader.status = HELLO_COMPLETE
+    hello.version = <uint16_t>read_16(&reader)
+    # 0x0300 is SSL 3, which nobody may speak; TLS 1.3 calls itself 0x0303 here.
+    require(&reader, hello.version >> 8 == 3 and hello.version & 0xFF != 0)
+    skip(&reader, 32)
+    size = read_8(&reader)
+    require(&reader, size <= 32)
+    skip(&reader, size)
+    size = read_16(&reader)
+    require(&reader, size != 0 and size & 1 == 0)
+    skip(&reader, size)
+    size = read_8(&reader)
+    require(&reader, size != 0)
+    skip(&reader, size)
+    # A TLS 1.0 client may end here: no extensions, no server name.
+    if unread(&reader):
+        good_name = read_extensions(&reader, hello)
+    if reader.status == HELLO_COMPLETE and message.shown < message.total:
+        return HELLO_NEED_MORE
+    if reader.status == HELLO_COMPLETE and not good_name:
+        return HELLO_BAD_SNI
+    return reader.status
+
+
+cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHello* hello) noexcept nogil:
+    cdef uint8_t scratch[HELLO_LIMIT]
+    cdef Message message
+    cdef HelloStatus records, status
     hello.needed = 0
     hello.version = 0
     hello.sni_length = 0
-    hello.sni[0] = 0
     hello.alpn_count = 0
-    size = read_byte(&cursor)
-    if cursor.status == HELLO_COMPLETE and size != HANDSHAKE_CLIENT_HELLO:
-        fail(&cursor, HELLO_MALFORMED)
-    size = read_number(&cursor, 3)
-    if cursor.status == HELLO_COMPLETE and size + RECORD_HEADER + 4 > HELLO_LIMIT:
-        fail(&cursor, HELLO_OVERSIZE)
-    cursor.left = size
-    hello.version = <uint16_t>read_number(&cursor, 2)
-    if cursor.status == HELLO_COMPLETE and hello.version >> 8 != 3:
-        fail(&cursor, HELLO_MALFORMED)
-    skip(&cursor, 32)
-    size = read_byte(&cursor)
-    if size > 32:
-        fail(&cursor, HELLO_MALFORMED)
-    skip(&cursor, size)
-    size = read_number(&cursor, 2)
-    if cursor.status == HELLO_COMPLETE and (size < 2 or size & 1):
-        fail(&cursor, HELLO_MALFORMED)
-    skip(&cursor, size)
-    size = read_byte(&cursor)
-    if cursor.status == HELLO_COMPLETE and size == 0:
-        fail(&cursor, HELLO_MALFORMED)
-    skip(&cursor, size)
-    # TLS 1.0 clients may end here: no extensions, no server name.
-    if cursor.status == HELLO_COMPLETE and cursor.left:
-        good_name = read_extensions(&cursor, hello)
-    if cursor.status != HELLO_COMPLETE:
-        hello.needed = cursor.needed
+    records = join_records(data, length, &message, scratch, &hello.needed)
+    if records == HELLO_NOT_TLS:
+        status = records
+    else:
+        # What the message says stands before whatever ended it: it came first.
+        status = read_message(&message, hello)
+        if status == HELLO_NEED_MORE:
+            status = records
+    if status != HELLO_NEED_MORE:
+        hello.needed = 0
+    if status != HELLO_COMPLETE:
         hello.sni_length = 0
-        hello.sni[0] = 0
-        hello.alpn_count = 0
-        return cursor.status
-    if not good_name:
-        hello.sni_length = 0
-        hello.sni[0] = 0
-        return HELLO_BAD_SNI
-    return HELLO_COMPLETE
+        if status != HELLO_BAD_SNI:
+            hello.alpn_count = 0
+    hello.sni[hello.sni_length] = 0
+    return status
 
 
 cdef tuple STATUS_NAMES = ("complete", "need_more", "not_tls", "malformed", "oversize", "bad_sni")
@@ -300,6 +320,7 @@ def parse(bytes data not None):
     protocols = []
     for index in range(hello.alpn_count):
         start = hello.alpn_offset[index]
+        # Latin-1: any byte is legal in an ALPN name and keeps its value.
         protocols.append(hello.alpn[start:start + hello.alpn_length[index]].decode("latin-1"))
     return ParsedHello(
         status=STATUS_NAMES[<int>status],
