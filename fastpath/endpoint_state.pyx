@@ -148,7 +148,7 @@ cdef int fill_by_identity(
                 raise MemoryError
             memset(moved, 0xFF, previous.block_count * sizeof(uint32_t))
             for row in range(before.locality_count):
-                locality_before[row] = numbers.get(previous_rows.localities[row], NO_ROW)
+                locality_before[row] = numbers.get(previous_rows.localities[row], <uint32_t>NO_ROW)
             if previous.open_block < previous.block_count:
                 block = previous.blocks[previous.open_block]
                 if block.used < block.capacity:

@@ -1,0 +1,1 @@
+"""Run files of behaviour vectors: `python -m tests.vectors FILE...`."""

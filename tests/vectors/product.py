@@ -1,0 +1,325 @@
+"""Answers of the product: eastgate.fastpath asked the way the proxy asks it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eastgate.fastpath.chains import ChainSpec
+from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.priority_load import (
+    PriorityLoads,
+    choose_priority,
+    classify_health,
+    effective_locality_weight,
+)
+from eastgate.fastpath.route_table import RouteTable
+
+from ..columns import columns
+from ..oracle.shares import Endpoint, LocalityName
+from .outcome import NoRuleError, Outcome
+
+STATUS = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+HEALTHY, UNHEALTHY, DRAINING, DEGRADED = 1, 2, 3, 5
+FAILED_FLAGS = {"FAILED_ACTIVE_HC", "FAILED_OUTLIER_CHECK"}
+STATUS_OF_FLAG = {
+    "FAILED_EDS_HEALTH": "UNHEALTHY",
+    "EDS_STATUS_DRAINING": "DRAINING",
+    "DEGRADED_EDS_HEALTH": "DEGRADED",
+}
+
+
+def host(number: int, **fields: Any) -> Endpoint:
+    """An endpoint with an address of its own."""
+    return Endpoint(f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:80", **fields)
+
+
+def hosts_of(update: dict[str, Any], first: int) -> list[Endpoint]:
+    """The hosts that an update of the priority group describes: healthy, degraded, excluded, the rest."""
+    healthy, degraded, excluded = update["healthy"], update.get("degraded", 0), update.get("excluded", 0)
+    health = [HEALTHY] * healthy + [DEGRADED] * degraded + [DRAINING] * excluded
+    health += [UNHEALTHY] * (update["hosts"] - len(health))
+    weights = update.get("host_weights_in_order_healthy_degraded_excluded_rest") or [1] * len(health)
+    return [
+        host(first + i, priority=update["priority"], eds_health=status, weight=weights[i])
+        for i, status in enumerate(health)
+    ]
+
+
+def compare_loads(outcome: Outcome, what: str, expected: dict[str, Any], loads: Sequence[Sequence[Any]]) -> None:
+    """Compare (healthy load, degraded load, panic) triples with the lists of a vector."""
+    for position, name in enumerate(("healthy_load", "degraded_load", "panic")):
+        if name in expected:
+            outcome.expect(f"{what} {name}", expected[name], [load[position] for load in loads])
+
+
+def table_loads(table: ClusterTable) -> list[tuple[int, int, bool]]:
+    """(healthy load, degraded load, panic) by priority."""
+    return [(p[4], p[5], p[7]) for p in table.priorities()]
+
+
+def answer_priority(vector: dict[str, Any]) -> Outcome:
+    """Each step from the stateful loads; and, when no earlier step can matter, from a compiled table too."""
+    outcome = Outcome("product")
+    given = vector["input"]
+    loads = PriorityLoads(panic_threshold=given["healthy_panic_threshold"])
+    for number, (step, expected) in enumerate(zip(given["steps"], vector["expect"]["after_step"], strict=True)):
+        if "healthy_panic_threshold" in step:
+            loads.panic_threshold = step["healthy_panic_threshold"]
+        for update in step["updates"]:
+            members = hosts_of(update, 0)
+            sums = [sum(e.weight for e in members)]
+            sums += [sum(e.weight for e in members if e.eds_health == h) for h in (HEALTHY, DEGRADED, DRAINING)]
+            loads.update(
+                update["priority"],
+                hosts=update["hosts"],
+                healthy=update["healthy"],
+                degraded=update.get("degraded", 0),
+                excluded=update.get("excluded", 0),
+                overprovisioning_factor=update["overprovisioning_factor"],
+                weights=(sums[0], sums[1], sums[2], sums[3]) if update.get("weighted_priority_health") else None,
+            )
+        triples = list(zip(loads.healthy_load, loads.degraded_load, loads.panic, strict=True))
+        compare_loads(outcome, f"step {number}", expected, triples)
+        updates = step["updates"]
+        if len(updates) == len(triples) and any(u["healthy"] + u.get("degraded", 0) for u in updates):
+            members = [e for u in updates for e in hosts_of(u, u["priority"] << 16)]
+            table = ClusterTable.compile(
+                columns(members),
+                overprovisioning_factor=updates[0]["overprovisioning_factor"],
+                panic_threshold=loads.panic_threshold,
+                weighted_priority_health=bool(updates[0].get("weighted_priority_health")),
+            )
+            compare_loads(outcome, f"step {number} compiled", expected, table_loads(table))
+    return outcome
+
+
+def answer_priority_docs(vector: dict[str, Any]) -> Outcome:
+    """A compiled table of so many hosts per priority."""
+    outcome = Outcome("product")
+    given = vector["input"]
+    size = given["hosts_per_priority"]
+    members = []
+    for priority, healthy in enumerate(given["healthy_percent"]):
+        counts = (healthy * size // 100, given["degraded_percent"][priority] * size // 100)
+        update = {"priority": priority, "hosts": size, "healthy": counts[0], "degraded": counts[1]}
+        members += hosts_of(update, priority << 16)
+    table = ClusterTable.compile(
+        columns(members),
+        overprovisioning_factor=given["overprovisioning_factor"],
+        panic_threshold=given["healthy_panic_threshold"],
+    )
+    # Where the published table and Envoy's code disagree, the code is what traffic sees.
+    expected = vector["expect"]["code_result_with_100_hosts_per_priority"]
+    compare_loads(outcome, "table", expected, table_loads(table))
+    return outcome
+
+
+def answer_choose_priority(vector: dict[str, Any]) -> Outcome:
+    """The choice function that shares are derived from."""
+    outcome = Outcome("product")
+    given = vector["input"]
+    priority, degraded = choose_priority(given["hash"], given["healthy_load"], given["degraded_load"])
+    outcome.expect("priority", vector["expect"]["priority"], priority)
+    outcome.expect("availability", vector["expect"]["availability"], "degraded" if degraded else "healthy")
+    return outcome
+
+
+def answer_panic(vector: dict[str, Any]) -> Outcome:
+    """Predicate and flag of a single priority."""
+    outcome = Outcome("product")
+    given = vector["input"]
+    loads = PriorityLoads(panic_threshold=given["healthy_panic_threshold"])
+    counts = {name: given[name] for name in ("hosts", "healthy", "degraded", "excluded")}
+    loads.update(0, **counts)
+    outcome.expect("raw_predicate", vector["expect"]["raw_predicate"], loads.is_low(0))
+    outcome.expect("in_panic", vector["expect"]["in_panic"], loads.panic[0])
+    table = ClusterTable.compile(
+        columns(hosts_of({"priority": 0, **counts}, 0)), panic_threshold=given["healthy_panic_threshold"]
+    )
+    outcome.expect("compiled in_panic", vector["expect"]["in_panic"], table.priorities()[0][7])
+    return outcome
+
+
+def answer_health(vector: dict[str, Any]) -> Outcome:
+    """Class and exclusion; panic traffic from a table in which the host is all there is."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    flags = given.get("flags", [])
+    named = [STATUS_OF_FLAG[flag] for flag in flags if flag in STATUS_OF_FLAG]
+    if len(named) > 1 or set(flags) - FAILED_FLAGS - set(STATUS_OF_FLAG):
+        raise NoRuleError  # flags of active health checking are not among what a table is told
+    status = given.get("eds_health_status") or (named[0] if named else "UNKNOWN")
+    is_failed = bool(FAILED_FLAGS & set(flags))
+    name, excluded = classify_health(STATUS.index(status), failed=is_failed)
+    outcome.expect("coarse", expected["coarse"], name.capitalize())
+    outcome.expect("excluded", expected["excluded"], excluded)
+    if "in_panic_list" in expected:
+        rest = [host(i, eds_health=UNHEALTHY) for i in range(1, 4)]
+        table = ClusterTable.compile(columns([host(0, eds_health=STATUS.index(status)), *rest]))
+        outcome.expect("in_panic_list", expected["in_panic_list"], table.priorities()[0][7] and table.shares()[0] > 0)
+    return outcome
+
+
+def locality_name(number: int) -> LocalityName:
+    """A locality that sorts by its number."""
+    return ("region", f"zone-{number:03}", "")
+
+
+def locality_shares(given: dict[str, Any]) -> list[float]:
+    """Share of each locality of P0 from a compiled table; the panic threshold is off, as the scheduler is alone."""
+    members: list[Endpoint] = []
+    totals = given["total_per_locality"]
+    excluded = given.get("excluded_per_locality", [0] * len(totals))
+    for number, total in enumerate(totals):
+        eligible = given["eligible_per_locality"][number]
+        health = [HEALTHY] * eligible + [DRAINING] * excluded[number]
+        health += [UNHEALTHY] * (total - len(health))
+        members += [host(len(members) + i, locality=locality_name(number), eds_health=h) for i, h in enumerate(health)]
+    weights = {(0, locality_name(n)): weight for n, weight in enumerate(given["locality_weights"])}
+    table = ClusterTable.compile(
+        columns(members, weights),
+        overprovisioning_factor=given["overprovisioning_factor"],
+        panic_threshold=0,
+        locality_weighted=True,
+    )
+    shares = table.shares()
+    found = [0.0] * len(totals)
+    for index, member in enumerate(members):
+        found[int(member.locality[1][-3:])] += shares[index]
+    return found
+
+
+def answer_locality(vector: dict[str, Any]) -> Outcome:
+    """Effective weights and long-run shares. The order of picks is not Envoy's by design: the oracle answers it."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    if "total_per_locality" not in given:
+        raise NoRuleError
+    if "effective_weights" in expected:
+        excluded = given.get("excluded_per_locality", [0] * len(given["total_per_locality"]))
+        for number, weight in enumerate(expected["effective_weights"]):
+            answer = effective_locality_weight(
+                given["locality_weights"][number],
+                eligible=given["eligible_per_locality"][number],
+                total=given["total_per_locality"][number],
+                excluded=excluded[number],
+                overprovisioning_factor=given["overprovisioning_factor"],
+            )
+            outcome.expect(f"effective weight {number}", weight, answer)
+    if "histogram" in expected:
+        picks = sum(expected["histogram"])
+        for number, share in enumerate(locality_shares(given)):
+            # A histogram of 100 picks is off by less than a pick on either side.
+            outcome.expect_close(f"histogram {number}", expected["histogram"][number], share * picks, 1.0)
+    return outcome
+
+
+def answer_locality_docs(vector: dict[str, Any]) -> Outcome:
+    """Shares of a compiled table with 100 hosts per locality."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    shares = locality_shares(
+        {
+            "total_per_locality": [100, 100],
+            "eligible_per_locality": [given["x_healthy_percent"], given["y_healthy_percent"]],
+            "locality_weights": given["weights"],
+            "overprovisioning_factor": given["overprovisioning_factor"],
+        }
+    )
+    outcome.expect_close("exact_percent_x", expected["exact_percent_x"], 100 * shares[0], 1e-9)
+    # The document both truncates and rounds.
+    outcome.expect_close("percent_x", expected["percent_x"], 100 * shares[0], 1.0)
+    outcome.expect_close("percent_y", expected["percent_y"], 100 * shares[1], 1.0)
+    return outcome
+
+
+CHAIN_FIELDS = {"name", "destination_port", "server_names", "transport_protocol", "application_protocols"}
+
+
+def answer_filter_chain(vector: dict[str, Any]) -> Outcome:
+    """The compiled route table."""
+    outcome = Outcome("product")
+    given = vector["input"]
+    if any(set(chain) - CHAIN_FIELDS for chain in given["chains"]):
+        raise NoRuleError
+    specs = [
+        ChainSpec(
+            name=chain["name"],
+            destination_port=chain.get("destination_port", 0),
+            server_names=tuple(chain.get("server_names", ())),
+            transport_protocol=chain.get("transport_protocol", ""),
+            application_protocols=tuple(chain.get("application_protocols", ())),
+            targets=((0, 1),),
+        )
+        for chain in given["chains"]
+    ]
+    table = RouteTable.compile(specs)
+    found = table.match(
+        server_name=given.get("sni", ""),
+        application_protocols=given.get("application_protocols", ()),
+        tls=given.get("transport_protocol", "tls") == "tls",
+        destination_port=given.get("destination_port", 0),
+    )
+    outcome.expect("chain", vector["expect"]["chain"], specs[found].name if found >= 0 else None)
+    if vector["expect"].get("then") == "default_filter_chain":
+        default = RouteTable.compile(specs, ChainSpec(name="default", targets=((0, 1),)))
+        found = default.match(
+            server_name=given.get("sni", ""), destination_port=given.get("destination_port", 0), tls=True
+        )
+        outcome.expect("default chain", len(specs), found)
+    return outcome
+
+
+def keeps_state(before: Sequence[Endpoint], after: Sequence[Endpoint]) -> list[bool]:
+    """Per endpoint of `after`, whether it has the state of the endpoint of `before` with its address."""
+    table = ClusterTable.compile(columns(before))
+    for index, endpoint in enumerate(before):
+        for _ in range(1 + int(endpoint.address.split(".")[3].split(":")[0])):
+            table.hold(index)
+    follower = ClusterTable.compile(columns(after), previous=table)
+    number = {e.address: 1 + int(e.address.split(".")[3].split(":")[0]) for e in after}
+    return [follower.state(index)[0] == number[e.address] for index, e in enumerate(after)]
+
+
+def answer_eds(vector: dict[str, Any]) -> Outcome:
+    """Duplicates from shares; identity from the states that a table takes over from the one before."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    if "message_order" in given:
+        members = [
+            Endpoint(address, priority=int(priority[1:]), locality=("region", zone, ""))
+            for priority, zone, address in given["message_order"]
+        ]
+        table = ClusterTable.compile(columns(members))
+        shares = table.shares()
+        kept = [entry for entry, share in zip(given["message_order"], shares, strict=True) if share > 0]
+        outcome.expect("kept", expected["kept"], kept)
+        outcome.expect("hosts counted", len(expected["kept"]), sum(p[0] for p in table.priorities()))
+    elif "same_host_objects" in expected:
+        sides = []
+        for side in (given["before"], given["update"]):
+            members = []
+            for number, value in enumerate(side.values()):
+                place = {"priority": value} if isinstance(value, int) else {"locality": ("region", value, "")}
+                members.append(host(number, **place))
+            sides.append(members)
+        outcome.expect("same_host_objects", expected["same_host_objects"], all(keeps_state(sides[0], sides[1])))
+    elif expected.get("rebuild") is False:
+        order = {name: host(number) for number, name in enumerate(given["before"])}
+        kept_states = keeps_state([order[n] for n in given["before"]], [order[n] for n in given["update"]])
+        outcome.expect("states kept", [True] * len(order), kept_states)
+    else:
+        raise NoRuleError
+    return outcome
+
+
+ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
+    "priority": answer_priority,
+    "priority_docs": answer_priority_docs,
+    "choose_priority": answer_choose_priority,
+    "panic": answer_panic,
+    "health": answer_health,
+    "locality": answer_locality,
+    "locality_docs": answer_locality_docs,
+    "filter_chain": answer_filter_chain,
+    "eds": answer_eds,
+}
