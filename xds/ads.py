@@ -1,0 +1,235 @@
+"""The ADS stream to istiod: connect, ask, apply, publish, acknowledge, reconnect. All rules of the protocol stand in
+subscription.py, all rules of acceptance in store.py; this module moves bytes between them.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from .backoff import Backoff
+from .channel import ChannelFactory, plaintext
+from .decode import CDS, EDS, LDS, SHORT_NAMES
+from .errors import XdsError
+from .message import read
+from .node import NodeIdentity
+from .resources import Snapshot
+from .store import Applied, Store
+from .subscription import Request, SotwSubscriptions
+
+METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+_RESPONSE = "envoy.service.discovery.v3.DiscoveryResponse"
+_TYPES = ((CDS, True), (EDS, False), (LDS, True))
+
+# How long a connection, and a request, may take before the next address gets its chance.
+_CONNECT_TIMEOUT_S = 10.0
+_WRITE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 2.0
+# What the loop may be busy with one response before others run.
+_SLICE_S = 0.001
+
+logger = logging.getLogger(__name__)
+
+# May return (or await to) errors naming resources of this response that could not be compiled: they are rejected, and
+# their last good version is back in the store.
+OnSnapshot = Callable[[Snapshot], Awaitable[Iterable[XdsError] | None] | Iterable[XdsError] | None]
+
+
+@dataclass(slots=True)
+class TypeStatistics:
+    """Counters of one type URL, with Envoy's meaning, and what came last; ``updated_s``: loop time of a success."""
+
+    update_attempt: int = 0
+    update_success: int = 0
+    update_rejected: int = 0
+    update_failure: int = 0
+    version: str = ""
+    nonce: str = ""
+    updated_s: float = 0.0
+
+
+class AdsClient:
+    """Keeps `store` in step with an istiod over one SotW ADS stream. Made and run on one event loop.
+
+    ``addresses``: tried in turn, each `host:port` or `unix:path`. ``on_snapshot`` is called whenever the generation has
+    moved, and awaited if it returns an awaitable, before the response that moved it is acknowledged. A lost stream
+    changes nothing but `connected`; a network failure is logged in one line and never raised.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        node: NodeIdentity,
+        store: Store,
+        *,
+        on_snapshot: OnSnapshot | None = None,
+        open_channel: ChannelFactory = plaintext,
+        metadata: Callable[[], Sequence[tuple[str, str]]] = tuple,
+        backoff: Backoff | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not addresses:
+            raise XdsError("discovery", "", "no address of an istiod")
+        self.node = node
+        self.store = store
+        self.connected = False
+        self.address = ""
+        self.last_error = ""
+        self.statistics = {type_url: TypeStatistics() for type_url, _ in _TYPES}
+        self._addresses = tuple(addresses)
+        self._on_snapshot = on_snapshot
+        self._open_channel = open_channel
+        self._metadata = metadata
+        self._backoff = backoff or Backoff(random.Random())
+        self._sleep = sleep
+        self._subscriptions = SotwSubscriptions(_TYPES)
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def run(self) -> None:
+        """Stay connected until close() is called or the caller cancels. Run it in a task of the caller's group."""
+        if self._closing:
+            return
+        async with asyncio.TaskGroup() as group:
+            self._task = group.create_task(self._stay_connected())
+
+    async def close(self) -> None:
+        """End the stream and wait until run() has nothing left to do. A second call does nothing."""
+        self._closing = True
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _stay_connected(self) -> None:
+        while True:
+            for address in self._addresses:
+                if await self._one_stream(address):
+                    self._backoff.reset()
+                    break
+            await self._sleep(self._backoff.next_delay_s())
+
+    async def _one_stream(self, address: str) -> bool:
+        """Serve one stream until it ends; return whether istiod answered on it."""
+        answered = False
+        reason = "istiod ended the stream"
+        try:
+            channel = self._open_channel(address)
+        except (OSError, ValueError) as error:
+            # Credentials that cannot be read, or an address that is none.
+            self._lost(address, str(error))
+            return False
+        try:
+            await self._connect(channel)
+            call = channel.stream_stream(METHOD)(metadata=tuple(self._metadata()))
+            try:
+                await self._send(call, self._subscriptions.restart(), first=True)
+                while (data := await call.read()) is not aio.EOF:
+                    if not answered:
+                        answered = self.connected = True
+                        self.address, self.last_error = address, ""
+                        logger.info("ads_connected address=%s node=%s", address, self.node.id)
+                    await self._send(call, await self._take(data))
+                status = await call.code()
+                reason = f"{status.name} {await call.details() or ''}".strip()
+            finally:
+                call.cancel()
+        except aio.AioRpcError as error:
+            reason = f"{error.code().name} {error.details() or ''}".strip()
+        except asyncio.InvalidStateError:
+            # What grpc raises for a read or write after the call has ended.
+            reason = "the stream was closed"
+        except TimeoutError:
+            reason = f"no answer within {_CONNECT_TIMEOUT_S:g} s"
+        except XdsError as error:
+            reason = str(error)
+        finally:
+            self.connected = False
+            await self._close_channel(channel)
+        self._lost(address, reason)
+        return answered
+
+    def _lost(self, address: str, reason: str) -> None:
+        self.last_error = reason
+        for statistics in self.statistics.values():
+            statistics.update_failure += 1
+            statistics.update_attempt += 1
+        logger.warning("ads_disconnected address=%s reason=%s", address, reason)
+
+    async def _connect(self, channel: aio.Channel) -> None:
+        """Wait until the channel is up or has failed; the call then tells why it failed."""
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            state = channel.get_state(try_to_connect=True)
+            while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+
+    async def _close_channel(self, channel: aio.Channel) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await channel.close()
+        except TimeoutError:
+            logger.warning("ads_channel_close timeout_s=%g", _CLOSE_TIMEOUT_S)
+
+    async def _send(self, call: Any, requests: Iterable[Request], *, first: bool = False) -> None:
+        for request in requests:
+            node = self.node.message if first else None
+            first = False
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                await call.write(request.encode(node))
+
+    async def _take(self, data: bytes) -> list[Request]:
+        """Apply one response and publish; return the requests that answer it."""
+        response = read(_RESPONSE, data)
+        type_url, version, nonce = (response.get(name, "") for name in ("type_url", "version_info", "nonce"))
+        if type_url not in self._subscriptions:
+            logger.warning("ads_unexpected_type type_url=%s", type_url)
+            return []
+        statistics = self.statistics[type_url]
+        statistics.update_attempt += 1
+        statistics.nonce = nonce
+        self._subscriptions.received(type_url, nonce)
+        applied = await self._apply(type_url, version, response.get("resources", ()))
+        reason = applied.reason
+        if applied.changed:
+            # Publish before ACK: istiod may withdraw old endpoints once it has seen the ACK.
+            revoked = self.store.revoke(await self._publish())
+            reason = "; ".join(part for part in (reason, revoked.reason) if part)
+        if reason:
+            statistics.update_rejected += 1
+            logger.warning("ads_nack type=%s version=%s reason=%s", SHORT_NAMES[type_url], version, reason)
+        else:
+            statistics.update_success += 1
+            statistics.version = version
+            statistics.updated_s = asyncio.get_running_loop().time()
+        requests = self._subscriptions.answer(type_url, version, reason)
+        requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
+        return requests + self._subscriptions.release()
+
+    async def _apply(self, type_url: str, version: str, resources: Sequence[bytes]) -> Applied:
+        """Apply in slices, so that a large push does not hold up whoever else uses this loop."""
+        clock = asyncio.get_running_loop().time
+        steps = self.store.steps(type_url, version, resources)
+        slice_end = clock() + _SLICE_S
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                applied: Applied = end.value
+                return applied
+            if clock() >= slice_end:
+                await asyncio.sleep(0)
+                slice_end = clock() + _SLICE_S
+
+    async def _publish(self) -> Iterable[XdsError]:
+        if self._on_snapshot is None:
+            return ()
+        result = self._on_snapshot(self.store.snapshot)
+        if isinstance(result, Awaitable):
+            result = await result
+        return result or ()
