@@ -1,6 +1,6 @@
 # Places of the clusters' current tables, and the state of each cluster that all workers share.
 from libc.stdint cimport uint32_t, uint64_t
-from eastgate.fastpath.cluster_table cimport Table
+from eastgate.fastpath.picker cimport Table
 
 # Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
 # another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.

@@ -286,7 +286,12 @@ def build_tree(chains):
             )
             for protocol in dict.fromkeys(chain.application_protocols or ("",)):
                 other = by_alpn.setdefault(protocol, index)
-                if other != index:
+                if other == index or chains[other].refusal != Reason.NONE:
+                    continue
+                if chain.refusal != Reason.NONE:
+                    # Criteria that are not evaluated may tell the two apart; closed is the safe reading.
+                    by_alpn[protocol] = index
+                else:
                     raise ValueError(
                         f"filter chains {chains[other].name} and {chain.name} match the same connections"
                         f" (server name {name or 'any'}, ALPN {protocol or 'any'})"

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.client_hello cimport ClientHello
 from eastgate.fastpath.cluster_slots cimport ClusterSlot
-from eastgate.fastpath.cluster_table cimport PickCursor
+from eastgate.fastpath.picker cimport PickCursor
 from eastgate.fastpath.connection cimport Connection, Listener
 from eastgate.fastpath.event_ring cimport EventRing
 from eastgate.fastpath.timer_wheel cimport Timer, TimerWheel

@@ -16,15 +16,15 @@ from eastgate.fastpath.client_hello cimport (
     HELLO_OVERSIZE, parse_client_hello,
 )
 from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_acquire, cluster_release
-from eastgate.fastpath.cluster_table cimport (
-    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick, table_state,
-)
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
 )
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
+from eastgate.fastpath.picker cimport (
+    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick, table_state,
+)
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.proxy_protocol cimport (
     PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,

@@ -27,7 +27,7 @@ class NetworkGateway:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a service before split horizon; no address: reachable through a gateway only. ``item``: the caller's."""
+    """One endpoint of a service before split horizon; no address: only behind a gateway. ``item`` is the caller's."""
 
     address: str
     network: str

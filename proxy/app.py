@@ -1,0 +1,279 @@
+"""Composition of a running gateway: stream to istiod, compiler, engine, listeners, admin, signals. One event loop."""
+
+import asyncio
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from eastgate.fastpath.cluster_slots import ClusterSlots
+from eastgate.fastpath.engine import Engine
+from eastgate.xds.ads import AdsClient
+from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.errors import XdsError
+from eastgate.xds.node import NodeIdentity
+from eastgate.xds.resources import Snapshot
+from eastgate.xds.store import Store
+
+from . import stats
+from .access_log import AccessLog
+from .admin import Admin, Sources
+from .compiler import Compiler
+from .drain import Drain
+from .errors import SettingsError
+from .listeners import Listeners
+from .log import Log
+from .refusals import Refusals
+from .settings import GatewaySettings
+
+STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds"}
+# How often events are taken from the engine, and how exactly a drain keeps its times.
+TICK_S = 0.1
+EVENTS_PER_TICK = 65536
+
+
+def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> NodeIdentity:
+    """The xDS node of these settings. Raises SettingsError for what istiod would refuse."""
+    try:
+        return NodeIdentity(
+            type="router",
+            ips=(settings.node_ip,),
+            pod_name=settings.pod_name,
+            namespace=settings.namespace,
+            dns_domain=settings.dns_domain,
+            cluster_id=settings.cluster_id,
+            network=settings.network,
+            network_view=settings.network_view,
+            labels=settings.labels,
+            locality=settings.locality,
+            meta=settings.meta,
+        ).with_environment(environment)
+    except XdsError as error:
+        raise SettingsError("node", error.resource, error.reason) from None
+
+
+class Gateway:
+    """One east-west gateway. Make it and run it on the same loop."""
+
+    def __init__(self, settings: GatewaySettings, node: NodeIdentity) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._node = node
+        self._log = Log("gateway")
+        self._started = time.monotonic()
+        self._initialized = False
+        self._stopped = asyncio.Event()
+        slots = ClusterSlots()
+        self._engine = Engine(
+            slots,
+            seed=settings.seed,
+            max_connections=settings.max_connections,
+            event_capacity=EVENTS_PER_TICK if settings.access_log else 4096,
+        )
+        self._compiler = Compiler(slots)
+        self._listeners = Listeners(self._engine, call_later=loop.call_later)
+        self._refusals = Refusals()
+        self._access_log: AccessLog | None = None
+        if settings.access_log:
+            self._access_log = AccessLog(
+                settings.access_log,
+                line_format=settings.access_log_format,
+                listener_name=self._listeners.name_of,
+            )
+            self._engine.record_events(True)
+        self._store = Store(router=True)
+        self._ads = AdsClient(
+            [host_port(address) for address in settings.discovery],
+            node,
+            self._store,
+            on_snapshot=self._publish,
+        )
+        self._drain = Drain(
+            settings.drain_time_s,
+            stop_accepting=self._listeners.stop_accepting,
+            open_connections=self._engine.active_connections,
+            cut=self._engine.close_connections,
+            finished=self._stopped.set,
+        )
+        self._admin = Admin(
+            settings.admin,
+            Sources(
+                snapshot=lambda: self._store.snapshot,
+                compiler=self._compiler,
+                listeners=self._listeners,
+                refusals=self._refusals,
+                process=self.process_stats,
+                bootstrap=self._bootstrap,
+                server_info=self._server_info,
+                drain=self._drain_asked,
+                quit=self._stopped.set,
+            ),
+        )
+
+    async def run(self) -> None:
+        """Serve until a drain that ends the process is over, or a second signal came. Raises EastgateError at start."""
+        loop = asyncio.get_running_loop()
+        url = await self._admin.start()
+        # Not a log line: whoever gave port 0 reads the address from it, whatever the log level.
+        sys.stderr.write(f"admin listening on {url}\n")
+        sys.stderr.flush()
+        if self._node.warning:
+            self._log.warning("node", reason=self._node.warning)
+        loop.add_reader(self._engine.fileno(), self._engine.turn)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        if self._access_log is not None:
+            loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ads.run())
+                ticking = group.create_task(self._tick())
+                await self._stopped.wait()
+                ticking.cancel()
+                await self._ads.close()
+        finally:
+            loop.remove_reader(self._engine.fileno())
+            await self._admin.close()
+            self._engine.close_connections()
+            self._take_events()
+            self._engine.close()
+            if self._access_log is not None:
+                self._access_log.close()
+            self._log.info("stopped")
+
+    def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
+        errors = self._compiler.apply(snapshot)
+        self._listeners.apply(self._compiler.listeners)
+        return errors
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._take_events()
+            self._drain.tick(loop.time())
+
+    def _take_events(self) -> None:
+        events = self._engine.take_events(EVENTS_PER_TICK)
+        if events:
+            self._refusals.add(events)
+            if self._access_log is not None:
+                self._access_log.write(events)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._drain.draining and self._drain.exits:
+            self._log.info("second signal, stopping at once", signal=number.name)
+            self._stopped.set()
+            return
+        self._log.info("draining", signal=number.name, window_s=self._settings.drain_time_s)
+        self._drain.begin(asyncio.get_running_loop().time(), exits=True)
+
+    def _drain_asked(self, graceful: bool, skip_exit: bool, inbound_only: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        if inbound_only:
+            self._listeners.stop_accepting(inbound_only=True)
+        elif graceful:
+            self._drain.begin(now, exits=False, skip_stop=skip_exit)
+        else:
+            self._drain.stop_now(now)
+
+    def _state(self) -> int:
+        if self._drain.draining:
+            return stats.DRAINING
+        if not self._initialized:
+            statistics = self._ads.statistics
+            answered = statistics[CDS].update_success > 0 and statistics[LDS].update_success > 0
+            if not answered:
+                return stats.PRE_INITIALIZING
+            if self._store.snapshot.warming or not self._listeners.started:
+                return stats.INITIALIZING
+            # From here on a new cluster that warms does not make the process unready again.
+            self._initialized = True
+        return stats.LIVE
+
+    def process_stats(self) -> stats.ProcessStats:
+        """Everything that is counted, now."""
+        state = self._state()
+        streams = tuple(
+            stats.StreamStats(
+                prefix=prefix,
+                update_attempt=one.update_attempt,
+                update_success=one.update_success,
+                update_rejected=one.update_rejected,
+                update_failure=one.update_failure,
+                version=one.version,
+            )
+            for type_url, prefix in STREAM_PREFIXES.items()
+            for one in (self._ads.statistics[type_url],)
+        )
+        warming = self._store.snapshot.warming
+        clusters = {}
+        for name, compiled in self._compiler.clusters.items():
+            members = compiled.table.priorities() if compiled.table is not None else ()
+            clusters[name] = stats.ClusterStats(
+                counters=self._compiler.counters(name),
+                total=sum(priority[0] for priority in members),
+                healthy=sum(priority[1] for priority in members),
+                degraded=sum(priority[2] for priority in members),
+                excluded=sum(priority[3] for priority in members),
+                warming=name in warming,
+                stat_name=compiled.cluster.alt_stat_name,
+            )
+        return stats.ProcessStats(
+            state=state,
+            uptime_s=int(time.monotonic() - self._started),
+            workers_started=self._initialized,
+            connected=self._ads.connected,
+            listeners=self._listeners.counters(),
+            clusters=clusters,
+            streams=streams,
+            events_dropped=self._engine.events_dropped(),
+            access_log_failed=self._access_log.failed if self._access_log is not None else 0,
+        )
+
+    def _node_json(self) -> dict[str, Any]:
+        message = dict(self._node.message)
+        message["user_agent_version"] = version("eastgate")
+        return message
+
+    def _bootstrap(self) -> dict[str, Any]:
+        return {"node": self._node_json()}
+
+    def _server_info(self) -> dict[str, Any]:
+        uptime = f"{int(time.monotonic() - self._started)}s"
+        settings = self._settings
+        return {
+            "version": f"eastgate/{version('eastgate')}/Clean/RELEASE/Python-{platform.python_version()}",
+            "state": stats.STATE_NAMES[self._state()],
+            "uptime_current_epoch": uptime,
+            "uptime_all_epochs": uptime,
+            "hot_restart_version": "disabled",
+            "command_line_options": {
+                "concurrency": settings.workers,
+                "drain_time": f"{settings.drain_time_s:g}s",
+                "log_level": settings.log_level,
+                "discovery": [host_port(address) for address in settings.discovery],
+            },
+            "node": self._node_json(),
+        }
+
+
+def host_port(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def run_gateway(settings: GatewaySettings) -> None:
+    """Run until told to stop. Raises EastgateError for what cannot be started."""
+    import uvloop
+
+    node = node_identity(settings, os.environ)
+
+    async def serve() -> None:
+        await Gateway(settings, node).run()
+
+    uvloop.run(serve())

@@ -1,0 +1,91 @@
+"""The command line: flags to settings, errors to exit codes. 0 fine, 1 a finding, 2 bad usage or configuration."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from typing import Any, TypeVar
+
+import click
+
+from .errors import EastgateError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EASTGATE", "show_default": True}
+
+
+@click.group(context_settings=CONTEXT)
+def eastgate() -> None:
+    """A TCP data plane for Istio multi-cluster meshes."""
+
+
+def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option that also reads EASTGATE_<FLAG>."""
+    name = flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, envvar=f"EASTGATE_{name}", show_envvar=True, **settings)
+
+
+@eastgate.command()
+@option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's plaintext ADS; repeat for fail-over")
+@option("--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing")
+@option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh")
+@option("--network", default="", metavar="NAME", help="network of this gateway")
+@option(
+    "--network-view", default=None, metavar="NAMES", help="networks whose endpoints are wanted  [default: --network]"
+)
+@option("--namespace", default="", metavar="NAME", help="namespace of the gateway  [default: istio-system]")
+@option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable")
+@option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone")
+@option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable")
+@option("--admin", default="127.0.0.1:15000", metavar="HOST:PORT", help="admin address, loopback only; port 0 = free")
+@option("--workers", default=0, type=int, metavar="N", help="native threads; 0 hosts the loop on uvloop")
+@option("--drain-time", default=45.0, type=float, metavar="SECONDS", help="how long to go on accepting after SIGTERM")
+@option("--access-log", default="", metavar="PATH", help="file for one line per connection; - is stdout")
+@option("--access-log-format", default="text", type=click.Choice(["text", "json"]))
+@option("--max-connections", default=1_000_000, type=int, metavar="N", help="open connections before refusing more")
+@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
+@option("--seed", default=None, type=int, metavar="N", help="seed of all random choices, for repeatable runs")
+def gateway(**flags: Any) -> None:
+    """Run as an east-west gateway, configured by istiod."""
+    from . import log
+    from .app import run_gateway
+    from .settings import gateway_settings
+
+    settings = gateway_settings(**flags)
+    log.configure(settings.log_level)
+    run_gateway(settings)
+
+
+@eastgate.command()
+@option("--admin", default="http://127.0.0.1:15000", metavar="URL", help="admin of a running proxy")
+@option("--dump", default="", metavar="FILE", help="read Envoy's or eastgate's config_dump or /clusters JSON instead")
+@option("--cluster", default="", metavar="NAME", help="only this cluster")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def endpoints(admin: str, dump: str, cluster: str, as_json: bool) -> None:
+    """Show endpoints with health, priority, locality, weight and share."""
+    from .endpoints import print_endpoints
+
+    print_endpoints(admin, dump, cluster, as_json=as_json)
+
+
+@eastgate.command()
+def version() -> None:
+    """Print the version."""
+    print(f"eastgate {installed_version('eastgate')}")
+
+
+def main() -> None:
+    """Entry point: errors of the user become one line on stderr."""
+    try:
+        eastgate.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        print(f"eastgate: {' '.join(error.format_message().split())}", file=sys.stderr)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except EastgateError as error:
+        print(f"eastgate: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

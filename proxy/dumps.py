@@ -1,0 +1,323 @@
+"""Configuration and endpoints in the JSON shapes of Envoy's admin interface. Pure functions of what is accepted.
+
+Resources are rendered from the bytes that istiod sent, with the field names of the .proto files. Fields that eastgate
+does not read are left out; every resource lists them under "eastgate_unread" rather than hide that they exist.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.errors import XdsError
+from eastgate.xds.message import read
+from eastgate.xds.resources import Assignment, Cluster, Columns, LocalityEntry, Snapshot
+
+from .compiler import CompiledCluster
+from .listeners import OpenListener
+
+ADMIN = "type.googleapis.com/envoy.admin.v3."
+HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+MESSAGE_OF = {
+    CDS: "envoy.config.cluster.v3.Cluster",
+    LDS: "envoy.config.listener.v3.Listener",
+}
+CHAIN = "envoy.config.listener.v3.FilterChain"
+
+
+def timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def render(type_url: str, raw: bytes) -> dict[str, Any]:
+    """A resource as JSON with its @type; bytes that can no longer be read give only the error."""
+    try:
+        message = read(MESSAGE_OF[type_url], raw)
+        if type_url == LDS:
+            for field in ("filter_chains", "default_filter_chain"):
+                if isinstance(message.get(field), bytes):
+                    message[field] = read(CHAIN, message[field])
+                elif field in message:
+                    message[field] = [
+                        read(CHAIN, chain) if isinstance(chain, bytes) else chain for chain in message[field]
+                    ]
+    except XdsError as error:
+        return {"@type": type_url, "eastgate_error": str(error)}
+    unread: list[str] = []
+    shown = readable(message, "", unread)
+    return {"@type": type_url, **shown, **({"eastgate_unread": unread} if unread else {})}
+
+
+def readable(value: Any, path: str, unread: list[str]) -> Any:
+    """The value without what was not decoded; the paths of that go to `unread`."""
+    if isinstance(value, dict):
+        result = {}
+        for key, item in value.items():
+            inner = f"{path}.{key}".lstrip(".")
+            if key in ("@value", "@unknown"):
+                continue
+            if isinstance(item, bytes) or (isinstance(item, list) and any(isinstance(one, bytes) for one in item)):
+                unread.append(inner)
+            else:
+                result[key] = readable(item, inner, unread)
+        return result
+    if isinstance(value, list):
+        return [readable(item, f"{path}[{index}]", unread) for index, item in enumerate(value)]
+    return value
+
+
+def endpoint_address(columns: Columns, row: int) -> dict[str, Any]:
+    """envoy.config.core.v3.Address of one endpoint."""
+    from ipaddress import ip_address
+
+    family = columns.family[row]
+    packed = columns.address[16 * row : 16 * row + 16]
+    if family == 1:
+        path = columns.names[int.from_bytes(packed[:4], "little")]
+        return {"pipe": {"path": path.decode("utf-8", "backslashreplace")}}
+    text = str(ip_address(packed[:4] if family == 4 else packed))
+    return {"socket_address": {"address": text, "port_value": memoryview(columns.port).cast("H")[row]}}
+
+
+def locality_json(entry: LocalityEntry) -> dict[str, str]:
+    return {key: value for key, value in entry.locality._asdict().items() if value}
+
+
+def host_status(columns: Columns, row: int, table: ClusterTable | None, share: float) -> dict[str, Any]:
+    """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields."""
+    active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
+    entry = columns.localities[memoryview(columns.locality).cast("H")[row]]
+    health = columns.health[row]
+    status: dict[str, Any] = {
+        # istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open.
+        "eds_health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY"
+    }
+    return {
+        "address": endpoint_address(columns, row),
+        "stats": [
+            {"name": "cx_connect_fail", "value": str(failed)},
+            {"name": "cx_total", "value": str(total)},
+            {"name": "cx_active", "value": str(active), "type": "GAUGE"},
+        ],
+        "health_status": status,
+        "weight": memoryview(columns.weight).cast("I")[row],
+        "priority": entry.priority,
+        "locality": locality_json(entry),
+        "eastgate_share": share,
+    }
+
+
+def cluster_status(name: str, compiled: CompiledCluster) -> dict[str, Any]:
+    """One entry of cluster_statuses."""
+    cluster = compiled.cluster
+    limits = cluster.circuit_breakers
+    status: dict[str, Any] = {
+        "name": name,
+        "added_via_api": True,
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_connections": limits.max_connections, "max_pending_requests": limits.max_pending_requests}
+            ]
+        },
+        "observability_name": cluster.alt_stat_name or name,
+        "eastgate_policy": cluster.lb_policy,
+    }
+    if cluster.assignment_name:
+        status["eds_service_name"] = cluster.assignment_name
+    if compiled.assignment is not None:
+        columns = compiled.assignment.columns
+        shares = compiled.table.shares() if compiled.table is not None else [0.0] * columns.count
+        status["host_statuses"] = [
+            host_status(columns, row, compiled.table, shares[row]) for row in range(columns.count)
+        ]
+    return status
+
+
+def clusters_json(clusters: Mapping[str, CompiledCluster]) -> dict[str, Any]:
+    """envoy.admin.v3.Clusters."""
+    return {"cluster_statuses": [cluster_status(name, compiled) for name, compiled in clusters.items()]}
+
+
+def flat_address(address: Mapping[str, Any]) -> str:
+    """host:port, [host]:port or the path of a Unix socket."""
+    if "pipe" in address:
+        return str(address["pipe"]["path"])
+    host, port = address["socket_address"]["address"], address["socket_address"]["port_value"]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def clusters_text(clusters: Mapping[str, CompiledCluster]) -> str:
+    """`cluster::address::key::value` lines."""
+    lines: list[str] = []
+    for status in clusters_json(clusters)["cluster_statuses"]:
+        name = status["observability_name"].removesuffix(";")
+        limits = status["circuit_breakers"]["thresholds"][0]
+        lines.append(f"{name}::observability_name::{status['observability_name']}")
+        lines.append(f"{name}::default_priority::max_connections::{limits['max_connections']}")
+        lines.append(f"{name}::default_priority::max_pending_requests::{limits['max_pending_requests']}")
+        lines.append(f"{name}::added_via_api::true")
+        if "eds_service_name" in status:
+            lines.append(f"{name}::eds_service_name::{status['eds_service_name']}")
+        for host in status.get("host_statuses", ()):
+            lines += [f"{name}::{flat_address(host['address'])}::{line}" for line in _host_lines(host)]
+    return "".join(line + "\n" for line in lines)
+
+
+def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
+    health = host["health_status"]["eds_health_status"]
+    flags = {"HEALTHY": "healthy", "UNKNOWN": "healthy", "DEGRADED": "/degraded_eds_health"}
+    for stat in host["stats"]:
+        yield f"{stat['name']}::{stat['value']}"
+    yield f"health_flags::{flags.get(health, '/failed_eds_health')}"
+    yield f"weight::{host['weight']}"
+    for part in ("region", "zone", "sub_zone"):
+        yield f"{part}::{host['locality'].get(part, '')}"
+    yield f"priority::{host['priority']}"
+    yield f"share::{host['eastgate_share']:.6f}"
+
+
+def listeners_json(listeners: Mapping[str, OpenListener]) -> dict[str, Any]:
+    """envoy.admin.v3.Listeners, with what could not be bound and why."""
+    statuses = []
+    for name, entry in listeners.items():
+        for bound in entry.bound.values():
+            status: dict[str, Any] = {
+                "name": name,
+                "local_address": {"socket_address": {"address": bound.host, "port_value": bound.port}},
+            }
+            if bound.error:
+                status["eastgate_error"] = bound.error
+            statuses.append(status)
+        if entry.skipped:
+            statuses.append({"name": name, "eastgate_error": f"skipped: {entry.skipped}"})
+    return {"listener_statuses": statuses}
+
+
+def listeners_text(listeners: Mapping[str, OpenListener]) -> str:
+    """`name::address:port` lines; what does not listen says why."""
+    lines = []
+    for status in listeners_json(listeners)["listener_statuses"]:
+        where = flat_address(status["local_address"]) if "local_address" in status else "-"
+        error = f" ({status['eastgate_error']})" if "eastgate_error" in status else ""
+        lines.append(f"{status['name']}::{where}{error}\n")
+    return "".join(lines)
+
+
+def assignment_json(assignment: Assignment) -> dict[str, Any]:
+    """ClusterLoadAssignment rebuilt from the columns, one locality entry per (priority, locality)."""
+    columns = assignment.columns
+    localities = memoryview(columns.locality).cast("H")
+    weights = memoryview(columns.weight).cast("I")
+    entries: list[dict[str, Any]] = []
+    for entry in columns.localities:
+        shown: dict[str, Any] = {"locality": locality_json(entry), "lb_endpoints": [], "priority": entry.priority}
+        if entry.weight is not None:
+            shown["load_balancing_weight"] = entry.weight
+        entries.append(shown)
+    for row in range(columns.count):
+        health = columns.health[row]
+        entries[localities[row]]["lb_endpoints"].append(
+            {
+                "endpoint": {"address": endpoint_address(columns, row)},
+                "health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY",
+                "load_balancing_weight": weights[row],
+                **(
+                    {"metadata": {"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}}}
+                    if columns.flags[row] & 1
+                    else {}
+                ),
+            }
+        )
+    return {
+        "@type": EDS,
+        "cluster_name": assignment.cluster_name,
+        "endpoints": entries,
+        "policy": {
+            "overprovisioning_factor": assignment.overprovisioning_factor,
+            **({"weighted_priority_health": True} if assignment.weighted_priority_health else {}),
+        },
+    }
+
+
+def _error_state(snapshot: Snapshot, type_url: str, name: str) -> dict[str, Any]:
+    for rejection in snapshot.rejections:
+        if rejection.type_url == type_url and rejection.name == name:
+            return {"error_state": {"details": rejection.reason, "version_info": rejection.version}}
+    return {}
+
+
+def _cluster_entry(snapshot: Snapshot, cluster: Cluster) -> dict[str, Any]:
+    return {
+        "version_info": snapshot.versions.get(CDS, ""),
+        "cluster": render(CDS, cluster.raw),
+        **_error_state(snapshot, CDS, cluster.name),
+    }
+
+
+def config_dump(snapshot: Snapshot, bootstrap: Mapping[str, Any], *, include_eds: bool) -> list[dict[str, Any]]:
+    """The sections of envoy.admin.v3.ConfigDump that a gateway has."""
+    clusters = snapshot.clusters.values()
+    sections: list[dict[str, Any]] = [
+        {"@type": ADMIN + "BootstrapConfigDump", "bootstrap": dict(bootstrap)},
+        {
+            "@type": ADMIN + "ClustersConfigDump",
+            "version_info": snapshot.versions.get(CDS, ""),
+            "dynamic_active_clusters": [
+                _cluster_entry(snapshot, c) for c in clusters if c.name not in snapshot.warming
+            ],
+            "dynamic_warming_clusters": [_cluster_entry(snapshot, c) for c in clusters if c.name in snapshot.warming],
+        },
+    ]
+    if include_eds:
+        sections.append(
+            {
+                "@type": ADMIN + "EndpointsConfigDump",
+                "dynamic_endpoint_configs": [
+                    {"endpoint_config": assignment_json(one)} for one in snapshot.assignments.values()
+                ],
+            }
+        )
+    sections += [
+        {
+            "@type": ADMIN + "ListenersConfigDump",
+            "version_info": snapshot.versions.get(LDS, ""),
+            "dynamic_listeners": [
+                {
+                    "name": listener.name,
+                    "active_state": {
+                        "version_info": snapshot.versions.get(LDS, ""),
+                        "listener": render(LDS, listener.raw),
+                    },
+                    **_error_state(snapshot, LDS, listener.name),
+                }
+                for listener in snapshot.listeners.values()
+            ],
+        },
+        {"@type": ADMIN + "ScopedRoutesConfigDump"},
+        {"@type": ADMIN + "RoutesConfigDump"},
+        {"@type": ADMIN + "SecretsConfigDump"},
+    ]
+    return sections
+
+
+def masked(sections: Iterable[dict[str, Any]], mask: str) -> list[dict[str, Any]]:
+    """Only the fields that `mask` names (comma separated), of the sections that have one of them."""
+    fields = [field.strip() for field in mask.split(",") if field.strip()]
+    chosen = []
+    for section in sections:
+        kept = {key: section[key] for key in section if key in fields}
+        if kept:
+            chosen.append({"@type": section["@type"], **kept})
+    return chosen
+
+
+def resources_of(sections: Iterable[dict[str, Any]], resource: str) -> list[dict[str, Any]] | None:
+    """The items of one repeated field (``?resource=dynamic_active_clusters``); None when no section has it."""
+    for section in sections:
+        if isinstance(section.get(resource), list):
+            return [
+                {"@type": section["@type"].removesuffix("ConfigDump") + "ConfigDump", **item}
+                for item in section[resource]
+            ]
+    return None

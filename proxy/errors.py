@@ -1,0 +1,25 @@
+"""What the command line turns into an exit code and one line on stderr."""
+
+
+class EastgateError(Exception):
+    """A sentence for the operator: what, where, likely cause. ``exit_code`` 2: bad usage or configuration."""
+
+    exit_code = 2
+
+
+class SettingsError(EastgateError):
+    """A flag or environment variable that cannot be used."""
+
+    def __init__(self, flag: str, value: object, reason: str) -> None:
+        super().__init__(f"{flag} {value!r}: {reason}" if value is not None else f"{flag}: {reason}")
+        self.flag = flag
+
+
+class DumpError(EastgateError):
+    """A file or an admin answer that is not what it should be."""
+
+
+class UnreachableError(EastgateError):
+    """A running proxy did not answer."""
+
+    exit_code = 1

@@ -1,0 +1,194 @@
+"""Which sockets listen: opened, routed and closed as LDS says. Decides nothing about a single connection."""
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from eastgate.fastpath.engine import Engine, ListenerCounters
+from eastgate.fastpath.route_table import RouteTable
+from eastgate.xds.resources import Listener
+
+from .compiler import CompiledListener
+from .log import Log
+
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 30.0
+
+
+@dataclass(slots=True)
+class Bound:
+    """One listening socket. ``number`` None: it could not be bound, `error` says why, and it is tried again."""
+
+    host: str
+    port: int
+    number: int | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class OpenListener:
+    """A listener's sockets, by address. ``draining``: it left LDS, or the process drains; open connections go on."""
+
+    listener: Listener
+    routes: RouteTable
+    bound: dict[tuple[str, int], Bound] = field(default_factory=dict)
+    skipped: str = ""
+    retry_s: float = RETRY_FIRST_S
+
+
+def why_skipped(listener: Listener) -> str:
+    """Why a gateway does not serve this listener at all; empty when it does."""
+    if not listener.bind_to_port:
+        return "bind_to_port is false: reachable only by original destination, which a gateway has none of"
+    if listener.use_original_dst:
+        return "use_original_dst: a sidecar's listener, not a gateway's"
+    return ""
+
+
+def likely_cause(error: OSError) -> str:
+    """The error in words, with what an operator should look at."""
+    causes = {
+        "EADDRINUSE": "another process listens there",
+        "EACCES": "the port is privileged: add CAP_NET_BIND_SERVICE or lower net.ipv4.ip_unprivileged_port_start",
+        "EADDRNOTAVAIL": "no interface has this address",
+        "EMFILE": "the process is out of file descriptors",
+    }
+    cause = causes.get(errno.errorcode.get(error.errno or 0, ""), "")
+    return f"{error.strerror} ({cause})" if cause else str(error.strerror)
+
+
+class Listeners:
+    """Owner of the listening sockets. Control thread only."""
+
+    def __init__(self, engine: Engine, *, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._engine = engine
+        self._call_later = call_later
+        self._open: dict[str, OpenListener] = {}
+        self._retired: list[tuple[str, int]] = []
+        self._closed = False
+        self._log = Log("listeners")
+
+    @property
+    def open(self) -> Mapping[str, OpenListener]:
+        return MappingProxyType(self._open)
+
+    @property
+    def started(self) -> bool:
+        """Whether every listener that should listen does."""
+        return all(bound.number is not None for entry in self._open.values() for bound in entry.bound.values())
+
+    def apply(self, compiled: Mapping[str, CompiledListener]) -> None:
+        """Open, route anew and close sockets so that they are what `compiled` says."""
+        for name in [name for name in self._open if name not in compiled]:
+            self._retire(name, self._open.pop(name).bound)
+        for name, wanted in compiled.items():
+            entry = self._open.get(name)
+            if entry is None:
+                entry = self._open[name] = OpenListener(wanted.listener, wanted.routes)
+                entry.skipped = why_skipped(wanted.listener)
+                if entry.skipped:
+                    self._log.warning("listener skipped", name=name, reason=entry.skipped)
+            if entry.skipped or self._closed:
+                continue
+            self._settle(name, entry, wanted)
+
+    def _settle(self, name: str, entry: OpenListener, wanted: CompiledListener) -> None:
+        rebind = needs_rebind(entry.listener, wanted.listener)
+        addresses = set() if rebind else set(wanted.listener.addresses)
+        self._retire(name, {key: entry.bound.pop(key) for key in list(entry.bound) if key not in addresses})
+        if entry.routes is not wanted.routes:
+            for bound in entry.bound.values():
+                if bound.number is not None:
+                    self._engine.publish_routes(bound.number, wanted.routes)
+        entry.listener, entry.routes = wanted.listener, wanted.routes
+        for host, port in wanted.listener.addresses:
+            entry.bound.setdefault((host, port), Bound(host, port))
+        self._bind_missing(name)
+
+    def _bind_missing(self, name: str) -> None:
+        entry = self._open.get(name)
+        if entry is None or self._closed:
+            return
+        listener = entry.listener
+        failed = False
+        for bound in entry.bound.values():
+            if bound.number is not None:
+                continue
+            try:
+                bound.number = self._engine.listen(
+                    bound.host,
+                    bound.port,
+                    routes=entry.routes,
+                    hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
+                    proxy_protocol=listener.proxy_protocol,
+                    # A wildcard IPv6 address beside an IPv4 one must not take the IPv4 connections too.
+                    ipv6_only=any(":" not in host for host, _ in listener.addresses),
+                )
+            except OSError as error:
+                reason, failed = likely_cause(error), True
+                if reason != bound.error:
+                    self._log.warning("cannot listen", name=name, address=bound.host, port=bound.port, reason=reason)
+                bound.error = reason
+            except ValueError as error:
+                bound.error = str(error)
+                self._log.warning("cannot listen", name=name, address=bound.host, port=bound.port, reason=str(error))
+            else:
+                bound.error = ""
+                self._log.info("listening", name=name, address=bound.host, port=bound.port)
+        if failed:
+            self._call_later(entry.retry_s, lambda: self._bind_missing(name))
+            entry.retry_s = min(entry.retry_s * 2, RETRY_MAX_S)
+        else:
+            entry.retry_s = RETRY_FIRST_S
+
+    def _retire(self, name: str, sockets: Mapping[tuple[str, int], Bound]) -> None:
+        for bound in sockets.values():
+            if bound.number is not None:
+                self._engine.stop_accepting(bound.number)
+                self._retired.append((name, bound.number))
+                self._log.info("stopped listening", name=name, address=bound.host, port=bound.port)
+
+    def stop_accepting(self, *, inbound_only: bool = False) -> None:
+        """Close the listening sockets for good; connections go on. `inbound_only`: those with direction INBOUND."""
+        self._closed = self._closed or not inbound_only
+        for name, entry in self._open.items():
+            if not inbound_only or entry.listener.traffic_direction == "INBOUND":
+                self._retire(name, entry.bound)
+                entry.bound.clear()
+
+    def counters(self) -> dict[str, ListenerCounters]:
+        """Counters per listener name, over all its sockets, those that no longer listen included."""
+        numbers: dict[str, list[int]] = {name: [] for name in self._open}
+        for name, number in self._retired:
+            numbers.setdefault(name, []).append(number)
+        for name, entry in self._open.items():
+            numbers[name] += [bound.number for bound in entry.bound.values() if bound.number is not None]
+        return {name: summed([self._engine.listener_counters(n) for n in own]) for name, own in numbers.items() if own}
+
+    def name_of(self, number: int) -> str:
+        """Name of the listener that a ConnectionEvent's number belongs to; empty when there is none."""
+        for name, entry in self._open.items():
+            if any(bound.number == number for bound in entry.bound.values()):
+                return name
+        return next((name for name, retired in self._retired if retired == number), "")
+
+
+def needs_rebind(before: Listener, after: Listener) -> bool:
+    """Whether a change touches what was given to the socket when it was opened."""
+    return (before.listener_filters_timeout_s, before.proxy_protocol) != (
+        after.listener_filters_timeout_s,
+        after.proxy_protocol,
+    )
+
+
+def summed(parts: list[ListenerCounters]) -> ListenerCounters:
+    """Counters of one listener with several sockets."""
+    return ListenerCounters(
+        cx_total=sum(part.cx_total for part in parts),
+        cx_active=sum(part.cx_active for part in parts),
+        cx_pre_active=sum(part.cx_pre_active for part in parts),
+        rx_bytes=sum(part.rx_bytes for part in parts),
+        tx_bytes=sum(part.tx_bytes for part in parts),
+        refused=tuple(sum(column) for column in zip(*(part.refused for part in parts), strict=True)),
+    )

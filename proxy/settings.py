@@ -1,0 +1,203 @@
+"""Settings of `eastgate gateway`, validated before any port opens. Knows nothing of the command line's library."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from eastgate.xds.resources import Locality
+
+from .errors import SettingsError
+
+MAX_DRAIN_TIME_S = 86_400.0
+UNKNOWN_LOCALITY = Locality()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Everything that `eastgate gateway` was told. Addresses are (host, port); times are seconds."""
+
+    discovery: tuple[tuple[str, int], ...]
+    node_ip: str
+    pod_name: str
+    namespace: str
+    dns_domain: str
+    cluster_id: str
+    network: str
+    network_view: tuple[str, ...]
+    locality: Locality = UNKNOWN_LOCALITY
+    labels: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    admin: tuple[str, int] = ("127.0.0.1", 15000)
+    workers: int = 0
+    drain_time_s: float = 45.0
+    access_log: str = ""
+    access_log_format: str = "text"
+    max_connections: int = 1_000_000
+    log_level: str = "info"
+    seed: int = 0
+
+    @property
+    def node_id(self) -> str:
+        return f"router~{self.node_ip}~{self.pod_name}.{self.namespace}~{self.dns_domain}"
+
+
+def parse_host_port(flag: str, text: str, *, allow_port_zero: bool = False) -> tuple[str, int]:
+    """(host, port) of HOST:PORT or [IPV6]:PORT. Raises SettingsError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise SettingsError(flag, text, "an IPv6 address needs brackets: [::1]:15010")
+    if not colon or not host:
+        raise SettingsError(flag, text, "expected HOST:PORT")
+    if not port.isascii() or not port.isdigit() or not (0 if allow_port_zero else 1) <= int(port) <= 65535:
+        raise SettingsError(flag, text, f"port {port!r} is not a number from 1 to 65535")
+    return host, int(port)
+
+
+def parse_pairs(flag: str, entries: Sequence[str]) -> dict[str, str]:
+    """Mapping of repeated K=V. Raises SettingsError for an entry without = or an empty or repeated key."""
+    pairs: dict[str, str] = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise SettingsError(flag, entry, "expected KEY=VALUE")
+        if key in pairs:
+            raise SettingsError(flag, entry, f"{key} is given twice")
+        pairs[key] = value
+    return pairs
+
+
+def parse_locality(flag: str, text: str) -> Locality:
+    """Locality of REGION[/ZONE[/SUBZONE]]. Raises SettingsError."""
+    parts = text.split("/") if text else []
+    if len(parts) > 3 or (parts and not parts[0]):
+        raise SettingsError(flag, text, "expected REGION, REGION/ZONE or REGION/ZONE/SUBZONE")
+    return Locality(*[*parts, "", "", ""][:3])
+
+
+def parse_node_id(text: str) -> tuple[str, str, str, str]:
+    """(ip, pod, namespace, DNS domain) of router~IP~POD.NAMESPACE~DOMAIN. Raises SettingsError."""
+    parts = text.split("~")
+    if len(parts) != 4:
+        raise SettingsError("--node-id", text, "expected router~IP~POD.NAMESPACE~DNSDOMAIN (four fields)")
+    kind, ip, workload, domain = parts
+    if kind != "router":
+        raise SettingsError("--node-id", text, f"a gateway's node type is router, not {kind!r}")
+    try:
+        ip_address(ip)
+    except ValueError:
+        raise SettingsError("--node-id", text, f"{ip!r} is not an IP address") from None
+    pod, dot, namespace = workload.rpartition(".")
+    if not dot or not pod or not namespace or not domain:
+        raise SettingsError("--node-id", text, "the third field must be POD.NAMESPACE and the fourth a DNS domain")
+    return ip, pod, namespace, domain
+
+
+def parse_admin(text: str) -> tuple[str, int]:
+    """Loopback (host, port); port 0 takes a free one. Raises SettingsError."""
+    host, port = parse_host_port("--admin", text, allow_port_zero=True)
+    if host == "localhost":
+        return "127.0.0.1", port
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            "--admin", text, "admin serves on loopback only (127.0.0.1 or [::1]): it drains listeners for whoever asks"
+        )
+    return host, port
+
+
+def local_ip(discovery: tuple[str, int]) -> str:
+    """The address that this machine would use towards istiod; sends nothing. Loopback when there is no route."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(*discovery, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+def check_log_path(path: str) -> None:
+    """Raises SettingsError unless the access log can be appended to."""
+    if path in ("", "-"):
+        return
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise SettingsError("--access-log", path, f"cannot be written: {error.strerror}") from None
+
+
+def in_range(flag: str, value: float, low: float, high: float) -> None:
+    """Raises SettingsError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise SettingsError(flag, value, f"must be between {low:g} and {high:g}")
+
+
+def gateway_settings(
+    *,
+    discovery: Sequence[str],
+    node_id: str = "",
+    cluster_id: str = "",
+    network: str = "",
+    network_view: str | None = None,
+    namespace: str = "",
+    label: Sequence[str] = (),
+    locality: str = "",
+    meta: Sequence[str] = (),
+    admin: str = "127.0.0.1:15000",
+    workers: int = 0,
+    drain_time: float = 45.0,
+    access_log: str = "",
+    access_log_format: str = "text",
+    max_connections: int = 1_000_000,
+    log_level: str = "info",
+    seed: int | None = None,
+) -> GatewaySettings:
+    """Validate what the command line gave. Raises SettingsError naming the flag."""
+    if not discovery:
+        raise SettingsError("--discovery", None, "istiod's address is missing, for example istiod.istio-system:15010")
+    addresses = tuple(parse_host_port("--discovery", entry) for entry in discovery)
+    if workers != 0:
+        raise SettingsError(
+            "--workers", workers, "this version hosts its one native loop on uvloop; only 0 is possible"
+        )
+    in_range("--drain-time", drain_time, 0, MAX_DRAIN_TIME_S)
+    in_range("--max-connections", max_connections, 1, 100_000_000)
+    check_log_path(access_log)
+    if node_id:
+        ip, pod, id_namespace, domain = parse_node_id(node_id)
+        if namespace and namespace != id_namespace:
+            raise SettingsError("--namespace", namespace, f"--node-id says {id_namespace}")
+        namespace = id_namespace
+    else:
+        namespace = namespace or "istio-system"
+        ip, pod, domain = local_ip(addresses[0]), socket.gethostname() or "eastgate", f"{namespace}.svc.cluster.local"
+    view = network if network_view is None else network_view
+    return GatewaySettings(
+        discovery=addresses,
+        node_ip=ip,
+        pod_name=pod,
+        namespace=namespace,
+        dns_domain=domain,
+        cluster_id=cluster_id or "Kubernetes",
+        network=network,
+        network_view=tuple(part for part in view.split(",") if part),
+        locality=parse_locality("--locality", locality),
+        labels=parse_pairs("--label", label),
+        meta=parse_pairs("--meta", meta),
+        admin=parse_admin(admin),
+        workers=workers,
+        drain_time_s=drain_time,
+        access_log=access_log,
+        access_log_format=access_log_format,
+        max_connections=max_connections,
+        log_level=log_level,
+        seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
+    )
