@@ -238,7 +238,8 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
                 priority_set(
                     &plan.priorities, priority, &counts[priority], options.overprovisioning_factor,
                     options.weighted_priority_health)
-            priority_distribute(&plan.priorities)
+                # After each, as in a new balancer that hears of one priority after the other.
+                priority_distribute(&plan.priorities)
             assign_all(plan, &draft, options)
             fill_members(plan, &draft, &rows.rows)
             drop_empty_groups(plan)
