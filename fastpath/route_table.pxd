@@ -18,7 +18,9 @@ cdef struct RouteChain:
 cdef struct Routes              # opaque; owned by a RouteTable
 
 # Index of the chain (>= 0), or minus a Reason. `is_tls` 0: transport raw_buffer (the hello is then not looked at).
-cdef int route_match(const Routes* routes, const ClientHello* hello, bint is_tls, uint16_t destination_port) noexcept nogil
+cdef int route_match(
+    const Routes* routes, const ClientHello* hello, bint is_tls, uint16_t destination_port
+) noexcept nogil
 cdef const RouteChain* route_chain(const Routes* routes, int chain) noexcept nogil
 
 cdef class RouteTable:

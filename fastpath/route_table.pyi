@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Sequence
 from typing import final
 
@@ -9,11 +10,25 @@ class RouteTable:
 
     @staticmethod
     def compile(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> RouteTable:
-        """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights."""
+        """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.
+
+        Of two chains with the same criteria one of which refuses, that one is taken.
+        """
     def match(
-        self, *, server_name: str = "", application_protocols: Sequence[str] = (), tls: bool = True, destination_port: int = 0
+        self,
+        *,
+        server_name: str = "",
+        application_protocols: Sequence[str] = (),
+        tls: bool = True,
+        destination_port: int = 0,
     ) -> int:
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
+    def match_many(self, server_names: Sequence[str], *, application_protocols: Sequence[str] = ()) -> array[int]:
+        """What match says for each of `server_names`, as an array of int32, for any destination port."""
     def nearest_server_name(self, server_name: str) -> str:
-        """The known exact name most alike to an unknown one, empty when none is near. For admin; never on the hot path."""
+        """The known exact name with the fewest changed letters, at most one in five; empty when none is near.
+
+        For admin; never on the hot path.
+        """
     def __len__(self) -> int: ...
+    def __sizeof__(self) -> int: ...
