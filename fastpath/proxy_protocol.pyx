@@ -1,23 +1,34 @@
 """PROXY protocol header, versions 1 and 2. Specification: haproxy, doc/proxy-protocol.txt.
 
-Version 1 is one text line of at most 107 bytes; version 2 a 12-byte signature, a version and command, a family, a length
-and that many bytes, the first of which are addresses. A header that conveys no address (UNKNOWN, LOCAL, Unix sockets) is
-complete with family 0: the addresses of the socket count then.
+Version 1 is one text line of at most 107 bytes; version 2 a 12-byte signature, a version and command, a family, a
+length and that many bytes, the first of which are addresses. A header that conveys no address (UNKNOWN, LOCAL, Unix
+sockets, datagrams) is complete with family 0: the addresses of the socket count then.
+
+A prefix is malformed as soon as no header begins with it, and that is final. `needed` is the earliest place where the
+header can end: 15 for a line ("PROXY UNKNOWN" CR LF), then 1 or 2 more bytes than are here; 16, then the whole of it
+for version 2.
 """
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from eastgate.fastpath.posix cimport AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from typing import NamedTuple
 
 cdef enum:
-    V1_LIMIT = 107              # "PROXY TCP6 " and the longest addresses and ports, CR LF included
-    V1_SHORTEST = 15            # "PROXY UNKNOWN" CR LF
+    V1_LIMIT = 107              # "PROXY TCP6 ", the longest addresses and ports, and CR LF
+    V1_SHORTEST = 15
     V2_FIXED = 16
+    V2_SIGNATURE_LENGTH = 12
+    ADDRESS_TEXT = 40           # eight groups of four digits, seven colons, and NUL
+    COMMAND_LOCAL = 0x20        # version 2 in the high half
+    COMMAND_PROXY = 0x21
+    TCP_IPV4 = 0x11             # address family in the high half, transport in the low one
+    TCP_IPV6 = 0x21
 
-cdef const uint8_t* V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-cdef const uint8_t* V1_SIGNATURE = b"PROXY "
+cdef const char* V1_SIGNATURE = b"PROXY "
+cdef const char* V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 class ParsedProxyHeader(NamedTuple):
@@ -30,125 +41,177 @@ class ParsedProxyHeader(NamedTuple):
     destination: tuple | None
 
 
-cdef bint read_port(const uint8_t* text, size_t length, uint16_t* port) noexcept nogil:
-    cdef uint32_t value = 0
+# ---- version 1
+
+# Walks the line. `status` other than COMPLETE is final, and every further step then does nothing.
+cdef struct Line:
+    const uint8_t* at
+    const uint8_t* end
+    ProxyHeaderStatus status
+
+
+cdef inline bint has_byte(Line* line) noexcept nogil:
+    if line.status == PROXY_COMPLETE and line.at == line.end:
+        line.status = PROXY_NEED_MORE
+    return line.status == PROXY_COMPLETE
+
+
+cdef inline void expect(Line* line, const char* text, size_t length) noexcept nogil:
     cdef size_t index
-    if length == 0 or length > 5 or (length > 1 and text[0] == c"0"):
-        return False
     for index in range(length):
-        if not c"0" <= text[index] <= c"9":
-            return False
-        value = value * 10 + (text[index] - c"0")
+        if not has_byte(line):
+            return
+        if line.at[0] != <uint8_t>text[index]:
+            line.status = PROXY_MALFORMED
+            return
+        line.at += 1
+
+
+cdef void read_address(Line* line, int family, uint8_t* address) noexcept nogil:
+    cdef char text[ADDRESS_TEXT]
+    cdef uint32_t length = 0
+    cdef uint8_t byte
+    while has_byte(line) and line.at[0] != c" ":
+        byte = line.at[0]
+        if length == ADDRESS_TEXT - 1 or not (
+            c"0" <= byte <= c"9" or byte == c"." or (
+                family == AF_INET6 and (byte == c":" or c"a" <= byte <= c"f" or c"A" <= byte <= c"F")
+            )
+        ):
+            line.status = PROXY_MALFORMED
+            return
+        text[length] = <char>byte
+        length += 1
+        line.at += 1
+    text[length] = 0
+    if line.status == PROXY_COMPLETE and inet_pton(family, text, address) != 1:
+        line.status = PROXY_MALFORMED
+
+
+cdef void read_port(Line* line, uint16_t* port) noexcept nogil:
+    cdef uint32_t value = 0
+    cdef uint32_t digits = 0
+    while has_byte(line) and c"0" <= line.at[0] <= c"9":
+        value = value * 10 + (line.at[0] - c"0")
+        digits += 1
+        # No leading zero: a second digit needs a first one other than 0.
+        if value > 65535 or (digits > 1 and value < 10):
+            line.status = PROXY_MALFORMED
+            return
+        line.at += 1
+    if line.status == PROXY_COMPLETE and digits == 0:
+        line.status = PROXY_MALFORMED
     port[0] = <uint16_t>value
-    return value <= 65535
 
 
-cdef bint read_address(const uint8_t* text, size_t length, int family, uint8_t* address) noexcept nogil:
-    cdef char terminated[64]
-    if length == 0 or length >= sizeof(terminated):
-        return False
-    memcpy(terminated, text, length)
-    terminated[length] = 0
-    return inet_pton(family, terminated, address) == 1
+cdef void skip_to_end(Line* line) noexcept nogil:
+    # What follows UNKNOWN is for the sender's own use.
+    if has_byte(line) and line.at[0] != c" " and line.at[0] != c"\r":
+        line.status = PROXY_MALFORMED
+    while has_byte(line) and line.at[0] != c"\r":
+        if line.at[0] == c"\n":
+            line.status = PROXY_MALFORMED
+        line.at += 1
 
 
 cdef ProxyHeaderStatus parse_v1(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
-    cdef size_t shown = length if length < V1_LIMIT else V1_LIMIT
-    cdef const uint8_t* end = <const uint8_t*>memchr(data, c"\n", shown)
-    cdef const uint8_t* field[4]
-    cdef size_t size[4]
-    cdef size_t at, stop
-    cdef int index, family
-    if end == NULL:
+    cdef Line line
+    cdef int family
+    cdef size_t needed
+    line.at = data
+    line.end = data + (length if length < V1_LIMIT else V1_LIMIT)
+    line.status = PROXY_COMPLETE
+    expect(&line, V1_SIGNATURE, 6)
+    if has_byte(&line) and line.at[0] == c"U":
+        expect(&line, b"UNKNOWN", 7)
+        skip_to_end(&line)
+    else:
+        expect(&line, b"TCP", 3)
+        if has_byte(&line):
+            header.family = line.at[0] - c"0"
+            if header.family != 4 and header.family != 6:
+                line.status = PROXY_MALFORMED
+            line.at += 1
+        family = AF_INET if header.family == 4 else AF_INET6
+        expect(&line, b" ", 1)
+        read_address(&line, family, header.source)
+        expect(&line, b" ", 1)
+        read_address(&line, family, header.destination)
+        expect(&line, b" ", 1)
+        read_port(&line, &header.source_port)
+        expect(&line, b" ", 1)
+        read_port(&line, &header.destination_port)
+    expect(&line, b"\r\n", 2)
+    if line.status == PROXY_NEED_MORE:
         if length >= V1_LIMIT:
             return PROXY_MALFORMED
-        # The line's length is unknown: any further byte may be its end.
-        header.needed = <uint32_t>(length + 1 if length >= V1_SHORTEST else V1_SHORTEST)
-        return PROXY_NEED_MORE
-    stop = end - data
-    if stop < 7 or data[stop - 1] != c"\r":
-        return PROXY_MALFORMED
-    header.header_length = <uint32_t>(stop + 1)
-    stop -= 1
-    if stop >= 13 and memcmp(data + 6, b"UNKNOWN", 7) == 0 and (stop == 13 or data[13] == c" "):
-        return PROXY_COMPLETE
-    if stop < 11 or (memcmp(data + 6, b"TCP4 ", 5) != 0 and memcmp(data + 6, b"TCP6 ", 5) != 0):
-        return PROXY_MALFORMED
-    family = 4 if data[9] == c"4" else 6
-    at = 11
-    for index in range(4):
-        field[index] = data + at
-        size[index] = 0
-        while at < stop and data[at] != c" ":
-            at += 1
-            size[index] += 1
-        if index < 3:
-            if at == stop:
-                return PROXY_MALFORMED
-            at += 1
-    if at != stop:
-        return PROXY_MALFORMED
-    if (
-        not read_address(field[0], size[0], AF_INET if family == 4 else AF_INET6, header.source)
-        or not read_address(field[1], size[1], AF_INET if family == 4 else AF_INET6, header.destination)
-        or not read_port(field[2], size[2], &header.source_port)
-        or not read_port(field[3], size[3], &header.destination_port)
-    ):
-        return PROXY_MALFORMED
-    header.family = <uint8_t>family
-    return PROXY_COMPLETE
+        needed = length + (1 if length and data[length - 1] == c"\r" else 2)
+        if needed < V1_SHORTEST:
+            needed = V1_SHORTEST
+        header.needed = <uint32_t>(needed if needed < V1_LIMIT else V1_LIMIT)
+    header.header_length = <uint32_t>(line.at - data)
+    return line.status
+
+
+# ---- version 2
+
+cdef inline uint16_t read_16(const uint8_t* at) noexcept nogil:
+    return <uint16_t>(<uint32_t>at[0] << 8 | at[1])
+
+
+cdef inline bint is_known_family(uint8_t family) noexcept nogil:
+    # Unspecified, IPv4, IPv6 or Unix, over unspecified, stream or datagram; the others are reserved.
+    return family >> 4 <= 3 and family & 0xF <= 2
 
 
 cdef ProxyHeaderStatus parse_v2(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
-    cdef uint32_t total
-    cdef uint8_t command, family
     cdef const uint8_t* addresses = data + V2_FIXED
+    cdef uint32_t total, size
+    if length > 12 and data[12] != COMMAND_LOCAL and data[12] != COMMAND_PROXY:
+        return PROXY_MALFORMED
+    if length > 13 and data[12] == COMMAND_PROXY and not is_known_family(data[13]):
+        return PROXY_MALFORMED
     if length < V2_FIXED:
         header.needed = V2_FIXED
         return PROXY_NEED_MORE
-    command = data[12]
-    family = data[13]
-    total = V2_FIXED + (<uint32_t>data[14] << 8 | data[15])
-    if command >> 4 != 2 or command & 0xF > 1 or family >> 4 > 3 or family & 0xF > 2 or total > PROXY_HEADER_LIMIT:
-        return PROXY_MALFORMED
-    # A TCP connection whose header speaks of datagrams is somebody else's.
-    if command & 0xF == 1 and family & 0xF == 2:
+    if data[12] == COMMAND_PROXY and data[13] == TCP_IPV4:
+        header.family = 4
+        size = 4
+    elif data[12] == COMMAND_PROXY and data[13] == TCP_IPV6:
+        header.family = 6
+        size = 16
+    else:
+        size = 0
+    total = V2_FIXED + read_16(data + 14)
+    if total > PROXY_HEADER_LIMIT or (size and total < V2_FIXED + 2 * size + 4):
         return PROXY_MALFORMED
     if length < total:
         header.needed = total
         return PROXY_NEED_MORE
     header.header_length = total
-    if command & 0xF == 0:
-        return PROXY_COMPLETE
-    if family == 0x11:
-        if total < V2_FIXED + 12:
-            return PROXY_MALFORMED
-        memcpy(header.source, addresses, 4)
-        memcpy(header.destination, addresses + 4, 4)
-        header.source_port = <uint16_t>(<uint32_t>addresses[8] << 8 | addresses[9])
-        header.destination_port = <uint16_t>(<uint32_t>addresses[10] << 8 | addresses[11])
-        header.family = 4
-    elif family == 0x21:
-        if total < V2_FIXED + 36:
-            return PROXY_MALFORMED
-        memcpy(header.source, addresses, 16)
-        memcpy(header.destination, addresses + 16, 16)
-        header.source_port = <uint16_t>(<uint32_t>addresses[32] << 8 | addresses[33])
-        header.destination_port = <uint16_t>(<uint32_t>addresses[34] << 8 | addresses[35])
-        header.family = 6
+    if size:
+        memcpy(header.source, addresses, size)
+        memcpy(header.destination, addresses + size, size)
+        header.source_port = read_16(addresses + 2 * size)
+        header.destination_port = read_16(addresses + 2 * size + 2)
     return PROXY_COMPLETE
 
 
 cdef ProxyHeaderStatus parse_proxy_header(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
+    cdef ProxyHeaderStatus status
     memset(header, 0, sizeof(ProxyHeader))
     if length == 0:
-        header.needed = 1
+        # One byte tells the versions apart, and the shortest line is shorter than the shortest binary header.
+        header.needed = V1_SHORTEST
         return PROXY_NEED_MORE
-    if memcmp(data, V2_SIGNATURE, length if length < 12 else 12) == 0:
-        return parse_v2(data, length, header)
-    if memcmp(data, V1_SIGNATURE, length if length < 6 else 6) == 0:
-        return parse_v1(data, length, header)
-    return PROXY_MALFORMED
+    if memcmp(data, V2_SIGNATURE, min(length, <size_t>V2_SIGNATURE_LENGTH)) == 0:
+        status = parse_v2(data, length, header)
+    else:
+        status = parse_v1(data, length, header)
+    if status != PROXY_COMPLETE:
+        header.header_length = 0
+        header.family = 0
+    return status
 
 
 cdef tuple STATUS_NAMES = ("complete", "need_more", "malformed")
@@ -166,11 +229,10 @@ def parse(bytes data not None):
     """Parse the bytes that a peer has sent so far. Never raises for what they hold."""
     cdef ProxyHeader header
     cdef ProxyHeaderStatus status = parse_proxy_header(<const uint8_t*><const char*>data, len(data), &header)
-    conveyed = status == PROXY_COMPLETE
     return ParsedProxyHeader(
         status=STATUS_NAMES[<int>status],
         needed=header.needed,
-        header_length=header.header_length if conveyed else 0,
-        source=text_address(&header, header.source, header.source_port) if conveyed else None,
-        destination=text_address(&header, header.destination, header.destination_port) if conveyed else None,
+        header_length=header.header_length,
+        source=text_address(&header, header.source, header.source_port),
+        destination=text_address(&header, header.destination, header.destination_port),
     )
