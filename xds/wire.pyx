@@ -3,7 +3,7 @@
 What it guarantees for any bytes: a dict or an XdsError, in time linear in the input, without recursion deeper than
 DEPTH_LIMIT. As protobuf: the last value of a field wins, a repeated sub-message continues the first, members of a
 oneof exclude each other, packed and unpacked numbers are equal, text is UTF-8. Stricter: groups are an error. A known
-field with the wrong wire type counts as unknown.
+field with the wrong wire type counts as unknown. A sub-message that a later member of its oneof replaces is not read.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -206,10 +206,10 @@ cdef Cursor skip_unknown(Source source, Cursor tag_at, Cursor at, Cursor end, ui
 
 
 cdef dict read_message(Source source, Message message, Cursor at, Cursor end, dict into, int depth):
-    """Read fields into `into`, continuing what it already holds; return it.
+    """Read fields into `into` and return it.
 
-    Sub-messages other than plain ones and maps are noted as spans first and read at the end, because protobuf merges
-    two occurrences as if their bytes stood one behind the other.
+    Singular sub-messages are noted as spans first and read at the end, because protobuf merges two occurrences as if
+    their bytes stood one behind the other.
     """
     cdef uint32_t number = 0, wire_type = 0, expected
     cdef Cursor tag_at, payload, payload_end = NULL
@@ -260,11 +260,6 @@ cdef dict read_message(Source source, Message message, Cursor at, Cursor end, di
             put_scalar(into, field, read_string(source, payload, payload_end))
         elif kind == BYTES:
             put_scalar(into, field, PyBytes_FromStringAndSize(<const char*> payload, payload_end - payload))
-        elif kind == MESSAGE:
-            known = into.get(field.name)
-            if known is None:
-                known = into[field.name] = {}
-            read_message(source, field.message, payload, payload_end, <dict> known, depth + 1)
         else:
             if deferred is None:
                 deferred = []
