@@ -17,11 +17,11 @@ Example: weight 1, 2 of 5 healthy: 1.4 * 0.4 = 0.56.
 
 Where it differs from Envoy: nowhere in the stateful form (PriorityLoads). Envoy keeps the loads of before when norm
 is 0, and so does priority_distribute. ClusterTable is the same arithmetic on a state that starts anew at each compile
-and hears of the priorities in ascending order: Envoy's answer for a new balancer, and the picks of an old one in all but
-one case. With norm 0 either every priority panics, and the loads are overwritten; or the threshold is 0, and P0's load
-of 100 hides what is stale. The case left is a small overprovisioning factor that truncates every availability to 0 while
-enough endpoints are healthy to avoid panic (factor 1, 9 of 10 healthy): Envoy then uses the loads of some earlier time,
-and we those that it would have after a restart.
+and hears of the priorities in ascending order: Envoy's answer for a new balancer, and the picks of an old one in all
+but one case. With norm 0 either every priority panics, and the loads are overwritten; or the threshold is 0, and P0's
+load of 100 hides what is stale. The case left is a small overprovisioning factor that truncates every availability to
+0 while enough endpoints are healthy to avoid panic (factor 1, 9 of 10 healthy): Envoy then uses the loads of some
+earlier time, and we those that it would have after a restart.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -19,15 +19,25 @@ cdef extern from *:
     #include <stdint.h>
     /* The golden ratio's fraction of 2^64, odd: successive positions spread as evenly as any sequence can. */
     #define EG_GOLDEN 0x9e3779b97f4a7c15u
-    struct eg_cell { uint32_t threshold; uint32_t other; };
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define EG_CELL_THRESHOLD(cell) ((uint32_t)(cell))
+    #define EG_CELL_OTHER(cell) ((uint32_t)((cell) >> 32))
+    #else
+    #define EG_CELL_THRESHOLD(cell) ((uint32_t)((cell) >> 32))
+    #define EG_CELL_OTHER(cell) ((uint32_t)(cell))
+    #endif
     static inline uint32_t eg_alias_at(const void* cells, uint32_t count, uint64_t position)
     {
         unsigned __int128 scaled = (unsigned __int128)position * count;
-        uint32_t own = (uint32_t)(scaled >> 64);
-        uint32_t fraction = (uint32_t)((uint64_t)scaled >> 32);
-        struct eg_cell cell = ((const struct eg_cell*)cells)[own];
+        uint64_t own = (uint64_t)(scaled >> 64);
+        uint64_t fraction = (uint64_t)scaled >> 32;
+        /* One load for both halves of an AliasCell. */
+        uint64_t cell;
+        __builtin_memcpy(&cell, (const char*)cells + 8 * own, 8);
+        uint32_t threshold = EG_CELL_THRESHOLD(cell), other = EG_CELL_OTHER(cell);
         /* A mask, not a branch: which side it is cannot be predicted. */
-        return cell.other ^ ((own ^ cell.other) & -(uint32_t)(fraction < cell.threshold));
+        uint32_t below = (uint32_t)((int64_t)(fraction - threshold) >> 63);
+        return other ^ (((uint32_t)own ^ other) & below);
     }
     """
     uint64_t GOLDEN "EG_GOLDEN"
