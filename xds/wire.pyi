@@ -22,4 +22,4 @@ class Schema:
         """
 
 def unknown_fields(value: Any, /) -> list[str]:
-    """Paths of fields that the schema did not know, as "filters[0].typed_config.#77", in order of appearance."""
+    """Paths of the fields in an answer of read that the schema did not know, as "filters[0].typed_config.#77"."""
