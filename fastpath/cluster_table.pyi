@@ -1,6 +1,7 @@
 from collections.abc import Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
+@type_check_only
 class LocalityEntry(Protocol):
     @property
     def locality(self) -> tuple[str, str, str]: ...
@@ -9,6 +10,7 @@ class LocalityEntry(Protocol):
     @property
     def weight(self) -> int | None: ...
 
+@type_check_only
 class Columns(Protocol):
     """Endpoints in message order; see eastgate.xds.resources.Columns for the meaning of each buffer."""
 

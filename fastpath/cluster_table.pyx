@@ -49,7 +49,7 @@ cdef enum:
     # than the alias table that would stand in its place.
     CYCLE_LIMIT = 256
 
-KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request")
+cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request")
 cdef uint64_t tables_built = 0
 
 

@@ -20,8 +20,9 @@ from eastgate.fastpath.random cimport fold
 
 from ipaddress import IPv6Address
 
-# sockaddr_un.sun_path holds 108 bytes, one of them the terminator.
-PATH_LIMIT = 107
+cdef enum:
+    # sockaddr_un.sun_path holds 108 bytes, one of them the terminator.
+    PATH_LIMIT = 107
 
 
 cdef bytes column(object columns, str field, uint32_t count, int width):
@@ -83,7 +84,7 @@ cdef class EndpointRows:
             for index in range(<uint32_t>len(self.names)):
                 entry = self.names[index]
                 if type(entry) is not bytes or not 0 < len(entry) <= PATH_LIMIT:
-                    raise ValueError(f"names: entry {index} is no path of 1..{PATH_LIMIT} bytes")
+                    raise ValueError(f"names: entry {index} is no path of 1..{<int>PATH_LIMIT} bytes")
                 path = entry
                 rows.names[index].path = <const uint8_t*>PyBytes_AS_STRING(path)
                 rows.names[index].length = <uint32_t>PyBytes_GET_SIZE(path)

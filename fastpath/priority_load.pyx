@@ -28,7 +28,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 # EDS HealthStatus: UNKNOWN, HEALTHY, UNHEALTHY, DRAINING, TIMEOUT, DEGRADED.
-CLASS_NAMES = ("healthy", "degraded", "unhealthy", "unhealthy")
+cdef tuple CLASS_NAMES = ("healthy", "degraded", "unhealthy", "unhealthy")
 
 
 cdef HealthClass health_class(uint8_t eds_status, bint failed) noexcept nogil:
