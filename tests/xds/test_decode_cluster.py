@@ -1,0 +1,212 @@
+"""What of a Cluster is honoured, warned about and rejected."""
+
+from typing import Any
+
+import pytest
+from eastgate.xds.decode_cluster import decode_cluster
+from eastgate.xds.errors import XdsError
+from eastgate.xds.message import encode
+from eastgate.xds.resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+
+from .istiod import assignment, cluster, endpoint, field, locality_endpoints
+from .rows import rows_of
+
+NAME = "outbound_.80_._.a.svc"
+POLICIES = "type.googleapis.com/envoy.extensions.load_balancing_policies"
+
+
+def decoded(**fields: Any) -> Cluster:
+    return decode_cluster(cluster(NAME, **fields))
+
+
+def rejected(**fields: Any) -> str:
+    with pytest.raises(XdsError) as caught:
+        decoded(**fields)
+    assert (caught.value.kind, caught.value.resource) == ("CDS", NAME)
+    return caught.value.reason
+
+
+def policy(kind: str, **config: Any) -> dict[str, Any]:
+    any_config = {"@type": f"{POLICIES}.{kind}", **config}
+    return {"typed_extension_config": {"name": "x", "typed_config": any_config}}
+
+
+def test_defaults_are_envoys() -> None:
+    raw = encode("envoy.config.cluster.v3.Cluster", {"name": "c", "type": "EDS", "eds_cluster_config": {}})
+    one = decode_cluster(raw)
+    assert one == Cluster(name="c", type="EDS")
+    assert (one.assignment_name, one.raw) == ("c", raw)
+    assert (one.connect_timeout_s, one.healthy_panic_threshold_percent, one.lb_policy) == (5.0, 50, "ROUND_ROBIN")
+
+
+def test_honoured_fields() -> None:
+    one = decoded(
+        eds_cluster_config={"service_name": "s"},
+        lb_policy="LEAST_REQUEST",
+        least_request_lb_config={"choice_count": 3},
+        common_lb_config={"healthy_panic_threshold": {"value": 29.5}, "locality_weighted_lb_config": {}},
+        circuit_breakers={
+            "thresholds": [
+                {"priority": "HIGH", "max_connections": 1},
+                {"max_connections": 7, "max_pending_requests": 8},
+            ]
+        },
+        upstream_connection_options={"tcp_keepalive": {"keepalive_time": 5}},
+        alt_stat_name="alt",
+    )
+    assert one.assignment_name == "s"
+    assert (one.lb_policy, one.least_request_choice_count) == ("LEAST_REQUEST", 3)
+    assert (one.healthy_panic_threshold_percent, one.locality_weighted) == (30, True)
+    assert one.circuit_breakers == CircuitBreakers(7, 8)
+    assert one.tcp_keepalive == TcpKeepalive(None, 5, None)
+    assert (one.alt_stat_name, one.warnings) == ("alt", ())
+
+
+def test_present_but_empty_panic_threshold_is_zero() -> None:
+    assert decoded(common_lb_config={"healthy_panic_threshold": {}}).healthy_panic_threshold_percent == 0
+
+
+def test_outlier_detection_defaults_and_values() -> None:
+    assert decoded().outlier_detection is None
+    assert decoded(outlier_detection={}).outlier_detection == OutlierDetection()
+    one = decoded(
+        outlier_detection={
+            "consecutive_5xx": 1,
+            "interval": "1s",
+            "base_ejection_time": "600s",
+            "enforcing_success_rate": 0,
+            "split_external_local_origin_errors": True,
+            "max_ejection_time_jitter": "2s",
+        }
+    ).outlier_detection
+    # Without a maximum of its own the longer of 300 s and the base counts.
+    assert one == OutlierDetection(
+        consecutive_5xx=1,
+        interval_s=1.0,
+        base_ejection_time_s=600.0,
+        max_ejection_time_s=600.0,
+        max_ejection_time_jitter_s=2.0,
+        enforcing_success_rate=0,
+        split_external_local_origin_errors=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"connect_timeout": "-1s"}, "connect_timeout is -1s, must be above 0s"),
+        ({"connect_timeout": "0s"}, "connect_timeout is 0s, must be above 0s"),
+        ({"common_lb_config": {"healthy_panic_threshold": {"value": 101.0}}}, "healthy_panic_threshold is 101.0"),
+        ({"common_lb_config": {"healthy_panic_threshold": {"value": float("nan")}}}, "healthy_panic_threshold is nan"),
+        ({"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"choice_count": 1}}, "choice_count is 1"),
+        ({"outlier_detection": {"interval": "0s"}}, "interval is 0s"),
+        ({"outlier_detection": {"max_ejection_percent": 101}}, "max_ejection_percent is 101, must be at most 100"),
+        ({"outlier_detection": {"max_ejection_time": "1s"}}, "max_ejection_time is shorter than base_ejection_time"),
+        ({"lb_policy": "RING_HASH"}, "lb_policy RING_HASH is not supported"),
+        ({"lb_policy": "MAGLEV"}, "lb_policy MAGLEV is not supported"),
+        ({"lb_policy": "RANDOM"}, "lb_policy RANDOM is not supported"),
+        ({"lb_policy": "CLUSTER_PROVIDED"}, "lb_policy CLUSTER_PROVIDED is not supported"),
+        ({"lb_policy": 77}, "lb_policy 77 is not supported"),
+        ({"lb_subset_config": b""}, "lb_subset_config is not supported"),
+        ({"type": 9}, "cluster type 9 is not supported"),
+        ({"cluster_type": b""}, "cluster type extension is not supported"),
+        ({"load_balancing_policy": {}}, "load_balancing_policy holds no known policy"),
+        (
+            {"load_balancing_policy": {"policies": [policy("random.v3.Random", **{"@value": b""})]}},
+            "lb_policy random.v3.Random",
+        ),
+    ],
+)
+def test_rejections_name_the_reason(fields: dict[str, Any], reason: str) -> None:
+    assert reason in rejected(**fields)
+
+
+def test_eds_without_its_config_and_clusters_without_name_are_rejected() -> None:
+    with pytest.raises(XdsError, match="CDS c rejected: type EDS without eds_cluster_config"):
+        decode_cluster(encode("envoy.config.cluster.v3.Cluster", {"name": "c", "type": "EDS"}))
+    with pytest.raises(XdsError, match="CDS rejected: no name"):
+        decode_cluster(b"")
+
+
+def test_broken_bytes_are_rejected_by_name() -> None:
+    with pytest.raises(XdsError, match=f"CDS {NAME} rejected: malformed message"):
+        decode_cluster(cluster(NAME) + b"\x0b")
+
+
+def test_policy_extensions_win_over_the_enum() -> None:
+    extensions = [
+        {"typed_extension_config": {"name": "unheard", "typed_config": {"@type": "x/y.Z", "@value": b""}}},
+        policy("least_request.v3.LeastRequest", choice_count=4, locality_lb_config={"locality_weighted_lb_config": {}}),
+        policy("round_robin.v3.RoundRobin"),
+    ]
+    one = decoded(lb_policy="RING_HASH", load_balancing_policy={"policies": extensions})
+    assert (one.lb_policy, one.least_request_choice_count, one.locality_weighted) == ("LEAST_REQUEST", 4, True)
+    one = decoded(
+        load_balancing_policy={"policies": [policy("round_robin.v3.RoundRobin")]},
+        common_lb_config={"locality_weighted_lb_config": {}, "healthy_panic_threshold": {"value": 1.0}},
+    )
+    assert (one.lb_policy, one.locality_weighted, one.healthy_panic_threshold_percent) == ("ROUND_ROBIN", False, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "warning"),
+    [
+        ({"health_checks": [b""]}, "health_checks: active health checks are not run"),
+        ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
+        ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
+        ({"common_lb_config": {"zone_aware_lb_config": b""}}, "common_lb_config.zone_aware_lb_config: zones"),
+        (
+            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": b"\x11"}},
+            "active_request_bias",
+        ),
+        ({"round_robin_lb_config": {"slow_start_config": b"\x0a\x00"}}, "round_robin_lb_config.slow_start_config"),
+        (
+            {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
+            "upstream filter envoy.filters.network.upstre",
+        ),
+        ({"circuit_breakers": {"per_host_thresholds": [{}]}}, "per_host_thresholds: only limits per cluster apply"),
+    ],
+)
+def test_what_is_not_honoured_is_warned_about(fields: dict[str, Any], warning: str) -> None:
+    (found,) = decoded(**fields).warnings
+    assert warning in found
+
+
+def test_inert_upstream_filters_and_unused_fields_are_silent() -> None:
+    one = decoded(filters=[field(1, b"istio.metadata_exchange")], metadata=b"\x0a\x00", cleanup_interval="5s")
+    assert one.warnings == ()
+
+
+def test_unknown_fields_are_warned_about() -> None:
+    assert decode_cluster(cluster(NAME) + b"\xc8\x3e\x01").warnings == ("#1001: unknown field",)
+
+
+def test_static_cluster_has_its_endpoints() -> None:
+    inline = assignment("ignored", [locality_endpoints("r", [endpoint("127.0.0.1", 80)])])
+    one = decoded(type="STATIC", load_assignment=inline)
+    assert one.load_assignment is not None
+    assert [row.address for row in rows_of(one.load_assignment.columns)] == ["127.0.0.1"]
+    assert one.assignment_name == ""
+    bad = assignment("ignored", [locality_endpoints("r", [endpoint("localhost", 80)])])
+    assert "must be an IP address, not 'localhost'" in rejected(type="STATIC", load_assignment=bad)
+
+
+@pytest.mark.parametrize("kind", ["STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST"])
+def test_clusters_that_are_known_but_not_routable_are_accepted(kind: str) -> None:
+    named = assignment("x", [locality_endpoints("", [endpoint("db.example", 80)])])
+    lb_policy = "CLUSTER_PROVIDED" if kind == "ORIGINAL_DST" else "ROUND_ROBIN"
+    one = decoded(type=kind, load_assignment=named, lb_policy=lb_policy)
+    assert one.load_assignment is None
+    assert "not routable" in one.warnings[0]
+
+
+def test_tls_to_endpoints_is_told() -> None:
+    raw_buffer, tls = field(1, b"envoy.transport_sockets.raw_buffer"), field(1, b"envoy.transport_sockets.tls")
+    assert decoded().upstream_tls == decoded(transport_socket=raw_buffer).upstream_tls == "NEVER"
+    assert decoded(transport_socket=tls).upstream_tls == "ALWAYS"
+    assert decoded(transport_socket_matches=[field(1, b"tlsMode-istio")]).upstream_tls == "BY_TLS_MODE"
+
+
+def test_equality_ignores_bytes() -> None:
+    assert decoded() == decoded(metadata=b"\x0a\x00")
+    assert decoded() != decoded(connect_timeout="1s")

@@ -1,0 +1,270 @@
+"""What is accepted, kept, replaced, forgotten and published."""
+
+from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.errors import XdsError
+from eastgate.xds.store import Store
+
+from . import istiod as build
+from .istiod import packed
+
+A, B = "outbound_.80_._.a.svc", "outbound_.80_._.b.svc"
+PLAIN = "outbound|80||a.svc"
+
+
+def clusters(store: Store, *payloads: bytes, version: str = "v1"):
+    return store.apply(CDS, version, [packed(CDS, payload) for payload in payloads])
+
+
+def assignments(store: Store, *payloads: bytes, version: str = "v1"):
+    return store.apply(EDS, version, [packed(EDS, payload) for payload in payloads])
+
+
+def listeners(store: Store, *payloads: bytes, version: str = "v1"):
+    return store.apply(LDS, version, [packed(LDS, payload) for payload in payloads])
+
+
+def assignment(name: str, *addresses: str) -> bytes:
+    return build.assignment(name, [build.locality_endpoints("r", [build.endpoint(one) for one in addresses])])
+
+
+def eds_cluster(name: str, timeout: str = "10s") -> bytes:
+    return build.cluster(name, connect_timeout=timeout)
+
+
+def filled() -> Store:
+    store = Store()
+    clusters(store, eds_cluster(A), eds_cluster(B))
+    assignments(store, assignment(A, "1.1.1.1"), assignment(B, "2.2.2.2"))
+    listeners(store, build.listener("l", [build.chain(A), build.chain(B)]))
+    return store
+
+
+def test_empty_store_has_an_empty_snapshot_of_generation_zero() -> None:
+    snapshot = Store().snapshot
+    assert (snapshot.generation, dict(snapshot.clusters), snapshot.warming) == (0, {}, frozenset())
+
+
+def test_clusters_are_warming_until_they_are_answered() -> None:
+    store = Store()
+    clusters(store, eds_cluster(A), eds_cluster(B))
+    assert store.snapshot.warming == {A, B}
+    assignments(store, build.assignment(A, []))
+    assert store.snapshot.warming == {B}
+    assert store.snapshot.assignments[A].columns.count == 0
+
+
+def test_complete_state_deletes_what_is_missing_and_its_assignment() -> None:
+    store = filled()
+    clusters(store, eds_cluster(B))
+    assert set(store.snapshot.clusters) == set(store.snapshot.assignments) == {B}
+    listeners(store)
+    assert not store.snapshot.listeners
+
+
+def test_assignments_are_merged_by_name() -> None:
+    store = filled()
+    assignments(store, assignment(B, "3.3.3.3"))
+    assert set(store.snapshot.assignments) == {A, B}
+
+
+def test_changed_cluster_keeps_its_assignment() -> None:
+    store = filled()
+    assert clusters(store, eds_cluster(A, "3s"), eds_cluster(B)).changed
+    assert store.snapshot.clusters[A].connect_timeout_s == 3.0
+    assert set(store.snapshot.assignments) == {A, B}
+    assert store.snapshot.warming == frozenset()
+
+
+def test_assignment_is_dropped_only_when_no_cluster_refers_to_it() -> None:
+    store = Store()
+    shared = {"eds_cluster_config": {"service_name": "shared"}}
+    clusters(store, build.cluster(A, **shared), build.cluster(B, **shared))
+    assignments(store, assignment("shared", "1.1.1.1"))
+    clusters(store, build.cluster(B, **shared))
+    assert set(store.snapshot.assignments) == {"shared"}
+    clusters(store, eds_cluster(B))
+    assert not store.snapshot.assignments
+
+
+def test_assignment_that_nobody_refers_to_is_left_out() -> None:
+    store = filled()
+    assert not assignments(store, assignment("gone", "1.1.1.1")).changed
+    assert "gone" not in store.snapshot.assignments
+
+
+def test_equal_bytes_and_equal_meaning_do_not_move_the_generation() -> None:
+    store = filled()
+    before = store.snapshot
+    metadata = {"metadata": build.field(1, build.field(1, b"istio"))}
+    # Other metadata, other order: other bytes, the same cluster.
+    applied = clusters(store, eds_cluster(B), build.cluster(A, **metadata), version="v2")
+    assert not applied.changed
+    assert store.snapshot.generation == before.generation
+    assert store.snapshot.versions[CDS] == "v2"
+    assert store.snapshot.clusters == before.clusters
+    # What is dumped is what istiod sent last.
+    assert store.snapshot.clusters[A].raw != before.clusters[A].raw
+
+
+def test_unchanged_resources_are_the_same_objects() -> None:
+    store = filled()
+    before = store.snapshot
+    clusters(store, eds_cluster(A, "3s"), eds_cluster(B))
+    listeners(store, build.listener("l", [build.chain(B), build.chain(A, name="x")]))
+    after = store.snapshot
+    assert after.clusters[B] is before.clusters[B]
+    assert after.listeners["l"].filter_chains[0] is before.listeners["l"].filter_chains[1]
+
+
+def test_snapshots_are_frozen() -> None:
+    store = filled()
+    before = store.snapshot
+    clusters(store)
+    assert set(before.clusters) == {A, B}
+    assert store.snapshot is store.snapshot
+
+
+def test_bad_update_keeps_the_old_version_and_the_rest_is_applied() -> None:
+    store = filled()
+    applied = clusters(store, eds_cluster(A, "-1s"), eds_cluster(B, "2s"), version="v2")
+    assert applied.reason == f"CDS {A} rejected: connect_timeout is -1s, must be above 0s"
+    snapshot = store.snapshot
+    assert snapshot.clusters[A].connect_timeout_s == 10.0
+    assert snapshot.clusters[B].connect_timeout_s == 2.0
+    assert snapshot.versions[CDS] == "v1"
+    assert [(one.type_url, one.name, one.version) for one in snapshot.rejections] == [(CDS, A, "v2")]
+
+
+def test_bad_new_resource_is_absent() -> None:
+    store = Store()
+    clusters(store, eds_cluster(A, "-1s"), eds_cluster(B))
+    assert set(store.snapshot.clusters) == {B}
+    assert store.wanted_assignments == (B,)
+
+
+def test_bad_assignment_keeps_the_endpoints_it_had() -> None:
+    store = filled()
+    bad = build.assignment(A, [build.locality_endpoints("r", [build.endpoint("host.example")])])
+    applied = assignments(store, bad, assignment(B, "9.9.9.9"))
+    assert "must be an IP address, not 'host.example'" in applied.reason
+    assert store.snapshot.assignments[A].columns.address[:4] == b"\1\1\1\1"
+    assert store.snapshot.assignments[B].columns.address[:4] == b"\x09\x09\x09\x09"
+
+
+def test_rejection_is_over_when_its_name_is_accepted_or_gone() -> None:
+    store = filled()
+    clusters(store, eds_cluster(A, "-1s"), eds_cluster(B))
+    clusters(store, eds_cluster(A), eds_cluster(B))
+    assert store.snapshot.rejections == ()
+    clusters(store, eds_cluster(A, "-1s"), eds_cluster(B))
+    clusters(store, eds_cluster(B))
+    assert store.snapshot.rejections == ()
+    assert A not in store.snapshot.clusters
+
+
+def test_rejected_assignment_stays_listed_until_it_is_answered_well() -> None:
+    store = filled()
+    assignments(store, build.assignment(A, [build.locality_endpoints("r", [], priority=200)]))
+    assignments(store, assignment(B, "5.5.5.5"))
+    assert [one.name for one in store.snapshot.rejections] == [A]
+    assignments(store, assignment(A, "5.5.5.5"))
+    assert store.snapshot.rejections == ()
+
+
+def test_name_that_stands_twice_is_rejected() -> None:
+    store = filled()
+    applied = clusters(store, eds_cluster(A, "2s"), eds_cluster(B), eds_cluster(A, "3s"))
+    assert applied.reason == f"CDS {A} rejected: named 2 times in one response"
+    assert store.snapshot.clusters[A].connect_timeout_s == 10.0
+
+
+def test_resource_without_readable_name_deletes_nothing() -> None:
+    store = filled()
+    applied = clusters(store, b"\xff", eds_cluster(B))
+    assert applied.reason == "CDS (resource 1 of 2) rejected: no name"
+    assert set(store.snapshot.clusters) == {A, B}
+    assert set(store.snapshot.assignments) == {A, B}
+    clusters(store, eds_cluster(B))
+    assert set(store.snapshot.clusters) == {B}
+    assert store.snapshot.rejections == ()
+
+
+def test_cut_resource_is_rejected_by_the_name_it_begins_with() -> None:
+    store = filled()
+    applied = clusters(store, eds_cluster(A)[:-2], eds_cluster(B))
+    assert [one.name for one in applied.rejected] == [A]
+    assert set(store.snapshot.clusters) == {A, B}
+
+
+def test_resource_of_another_type_is_rejected() -> None:
+    store = filled()
+    applied = store.apply(CDS, "v2", [packed(LDS, eds_cluster(A)), packed(CDS, eds_cluster(B))])
+    assert applied.reason == f"CDS {A} rejected: its type is {LDS}"
+    assert set(store.snapshot.clusters) == {A, B}
+
+
+def test_many_rejections_fit_one_line() -> None:
+    store = Store()
+    applied = clusters(store, *(eds_cluster(f"c{number}", "-1s") for number in range(9)))
+    assert applied.reason.endswith("; and 4 more")
+    assert applied.reason.count("rejected") == 5
+
+
+def test_router_wants_sni_dnat_names_and_what_chains_name() -> None:
+    store = Store(router=True)
+    clusters(store, eds_cluster(A), eds_cluster(PLAIN), eds_cluster("outbound|81||a.svc"))
+    assert store.wanted_assignments == (A,)
+    assert store.snapshot.warming == {A}
+    listeners(store, build.listener("l", [build.chain(A), build.chain(PLAIN)]))
+    assert store.wanted_assignments == (A, PLAIN)
+    assert store.snapshot.warming == {A, PLAIN}
+    listeners(store, build.listener("l", [build.chain(A)]))
+    assert store.wanted_assignments == (A,)
+
+
+def test_sidecar_wants_every_eds_cluster() -> None:
+    store = Store(router=False)
+    clusters(store, eds_cluster(A), eds_cluster(PLAIN), build.cluster("BlackHoleCluster", type="STATIC"))
+    assert store.wanted_assignments == (A, PLAIN)
+
+
+def test_refused_chain_subscribes_to_nothing() -> None:
+    store = Store()
+    clusters(store, eds_cluster(PLAIN))
+    unknown = {"name": "x", "typed_config": {"@type": "type.googleapis.com/x.Y", "@value": b""}}
+    listeners(store, build.listener("l", [build.chain(PLAIN, filters=[unknown, build.tcp_proxy(PLAIN)])]))
+    assert store.wanted_assignments == ()
+
+
+def test_revoke_puts_the_last_good_version_back() -> None:
+    store = filled()
+    listeners(store, build.listener("l", [build.chain(A), build.chain(A)]), version="v2")
+    applied = store.revoke([XdsError("LDS", "l", "two chains match alike"), XdsError("LDS", "other", "not ours")])
+    assert applied.reason == "LDS l rejected: two chains match alike"
+    snapshot = store.snapshot
+    assert len(snapshot.listeners["l"].filter_chains) == 2
+    assert snapshot.listeners["l"].filter_chains[1].match.server_names == (B,)
+    assert snapshot.versions[LDS] == "v1"
+    assert [(one.name, one.version) for one in snapshot.rejections] == [("l", "v2")]
+    # The same bytes again are decoded and offered again: the compiler decides anew.
+    assert listeners(store, build.listener("l", [build.chain(A), build.chain(A)]), version="v3").changed
+
+
+def test_revoke_of_a_new_resource_removes_it() -> None:
+    store = Store()
+    clusters(store, eds_cluster(A))
+    store.revoke([XdsError("CDS", A, "no")])
+    assert not store.snapshot.clusters
+    assert store.wanted_assignments == ()
+    assert store.revoke([XdsError("CDS", A, "no")]).rejected == ()
+
+
+def test_nothing_is_visible_before_the_last_slice() -> None:
+    store = filled()
+    before = store.snapshot
+    steps = store.steps(CDS, "v2", [packed(CDS, eds_cluster(A, "2s")), packed(CDS, eds_cluster(B, "2s"))])
+    next(steps)
+    next(steps)
+    assert store.snapshot is before
+    assert list(steps) == []
+    assert store.snapshot.clusters[A].connect_timeout_s == 2.0
