@@ -329,3 +329,17 @@ def parse(bytes data not None):
         server_name=hello.sni[:hello.sni_length].decode("ascii"),
         application_protocols=tuple(protocols),
     )
+
+
+def spin(bytes data not None, count):
+    """Parse `data` natively `count` times and return how many answers were complete. For benchmarks."""
+    cdef ClientHello hello
+    cdef const uint8_t* start = <const uint8_t*><const char*>data
+    cdef size_t length = len(data)
+    cdef size_t rounds = count
+    cdef size_t complete = 0
+    cdef size_t _round
+    with nogil:
+        for _round in range(rounds):
+            complete += parse_client_hello(start, length, &hello) == HELLO_COMPLETE
+    return complete

@@ -1,7 +1,7 @@
 import ssl
 
 import pytest
-from eastgate.fastpath.client_hello import ParsedHello, parse
+from eastgate.fastpath.client_hello import ParsedHello, parse, spin
 
 from .hellos import (
     LIMIT,
@@ -367,3 +367,8 @@ def test_parse_takes_bytes_only():
         parse("text")
     with pytest.raises(TypeError):
         parse(None)
+
+
+def test_spin_counts_complete_hellos():
+    assert spin(REAL["neither"][0], 3) == 3
+    assert spin(b"GET /", 3) == 0

@@ -1,6 +1,5 @@
 import copy
 import pickle
-import sys
 
 import pytest
 from eastgate.fastpath.chains import ISTIO_ALPN, ChainSpec
@@ -460,13 +459,23 @@ def test_nearest_name_looks_at_every_port():
 def test_many_names():
     chains = [istio(str(n), f"outbound_.{n % 97}_._.service-{n}.ns-{n % 31}.svc.cluster.local") for n in range(3000)]
     table = RouteTable.compile(chains)
-    names = [spec.server_names[0] for spec in chains]
-    assert list(table.match_many(names, application_protocols=("istio",))) == list(range(3000))
-    assert set(table.match_many([name + "x" for name in names], application_protocols=("istio",))) == {
-        -Reason.UNKNOWN_SERVER_NAME
-    }
-    # 48 bytes of chain and target, 8 of branch, 12 to 24 of place, the name and up to 9 of its header.
-    assert sys.getsizeof(table) / 3000 < 48 + 8 + 24 + 9 + max(map(len, names))
+    for index, spec in enumerate(chains):
+        assert table.match(server_name=spec.server_names[0], application_protocols=("istio",)) == index
+        assert table.match(server_name=spec.server_names[0] + "x", application_protocols=("istio",)) < 0
+
+
+def test_memory_of_a_chain_of_istiods_shape():
+    chains = [istio(str(n), f"outbound_.80_._.service-{n:04}.default.svc.cluster.local") for n in range(3000)]
+    # A chain with its target takes 48 bytes, its branch 8, its place in the hash table at most 24, its name 4 + 2 + 56
+    # rounded up to words; the list of ALPN values is there once.
+    assert RouteTable.compile(chains).memory() < 3000 * (48 + 8 + 24 + 64) + 1000
+
+
+def test_spin_matches_what_match_matches():
+    table = RouteTable.compile([chain("a", "a.example"), chain("b", "b" * 255)])
+    assert table.spin(["a.example", "B" * 255, "c.example", ""], 4) == 2
+    assert table.spin(["a.example", "c.example"], 5) == 3
+    assert table.spin([], 5) == 0
 
 
 def test_match_takes_what_a_hello_can_hold():
