@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import final
+from typing import NoReturn, final
 
 from .chains import ChainSpec
 
@@ -7,6 +7,8 @@ from .chains import ChainSpec
 class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
 
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raises TypeError: use compile."""
     @staticmethod
     def compile(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> RouteTable:
         """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.

@@ -29,7 +29,7 @@ import os
 import re
 from sys import getsizeof
 
-from eastgate.fastpath.chains import ISTIO_ALPN, SNI_DNAT_PREFIX
+from eastgate.fastpath import chains as chain_names
 
 cdef extern from *:
     """
@@ -91,21 +91,21 @@ cdef uint32_t istio_alpn_length[ISTIO_CAPACITY]
 cdef uint32_t istio_alpn_count
 
 # A server name is printable ASCII; * only as the whole first label of a longer name.
-SERVER_NAME = re.compile(r"(\*\.)?(?!\.)[!-)+-~]+")
+cdef object SERVER_NAME = re.compile(r"(\*\.)?(?!\.)[!-)+-~]+")
 
 # A timeout past a century is never seen, and its nanoseconds would not fit into 64 bits.
-LONGEST_MS = 100 * 366 * 86_400_000
+cdef uint64_t LONGEST_MS = <uint64_t>100 * 366 * 86400000
 
 
 cdef int read_names() except -1:
     global mesh_prefix_length, istio_alpn_count
-    cdef bytes name = SNI_DNAT_PREFIX.encode()
+    cdef bytes name = chain_names.SNI_DNAT_PREFIX.encode()
     mesh_prefix_length = <uint32_t>PyBytes_GET_SIZE(name)
-    istio_alpn_count = <uint32_t>len(ISTIO_ALPN)
+    istio_alpn_count = <uint32_t>len(chain_names.ISTIO_ALPN)
     if mesh_prefix_length > PREFIX_CAPACITY or istio_alpn_count > ISTIO_CAPACITY:
         raise ImportError("fastpath/chains.py names more than fastpath/route_table.pyx has room for")
     memcpy(mesh_prefix, PyBytes_AS_STRING(name), mesh_prefix_length)
-    for index, protocol in enumerate(ISTIO_ALPN):
+    for index, protocol in enumerate(chain_names.ISTIO_ALPN):
         name = protocol.encode()
         if PyBytes_GET_SIZE(name) > ISTIO_BYTES:
             raise ImportError(f"{protocol} is longer than fastpath/route_table.pyx has room for")
@@ -374,7 +374,7 @@ cdef void* allocate(Routes* routes, size_t count, size_t size) except NULL:
     return block
 
 
-def check_chain(chain):
+cdef int check_chain(object chain) except -1:
     """Raise ValueError naming the chain and the field that cannot be compiled."""
     total = 0
     for slot, weight in chain.targets:
@@ -391,9 +391,10 @@ def check_chain(chain):
         raise ValueError(f"filter chain {chain.name}: destination port {chain.destination_port} is outside 0..65535")
     if chain.idle_timeout_ms < 0 or chain.max_duration_ms < 0:
         raise ValueError(f"filter chain {chain.name}: a timeout is negative")
+    return 0
 
 
-def match_name(str name, chain):
+cdef str match_name(str name, object chain):
     """Lower-cased server name of a match. Raises ValueError for what Envoy does not load either."""
     if SERVER_NAME.fullmatch(name) is None:
         raise ValueError(
@@ -402,7 +403,7 @@ def match_name(str name, chain):
     return name.lower()
 
 
-def group_by_name(chains):
+cdef dict group_by_name(tuple chains):
     """port -> server name ("" for any) -> indexes of its chains."""
     ports = {}
     for index, chain in enumerate(chains):
@@ -412,7 +413,7 @@ def group_by_name(chains):
     return ports
 
 
-def owners_by_protocol(chains, indexes, name):
+cdef dict owners_by_protocol(tuple chains, list indexes, str name):
     """ALPN ("" for any) -> index of the chain that serves it. Raises ValueError for equal criteria."""
     owners = {}
     for index in indexes:
@@ -430,6 +431,9 @@ def owners_by_protocol(chains, indexes, name):
     return owners
 
 
+@cython.final
+@cython.internal
+@cython.auto_pickle(False)
 cdef class Builder:
     """Words of a table while they are collected. Equal lists of ALPN values and equal branches are written once."""
 
@@ -480,7 +484,7 @@ cdef class Builder:
             branch = self.branches[key] = self.append(key)
         return branch
 
-    def connections(self, indexes, name):
+    cdef tuple connections(self, list indexes, str name):
         """(branch for TLS or 0, chain without TLS or -1) among chains that share port and name."""
         by_transport = {}
         for index in indexes:
@@ -492,7 +496,7 @@ cdef class Builder:
         plain = owners.get("raw_buffer", owners.get("", {}))
         return self.branch(encrypted) if encrypted else 0, plain.get("", -1)
 
-    def name(self, str name, branch):
+    cdef uint32_t name(self, str name, uint32_t branch) except 0:
         encoded = name.encode()
         if len(encoded) > 65535:
             raise ValueError(f"a server name of {len(encoded)} bytes is none")
