@@ -7,6 +7,10 @@ from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 
 ctypedef const unsigned char* Cursor
 
+cdef struct Span:
+    Cursor start
+    Cursor end
+
 cdef enum WireType:
     VARINT = 0
     FIXED64 = 1
@@ -60,6 +64,17 @@ cdef inline Cursor read_span(Cursor at, Cursor end, Cursor* span_end) noexcept n
         return NULL
     span_end[0] = at + length
     return at
+
+
+cdef inline Cursor read_payload(Cursor at, Cursor end, Span* span) noexcept nogil:
+    """Read a length-delimited value into `span`; return where it ends, NULL when it is cut off."""
+    cdef Cursor payload_end = NULL
+    at = read_span(at, end, &payload_end)
+    if at == NULL:
+        return NULL
+    span.start = at
+    span.end = payload_end
+    return payload_end
 
 
 cdef inline Cursor skip_value(Cursor at, Cursor end, uint32_t wire_type) noexcept nogil:

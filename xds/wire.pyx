@@ -281,7 +281,8 @@ cdef dict read_message(Source source, Message message, Cursor at, Cursor end, di
 cdef object read_spans(Source source, Field field, list spans, int depth):
     cdef Source joined
     if len(spans) == 2:
-        return read_value(source, field, source.start + <Py_ssize_t> spans[0], source.start + <Py_ssize_t> spans[1], depth)
+        first, last = spans
+        return read_value(source, field, source.start + <Py_ssize_t> first, source.start + <Py_ssize_t> last, depth)
     joined = Source(
         b"".join([source.data[spans[index]:spans[index + 1]] for index in range(0, len(spans), 2)]), source.messages
     )
@@ -309,7 +310,7 @@ cdef inline list repeated_of(dict into, str name):
 
 cdef inline void put_scalar(dict into, Field field, object value):
     # Without presence the default says the same as nothing, so a later default undoes an earlier value.
-    if not value and not field.presence or (field.kind == ENUM and not field.presence and value == field.enum_names.get(0)):
+    if not field.presence and (not value or (field.kind == ENUM and value == field.enum_names.get(0))):
         into.pop(field.name, None)
     else:
         into[field.name] = value

@@ -1,0 +1,1 @@
+# Native only: endpoint_reader.pxd is its interface.
