@@ -20,8 +20,8 @@ from eastgate.xds.protobuf cimport Cursor, LENGTH_DELIMITED, Span, read_payload,
 from .errors import XdsError
 from .resources import Assignment, Columns, Locality, LocalityEntry
 
-# Envoy's default of policy.overprovisioning_factor.
-OVERPROVISIONING_FACTOR = 140
+cdef enum:
+    OVERPROVISIONING_FACTOR = 140  # Envoy's default
 
 cdef dict SENTENCES = {
     MALFORMED: "malformed message",

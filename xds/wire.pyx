@@ -6,6 +6,7 @@ oneof exclude each other, packed and unpacked numbers are equal, text is UTF-8. 
 field with the wrong wire type counts as unknown. A sub-message that a later member of its oneof replaces is not read.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -62,10 +63,12 @@ cdef dict KINDS = {
 cdef tuple DEFAULTS = (False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, "", b"")
 
 
-class Malformed(Exception):
+class _MalformedError(Exception):
     """Raised inside this module with (place, reason); Schema.read turns it into an XdsError."""
 
 
+@cython.final
+@cython.internal
 cdef class Field:
     cdef str name
     cdef int kind
@@ -82,18 +85,24 @@ cdef class Field:
     cdef Field value
 
 
+@cython.final
+@cython.internal
 cdef class Message:
     cdef str name
     # Field by number, None where there is none.
     cdef list fields
 
 
+@cython.final
+@cython.internal
 cdef class Spans:
     """Where the occurrences of one sub-message stand: starts and ends, alternating."""
 
     cdef list places
 
 
+@cython.final
+@cython.internal
 cdef class Source:
     """The bytes of one read call, and where the Anys in it may go for their types."""
 
@@ -108,7 +117,7 @@ cdef class Source:
 
 
 cdef object malformed(Source source, Cursor where, str reason):
-    return Malformed(where - source.start, reason)
+    return _MalformedError(where - source.start, reason)
 
 
 cdef object read_string(Source source, Cursor start, Cursor end):
@@ -288,9 +297,9 @@ cdef object read_spans(Source source, Field field, list spans, int depth):
     )
     try:
         return read_value(joined, field, joined.start, joined.start + len(joined.data), depth)
-    except Malformed as error:
+    except _MalformedError as error:
         # Offsets in the joined bytes mean nothing to the reader of the message: name where the first part begins.
-        raise Malformed(spans[0], error.args[1]) from None
+        raise _MalformedError(spans[0], error.args[1]) from None
 
 
 cdef inline void note_unknown(dict into, uint32_t number):
@@ -583,6 +592,7 @@ cdef Field STRUCT_FIELDS = value_map()
 cdef Message VALUE_MESSAGE = value_message()
 
 
+@cython.final
 cdef class Schema:
     """Message tables, compiled for reading. Immutable."""
 
@@ -630,7 +640,7 @@ cdef class Schema:
         cdef Message root = self.messages[message]
         try:
             return read_message(source, root, source.start, source.start + PyBytes_GET_SIZE(data), {}, 0)
-        except Malformed as error:
+        except _MalformedError as error:
             place, reason = error.args
             raise XdsError(message.rpartition(".")[2], "", f"malformed message: {reason} (byte {place})") from None
 
