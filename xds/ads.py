@@ -129,12 +129,12 @@ class AdsClient:
             call = channel.stream_stream(METHOD)(metadata=tuple(self._metadata()))
             try:
                 await self._send(call, self._subscriptions.restart(), first=True)
-                while (data := await call.read()) is not aio.EOF:
+                while (payload := await call.read()) is not aio.EOF:
                     if not answered:
                         answered = self.connected = True
                         self.address, self.last_error = address, ""
                         logger.info("ads_connected address=%s node=%s", address, self.node.id)
-                    await self._send(call, await self._take(data))
+                    await self._send(call, await self._take(payload))
                 status = await call.code()
                 reason = f"{status.name} {await call.details() or ''}".strip()
             finally:
@@ -183,9 +183,9 @@ class AdsClient:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await call.write(request.encode(node))
 
-    async def _take(self, data: bytes) -> list[Request]:
+    async def _take(self, payload: bytes) -> list[Request]:
         """Apply one response and publish; return the requests that answer it."""
-        response = read(_RESPONSE, data)
+        response = read(_RESPONSE, payload)
         type_url, version, nonce = (response.get(name, "") for name in ("type_url", "version_info", "nonce"))
         if type_url not in self._subscriptions:
             logger.warning("ads_unexpected_type type_url=%s", type_url)

@@ -1,6 +1,6 @@
 from .resources import Assignment
 
-def decode_assignment(data: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
+def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
     """Read a ClusterLoadAssignment.
 
     Endpoints come in message order; of endpoints with the same address the first stays, as in Envoy, over all
@@ -9,7 +9,7 @@ def decode_assignment(data: bytes, /, kind: str = "EDS", resource: str = "") -> 
     that Envoy rejects or that cannot be honoured.
     """
 
-def read_text(data: bytes, field: int, /) -> str:
+def read_text(raw: bytes, field: int, /) -> str:
     """The string in top-level field `field` as far as it can be read, "" otherwise. Never raises: it names broken
     resources in errors.
     """

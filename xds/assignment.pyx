@@ -119,10 +119,10 @@ cdef tuple name_paths(Reader* reader, Py_ssize_t count):
     return tuple(index_of)
 
 
-def read_text(data: bytes, field: int, /) -> str:
+def read_text(raw: bytes, field: int, /) -> str:
     """The string in top-level field `field` as far as it can be read, "" otherwise. Never raises."""
-    cdef Cursor at = <Cursor> PyBytes_AS_STRING(data)
-    cdef Cursor end = at + PyBytes_GET_SIZE(data)
+    cdef Cursor at = <Cursor> PyBytes_AS_STRING(raw)
+    cdef Cursor end = at + PyBytes_GET_SIZE(raw)
     cdef uint32_t number = 0, wire_type = 0
     cdef Span span
     span.start = span.end = NULL
@@ -147,23 +147,23 @@ cdef object rejection(Reader* reader, int fault, str kind, str resource):
     return XdsError(kind, resource, f"{reason} (byte {reader.fault_at - reader.start})")
 
 
-def decode_assignment(data: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
+def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
     """Read a ClusterLoadAssignment. Raises XdsError(kind, resource or the message's own cluster_name, reason)."""
     cdef Reader reader
     cdef Py_ssize_t count = 0
     cdef Py_ssize_t locality_count = 0
     cdef Py_ssize_t duplicates
-    cdef Cursor start = <Cursor> PyBytes_AS_STRING(data)
-    cdef Cursor end = start + PyBytes_GET_SIZE(data)
+    cdef Cursor start = <Cursor> PyBytes_AS_STRING(raw)
+    cdef Cursor end = start + PyBytes_GET_SIZE(raw)
     cdef int fault
     cdef bytes family, address, port, weight, health, priority, locality, flags, duplicate
     memset(&reader, 0, sizeof(Reader))
     reader.start = start
-    if PyBytes_GET_SIZE(data) > 0x7FFFFFFF:
-        raise XdsError(kind, resource or read_text(data, 1), "longer than 2 GiB")
+    if PyBytes_GET_SIZE(raw) > 0x7FFFFFFF:
+        raise XdsError(kind, resource or read_text(raw, 1), "longer than 2 GiB")
     fault = count_rows(&reader, start, end, &count, &locality_count)
     if fault < 0:
-        raise rejection(&reader, fault, kind, resource or read_text(data, 1))
+        raise rejection(&reader, fault, kind, resource or read_text(raw, 1))
     family = buffer_of(count)
     address = buffer_of(16 * count)
     port = buffer_of(2 * count)
@@ -186,12 +186,12 @@ def decode_assignment(data: bytes, /, kind: str = "EDS", resource: str = "") -> 
     try:
         fault = read_assignment(&reader, start, end)
         if fault < 0:
-            raise rejection(&reader, fault, kind, resource or read_text(data, 1))
+            raise rejection(&reader, fault, kind, resource or read_text(raw, 1))
         cluster_name = text_of(reader.cluster_name)
         localities = merge_localities(&reader, locality_count)
     except ValueError as error:
         # UnicodeDecodeError is one: a name or locality that is no UTF-8.
-        raise XdsError(kind, resource or read_text(data, 1), f"malformed text: {error}") from None
+        raise XdsError(kind, resource or read_text(raw, 1), f"malformed text: {error}") from None
     finally:
         free(reader.localities)
     resource = resource or cluster_name
@@ -228,5 +228,5 @@ def decode_assignment(data: bytes, /, kind: str = "EDS", resource: str = "") -> 
         reader.factor if reader.has_factor else OVERPROVISIONING_FACTOR,
         reader.weighted_priority_health != 0,
         stale_after_s if reader.has_stale_after else 0.0,
-        data,
+        raw,
     )

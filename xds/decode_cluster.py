@@ -84,8 +84,10 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
             raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
         if kind != "ORIGINAL_DST":
             warnings.append(f"lb_policy: {policy} is not supported")
-    common = message.get("common_lb_config", {})
-    warnings += [f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common]
+    common_lb = message.get("common_lb_config", {})
+    warnings += [
+        f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb
+    ]
     for upstream_filter in message.get("filters", ()):
         filter_name = read_text(upstream_filter, 1)
         if filter_name not in _INERT_FILTERS:
@@ -99,7 +101,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
         lb_policy=policy,
         least_request_choice_count=number(policy_config, "choice_count", 2, low=2),
-        healthy_panic_threshold_percent=_panic_threshold(common),
+        healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
@@ -151,10 +153,10 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
     return policy, config, locality_config
 
 
-def _panic_threshold(common: Mapping[str, Any]) -> int:
-    if "healthy_panic_threshold" not in common:
+def _panic_threshold(common_lb: Mapping[str, Any]) -> int:
+    if "healthy_panic_threshold" not in common_lb:
         return 50
-    percent = common["healthy_panic_threshold"].get("value", 0.0)
+    percent = common_lb["healthy_panic_threshold"].get("value", 0.0)
     if not 0 <= percent <= 100:
         raise ValueError(f"common_lb_config.healthy_panic_threshold is {percent}, must be 0 to 100")
     # Envoy rounds half up to a whole percent.

@@ -10,7 +10,7 @@ class Schema:
     def __init__(
         self, messages: Mapping[str, Sequence[FieldSchema]], enums: Mapping[str, Mapping[int, str]]
     ) -> None: ...
-    def read(self, message: str, data: bytes, /) -> dict[str, Any]:
+    def read(self, message: str, raw: bytes, /) -> dict[str, Any]:
         """Read a message into plain structures in the shape of protobuf's JSON with the names of the .proto file.
 
         Differences from that JSON: 64-bit integers are ints; bytes, and fields whose type the schema leaves opaque, are

@@ -106,13 +106,13 @@ cdef class Spans:
 cdef class Source:
     """The bytes of one read call, and where the Anys in it may go for their types."""
 
-    cdef bytes data
+    cdef bytes raw
     cdef Cursor start
     cdef dict messages
 
-    def __cinit__(self, bytes data, dict messages):
-        self.data = data
-        self.start = <Cursor> PyBytes_AS_STRING(data)
+    def __cinit__(self, bytes raw, dict messages):
+        self.raw = raw
+        self.start = <Cursor> PyBytes_AS_STRING(raw)
         self.messages = messages
 
 
@@ -293,10 +293,10 @@ cdef object read_spans(Source source, Field field, list spans, int depth):
         first, last = spans
         return read_value(source, field, source.start + <Py_ssize_t> first, source.start + <Py_ssize_t> last, depth)
     joined = Source(
-        b"".join([source.data[spans[index]:spans[index + 1]] for index in range(0, len(spans), 2)]), source.messages
+        b"".join([source.raw[spans[index]:spans[index + 1]] for index in range(0, len(spans), 2)]), source.messages
     )
     try:
-        return read_value(joined, field, joined.start, joined.start + len(joined.data), depth)
+        return read_value(joined, field, joined.start, joined.start + len(joined.raw), depth)
     except _MalformedError as error:
         # Offsets in the joined bytes mean nothing to the reader of the message: name where the first part begins.
         raise _MalformedError(spans[0], error.args[1]) from None
@@ -634,12 +634,12 @@ cdef class Schema:
             field.enum_names = dict(enums[type_name])
         return field
 
-    def read(self, str message, bytes data, /):
+    def read(self, str message, bytes raw, /):
         """Read a message into plain structures. Raises XdsError for bytes that are no such message."""
-        cdef Source source = Source(data, self.messages)
+        cdef Source source = Source(raw, self.messages)
         cdef Message root = self.messages[message]
         try:
-            return read_message(source, root, source.start, source.start + PyBytes_GET_SIZE(data), {}, 0)
+            return read_message(source, root, source.start, source.start + PyBytes_GET_SIZE(raw), {}, 0)
         except _MalformedError as error:
             place, reason = error.args
             raise XdsError(message.rpartition(".")[2], "", f"malformed message: {reason} (byte {place})") from None
