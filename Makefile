@@ -1,23 +1,105 @@
 # Every target does its own set-up in .venv, prints a line per step, and is quick the second time.
 PYTHON ?= python3
+CC ?= cc
 VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-NATIVE := $(wildcard fastpath/*.pyx fastpath/*.pxd xds/*.pyx xds/*.pxd)
+BIN := $(CURDIR)/$(VENV)/bin
+# cython-lint calls pycodestyle by name.
+export PATH := $(BIN):$(PATH)
 
-.PHONY: dev test check
-dev: $(STAMP)
+CYTHON := $(wildcard fastpath/*.pyx fastpath/*.pxd xds/*.pyx xds/*.pxd)
+STUBBED := $(subst /,.,$(patsubst %.pyi,eastgate/%,$(wildcard fastpath/*.pyi xds/*.pyi)))
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -P -m pytest -q
+# What runs native code; the debug and sanitizer builds repeat these.
+NATIVE_TESTS := tests/fastpath tests/fuzz tests/xds tests/integration
+SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-$(VENV)/bin/python:
+# $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
+logged = @mkdir -p build; $(2) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
+
+.PHONY: help dev test check lint types stubs test-debug test-asan bench wheel clean
+
+help:
+	@echo "make dev         environment in .venv, native modules built in place"
+	@echo "make test        check, then all tests"
+	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
+	@echo "make test-debug  native tests against a build with bounds checks and assertions"
+	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make bench       benchmarks"
+	@echo "make wheel       sdist, and the wheel built from it, in dist/"
+	@echo "make clean       remove what was built; the environment stays"
+
+dev: $(BUILT)
+	@echo "== $(VENV) is up to date"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("eastgate: needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0])'
 	@echo "== virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml setup.py MANIFEST.in $(NATIVE)
-	@echo "== install (editable), build native modules"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "setuptools>=77" wheel "Cython>=3.1,<4"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[dev]"
+# An editable install compiles in a temporary folder whatever it is given, so it is given the smallest module. All of
+# them are built in the next step, where what did not change is kept.
+$(INSTALLED): $(BIN)/python pyproject.toml setup.py
+	@echo "== dependencies"
+	@$(PIP) install --upgrade "setuptools>=77" wheel "Cython>=3.1,<4"
+	@EASTGATE_ONLY=fastpath.reason $(PIP) install --no-build-isolation --editable ".[dev]"
 	@touch $@
 
-test: dev
+$(BUILT): $(INSTALLED) $(CYTHON)
+	@echo "== native modules"
+	$(call logged,native,$(BIN)/python setup.py build_ext --inplace)
+	@touch $@
+
+check: lint types stubs
+
+lint: dev
+	@echo "== ruff, cython-lint"
+	@ruff check --quiet .
+	@ruff format --check --quiet . || { ruff format --check .; exit 1; }
+	@cython-lint $(CYTHON)
+
+types: dev
+	@echo "== mypy"
+	@mypy --package eastgate
+
+stubs: dev
+	@echo "== stubtest"
+	@$(BIN)/python -P -m mypy.stubtest --concise --mypy-config-file pyproject.toml \
+		--allowlist tests/stubtest-allowlist.txt --ignore-unused-allowlist $(STUBBED)
+
+test: check
 	@echo "== tests"
-	@$(BIN)/python -P -m pytest -q
+	@$(PYTEST) --ignore=tests/lab
+
+# Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
+test-debug test-asan: test-%: dev
+	@echo "== copy to build/$*"
+	@mkdir -p build/$*
+	@cd build/$* && rm -rf bench fastpath insight mesh proxy tests xds
+	@tar --exclude='./.*' --exclude=./build --exclude=./dist --exclude='*.so' --exclude=__pycache__ -cf - . | tar -xf - -C build/$*
+	@echo "== native modules, $* build"
+	$(call logged,native-$*,cd build/$* && EASTGATE_BUILD=$* $(BIN)/python setup.py build_ext --inplace)
+	@echo "== tests, $* build"
+	@cd build/$* && export PYTHONPATH=$(CURDIR)/build/$*/build/tree $(if $(filter asan,$*),$(SANITIZED)); \
+		$(BIN)/python -P -c 'from eastgate.fastpath import engine; assert "/build/$*/" in engine.__file__, engine' && \
+		$(PYTEST) $(NATIVE_TESTS)
+
+bench: dev
+	@echo "== benchmarks (build/bench.json holds what the table leaves out)"
+	@mkdir -p build
+	@$(PYTEST) bench -o python_files='bench_*.py' --benchmark-only --benchmark-group-by=group \
+		--benchmark-columns=median,iqr,rounds --benchmark-json=build/bench.json
+
+wheel: dev
+	@echo "== sdist, and the wheel from it"
+	$(call logged,wheel,rm -rf dist && $(BIN)/python -m build --outdir dist)
+	@ls dist
+
+clean:
+	@echo "== remove what was built"
+	@rm -rf build dist eastgate.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -f fastpath/*.so xds/*.so $(BUILT)
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from setuptools import Extension, setup
 
@@ -21,18 +22,28 @@ os.chdir(ROOT)
 PACKAGES = ("proxy", "xds", "fastpath", "mesh", "insight")
 NATIVE_PACKAGES = ("fastpath", "xds")
 VARIANT = os.environ.get("EASTGATE_BUILD", "release")
+# CPython's own flags come first and hold -DNDEBUG.
 VARIANT_FLAGS = {
     "release": (["-O3", "-DNDEBUG"], []),
     "debug": (["-O1", "-g", "-UNDEBUG"], []),
     "asan": (
-        ["-O1", "-g", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
-         "-fno-omit-frame-pointer"],
+        [
+            "-O1",
+            "-g",
+            "-UNDEBUG",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=undefined",
+            "-fno-omit-frame-pointer",
+        ],
         ["-fsanitize=address,undefined"],
     ),
 }
+# Contracted multiply-adds would make shares depend on the machine.
+COMPILE_FLAGS = ["-std=c11", "-ffp-contract=off", "-Wall", "-Wno-unused-function"]
+COMPILING_STEPS = {"build", "build_ext", "bdist_wheel", "develop", "editable_wheel", "install"}
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     sys.exit(f"eastgate: {sentence}")
 
 
@@ -46,10 +57,9 @@ def link_tree() -> Path:
     for package in PACKAGES:
         link = tree / "eastgate" / package
         target = Path("../../..") / package
-        if link.is_symlink() and Path(os.readlink(link)) == target:
+        if link.is_symlink() and link.readlink() == target:
             continue
-        if link.is_symlink() or link.exists():
-            link.unlink()
+        link.unlink(missing_ok=True)
         link.symlink_to(target)
     return tree
 
@@ -60,39 +70,37 @@ def require_toolchain() -> None:
     if shutil.which(compiler) is None:
         fail(f"no C compiler: {compiler!r} is not on PATH (Debian: apt-get install gcc libc6-dev)")
     headers = {
+        "stdio.h": "apt-get install libc6-dev",
         "Python.h": "apt-get install python3-dev",
         "openssl/ssl.h": "apt-get install libssl-dev",
     }
+    includes = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
     for header, remedy in headers.items():
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "probe.c"
-            source.write_text(f"#include <{header}>\nint main(void) {{ return 0; }}\n")
-            include = sysconfig.get_path("include")
-            command = [compiler, f"-I{include}", "-fsyntax-only", *os.environ.get("CFLAGS", "").split(), str(source)]
+            source.write_text(f"#include <{header}>\n")
+            command = [compiler, *includes, "-fsyntax-only", *os.environ.get("CFLAGS", "").split(), str(source)]
             probe = subprocess.run(command, capture_output=True, text=True, check=False)
         if probe.returncode != 0:
             fail(f"the C header <{header}> is missing or unusable (Debian: {remedy})")
 
 
 def extensions() -> list[Extension]:
-    if VARIANT not in VARIANT_FLAGS:
-        fail(f"EASTGATE_BUILD={VARIANT} is unknown; use one of {', '.join(VARIANT_FLAGS)}")
     compile_flags, link_flags = VARIANT_FLAGS[VARIANT]
-    only = {name for name in os.environ.get("EASTGATE_ONLY", "").split(",") if name}
-    found = []
-    for package in NATIVE_PACKAGES:
-        for source in sorted(Path(package).glob("*.pyx")):
-            if only and f"{package}.{source.stem}" not in only:
-                continue
-            found.append(
-                Extension(
-                    f"eastgate.{package}.{source.stem}",
-                    [str(source)],
-                    extra_compile_args=["-std=c11", "-ffp-contract=off", "-Wall", "-Wno-unused-function", *compile_flags],
-                    extra_link_args=link_flags,
-                )
-            )
-    return found
+    sources = [source for package in NATIVE_PACKAGES for source in sorted(Path(package).glob("*.pyx"))]
+    names = {str(source.with_suffix("")).replace("/", "."): source for source in sources}
+    only = [name for name in os.environ.get("EASTGATE_ONLY", "").split(",") if name]
+    if unknown := ", ".join(name for name in only if name not in names):
+        fail(f"EASTGATE_ONLY names no module of ours: {unknown}")
+    return [
+        Extension(
+            f"eastgate.{name}",
+            [str(names[name])],
+            extra_compile_args=[*COMPILE_FLAGS, *compile_flags],
+            extra_link_args=link_flags,
+        )
+        for name in only or names
+    ]
 
 
 def cythonized() -> list[Extension]:
@@ -102,11 +110,10 @@ def cythonized() -> list[Extension]:
     Options.warning_errors = True
     tree = link_tree()
     checked = VARIANT != "release"
-    return cythonize(
+    modules: list[Extension] = cythonize(
         extensions(),
         include_path=[str(tree)],
         build_dir=f"build/cython-{VARIANT}",
-        force=None,
         compiler_directives={
             "language_level": 3,
             "binding": True,
@@ -117,9 +124,16 @@ def cythonized() -> list[Extension]:
             "embedsignature": False,
         },
     )
+    return modules
 
 
-needs_compiler = any(step in sys.argv for step in ("build_ext", "bdist_wheel", "build", "install", "develop", "editable_wheel"))
-if needs_compiler:
+if VARIANT not in VARIANT_FLAGS:
+    fail(f"EASTGATE_BUILD={VARIANT} is unknown; use one of {', '.join(VARIANT_FLAGS)}")
+# Metadata and sdist need neither a compiler nor generated C.
+is_compiling = not COMPILING_STEPS.isdisjoint(sys.argv)
+if is_compiling:
     require_toolchain()
-setup(ext_modules=cythonized())
+setup(
+    ext_modules=cythonized() if is_compiling else extensions(),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+)

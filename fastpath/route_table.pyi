@@ -25,7 +25,7 @@ class RouteTable:
     ) -> int:
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
     def spin(self, server_names: Sequence[str], count: int, *, application_protocols: Sequence[str] = ()) -> int:
-        """Match `count` hellos natively, with `server_names` in turn, and return how many are served. For benchmarks."""
+        """Match `count` hellos natively, `server_names` in turn, and return how many are served. For benchmarks."""
     def nearest_server_name(self, server_name: str) -> str:
         """The known exact name with the fewest changed letters, at most one in five; empty when none is near.
 
