@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import NoReturn, final
+from typing import final
 
 from .chains import ChainSpec
 
@@ -7,7 +7,7 @@ from .chains import ChainSpec
 class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         """Raises TypeError: use compile."""
     @staticmethod
     def compile(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> RouteTable:
