@@ -18,7 +18,7 @@ SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=mal
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
-logged = @mkdir -p build; $(2) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
+logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev test check lint types stubs test-debug test-asan bench wheel clean
 
