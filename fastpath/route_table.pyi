@@ -7,8 +7,6 @@ from .chains import ChainSpec
 class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        """Raises TypeError: use compile."""
     @staticmethod
     def compile(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> RouteTable:
         """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.
