@@ -42,11 +42,14 @@ $(BIN)/python:
 	@echo "== virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# An editable install compiles in a temporary folder whatever it is given, so it is given the smallest module. All of
-# them are built in the next step, where what did not change is kept.
+# What is missing to compile is said before pip wraps it in fifty lines. An editable install compiles in a temporary
+# folder whatever it is given, so it is given the smallest module; all of them are built in the next step, where what
+# did not change is kept.
 $(INSTALLED): $(BIN)/python pyproject.toml setup.py
-	@echo "== dependencies"
+	@echo "== compiler"
 	@$(PIP) install --upgrade "setuptools>=77" wheel "Cython>=3.1,<4"
+	$(call logged,compiler,EASTGATE_ONLY=fastpath.reason $(BIN)/python setup.py --quiet build_ext --inplace)
+	@echo "== dependencies"
 	@EASTGATE_ONLY=fastpath.reason $(PIP) install --no-build-isolation --editable ".[dev]"
 	@touch $@
 

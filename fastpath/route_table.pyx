@@ -705,7 +705,7 @@ cdef class RouteTable:
         cdef uint32_t best = 0
         cdef uint32_t index
         cdef const NameTable* exact
-        if self.routes == NULL or length == SNI_CAPACITY:
+        if self.routes == NULL or length == 0 or length == SNI_CAPACITY:
             return ""
         for index in range(self.routes.port_count):
             exact = &self.routes.ports[index].exact

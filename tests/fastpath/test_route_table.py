@@ -433,6 +433,7 @@ def test_nearest_name_is_empty_when_none_is_near():
     table = RouteTable.compile([chain("a", "reviews.default", "*.example")])
     assert table.nearest_server_name("something.else.entirely") == ""
     assert table.nearest_server_name("") == ""
+    assert RouteTable.compile([chain("short", "a")]).nearest_server_name("") == ""
     assert table.nearest_server_name("x" * 400) == ""
     # At most one letter in five, and one: 4 for 15 letters.
     assert table.nearest_server_name("revXXXX.default") == "reviews.default"
