@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import IO
+from typing import BinaryIO
 
 from eastgate.fastpath.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
@@ -71,17 +71,18 @@ class AccessLog:
         self._format = FORMATS[line_format]
         self._listener_name = listener_name
         self._log = Log("access_log")
-        self._file: IO[str] | None = None
+        self._file: BinaryIO | None = None
         self.failed = 0
         self.reopen()
 
     def reopen(self) -> None:
         """Open the path anew, as after a rotation; the old file serves on when that fails."""
         if self._path == "-":
-            self._file = sys.stdout
+            self._file = sys.stdout.buffer
             return
         try:
-            opened = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - lives until close() or the next reopen
+            # Unbuffered: a line that the disk refuses must not come back at the next write, or at exit.
+            opened = open(self._path, "ab", buffering=0)  # noqa: SIM115 - lives until close() or the next reopen
         except OSError as error:
             self._log.error("access log cannot be opened", path=self._path, reason=error.strerror)
             return
@@ -96,7 +97,7 @@ class AccessLog:
             self.failed += len(lines)
             return
         try:
-            self._file.write("".join(lines))
+            self._file.write("".join(lines).encode())
             self._file.flush()
         except (OSError, ValueError) as error:
             if not self.failed:
@@ -104,6 +105,6 @@ class AccessLog:
             self.failed += len(lines)
 
     def close(self) -> None:
-        if self._file is not None and self._file is not sys.stdout:
+        if self._file is not None and self._file is not sys.stdout.buffer:
             self._file.close()
         self._file = None

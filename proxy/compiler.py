@@ -18,18 +18,25 @@ from eastgate.xds.resources import Assignment, Cluster, FilterChain, Listener, S
 
 from .log import Log
 
+# Bit of Columns.flags.
+TLS_MODE_ISTIO = 1
+
 # Endpoints by address come with these types; the others would have to be resolved or read off the connection.
 ROUTABLE_TYPES = ("EDS", "STATIC")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledCluster:
-    """What of one cluster is published. ``table`` None: known, but not routable (warming, or of a type without EDS)."""
+    """What is known of one cluster. ``table`` None: no endpoints (warming, or of a type that needs resolving).
+
+    ``closed`` says why its connections are refused although there is a table; empty when they are not.
+    """
 
     cluster: Cluster
     assignment: Assignment | None
     table: ClusterTable | None
     slot: int
+    closed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,17 @@ def compile_table(cluster: Cluster, assignment: Assignment, previous: ClusterTab
         choice_count=cluster.least_request_choice_count,
         previous=previous,
     )
+
+
+def wants_tls(cluster: Cluster, assignment: Assignment) -> bool:
+    """Whether this proxy itself would have to speak TLS to the cluster's endpoints, which a gateway does not.
+
+    Forwarding to them as they are would hand on in the clear what was meant to be encrypted. SNI-DNAT clusters carry
+    the client's own TLS and never ask for it.
+    """
+    if cluster.upstream_tls == "BY_TLS_MODE":
+        return any(flags & TLS_MODE_ISTIO for flags in assignment.columns.flags)
+    return cluster.upstream_tls == "ALWAYS"
 
 
 class Compiler:
@@ -143,11 +161,14 @@ class Compiler:
                     return
         if table is not None:
             self._rejected.pop(("CDS", name), None)
+        closed = ""
+        if table is not None and assignment is not None and wants_tls(cluster, assignment):
+            closed = "its endpoints expect TLS from the proxy, which a gateway does not originate"
         slot = known.slot if known is not None else self._slots.acquire(name)
         keepalive = cluster.tcp_keepalive
         self._slots.publish(
             slot,
-            table,
+            None if closed else table,
             connect_timeout_ms=round(cluster.connect_timeout_s * 1000),
             max_connections=cluster.circuit_breakers.max_connections,
             max_pending=cluster.circuit_breakers.max_pending_requests,
@@ -155,7 +176,7 @@ class Compiler:
             keepalive_interval_s=(keepalive and keepalive.interval_s) or 0,
             keepalive_probes=(keepalive and keepalive.probes) or 0,
         )
-        self._clusters[name] = CompiledCluster(cluster, assignment, table, slot)
+        self._clusters[name] = CompiledCluster(cluster, assignment, table, slot, closed)
 
     def _apply_listener(self, name: str, listener: Listener) -> None:
         known = self._listeners.get(name)

@@ -135,6 +135,8 @@ class Listeners:
                 self._log.warning("cannot listen", name=name, address=bound.host, port=bound.port, reason=str(error))
             else:
                 bound.error = ""
+                # LDS may ask for any free port.
+                bound.port = self._engine.bound_address(bound.number)[1]
                 self._log.info("listening", name=name, address=bound.host, port=bound.port)
         if failed:
             self._call_later(entry.retry_s, lambda: self._bind_missing(name))

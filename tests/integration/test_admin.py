@@ -1,0 +1,172 @@
+"""The admin interface of a running gateway, bad resources, a lost control plane, and the ways in which it ends."""
+
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ..support import messages
+from ..support.gateway_process import ProxyProcess, start
+from ..support.hellos import client_hello
+from ..support.recordings import EDS, LDS, Resources
+from ..support.replay_ads import ReplayThread
+from ..support.tls_echo import Endpoint, TestCa
+from ..support.waiting import until
+
+NAME = messages.sni("echo")
+
+
+class Mesh:
+    """A control plane, a gateway and one TLS endpoint, all on loopback."""
+
+    def __init__(self, drain_time_s: float = 0.0) -> None:
+        self.ca = TestCa()
+        self.endpoint = Endpoint(("127.0.0.1", 0), tls=self.ca.server_context("127.0.0.1"))
+        self.good = messages.resources({NAME: [messages.At(self.endpoint.address)]})
+        self.server = ReplayThread(self.good)
+        self.gateway: ProxyProcess = start("eastgate", self.server.address, drain_time_s=drain_time_s)
+        self.gateway.wait_ready()
+        self.address = self.gateway.bound_address(messages.LISTENER)
+
+    def with_changed(self, type_url: str, **named: bytes) -> Resources:
+        return {**self.good, type_url: {**self.good[type_url], **named}}
+
+    def connect(self) -> socket.socket:
+        peer = socket.create_connection(self.address, 10)
+        peer.settimeout(10)
+        return peer
+
+    def answers(self) -> bool:
+        """Whether a TLS server's first record comes back through the gateway."""
+        with self.connect() as peer:
+            peer.sendall(client_hello(NAME))
+            return peer.recv(1) == b"\x16"
+
+    def close(self) -> None:
+        if self.gateway.running:
+            assert self.gateway.stop() == 0
+        self.server.close()
+        self.endpoint.close()
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    made = Mesh()
+    yield made
+    made.close()
+
+
+def test_pages_answer_in_envoys_shapes(mesh: Mesh) -> None:
+    gateway = mesh.gateway
+    assert gateway.get("/ready") == (200, "LIVE\n")
+    (cluster,) = gateway.json("/clusters?format=json")["cluster_statuses"]
+    (host,) = cluster["host_statuses"]
+    assert (cluster["name"], host["eastgate_share"], host["health_status"]) == (
+        NAME,
+        1.0,
+        {"eds_health_status": "HEALTHY"},
+    )
+    assert f"{NAME}::" in gateway.get("/clusters")[1]
+    kinds = [section["@type"].rpartition(".")[2] for section in gateway.json("/config_dump?include_eds")["configs"]]
+    assert {"BootstrapConfigDump", "ClustersConfigDump", "EndpointsConfigDump", "ListenersConfigDump"} <= set(kinds)
+    (only,) = gateway.json("/config_dump?mask=dynamic_listeners")["configs"]
+    assert only["dynamic_listeners"][0]["name"] == messages.LISTENER
+    assert gateway.json("/server_info")["state"] == "LIVE"
+    assert gateway.get("/nothing")[0] == 404
+    assert gateway.get("/config_dump?resource=nothing")[0] == 404
+
+
+def test_readiness_questions_of_pilot_agent_are_answered_raw(mesh: Mesh) -> None:
+    first = r"/stats?usedonly&filter=^(cluster_manager\.cds|listener_manager\.lds)\.(update_success|update_rejected)$"
+    status, body = mesh.gateway.get(first)
+    assert (status, body) == (200, "cluster_manager.cds.update_success: 1\nlistener_manager.lds.update_success: 1\n")
+    second = r"/stats?usedonly&filter=^(server\.state|listener_manager\.workers_started)"
+    assert mesh.gateway.get(second) == (200, "listener_manager.workers_started: 1\nserver.state: 0\n")
+    assert mesh.gateway.get("/stats?filter=(")[0] == 400
+
+
+def test_prometheus_shows_refusals_by_reason(mesh: Mesh) -> None:
+    with mesh.connect() as peer:
+        peer.sendall(client_hello(NAME.replace("echo", "ecko")))
+        with pytest.raises(ConnectionResetError):
+            peer.recv(1)
+    _, body = mesh.gateway.get("/stats/prometheus")
+    labels = f'listener_address="{messages.LISTENER}",reason="unknown_server_name"'
+    assert f"eastgate_refused_connections_total{{{labels}}} 1.0" in body
+    until(lambda: mesh.gateway.json("/refusals")["refusals"], "the refusal is shown")
+    (refusal,) = mesh.gateway.json("/refusals")["refusals"]
+    assert (refusal["reason"], refusal["nearest_server_name"]) == ("unknown_server_name", NAME)
+
+
+def test_admin_answers_neither_other_hosts_nor_pages_nor_get_for_changes(mesh: Mesh) -> None:
+    assert mesh.gateway.get("/ready", headers={"Host": "rebound.example"})[0] == 403
+    assert mesh.gateway.get("/ready", headers={"Origin": "https://evil.example"})[0] == 403
+    assert mesh.gateway.get("/drain_listeners")[0] == 405
+    assert mesh.gateway.get("/logging?level=loud", method="POST")[0] == 400
+
+
+@pytest.mark.parametrize("bad", ["EDS", "LDS"])
+def test_bad_resource_is_rejected_by_name_and_the_last_good_serves(mesh: Mesh, bad: str) -> None:
+    other = messages.sni("other")
+    if bad == "EDS":
+        broken = mesh.with_changed(EDS, **{NAME: mesh.good[EDS][NAME] + b"\x12\x7f"})
+    else:
+        listener = mesh.good[LDS][messages.LISTENER]
+        broken = mesh.with_changed(LDS, **{messages.LISTENER: listener + b"\x1a\x7f"})
+    mesh.server.push(broken)
+    mesh.server.wait_nacks(1)
+    assert any((NAME if bad == "EDS" else messages.LISTENER) in str(nack) for nack in mesh.server.nacks)
+    assert mesh.answers()
+    mesh.server.push(messages.resources({NAME: [messages.At(mesh.endpoint.address)], other: []}))
+    assert mesh.answers()
+
+
+def test_lost_control_plane_changes_nothing_but_a_gauge(mesh: Mesh) -> None:
+    mesh.server.stop()
+    until(lambda: mesh.gateway.stat("control_plane.connected_state") == 0, "the loss is shown")
+    assert mesh.answers()
+    assert mesh.gateway.is_ready()
+    mesh.server.start()
+    until(lambda: mesh.gateway.stat("control_plane.connected_state") == 1, "the stream is back")
+    assert mesh.answers()
+
+
+def test_sigterm_drains_and_open_connections_finish() -> None:
+    mesh = Mesh(drain_time_s=1.0)
+    peer = mesh.connect()
+    tls = mesh.ca.client_context().wrap_socket(peer, server_hostname=NAME)
+    mesh.gateway.signal(signal.SIGTERM)
+    until(lambda: mesh.gateway.get("/ready") == (503, "DRAINING\n"), "draining is shown")
+    assert mesh.answers(), "the window still accepts"
+
+    def refused() -> bool:
+        try:
+            mesh.connect().close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    until(refused, "listening ends with the window")
+    tls.sendall(b"WHO\n")
+    assert tls.recv(100).startswith(b"127.0.0.1")
+    tls.close()
+    assert mesh.gateway.wait() == 0
+    mesh.close()
+
+
+def test_second_signal_ends_at_once() -> None:
+    mesh = Mesh(drain_time_s=600.0)
+    mesh.gateway.signal(signal.SIGINT)
+    until(lambda: mesh.gateway.get("/ready")[0] == 503, "draining is shown")
+    mesh.gateway.signal(signal.SIGINT)
+    assert mesh.gateway.wait() == 0
+    mesh.close()
+
+
+def test_drain_listeners_closes_the_port_and_keeps_the_process(mesh: Mesh) -> None:
+    assert mesh.gateway.get("/drain_listeners", method="POST") == (200, "OK\n")
+    with pytest.raises(ConnectionRefusedError):
+        mesh.connect()
+    assert mesh.gateway.running
+    assert mesh.gateway.get("/drain_listeners", method="POST") == (200, "OK\n")

@@ -1,0 +1,64 @@
+"""Every wrong flag is one line that names it, with exit code 2, before any port opens."""
+
+import pytest
+from eastgate.proxy.errors import SettingsError
+from eastgate.proxy.settings import gateway_settings
+from eastgate.xds.resources import Locality
+
+from ..support.gateway_process import run_command
+
+GOOD = ["gateway", "--discovery", "127.0.0.1:15010"]
+WRONG = [
+    (["gateway"], "--discovery", "missing"),
+    (["gateway", "--discovery", "istiod"], "--discovery", "HOST:PORT"),
+    (["gateway", "--discovery", "istiod:http"], "--discovery", "port 'http'"),
+    (["gateway", "--discovery", "::1:15010"], "--discovery", "brackets"),
+    ([*GOOD, "--admin", "0.0.0.0:15000"], "--admin", "loopback"),
+    ([*GOOD, "--admin", "127.0.0.1:99999"], "--admin", "port '99999'"),
+    ([*GOOD, "--node-id", "router~10.0.0.1~pod"], "--node-id", "four fields"),
+    ([*GOOD, "--node-id", "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"], "--node-id", "router"),
+    ([*GOOD, "--node-id", "router~ten~pod.ns~ns.svc.cluster.local"], "--node-id", "'ten'"),
+    ([*GOOD, "--label", "istio"], "--label", "KEY=VALUE"),
+    ([*GOOD, "--meta", "A=1", "--meta", "A=2"], "--meta", "twice"),
+    ([*GOOD, "--locality", "/zone"], "--locality", "REGION"),
+    ([*GOOD, "--workers", "2"], "--workers", "uvloop"),
+    ([*GOOD, "--drain-time", "-1"], "--drain-time", "between"),
+    ([*GOOD, "--max-connections", "0"], "--max-connections", "between"),
+    ([*GOOD, "--access-log", "/nowhere/access.log"], "--access-log", "cannot be written"),
+    ([*GOOD, "--log-level", "loud"], "--log-level", "loud"),
+    ([*GOOD, "--frobnicate"], "--frobnicate", "No such option"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "flag", "cause"), WRONG, ids=[" ".join(a[-2:]) for a, _, _ in WRONG])
+def test_wrong_flag_is_one_line_and_exit_code_2(arguments: list[str], flag: str, cause: str) -> None:
+    run = run_command(*arguments)
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("eastgate: ")
+    assert flag in line
+    assert cause in line
+
+
+def test_flags_come_from_the_environment_too() -> None:
+    run = run_command("gateway", EASTGATE_DISCOVERY="127.0.0.1:15010", EASTGATE_WORKERS="3")
+    assert run.returncode == 2
+    assert "--workers 3" in run.stderr
+
+
+def test_node_id_is_made_up_from_the_rest() -> None:
+    settings = gateway_settings(discovery=["127.0.0.1:15010"], namespace="gateway", network="n1")
+    kind, ip, workload, domain = settings.node_id.split("~")
+    assert (kind, ip, domain) == ("router", "127.0.0.1", "gateway.svc.cluster.local")
+    assert workload.endswith(".gateway")
+    assert settings.network_view == ("n1",)
+
+
+def test_given_node_id_wins_and_must_agree() -> None:
+    node_id = "router~10.0.0.7~gw-1.edge~edge.svc.cluster.local"
+    settings = gateway_settings(discovery=["[::1]:15010"], node_id=node_id, locality="r/z")
+    assert (settings.node_id, settings.discovery) == (node_id, (("::1", 15010),))
+    assert settings.locality == Locality("r", "z")
+    with pytest.raises(SettingsError, match="--namespace"):
+        gateway_settings(discovery=["a:1"], node_id=node_id, namespace="other")
