@@ -1,11 +1,11 @@
-"""Places of the clusters' current tables. Knows nothing of connections; engines read the slots, the control side writes.
+"""Places of the clusters' current tables. Engines read the slots, the control side writes them.
 
 With the loop hosted on the control thread (`--workers 0`) publishing and picking never overlap, so a replaced table is
 dropped at once.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 

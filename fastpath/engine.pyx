@@ -1,7 +1,5 @@
 """The class that owns one worker, for the thread that hosts it. All per-connection work stands in worker.pyx."""
 cimport cython
-from cpython.exc cimport PyErr_SetFromErrno
-from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 

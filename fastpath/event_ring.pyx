@@ -1,4 +1,4 @@
-"""Finished and refused connections on their way to the access log. When nobody takes them, new ones are counted and dropped."""
+"""Finished and refused connections on their way to the access log; when nobody takes them, new ones are dropped."""
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 

@@ -28,5 +28,5 @@ cdef void wheel_cancel(TimerWheel* wheel, Timer* timer) noexcept nogil
 # but wheel_cancel and wheel_schedule still take one out of that list.
 cdef void wheel_advance(TimerWheel* wheel, uint64_t now, Timer* due) noexcept nogil
 cdef Timer* timer_pop(Timer* due) noexcept nogil
-# A tick at or before the next deadline at which wheel_advance should be called; the largest uint64 when nothing is scheduled.
+# A tick at or before the next deadline, at which wheel_advance should be called; the largest uint64 for none.
 cdef uint64_t wheel_next(TimerWheel* wheel) noexcept nogil

@@ -9,7 +9,7 @@ clients see it; a client that never sent a byte gets FIN.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from eastgate.fastpath.client_hello cimport (
     ClientHello, HelloStatus, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS,
@@ -17,10 +17,10 @@ from eastgate.fastpath.client_hello cimport (
 )
 from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_acquire, cluster_release
 from eastgate.fastpath.connection cimport (
-    Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
+    Address, Connection, ConnectionRecord, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
 )
-from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
+from eastgate.fastpath.endpoint_state cimport state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.picker cimport (
     EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick, table_state,
@@ -33,7 +33,7 @@ from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.relay cimport (
     FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
-from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match
+from eastgate.fastpath.route_table cimport RouteChain, route_chain, route_match
 from eastgate.fastpath.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
 )
@@ -51,6 +51,9 @@ cdef enum:
     # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
     OWN_HELLO_TIMEOUT_MS = 15000
     OWN_CONNECT_TIMEOUT_MS = 10000
+
+# First 12 bytes of ::ffff:a.b.c.d.
+cdef const char* MAPPED_IPV4 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
 
 # A connection with one direction ended, whose idle timeout is off, waits this long for the other.
 cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>3600000 * MILLISECOND
@@ -108,8 +111,7 @@ cdef void read_sockaddr(sockaddr_storage* raw, Address* address) noexcept nogil:
         address.port = ntohs((<sockaddr_in6*>raw).sin6_port)
         mapped = (<sockaddr_in6*>raw).sin6_addr.s6_addr
         # ::ffff:a.b.c.d of a dual-stack socket is an IPv4 peer.
-        if mapped[10] == 0xFF and mapped[11] == 0xFF and not (mapped[0] | mapped[1] | mapped[2] | mapped[3] | mapped[4]
-                                                              | mapped[5] | mapped[6] | mapped[7] | mapped[8] | mapped[9]):
+        if memcmp(mapped, MAPPED_IPV4, 12) == 0:
             address.family = 4
             memcpy(address.bytes, mapped + 12, 4)
         else:
@@ -337,7 +339,10 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
 # ---- connect
 
 cdef inline bint is_local_failure(int error) noexcept nogil:
-    return error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM or error == EADDRNOTAVAIL or error == EAGAIN
+    return (
+        error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM or error == EADDRNOTAVAIL
+        or error == EAGAIN
+    )
 
 
 cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
@@ -481,7 +486,10 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t avail
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
-    if status == PROXY_MALFORMED or recv(connection.down.fd, worker.buffer, header.header_length, MSG_DONTWAIT) != header.header_length:
+    if (
+        status == PROXY_MALFORMED
+        or recv(connection.down.fd, worker.buffer, header.header_length, MSG_DONTWAIT) != header.header_length
+    ):
         refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
         return False
     if header.family:
@@ -598,8 +606,8 @@ cdef bint resume_accepting(Worker* worker, Listener* listener) noexcept nogil:
 cdef void accept_connections(Worker* worker, Listener* listener) noexcept nogil:
     cdef sockaddr_storage peer
     cdef socklen_t length
-    cdef int fd, turn
-    for turn in range(ACCEPTS_PER_EVENT):
+    cdef int fd, _
+    for _ in range(ACCEPTS_PER_EVENT):
         length = sizeof(peer)
         fd = accept4(listener.fd, <sockaddr*>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
@@ -718,10 +726,10 @@ cdef int worker_turn(Worker* worker) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_WAIT]
     cdef uint64_t counter
     cdef int handled = 0
-    cdef int count, index, wait
+    cdef int count, index, _
     cdef uint8_t* source
     worker.now = clock_ns(CLOCK_MONOTONIC)
-    for wait in range(WAITS_PER_TURN):
+    for _ in range(WAITS_PER_TURN):
         count = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, 0)
         if count <= 0:
             break

@@ -61,6 +61,7 @@ def test_log_is_appended_and_reopened_after_a_rotation(tmp_path: Path) -> None:
 def test_full_disk_is_counted_and_stops_nothing() -> None:
     log = AccessLog("/dev/full", line_format="json", listener_name=lambda _: "l")
     log.write([SERVED, SERVED])
+    log.close()
     assert log.failed == 2
 
 
