@@ -34,6 +34,12 @@ class Group:
     weight: int | None
     priority: int = 0
 
+    @classmethod
+    def of(cls, locality: Locality, candidates: Iterable[Candidate]) -> "Group":
+        """Candidates of one locality; the group weighs what they weigh together."""
+        members = tuple(candidates)
+        return cls(locality, members, sum(one.weight for one in members) if members else None)
+
 
 @dataclass(frozen=True, slots=True)
 class LocalitySetting:

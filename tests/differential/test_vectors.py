@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from ..vectors import product, reference
+from ..vectors import mesh, product, reference
 from ..vectors.__main__ import main
 from ..vectors.outcome import NoRuleError
 from ..vectors.run import answer, load, name_of
 
 FILE = Path(__file__).parents[1] / "data" / "vectors" / "envoy.json"
 VECTORS = load(str(FILE))
+ISTIO = load(str(FILE.with_name("istio-locality.json")))
 REQUIRED = {
     "priority",
     "priority_docs",
@@ -50,6 +51,13 @@ def test_product_answers_every_required_group() -> None:
                 unanswered.append(vector["name"])
     # Both ask for the order of Envoy's locality scheduler and for nothing else.
     assert unanswered == ["locality/weighted_all_chosen"]
+
+
+@pytest.mark.parametrize("vector", ISTIO, ids=name_of)
+def test_mesh_answers_istios_vector(vector: dict[str, Any]) -> None:
+    outcome = mesh.ANSWERS[vector["kind"]](vector)
+    assert outcome.compared
+    assert outcome.mismatches == []
 
 
 def test_wrong_expectation_fails_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import product, reference
+from . import mesh, product, reference
 from .outcome import NoRuleError, Outcome
 
 
@@ -36,6 +36,11 @@ def load(path: str) -> list[dict[str, Any]]:
     vectors = document.get("vectors") if isinstance(document, dict) else None
     if not isinstance(vectors, list) or not all(isinstance(v, dict) for v in vectors):
         raise UnreadableError(f"{path}: no list of vectors")
+    inputs = {name_of(vector): vector.get("input") for vector in vectors}
+    for given in inputs.values():
+        # A vector may take the mesh of another by name.
+        if isinstance(given, dict) and isinstance(given.get("as"), str):
+            given["as"] = inputs.get(given["as"])
     return vectors
 
 
@@ -51,7 +56,7 @@ def name_of(vector: dict[str, Any]) -> str:
 
 def answer(vector: dict[str, Any]) -> Outcome:
     """The product's answer where it has the rule; what it leaves open (the order of picks) is the oracle's."""
-    rule = product.ANSWERS.get(group_of(vector))
+    rule = product.ANSWERS.get(group_of(vector)) or mesh.ANSWERS.get(group_of(vector))
     if rule is None:
         return reference.answer(vector)
     try:

@@ -1,0 +1,98 @@
+"""YAML documents that remember on which line everything stands. Knows nothing of meshes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .errors import MeshError
+
+MAX_VALUES = 1_000_000
+"""Values in one file, aliases counted each time: a few nested aliases would otherwise fill the memory."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document. ``lines``: line (from 1) by path, for every mapping value and list item."""
+
+    file: str
+    content: Any
+    lines: Mapping[Path, int]
+
+    def line(self, path: Path) -> int:
+        """Line of the value at `path`, or of the nearest thing around it."""
+        while path not in self.lines and path:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def error(self, path: Path, cause: str) -> MeshError:
+        """The error that says `cause` where `path` stands."""
+        return MeshError(self.file, self.line(path), cause)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """SafeLoader as it is; a name of its own, because PyYAML registers constructors by class."""
+
+
+def read_documents(text: str | bytes, file: str) -> tuple[Document, ...]:
+    """All documents of a YAML stream that are not empty.
+
+    Raises MeshError for text that is not YAML, for keys that stand twice or are no text, and for bombs of aliases.
+    """
+    loader = _Loader(text)
+    documents: list[Document] = []
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            walk = _Walk(loader, file)
+            content = walk.value(node, ())
+            if content is not None:
+                documents.append(Document(file, content, walk.lines))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        cause = ", ".join(part for part in (error.context, error.problem) if part)
+        raise MeshError(file, mark.line + 1 if mark else 0, f"not YAML: {cause}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MeshError(file, 0, f"not YAML: {error}") from None
+    finally:
+        loader.dispose()
+    return tuple(documents)
+
+
+class _Walk:
+    """Turns nodes into values and notes their lines."""
+
+    def __init__(self, loader: _Loader, file: str) -> None:
+        self.lines: dict[Path, int] = {}
+        self._loader, self._file, self._values = loader, file, 0
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        """The value of a node; its children under longer paths."""
+        self._values += 1
+        line = node.start_mark.line + 1
+        if self._values > MAX_VALUES or len(path) > 100:
+            raise MeshError(self._file, line, "too large or too deep: an alias may repeat itself")
+        self.lines[path] = line
+        if isinstance(node, yaml.MappingNode):
+            self._loader.flatten_mapping(node)
+            found: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = self._key(key_node)
+                if key in found:
+                    raise MeshError(self._file, key_node.start_mark.line + 1, f"{key!r} stands twice in one mapping")
+                found[key] = self.value(value_node, (*path, key))
+                # A reader looks for the key, which may stand above a value that has many lines.
+                self.lines[(*path, key)] = key_node.start_mark.line + 1
+            return found
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._loader.construct_object(node)
+
+    def _key(self, node: yaml.Node) -> str:
+        key = self._loader.construct_object(node) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise MeshError(self._file, node.start_mark.line + 1, "a key must be text")
+        return str(key)

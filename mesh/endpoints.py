@@ -1,0 +1,139 @@
+"""Which endpoints a node gets for one cluster of CDS: members, split horizon, mTLS, locality. No xDS messages yet.
+
+The order of the steps is istiod's: subset, clusterLocal, network view, health, then by locality split horizon and the
+mTLS filter of SNI-DNAT clusters, last the locality setting (pilot/pkg/xds/endpoints/endpoint_builder.go).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from eastgate.xds.resources import Locality
+
+from . import locality as locality_rules
+from .istio import PeerAuthenticationSpec, Subset
+from .locality import Candidate, Group
+from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Service, ServicePort, Workload
+from .node_view import NodeView
+from .policy import (
+    effective,
+    has_tls_mode,
+    is_cluster_local,
+    locality_choice,
+    rule_of,
+)
+from .split_horizon import Member, Seen, View, mtls_only, split_horizon
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterKey:
+    """A cluster of CDS as its name says it: "outbound|80|v1|host", or "outbound_.80_.v1_.host" for SNI-DNAT."""
+
+    service: Service
+    port: ServicePort
+    subset: str = ""
+    sni_dnat: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the cluster, of its assignment, and for SNI-DNAT the server name too."""
+        parts = ("outbound", str(self.port.number), self.subset, self.service.host)
+        return "_.".join(parts) if self.sni_dnat else "|".join(parts)
+
+    @property
+    def sni(self) -> str:
+        """Server name that clients of this cluster send."""
+        return "_.".join(("outbound", str(self.port.number), self.subset, self.service.host))
+
+
+def target_port(workload: Workload, port: ServicePort) -> int:
+    """Where the workload listens for a service port; 0: it has no such port."""
+    named = isinstance(port.target, str)
+    target = workload.named_ports.get(str(port.target), 0) if named else int(port.target) or port.number
+    return workload.listens.get(target, target)
+
+
+def accepts_mtls(mesh: Mesh, cluster: str, workload: Workload, port: int) -> bool:
+    """Whether endpoints of the workload are marked for mesh mTLS, before any DestinationRule."""
+    if not workload.mtls:
+        return False
+    return _peer_mode(mesh, cluster, workload, port) != "DISABLE"
+
+
+def _peer_mode(mesh: Mesh, cluster: str, workload: Workload, port: int) -> str:
+    """PeerAuthentication in force: of the workload's port, the workload, its namespace, the mesh."""
+    found: dict[int, str] = {}
+    for resource in mesh.of_kind("PeerAuthentication", cluster):
+        spec = resource.spec
+        assert isinstance(spec, PeerAuthenticationSpec)
+        labels: Mapping[str, str] = spec.selector.match_labels if spec.selector else {}
+        if labels and (resource.namespace != workload.namespace or not labels.items() <= workload.labels.items()):
+            continue
+        if not labels and resource.namespace not in (workload.namespace, mesh.config.root_namespace):
+            continue
+        rank = 2 if labels else (1 if resource.namespace == workload.namespace else 0)
+        if spec.mtls.mode != "UNSET":
+            found.setdefault(rank, spec.mtls.mode)
+        if labels and port in spec.port_level_mtls:
+            found[3] = spec.port_level_mtls[port].mode
+    return found[max(found)] if found else "PERMISSIVE"
+
+
+def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None, *, hide_unready: bool) -> list[Member]:
+    """Workloads behind the cluster, with what split horizon needs to know."""
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
+    mode = has_tls_mode(rule, key.port.number)
+    local = is_cluster_local(key.service.host, mesh.config)
+    found = []
+    for workload in mesh.workloads:
+        if not key.service.selects(workload) or (hide_unready and not workload.ready):
+            continue
+        if subset and not subset.labels.items() <= workload.topology_labels().items():
+            continue
+        if local and workload.cluster != node.cluster:
+            continue
+        port = target_port(workload, key.port)
+        if not port:
+            continue
+        mtls = mode == "ISTIO_MUTUAL" if mode else accepts_mtls(mesh, node.cluster, workload, port)
+        found.append(Member(workload.address, workload.network, workload.cluster, 1, mtls, (workload, port)))
+    return found
+
+
+def behind(member: Member) -> tuple[Workload, int]:
+    """The workload of a member, and the port where it listens."""
+    return cast("tuple[Workload, int]", member.item)
+
+
+def groups(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Group, ...]:
+    """Localities of the cluster as this node gets them; each candidate's endpoint is a Seen."""
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
+    merged = effective(rule, key.subset, key.port.number)
+    if key.subset and merged.subset is None:
+        return ()
+    outlier = merged.policy.outlier_detection
+    percent = (outlier.min_health_percent or mesh.options.min_health_percent) if outlier else 0
+    hide = not mesh.options.send_unhealthy_endpoints or percent > 0
+    view = View(node.network, node.requested_networks)
+    by_locality: dict[Locality, list[Member]] = {}
+    for member in _members(mesh, node, key, merged.subset, hide_unready=hide):
+        if view.sees(member.network):
+            by_locality.setdefault(behind(member)[0].locality, []).append(member)
+    found = []
+    for where in sorted(by_locality, key=str):
+        seen = split_horizon(by_locality[where], view, mesh.gateways, sidecar=node.type == "sidecar")
+        if key.sni_dnat:
+            seen = mtls_only(seen)
+        found.append(Group.of(where, (Candidate(one.weight, _labels(one), one) for one in seen)))
+    choice = locality_choice(merged.policy, key.service.traffic_distribution, mesh.config)
+    return locality_rules.apply(
+        found, node.locality, node.labels, choice.setting, outlier_detection=outlier is not None
+    )
+
+
+def _labels(seen: Seen) -> Mapping[str, str]:
+    """Labels that failoverPriority compares: a gateway has those of its network and cluster only."""
+    if seen.gateway:
+        return {NETWORK_LABEL: seen.gateway.network, CLUSTER_LABEL: seen.gateway.cluster}
+    assert seen.member is not None
+    return behind(seen.member)[0].topology_labels()

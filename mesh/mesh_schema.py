@@ -1,0 +1,154 @@
+"""Sections of a mesh file that are ours, with their defaults. Istio's own resources stand in istio.py."""
+
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from .istio import MeshConfig, MeshNetworks, Percent, Port
+
+NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME, max_length=253)]
+
+
+def _address(text: str) -> str:
+    ip_address(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Section(BaseModel):
+    """A part of the file: an unknown key is an error, because it is a typing mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OptionsSection(Section):
+    """How the istiods are set up."""
+
+    send_unhealthy_endpoints: bool = True
+    min_health_percent: Percent = 0
+    metadata_exchange: bool = True
+    metadata_exchange_alpn: bool = True
+
+
+class NodeSection(Section):
+    """A Kubernetes node: where its pods are."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+class GatewaySection(Section):
+    """A way into a cluster's network from outside."""
+
+    address: str = Field(min_length=1)
+    port: Port = 15443
+
+
+class WorkloadSection(Section):
+    """A pod. Without an address it gets one when a trial starts it."""
+
+    name: Name
+    namespace: Name = "default"
+    address: Address | None = None
+    node: str = ""
+    labels: dict[str, str] = {}
+    service_account: str = "default"
+    ready: bool = True
+    mtls: bool = True
+    ports: dict[str, Port] = {}
+    role: Literal["", "echo", "gateway", "client"] = ""
+    answer: str = ""
+
+
+class ClusterSection(Section):
+    """A Kubernetes cluster."""
+
+    network: str = ""
+    gateways: list[GatewaySection] = []
+    nodes: dict[str, NodeSection] = {}
+    addresses: dict[str, Address] = {}
+    workloads: list[WorkloadSection] = []
+
+
+class PortSection(Section):
+    """A service port, as in a Kubernetes Service."""
+
+    port: Port
+    name: str = ""
+    target_port: Port | str | None = Field(default=None, alias="targetPort")
+    protocol: Literal["TCP", "UDP"] = "TCP"
+    app_protocol: str = Field(default="", alias="appProtocol")
+
+
+class ServiceSection(Section):
+    """A Kubernetes Service that exists in these clusters; none named: in all."""
+
+    name: Name
+    namespace: Name = "default"
+    ports: list[PortSection] = Field(min_length=1)
+    selector: dict[str, str] = {}
+    clusters: list[str] = []
+    traffic_distribution: Literal["", "PreferClose", "PreferSameZone", "PreferSameNode"] = ""
+
+
+class MeshSection(Section):
+    """The first document of a mesh file."""
+
+    kind: Literal["Mesh"]
+    options: OptionsSection = OptionsSection()
+    mesh_config: MeshConfig = Field(default_factory=MeshConfig, alias="meshConfig")
+    mesh_networks: MeshNetworks = Field(default_factory=MeshNetworks, alias="meshNetworks")
+    clusters: dict[Name, ClusterSection] = Field(min_length=1)
+    services: list[ServiceSection] = []
+
+
+class FailSection(Section):
+    """What breaks or comes back: workloads of a locality, or the gateways of a cluster."""
+
+    region: str = ""
+    zone: str = ""
+    gateway: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> "FailSection":
+        if sum(bool(one) for one in (self.region, self.zone, self.gateway)) != 1:
+            raise ValueError("name one of region, zone (region/zone) and gateway (a cluster)")
+        return self
+
+
+class StepSection(Section):
+    """One step of a scenario: changes, then traffic, then what the shares must be."""
+
+    name: str = Field(min_length=1)
+    why: str = ""
+    apply: list[dict[str, Any]] = []
+    delete: list[str] = []
+    drain: list[str] = []
+    recover: list[str] = []
+    fail: list[FailSection] = []
+    repair: list[FailSection] = []
+    options: dict[str, Any] = {}
+    mesh_config: dict[str, Any] | None = Field(default=None, alias="meshConfig")
+    expect: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> "StepSection":
+        if self.expect and abs(sum(self.expect.values()) - 1) > 1e-6:
+            raise ValueError(f"the expected shares sum to {sum(self.expect.values()):g}, not to 1")
+        return self
+
+
+class ScenarioSection(Section):
+    """A document of kind Scenario."""
+
+    kind: Literal["Scenario"]
+    client: str = Field(min_length=1)
+    service: str = Field(min_length=1)
+    port: Port = 80
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    steps: list[StepSection] = Field(min_length=1)

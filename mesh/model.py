@@ -1,0 +1,212 @@
+"""A mesh as data: clusters, services, workloads, gateways and the Istio resources applied to them. Frozen.
+
+mesh_file.py reads it, a scenario changes it, control_plane.py says what each node gets of it. No YAML, no xDS.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from eastgate.xds.resources import Locality
+
+from .istio import MeshConfig, Part
+from .split_horizon import NetworkGateway
+
+NETWORK_LABEL = "topology.istio.io/network"
+CLUSTER_LABEL = "topology.istio.io/cluster"
+REGION_LABEL = "topology.kubernetes.io/region"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+SUB_ZONE_LABEL = "topology.istio.io/subzone"
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+TLS_MODE_LABEL = "security.istio.io/tlsMode"
+
+DOMAIN = "cluster.local"
+"""Kubernetes' DNS domain, as in service.namespace.svc.cluster.local."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How istiod is set up. Each is an environment variable of istiod, or the mesh's own default.
+
+    ``send_unhealthy_endpoints``: unready workloads are sent as UNHEALTHY (Istio 1.31) instead of being left out.
+    ``min_health_percent``: for rules with outlier detection that do not say it themselves. ``metadata_exchange``: the
+    filter and the ALPN by which Istio's Envoy builds tell each other about workloads; ``metadata_exchange_alpn``: the
+    ALPN alone.
+    """
+
+    send_unhealthy_endpoints: bool = True
+    min_health_percent: int = 0
+    metadata_exchange: bool = True
+    metadata_exchange_alpn: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A pod. ``named_ports``: container ports that services may name. ``listens``: real port by target port, where
+    something else than the target port was bound. ``role`` and ``answer`` say what a trial starts for it.
+    """
+
+    name: str
+    namespace: str
+    cluster: str
+    network: str
+    address: str
+    labels: Mapping[str, str]
+    locality: Locality = field(default_factory=Locality)
+    node: str = ""
+    service_account: str = "default"
+    ready: bool = True
+    named_ports: Mapping[str, int] = field(default_factory=dict)
+    listens: Mapping[int, int] = field(default_factory=dict)
+    role: str = ""
+    answer: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Cluster, namespace and name: unique in the mesh."""
+        return self.cluster, self.namespace, self.name
+
+    @property
+    def mtls(self) -> bool:
+        """Whether it was injected, so that it expects mesh mTLS."""
+        return self.labels.get(TLS_MODE_LABEL) == "istio"
+
+    @property
+    def canonical_name(self) -> str:
+        """Name under which telemetry groups workloads."""
+        own = self.labels
+        return own.get("service.istio.io/canonical-name") or own.get("app") or self.name
+
+    @property
+    def canonical_revision(self) -> str:
+        """Revision for telemetry; `latest`, the default, is left out as istiod does."""
+        revision = self.labels.get("service.istio.io/canonical-revision") or self.labels.get("version") or "latest"
+        return "" if revision == "latest" else revision
+
+    def spiffe_id(self, trust_domain: str) -> str:
+        """Name in its certificate."""
+        return f"spiffe://{trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+
+    def topology_labels(self) -> dict[str, str]:
+        """Own labels and what istiod adds: subsets and failoverPriority see both."""
+        added = {
+            CLUSTER_LABEL: self.cluster,
+            NETWORK_LABEL: self.network,
+            REGION_LABEL: self.locality.region,
+            ZONE_LABEL: self.locality.zone,
+            SUB_ZONE_LABEL: self.locality.sub_zone,
+            HOSTNAME_LABEL: self.node,
+        }
+        return {**self.labels, **{key: value for key, value in added.items() if value}}
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """``target``: number, or name of a container port; 0: the same number. ``protocol``: as port_protocol says."""
+
+    number: int
+    target: int | str
+    protocol: str = "auto"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IP by cluster."""
+
+    name: str
+    namespace: str
+    ports: tuple[ServicePort, ...]
+    selector: Mapping[str, str]
+    clusters: frozenset[str]
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    traffic_distribution: str = ""
+
+    @property
+    def host(self) -> str:
+        """Full host name."""
+        return f"{self.name}.{self.namespace}.svc.{DOMAIN}"
+
+    def selects(self, workload: Workload) -> bool:
+        """Whether the workload stands behind this service in its own cluster."""
+        return (
+            bool(self.selector)
+            and workload.cluster in self.clusters
+            and workload.namespace == self.namespace
+            and self.selector.items() <= workload.labels.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """An Istio resource that was applied to these clusters."""
+
+    kind: str
+    namespace: str
+    name: str
+    spec: Part
+    clusters: frozenset[str]
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Kind, namespace and name: a later resource of the same replaces this one."""
+        return self.kind, self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Kubernetes cluster with its istiod."""
+
+    name: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Everything that the control planes of all clusters know."""
+
+    clusters: Mapping[str, Cluster]
+    services: tuple[Service, ...]
+    workloads: tuple[Workload, ...]
+    gateways: tuple[NetworkGateway, ...]
+    resources: tuple[Resource, ...] = ()
+    config: MeshConfig = field(default_factory=MeshConfig)
+    options: Options = Options()
+
+    def of_kind(self, kind: str, cluster: str) -> list[Resource]:
+        """Resources of a kind that this cluster's istiod reads."""
+        return [one for one in self.resources if one.kind == kind and cluster in one.clusters]
+
+    def applied(self, resources: Iterable[Resource]) -> "Mesh":
+        """With these resources added; one that exists is replaced."""
+        found = {one.identity: one for one in self.resources}
+        found.update((one.identity, one) for one in resources)
+        return replace(self, resources=tuple(found.values()))
+
+    def without(self, identities: Iterable[tuple[str, str, str]]) -> "Mesh":
+        """With these resources deleted. Raises LookupError for one that does not exist."""
+        found = {one.identity: one for one in self.resources}
+        for identity in identities:
+            if identity not in found:
+                raise LookupError(f"no {identity[0]} {identity[1]}/{identity[2]} is applied")
+            del found[identity]
+        return replace(self, resources=tuple(found.values()))
+
+    def changed(self, change: Callable[[Workload], Workload]) -> "Mesh":
+        """With each workload replaced by what `change` answers."""
+        return replace(self, workloads=tuple(change(workload) for workload in self.workloads))
+
+
+def port_protocol(name: str, app_protocol: str, protocol: str) -> str:
+    """What istiod takes a service port for: udp, tcp, http, http2, grpc, tls, https, or auto for an unnamed one.
+
+    appProtocol wins; else the part of the port's name before the first dash.
+    """
+    if protocol == "UDP":
+        return "udp"
+    known = {"tcp", "http", "http2", "grpc", "tls", "https", "mongo", "redis", "mysql", "grpc-web"}
+    word = app_protocol.lower() or name.lower()
+    word = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}.get(word, word)
+    for candidate in (word, word.partition("-")[0]):
+        if candidate in known:
+            return candidate
+    return "auto"

@@ -1,0 +1,106 @@
+"""Who asks: the xDS Node as the embedded control plane understands it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eastgate.xds.resources import Locality
+
+from .locality import parse_locality
+from .model import (
+    CLUSTER_LABEL,
+    HOSTNAME_LABEL,
+    NETWORK_LABEL,
+    REGION_LABEL,
+    SUB_ZONE_LABEL,
+    ZONE_LABEL,
+    Mesh,
+    Workload,
+)
+
+LOCALITY_LABELS = ("topology.istio.io/locality", "istio-locality")
+TYPES = ("router", "sidecar")
+
+
+class NodeRefusedError(Exception):
+    """A node that istiod would refuse too; the text is one line for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A proxy: what it is, where it is, which labels it has. ``workload``: the pod of this address, None: unknown."""
+
+    type: str
+    address: str
+    name: str
+    namespace: str
+    cluster: str
+    network: str
+    requested_networks: frozenset[str]
+    labels: Mapping[str, str]
+    locality: Locality
+    workload: Workload | None = None
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(key): str(one) for key, one in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[str]:
+    return [part.strip() for part in str(value or "").split(",") if part.strip()]
+
+
+def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mesh: Mesh) -> NodeView:
+    """Read a Node. Raises NodeRefusedError for an id of another form and for a cluster that the mesh does not have."""
+    parts = node_id.split("~")
+    if len(parts) != 4:
+        raise NodeRefusedError(f"node id {node_id!r} is not of the form type~address~pod.namespace~domain")
+    kind, address, pod, domain = parts
+    if kind not in TYPES:
+        raise NodeRefusedError(f"node {node_id!r}: type {kind!r} is none of {', '.join(TYPES)}")
+    addresses = _list(metadata.get("INSTANCE_IPS")) or [address]
+    cluster = str(metadata.get("CLUSTER_ID") or "Kubernetes")
+    if cluster not in mesh.clusters:
+        known = ", ".join(sorted(mesh.clusters))
+        raise NodeRefusedError(f"node {node_id!r}: CLUSTER_ID {cluster!r} is no cluster of this mesh ({known})")
+    name, _, pod_namespace = pod.rpartition(".")
+    namespace = str(metadata.get("NAMESPACE") or domain.partition(".")[0] or pod_namespace)
+    identity = (cluster, namespace, name)
+    own = (one for one in mesh.workloads if one.cluster == cluster)
+    workload = next((one for one in own if one.identity == identity or one.address == addresses[0]), None)
+    labels = dict(workload.labels) if workload else _texts(metadata.get("LABELS"))
+    view = NodeView(
+        type=kind,
+        address=addresses[0],
+        name=name or pod,
+        namespace=namespace,
+        cluster=cluster,
+        network=str(metadata.get("NETWORK") or ""),
+        requested_networks=frozenset(_list(metadata.get("REQUESTED_NETWORK_VIEW"))),
+        labels=labels,
+        locality=_locality(workload, labels, locality),
+        workload=workload,
+    )
+    return replace(view, labels={**labels, **_topology(view)})
+
+
+def _locality(workload: Workload | None, labels: Mapping[str, str], told: Locality) -> Locality:
+    """The registry's word first, then the node's labels, then what the Node says."""
+    if workload and any(workload.locality):
+        return workload.locality
+    for label in LOCALITY_LABELS:
+        if text := labels.get(label):
+            return parse_locality(text if "/" in text else text.replace(".", "/"))
+    return told
+
+
+def _topology(view: NodeView) -> dict[str, str]:
+    added = {
+        CLUSTER_LABEL: view.cluster,
+        NETWORK_LABEL: view.network,
+        REGION_LABEL: view.locality.region,
+        ZONE_LABEL: view.locality.zone,
+        SUB_ZONE_LABEL: view.locality.sub_zone,
+        HOSTNAME_LABEL: view.workload.node if view.workload else "",
+    }
+    return {key: value for key, value in added.items() if value}

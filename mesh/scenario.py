@@ -1,0 +1,86 @@
+"""A scenario: steps that change a mesh, each with the shares that must follow. Pure; proxy/ runs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from .model import Mesh, Service, ServicePort, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What fails or comes back: one of region, zone ("region/zone") and gateway (a cluster) is set."""
+
+    region: str = ""
+    zone: str = ""
+    gateway: str = ""
+
+    def hits(self, workload: Workload) -> bool:
+        """Whether an echo workload is part of it."""
+        if workload.role != "echo":
+            return False
+        where = workload.locality
+        return where.region == self.region if self.region else f"{where.region}/{where.zone}" == self.zone
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The whole mesh as it is in this step, and what breaks or comes back on the way to it.
+
+    ``expected``: share by cluster, "refused" for connections that nobody answered; empty: nothing is expected.
+    """
+
+    name: str
+    why: str
+    mesh: Mesh
+    failed: tuple[Outage, ...]
+    repaired: tuple[Outage, ...]
+    expected: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``client`` connects `connections` times to the service port in each step. Each step holds the whole mesh."""
+
+    client: Workload
+    service: Service
+    port: ServicePort
+    connections: int
+    steps: tuple[Step, ...]
+
+
+def with_readiness(mesh: Mesh, identities: set[tuple[str, str, str]], *, ready: bool) -> Mesh:
+    """These workloads ready, or not."""
+    return mesh.changed(lambda one: replace(one, ready=ready) if one.identity in identities else one)
+
+
+def with_outages(mesh: Mesh, outages: tuple[Outage, ...], *, ready: bool) -> Mesh:
+    """The workloads that an outage hits become unready, or ready again; a gateway's outage the mesh does not know."""
+    return mesh.changed(
+        lambda one: replace(one, ready=ready) if any(o.hits(one) for o in outages if not o.gateway) else one
+    )
+
+
+def with_options(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
+    """Options with some of them changed; the names and kinds were checked when the file was read."""
+    return replace(mesh, options=replace(mesh.options, **changes)) if changes else mesh  # type: ignore[arg-type]
+
+
+def workload_named(mesh: Mesh, text: str) -> Workload:
+    """The workload that "cluster/name" or "cluster/namespace/name" means. Raises LookupError."""
+    parts = text.split("/")
+    found = [
+        one for one in mesh.workloads if parts in ([one.cluster, one.name], [one.cluster, one.namespace, one.name])
+    ]
+    if len(found) != 1:
+        known = ", ".join("/".join(one.identity) for one in mesh.workloads)
+        raise LookupError(f"{text!r} means {len(found) or 'no'} workloads; known are {known}")
+    return found[0]
+
+
+def service_named(mesh: Mesh, text: str) -> Service:
+    """The service "name", "name.namespace" or a full host means. Raises LookupError."""
+    found = [one for one in mesh.services if text in (one.name, f"{one.name}.{one.namespace}", one.host)]
+    if len(found) != 1:
+        known = ", ".join(one.host for one in mesh.services)
+        raise LookupError(f"{text!r} means {len(found) or 'no'} services; known are {known}")
+    return found[0]
