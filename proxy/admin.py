@@ -6,23 +6,22 @@ of another site, are refused. What changes something needs POST.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from aiohttp import web
 from eastgate.xds.resources import Snapshot
 
 from . import dumps, log, stats
 from .compiler import Compiler
 from .errors import EastgateError
+from .http_server import JSON, HttpServer, Request, Response
 from .listeners import Listeners
 from .refusals import Refusals
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-TEXT = "text/plain"
+Page = Callable[[Request], Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +49,24 @@ def is_loopback_name(host: str) -> bool:
         return False
 
 
-@web.middleware
-async def same_machine_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site could send through a browser (DNS rebinding, cross-site POST)."""
-    origin = request.headers.get("Origin", "")
-    if not is_loopback_name(request.host):
-        return web.Response(status=403, text=f"admin answers to loopback names only, not to Host {request.host}\n")
+def foreign(request: Request) -> str:
+    """Why a request is none of this machine's: what a page of another site could send through a browser. Else empty."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin", "")
+    if not is_loopback_name(host):
+        return f"admin answers to loopback names only, not to Host {host}"
     if origin and not is_loopback_name(urlsplit(origin).netloc):
-        return web.Response(status=403, text=f"admin does not answer pages of {origin}\n")
-    return await handler(request)
+        return f"admin does not answer pages of {origin}"
+    return ""
 
 
-def query_of(request: web.Request) -> dict[str, str]:
+def query_of(request: Request) -> dict[str, str]:
     """Query parameters, undecoded but for %XX: pilot-agent sends regular expressions raw, and + is no blank there."""
-    pairs = (part.partition("=") for part in request.rel_url.raw_query_string.split("&") if part)
+    pairs = (part.partition("=") for part in request.query.split("&") if part)
     return {unquote(key): unquote(value) for key, _, value in pairs}
 
 
-def as_json(value: object) -> web.Response:
-    return web.Response(text=json.dumps(value, indent=1) + "\n", content_type="application/json")
-
-
-def post_only(handler: Callable[[web.Request], web.Response]) -> Handler:
-    """Answer 405 to anything but POST."""
-
-    async def checked(request: web.Request) -> web.StreamResponse:
-        if request.method != "POST":
-            return web.Response(
-                status=405, text=f"Method {request.method} not allowed, POST required.\n", headers={"Allow": "POST"}
-            )
-        return handler(request)
-
-    return checked
-
-
-def any_method(handler: Callable[[web.Request], web.Response]) -> Handler:
-    async def answered(request: web.Request) -> web.StreamResponse:
-        return handler(request)
-
-    return answered
+def as_json(value: object) -> Response:
+    return Response(json.dumps(value, indent=1) + "\n", content_type=JSON)
 
 
 class Admin:
@@ -98,37 +76,34 @@ class Admin:
         self._address = address
         self._sources = sources
         self._healthcheck_failed = False
-        self._runner: web.AppRunner | None = None
-
-    def application(self) -> web.Application:
-        """The aiohttp application, unbound."""
-        app = web.Application(middlewares=[same_machine_only])
-        for path, (handler, _, mutates) in self._paths().items():
-            app.router.add_route("*", path, post_only(handler) if mutates else any_method(handler))
-        app.router.add_route("*", "/{path:.*}", any_method(self._unknown))
-        return app
+        self._pages = self._paths()
+        self._server = HttpServer(self._answer)
 
     async def start(self) -> str:
         """Bind and serve; return the URL. Raises EastgateError when the address cannot be bound."""
-        self._runner = web.AppRunner(self.application(), access_log=None, handle_signals=False)
-        await self._runner.setup()
         host, port = self._address
-        site = web.TCPSite(self._runner, host, port)
         try:
-            await site.start()
+            bound = await self._server.start(host, port)
         except OSError as error:
             raise EastgateError(
                 f"--admin {host}:{port}: cannot listen: {error.strerror} (another proxy's admin? use port 0)"
             ) from None
-        bound = self._runner.addresses[0][1]
-        return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
+        return f"http://[{host}]:{bound[1]}" if ":" in host else f"http://{host}:{bound[1]}"
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.close()
 
-    def _paths(self) -> dict[str, tuple[Callable[[web.Request], web.Response], str, bool]]:
-        """path -> (handler, help, whether it changes something)"""
+    async def _answer(self, request: Request) -> Response:
+        if refusal := foreign(request):
+            return Response(refusal + "\n", status=403)
+        page, _, mutates = self._pages.get(request.path, (self._unknown, "", False))
+        if mutates and request.method != "POST":
+            refusal = f"Method {request.method} not allowed, POST required.\n"
+            return Response(refusal, status=405, headers={"Allow": "POST"})
+        return page(request)
+
+    def _paths(self) -> dict[str, tuple[Page, str, bool]]:
+        """path -> (page, help, whether it changes something)"""
         return {
             "/": (self._help, "this page", False),
             "/help": (self._help, "this page", False),
@@ -151,45 +126,45 @@ class Admin:
             "/quitquitquit": (self._quit, "end the process", True),
         }
 
-    # Each handler runs on the loop and answers from what is in memory.
+    # Each page is made on the loop and answers from what is in memory.
 
-    def _help(self, request: web.Request) -> web.Response:
+    def _help(self, request: Request) -> Response:
         lines = [
-            f"  {path} ({'POST' if mutates else 'GET'}): {text}" for path, (_, text, mutates) in self._paths().items()
+            f"  {path} ({'POST' if mutates else 'GET'}): {text}" for path, (_, text, mutates) in self._pages.items()
         ]
-        return web.Response(text="eastgate admin commands:\n" + "\n".join(lines) + "\n", content_type=TEXT)
+        return Response("eastgate admin commands:\n" + "\n".join(lines) + "\n")
 
-    def _unknown(self, request: web.Request) -> web.Response:
+    def _unknown(self, request: Request) -> Response:
         page = self._help(request)
-        return web.Response(status=404, text=f"invalid path. {page.text}", content_type=TEXT)
+        return Response(f"invalid path. {page.text}", status=404)
 
-    def _ready(self, request: web.Request) -> web.Response:
+    def _ready(self, request: Request) -> Response:
         state = stats.DRAINING if self._healthcheck_failed else self._sources.process().state
-        return web.Response(status=200 if state == stats.LIVE else 503, text=stats.STATE_NAMES[state] + "\n")
+        return Response(stats.STATE_NAMES[state] + "\n", status=200 if state == stats.LIVE else 503)
 
-    def _server_info(self, request: web.Request) -> web.Response:
+    def _server_info(self, request: Request) -> Response:
         return as_json(self._sources.server_info())
 
-    def _stats(self, request: web.Request) -> web.Response:
+    def _stats(self, request: Request) -> Response:
         query = query_of(request)
         form = query.get("format", "text")
         if form == "prometheus":
             return self._prometheus(request)
         if form not in ("text", "json"):
-            return web.Response(status=400, text=f"format {form!r} is none of text, json, prometheus\n")
+            return Response(f"format {form!r} is none of text, json, prometheus\n", status=400)
         process = self._sources.process()
         pattern = query.get("filter", "")
         try:
             chosen = stats.select(stats.stats_of(process), pattern=pattern, used_only="usedonly" in query)
         except re.error as error:
-            return web.Response(status=400, text=f"Invalid re2 regex: {error}\n")
+            return Response(f"Invalid re2 regex: {error}\n", status=400)
         if form == "json":
             return as_json(stats.as_json(chosen))
         versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
         shown = {name: text for name, text in versions.items() if re.search(pattern, name)}
-        return web.Response(text=stats.as_text(chosen, shown), content_type=TEXT)
+        return Response(stats.as_text(chosen, shown))
 
-    def _prometheus(self, request: web.Request) -> web.Response:
+    def _prometheus(self, request: Request) -> Response:
         query = query_of(request)
         process = self._sources.process()
 
@@ -199,22 +174,22 @@ class Admin:
         try:
             body = stats.as_prometheus(chosen)
         except re.error as error:
-            return web.Response(status=400, text=f"Invalid re2 regex: {error}\n")
-        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+            return Response(f"Invalid re2 regex: {error}\n", status=400)
+        return Response(body.decode(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _clusters(self, request: web.Request) -> web.Response:
+    def _clusters(self, request: Request) -> Response:
         clusters = self._sources.compiler.clusters
         if query_of(request).get("format") == "json":
             return as_json(dumps.clusters_json(clusters))
-        return web.Response(text=dumps.clusters_text(clusters), content_type=TEXT)
+        return Response(dumps.clusters_text(clusters))
 
-    def _listeners(self, request: web.Request) -> web.Response:
+    def _listeners(self, request: Request) -> Response:
         listeners = self._sources.listeners.open
         if query_of(request).get("format") == "json":
             return as_json(dumps.listeners_json(listeners))
-        return web.Response(text=dumps.listeners_text(listeners), content_type=TEXT)
+        return Response(dumps.listeners_text(listeners))
 
-    def _config_dump(self, request: web.Request) -> web.Response:
+    def _config_dump(self, request: Request) -> Response:
         query = query_of(request)
         sections = dumps.config_dump(
             self._sources.snapshot(), self._sources.bootstrap(), include_eds="include_eds" in query
@@ -222,13 +197,13 @@ class Admin:
         if "resource" in query:
             items = dumps.resources_of(sections, query["resource"])
             if items is None:
-                return web.Response(status=404, text=f"{query['resource']} not found in config dump\n")
+                return Response(f"{query['resource']} not found in config dump\n", status=404)
             sections = items
         elif "mask" in query:
             sections = dumps.masked(sections, query["mask"])
         return as_json({"configs": sections})
 
-    def _refusals(self, request: web.Request) -> web.Response:
+    def _refusals(self, request: Request) -> Response:
         listeners = self._sources.listeners
 
         def nearest(number: int, server_name: str) -> str:
@@ -237,30 +212,30 @@ class Admin:
 
         return as_json({"refusals": self._sources.refusals.as_json(listener_name=listeners.name_of, nearest=nearest)})
 
-    def _drain(self, request: web.Request) -> web.Response:
+    def _drain(self, request: Request) -> Response:
         query = query_of(request)
         if "skip_exit" in query and "graceful" not in query:
-            return web.Response(status=400, text="skip_exit needs graceful\n")
+            return Response("skip_exit needs graceful\n", status=400)
         self._sources.drain("graceful" in query, "skip_exit" in query, "inboundonly" in query)
-        return web.Response(text="OK\n")
+        return Response("OK\n")
 
-    def _healthcheck_fail(self, request: web.Request) -> web.Response:
+    def _healthcheck_fail(self, request: Request) -> Response:
         self._healthcheck_failed = True
-        return web.Response(text="OK\n")
+        return Response("OK\n")
 
-    def _healthcheck_ok(self, request: web.Request) -> web.Response:
+    def _healthcheck_ok(self, request: Request) -> Response:
         self._healthcheck_failed = False
-        return web.Response(text="OK\n")
+        return Response("OK\n")
 
-    def _logging(self, request: web.Request) -> web.Response:
+    def _logging(self, request: Request) -> Response:
         level = query_of(request).get("level")
         if level is not None:
             try:
                 log.set_level(level)
             except ValueError as error:
-                return web.Response(status=400, text=f"{error}\n")
-        return web.Response(text=f"active loggers:\n  eastgate: {log.current_level()}\n")
+                return Response(f"{error}\n", status=400)
+        return Response(f"active loggers:\n  eastgate: {log.current_level()}\n")
 
-    def _quit(self, request: web.Request) -> web.Response:
+    def _quit(self, request: Request) -> Response:
         self._sources.quit()
-        return web.Response(text="OK\n")
+        return Response("OK\n")

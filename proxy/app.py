@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
+from functools import cache
 from typing import Any
 
 from eastgate.fastpath.cluster_slots import ClusterSlots
@@ -237,7 +237,7 @@ class Gateway:
 
     def _node_json(self) -> dict[str, Any]:
         message = dict(self._node.message)
-        message["user_agent_version"] = version("eastgate")
+        message["user_agent_version"] = version()
         return message
 
     def _bootstrap(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class Gateway:
         uptime = f"{int(time.monotonic() - self._started)}s"
         settings = self._settings
         return {
-            "version": f"eastgate/{version('eastgate')}/Clean/RELEASE/Python-{platform.python_version()}",
+            "version": f"eastgate/{version()}/Clean/RELEASE/Python-{platform.python_version()}",
             "state": stats.STATE_NAMES[self._state()],
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,
@@ -260,6 +260,14 @@ class Gateway:
             },
             "node": self._node_json(),
         }
+
+
+@cache
+def version() -> str:
+    """Our version. Asked for late: what reads it costs 2 MB of modules, and nothing needs it before admin is asked."""
+    from importlib.metadata import version as installed_version
+
+    return installed_version("eastgate")
 
 
 def host_port(address: tuple[str, int]) -> str:

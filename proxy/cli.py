@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import version as installed_version
 from typing import Any, TypeVar
 
 import click
@@ -71,6 +70,8 @@ def endpoints(admin: str, dump: str, cluster: str, as_json: bool) -> None:
 @eastgate.command()
 def version() -> None:
     """Print the version."""
+    from importlib.metadata import version as installed_version
+
     print(f"eastgate {installed_version('eastgate')}")
 
 

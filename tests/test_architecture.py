@@ -27,7 +27,7 @@ PROXY_LAYERS = (
     {"listeners"},
     {"compiler"},
     {"refusals"},
-    {"access_log", "settings"},
+    {"access_log", "http_server", "settings"},
     {"stats", "errors", "log"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}
