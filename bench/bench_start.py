@@ -1,8 +1,8 @@
 """What a gateway costs before it carries anything, beside real Envoy. `python -P -m pytest bench/bench_start.py`.
 
-Time: from the process to the first byte of an endpoint that a client got through it; a control plane serves
-both the same configuration over loopback. extra_info holds resident memory (VmRSS) in MB: at that moment, after 20
-readiness probes, and after the first Prometheus scrape; and the CPU time that the process used until that moment.
+Time: from the start of the process to the first byte that a client gets through it from an endpoint. A control plane
+serves both the same configuration over loopback. extra_info holds resident memory (VmRSS) in MB: at that moment, after
+20 readiness probes, and after the first Prometheus scrape; and the CPU time that the process used until that moment.
 """
 
 import os

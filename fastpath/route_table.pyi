@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import final
 
 from .chains import ChainSpec
@@ -13,6 +13,9 @@ class RouteTable:
 
         Of two chains with the same criteria one of which refuses, that one is taken.
         """
+    @staticmethod
+    def steps(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> Generator[None, None, RouteTable]:
+        """`compile` in slices of some 0.2 ms: a generator that returns the table."""
     def match(
         self,
         *,

@@ -83,6 +83,9 @@ cdef enum:
     ISTIO_CAPACITY = 8
     ISTIO_BYTES = 24
 
+# How many chains are compiled between two yields: one takes about 1 us in each of the three passes.
+cdef uint32_t CHAINS_PER_SLICE = 128
+
 # The names of mesh services and of their ALPN, copied from chains.py when this module is imported.
 cdef char mesh_prefix[PREFIX_CAPACITY]
 cdef uint32_t mesh_prefix_length
@@ -403,14 +406,12 @@ cdef str match_name(str name, object chain):
     return name.lower()
 
 
-cdef dict group_by_name(tuple chains):
-    """port -> server name ("" for any) -> indexes of its chains."""
-    ports = {}
-    for index, chain in enumerate(chains):
-        names = ports.setdefault(chain.destination_port, {})
-        for name in dict.fromkeys([match_name(name, chain) for name in chain.server_names]) or ("",):
-            names.setdefault(name, []).append(index)
-    return ports
+cdef int group_by_name(dict ports, chain, index) except -1:
+    """Add a chain to: port -> server name ("" for any) -> indexes of its chains."""
+    names = ports.setdefault(chain.destination_port, {})
+    for name in dict.fromkeys([match_name(name, chain) for name in chain.server_names]) or ("",):
+        names.setdefault(name, []).append(index)
+    return 0
 
 
 cdef dict owners_by_protocol(tuple chains, list indexes, str name):
@@ -528,60 +529,36 @@ cdef int fill_names(Routes* routes, NameTable* table, list names) except -1:
     return 0
 
 
-cdef int write_names(Routes* routes, tuple chains) except -1:
-    cdef Builder builder = Builder(chains)
-    cdef PortBranch* port
-    cdef uint32_t index
-    cdef uint32_t* words
-    ports = group_by_name(chains)
-    routes.ports = <PortBranch*>allocate(routes, len(ports), sizeof(PortBranch))
-    routes.port_count = len(ports)
-    collected = []
-    for index, number in enumerate(sorted(ports)):
-        port = &routes.ports[index]
-        port.port = number
-        port.raw = -1
-        exact, wildcards = [], []
-        for name, indexes in ports[number].items():
-            branch, raw = builder.connections(indexes, name)
-            if not name:
-                port.unnamed = branch
-                port.raw = raw
-            elif name.startswith("*"):
-                wildcards.append(builder.name(name[1:], branch))
-            else:
-                exact.append(builder.name(name, branch))
-        collected.append((exact, wildcards))
-    words = <uint32_t*>allocate(routes, len(builder.words), sizeof(uint32_t))
+cdef int write_port(Routes* routes, uint32_t index, number, uint32_t unnamed, int32_t raw) except -1:
+    routes.ports[index].port = number
+    routes.ports[index].unnamed = unnamed
+    routes.ports[index].raw = raw
+    return 0
+
+
+cdef int write_words(Routes* routes, Builder builder) except -1:
+    cdef uint32_t* words = <uint32_t*>allocate(routes, len(builder.words), sizeof(uint32_t))
     routes.words = words
     memcpy(words, builder.words.data.as_voidptr, len(builder.words) * sizeof(uint32_t))
-    for index, (exact, wildcards) in enumerate(collected):
-        fill_names(routes, &routes.ports[index].exact, exact)
-        fill_names(routes, &routes.ports[index].wildcards, wildcards)
     return 0
 
 
-cdef int write_chains(Routes* routes, tuple served) except -1:
-    cdef RouteChain* written
-    cdef uint32_t index, upper
-    cdef size_t at = 0
-    routes.chains = <RouteChain*>allocate(routes, len(served), sizeof(RouteChain))
-    routes.targets = <RouteTarget*>allocate(routes, sum([len(chain.targets) for chain in served]), sizeof(RouteTarget))
-    for index, chain in enumerate(served):
-        written = &routes.chains[index]
-        written.refusal = <int>chain.refusal
-        written.target_count = len(chain.targets)
-        written.targets = &routes.targets[at]
-        written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
-        written.max_duration_ms = min(chain.max_duration_ms, LONGEST_MS)
-        upper = 0
-        for slot, weight in chain.targets:
-            upper += <uint32_t>weight
-            routes.targets[at].cluster_slot = slot
-            routes.targets[at].upper = upper
-            at += 1
-        written.total_weight = upper
-    return 0
+cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except? 0:
+    """Write a chain, its targets from `at` on; return where the next one's begin."""
+    cdef RouteChain* written = &routes.chains[index]
+    cdef uint32_t upper = 0
+    written.refusal = <int>chain.refusal
+    written.target_count = len(chain.targets)
+    written.targets = &routes.targets[at]
+    written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
+    written.max_duration_ms = min(chain.max_duration_ms, LONGEST_MS)
+    for slot, weight in chain.targets:
+        upper += <uint32_t>weight
+        routes.targets[at].cluster_slot = slot
+        routes.targets[at].upper = upper
+        at += 1
+    written.total_weight = upper
+    return at
 
 
 cdef int offer(ClientHello* hello, object application_protocols) except -1:
@@ -639,13 +616,32 @@ cdef class RouteTable:
         Raises ValueError, naming the chains, for equal criteria of two (a chain that refuses wins over one that does
         not), for server names that are none, lone or partial wildcards, and for weights and slots out of range.
         """
+        steps = RouteTable.steps(chains, default_chain)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    @staticmethod
+    def steps(chains, default_chain=None):
+        """`compile` in slices of some 0.2 ms: a generator that returns the table."""
         cdef RouteTable table = RouteTable.__new__(RouteTable)
+        cdef Builder builder
+        cdef size_t at = 0
         chains = tuple(chains)
         served = chains if default_chain is None else (*chains, default_chain)
         if len(served) > INT32_MAX:
             raise ValueError(f"{len(served)} filter chains are too many for one listener")
-        for chain in served:
+        ports = {}
+        target_count = 0
+        for index, chain in enumerate(served):
             check_chain(chain)
+            if index < len(chains):
+                group_by_name(ports, chain, index)
+            target_count += len(chain.targets)
+            if index % CHAINS_PER_SLICE == CHAINS_PER_SLICE - 1:
+                yield
         table.routes = <Routes*>calloc(1, sizeof(Routes))
         if table.routes == NULL:
             raise MemoryError
@@ -653,8 +649,38 @@ cdef class RouteTable:
         table.routes.seed = int.from_bytes(os.urandom(8), "little")
         table.routes.chain_count = len(chains)
         table.routes.default_chain = -1 if default_chain is None else len(chains)
-        write_names(table.routes, chains)
-        write_chains(table.routes, served)
+        table.routes.ports = <PortBranch*>allocate(table.routes, len(ports), sizeof(PortBranch))
+        table.routes.port_count = len(ports)
+        builder = Builder(chains)
+        collected = []
+        count = 0
+        for index, number in enumerate(sorted(ports)):
+            exact, wildcards = [], []
+            unnamed = (0, -1)
+            for name, indexes in ports[number].items():
+                found = builder.connections(indexes, name)
+                if not name:
+                    unnamed = found
+                elif name.startswith("*"):
+                    wildcards.append(builder.name(name[1:], found[0]))
+                else:
+                    exact.append(builder.name(name, found[0]))
+                count += 1
+                if count % CHAINS_PER_SLICE == 0:
+                    yield
+            write_port(table.routes, index, number, unnamed[0], unnamed[1])
+            collected.append((exact, wildcards))
+        write_words(table.routes, builder)
+        for index, (exact, wildcards) in enumerate(collected):
+            yield
+            fill_names(table.routes, &table.routes.ports[<uint32_t>index].exact, exact)
+            fill_names(table.routes, &table.routes.ports[<uint32_t>index].wildcards, wildcards)
+        table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))
+        table.routes.targets = <RouteTarget*>allocate(table.routes, target_count, sizeof(RouteTarget))
+        for index, chain in enumerate(served):
+            at = write_chain(table.routes, index, chain, at)
+            if index % CHAINS_PER_SLICE == CHAINS_PER_SLICE - 1:
+                yield
         return table
 
     def match(self, *, server_name="", application_protocols=(), tls=True, destination_port=0):

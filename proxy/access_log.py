@@ -1,15 +1,14 @@
 """One line per finished or refused connection, in the order of Istio's TCP access log, or as JSON."""
 
 import json
-import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 from eastgate.fastpath.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
 
-from .log import Log, quoted
+from .line_writer import LineWriter
+from .log import quoted
 
 
 def start_text(event: ConnectionEvent) -> str:
@@ -64,47 +63,32 @@ FORMATS: dict[str, Callable[[ConnectionEvent, str], str]] = {"text": as_text, "j
 
 
 class AccessLog:
-    """Appends lines to a file or stdout. A line that cannot be written is counted and lost; traffic never waits."""
+    """A line per event, for a file or stdout. What cannot be written is counted and lost; traffic never waits."""
 
     def __init__(self, path: str, *, line_format: str, listener_name: Callable[[int], str]) -> None:
-        self._path = path
         self._format = FORMATS[line_format]
         self._listener_name = listener_name
-        self._log = Log("access_log")
-        self._file: BinaryIO | None = None
-        self.failed = 0
-        self.reopen()
+        self._writer = LineWriter(path)
 
-    def reopen(self) -> None:
-        """Open the path anew, as after a rotation; the old file serves on when that fails."""
-        if self._path == "-":
-            self._file = sys.stdout.buffer
-            return
-        try:
-            # Unbuffered: a line that the disk refuses must not come back at the next write, or at exit.
-            opened = open(self._path, "ab", buffering=0)  # noqa: SIM115 - lives until close() or the next reopen
-        except OSError as error:
-            self._log.error("access log cannot be opened", path=self._path, reason=error.strerror)
-            return
-        self.close()
-        self._file = opened
+    @property
+    def failed(self) -> int:
+        """Lines that the file did not take."""
+        return self._writer.failed
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written because the file was too slow for them."""
+        return self._writer.dropped
 
     def write(self, events: Iterable[ConnectionEvent]) -> None:
         lines = [self._format(event, self._listener_name(event.listener)) for event in events]
-        if not lines:
-            return
-        if self._file is None:
-            self.failed += len(lines)
-            return
-        try:
-            self._file.write("".join(lines).encode())
-            self._file.flush()
-        except (OSError, ValueError) as error:
-            if not self.failed:
-                self._log.error("access log cannot be written", path=self._path, reason=str(error))
-            self.failed += len(lines)
+        if lines:
+            self._writer.add("".join(lines).encode(), len(lines))
+
+    def reopen(self) -> None:
+        """Open the path anew, as after a rotation; the old file serves on when that fails."""
+        self._writer.reopen()
 
     def close(self) -> None:
-        if self._file is not None and self._file is not sys.stdout.buffer:
-            self._file.close()
-        self._file = None
+        """Write what is queued and end; waits a moment for a slow file, not for ever."""
+        self._writer.close()

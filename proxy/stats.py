@@ -64,6 +64,7 @@ class ProcessStats:
     streams: tuple[StreamStats, ...] = ()
     events_dropped: int = 0
     access_log_failed: int = 0
+    access_log_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("control_plane.connected_state", int(process.connected))
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")
+    yield Stat("eastgate.access_log_dropped", process.access_log_dropped, "eastgate_access_log_dropped_total")
     for stream in process.streams:
         yield from _stream(stream)
     for name, counters in process.listeners.items():

@@ -24,10 +24,11 @@ PROXY_LAYERS = (
     {"app", "endpoints"},
     {"admin"},
     {"dumps", "drain", "outlier"},
-    {"listeners"},
+    {"listeners", "publisher"},
     {"compiler"},
     {"refusals"},
     {"access_log", "http_server", "settings"},
+    {"line_writer"},
     {"stats", "errors", "log"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}

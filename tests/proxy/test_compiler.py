@@ -1,5 +1,6 @@
 """Snapshots to published tables: what changes, what stays, and what is rejected by name."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from eastgate.fastpath.cluster_slots import ClusterSlots
@@ -136,3 +137,71 @@ def test_unserved_server_name_is_refused_by_name() -> None:
     compiler = Compiler(ClusterSlots(16))
     compiler.apply(snapshot(cluster(), assignment(("10.0.0.1", 80)), listener(chain())))
     assert match(compiler, NAME.replace("echo", "nobody")) == -Reason.UNKNOWN_SERVER_NAME
+
+
+def many(count: int) -> Snapshot:
+    """So many clusters with one endpoint each, and a listener with a chain for each."""
+    names = [NAME.replace("echo", f"echo-{number}") for number in range(count)]
+    return Snapshot(
+        clusters=MappingProxyType({name: Cluster(name=name, type="EDS") for name in names}),
+        assignments=MappingProxyType({name: assignment(("10.0.0.1", 80)) for name in names}),
+        listeners=MappingProxyType({"l": listener(*(chain(name) for name in names))}),
+    )
+
+
+def test_nothing_is_visible_before_the_last_slice() -> None:
+    compiler = Compiler(ClusterSlots())
+    steps = compiler.steps(many(300))
+    slices = 0
+    for _ in steps:
+        slices += 1
+        assert not compiler.clusters
+        assert not compiler.listeners
+    # One for each cluster, and some for the chains.
+    assert slices > 300 + 4
+    assert len(compiler.clusters) == 300
+    assert len(compiler.listeners["l"].routes) == 300
+
+
+def test_compiling_that_is_given_up_leaves_everything_as_it_was() -> None:
+    whole = many(300)
+    for stop_after in (1, 150, 300, 302, 305, 308):
+        slots = ClusterSlots()
+        compiler = Compiler(slots)
+        compiler.apply(snapshot(cluster(), assignment(("10.0.0.1", 80)), listener(chain())))
+        before = dict(compiler.clusters), dict(compiler.listeners)
+        steps = compiler.steps(whole)
+        for _ in range(stop_after):
+            next(steps)
+        steps.close()
+        assert (dict(compiler.clusters), dict(compiler.listeners)) == before
+        assert len(slots) == 1
+        assert compiler.apply(whole) == ()
+        assert len(slots) == 300
+
+
+def test_unchanged_snapshot_takes_few_slices() -> None:
+    compiler = Compiler(ClusterSlots())
+    whole = many(300)
+    compiler.apply(whole)
+    assert sum(1 for _ in compiler.steps(whole)) <= 4
+
+
+def test_cluster_for_which_there_is_no_slot_is_rejected_by_name() -> None:
+    slots = ClusterSlots(2)
+    compiler = Compiler(slots)
+    errors = compiler.apply(replace(many(3), listeners=MappingProxyType({})))
+    assert [(error.kind, error.resource.split(".")[3]) for error in errors] == [("CDS", "echo-2")]
+    assert len(compiler.clusters) == 2
+
+
+def test_slot_of_a_gone_cluster_is_given_back_when_its_routes_are_replaced() -> None:
+    slots = ClusterSlots(16)
+    compiler = Compiler(slots)
+    compiler.apply(snapshot(cluster(), assignment(("10.0.0.1", 80)), listener(chain())))
+    steps = compiler.steps(snapshot(None, None, None))
+    assert sum(1 for _ in steps) == 0
+    assert not compiler.clusters
+    assert len(slots) == 1, "the caller has not published the new routes yet"
+    assert sum(1 for _ in compiler.tidy()) >= 1
+    assert len(slots) == 0

@@ -1,0 +1,55 @@
+"""When a snapshot is compiled and becomes visible: in slices on the loop, the newest one only, one at a time."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+
+from eastgate.xds.errors import XdsError
+from eastgate.xds.resources import Snapshot
+
+from .compiler import Compiler
+
+# What the loop may be busy with compiling before others run.
+SLICE_S = 0.001
+
+
+class Publisher:
+    """Feeds snapshots to the compiler. ``publish_routes`` makes the compiled routes current; it must not wait."""
+
+    def __init__(self, compiler: Compiler, publish_routes: Callable[[], None]) -> None:
+        self._compiler = compiler
+        self._publish_routes = publish_routes
+        self._newest: Snapshot | None = None
+        self._published: Snapshot | None = None
+        self._errors: tuple[XdsError, ...] = ()
+        self._turn = asyncio.Lock()
+
+    async def publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
+        """Return when `snapshot`, or a newer one that came meanwhile, is current; with what could not be compiled.
+
+        A newer snapshot holds everything that the older one would have changed, so the older one is given up.
+        """
+        self._newest = snapshot
+        async with self._turn:
+            while self._newest is not None and self._published is not self._newest:
+                await self._compile(self._newest)
+            return self._errors
+
+    async def _compile(self, snapshot: Snapshot) -> None:
+        clock = asyncio.get_running_loop().time
+        slice_end = clock() + SLICE_S
+        with closing(self._compiler.steps(snapshot)) as steps:
+            while self._newest is snapshot:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    # In the same turn of the loop as the clusters: a slot's next table is never met by old routes.
+                    self._publish_routes()
+                    self._errors, self._published = end.value, snapshot
+                    break
+                if clock() >= slice_end:
+                    await asyncio.sleep(0)
+                    slice_end = clock() + SLICE_S
+        if self._published is snapshot:
+            for _ in self._compiler.tidy():
+                await asyncio.sleep(0)
