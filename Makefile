@@ -22,10 +22,11 @@ SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=mal
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev test check lint types stubs test-debug test-asan build-debug build-asan bench wheel clean
+.PHONY: help dev demo test check lint types stubs test-debug test-asan build-debug build-asan bench wheel clean
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
+	@echo "make demo        two meshed clusters on loopback, failing over and back"
 	@echo "make test        check, then all tests"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
@@ -36,6 +37,10 @@ help:
 
 dev: $(BUILT)
 	@echo "== $(VENV) is up to date"
+
+demo: dev
+	@echo "== demo"
+	@$(BIN)/eastgate demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("eastgate: needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0])'

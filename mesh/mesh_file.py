@@ -39,6 +39,10 @@ class MeshFile:
     scenario: Scenario | None = None
     findings: tuple[str, ...] = ()
 
+    def with_connections(self, count: int) -> "MeshFile":
+        """With another number of connections for each step of the scenario."""
+        return replace(self, scenario=self.scenario and replace(self.scenario, connections=count))
+
 
 def load(path: str | FilePath) -> MeshFile:
     """Read the file. Raises MeshError."""

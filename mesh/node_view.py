@@ -66,8 +66,10 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
     name, _, pod_namespace = pod.rpartition(".")
     namespace = str(metadata.get("NAMESPACE") or domain.partition(".")[0] or pod_namespace)
     identity = (cluster, namespace, name)
-    own = (one for one in mesh.workloads if one.cluster == cluster)
-    workload = next((one for one in own if one.identity == identity or one.address == addresses[0]), None)
+    own = [one for one in mesh.workloads if one.cluster == cluster]
+    named = [one for one in own if one.identity == identity]
+    # Several workloads of a trial share an address: the name counts first.
+    workload = next(iter(named or [one for one in own if one.address == addresses[0]]), None)
     labels = dict(workload.labels) if workload else _texts(metadata.get("LABELS"))
     view = NodeView(
         type=kind,

@@ -68,6 +68,49 @@ def endpoints(admin: str, dump: str, cluster: str, as_json: bool) -> None:
 
 
 @eastgate.command()
+@click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per stage  [1000]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def demo(connections: int | None, as_json: bool) -> None:
+    """Two meshed clusters on loopback, failing over and back: gateways, control planes and mTLS are real."""
+    from . import log
+    from .mesh_run import run_demo
+
+    log.configure("error")
+    run_demo(as_json=as_json, connections=connections)
+
+
+@eastgate.group()
+def mesh() -> None:
+    """The embedded control plane: serve a mesh file, or run its scenario."""
+
+
+@mesh.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@option("--listen", default="127.0.0.1:15010", metavar="HOST:PORT", help="plaintext ADS; port 0 = free")
+@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
+def serve(file: str, listen: str, log_level: str) -> None:
+    """Send every node what istiod would send for FILE; read it again when it changes."""
+    from . import log
+    from .mesh_serve import run_serve
+
+    log.configure(log_level)
+    run_serve(file, listen)
+
+
+@mesh.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per step")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def run(file: str, connections: int | None, as_json: bool) -> None:
+    """Run the scenario of FILE on loopback; exit 1 when a share is off by more than sampling allows."""
+    from . import log
+    from .mesh_run import read_file, run_file
+
+    log.configure("warning")
+    run_file(read_file(file), file, as_json=as_json, connections=connections)
+
+
+@eastgate.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed_version

@@ -19,6 +19,22 @@ class DumpError(EastgateError):
     """A file or an admin answer that is not what it should be."""
 
 
+class MeshFileError(EastgateError):
+    """A mesh file that cannot be used: file, line and cause."""
+
+
+class TrialError(EastgateError):
+    """A part of a trial (gateway, workload, client) did not do its work."""
+
+    exit_code = 1
+
+
+class ExpectationError(EastgateError):
+    """Everything worked, and the result is not the expected one."""
+
+    exit_code = 1
+
+
 class UnreachableError(EastgateError):
     """A running proxy did not answer."""
 

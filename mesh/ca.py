@@ -1,0 +1,174 @@
+"""A certificate authority for trials: one root, an intermediate per cluster, SPIFFE certificates for workloads.
+
+Keys live in memory. OpenSSL reads them from an anonymous file that nobody else can open and that is gone afterwards.
+"""
+
+import os
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+LIFETIME = timedelta(hours=24)
+# Clocks of a mesh are not the same.
+LEEWAY = timedelta(minutes=1)
+
+
+class PeerError(Exception):
+    """The peer's certificate is good, and of somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadCertificate:
+    """PEM: the leaf and its issuer, the leaf's key, the root."""
+
+    spiffe_id: str
+    chain: str
+    key: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+
+class MeshCa:
+    """Issues certificates of one trust domain."""
+
+    def __init__(self, trust_domain: str = "cluster.local") -> None:
+        self.trust_domain = trust_domain
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(f"{trust_domain} root")
+        builder = _builder(name, name, key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
+        self._root = _Authority(key, builder.add_extension(_signs(), True).sign(key, hashes.SHA256()))
+        self._intermediates: dict[str, _Authority] = {}
+
+    @property
+    def root(self) -> str:
+        """The root certificate, PEM."""
+        return _pem(self._root.certificate)
+
+    def issue(self, spiffe_id: str, *, cluster: str, lifetime: timedelta = LIFETIME) -> WorkloadCertificate:
+        """A certificate for this SPIFFE id, signed by the cluster's intermediate.
+
+        Raises ValueError for a name outside of the trust domain.
+        """
+        if not spiffe_id.startswith(f"spiffe://{self.trust_domain}/"):
+            raise ValueError(f"{spiffe_id} is not in the trust domain {self.trust_domain}")
+        issuer = self._intermediate(cluster)
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = (
+            _builder(x509.Name([]), issuer.certificate.subject, key.public_key(), lifetime)
+            # Without a subject the name must be critical (RFC 5280), as istiod writes it.
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)]), True)
+            .add_extension(x509.BasicConstraints(False, None), True)
+            .add_extension(_encrypts(), True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                False,
+            )
+            .sign(issuer.key, hashes.SHA256())
+        )
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return WorkloadCertificate(spiffe_id, _pem(leaf) + _pem(issuer.certificate), secret.decode(), self.root)
+
+    def _intermediate(self, cluster: str) -> _Authority:
+        if cluster not in self._intermediates:
+            key = ec.generate_private_key(ec.SECP256R1())
+            builder = _builder(_name(f"{cluster} intermediate"), self._root.certificate.subject, key.public_key())
+            builder = builder.add_extension(x509.BasicConstraints(True, 0), True).add_extension(_signs(), True)
+            self._intermediates[cluster] = _Authority(key, builder.sign(self._root.key, hashes.SHA256()))
+        return self._intermediates[cluster]
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, text)])
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta = 2 * LIFETIME
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(now, now + lifetime) - LEEWAY)
+        .not_valid_after(now + lifetime)
+    )
+
+
+def _usage(*names: str) -> x509.KeyUsage:
+    every = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: name in names for name in every})
+
+
+def _signs() -> x509.KeyUsage:
+    return _usage("key_cert_sign", "crl_sign")
+
+
+def _encrypts() -> x509.KeyUsage:
+    return _usage("digital_signature", "key_encipherment")
+
+
+def server_context(certificate: WorkloadCertificate, alpn: Sequence[str]) -> ssl.SSLContext:
+    """Demands a certificate of the mesh from clients; chooses among these ALPNs."""
+    return _context(ssl.PROTOCOL_TLS_SERVER, certificate, alpn)
+
+
+def client_context(certificate: WorkloadCertificate, alpn: Sequence[str]) -> ssl.SSLContext:
+    """Presents the certificate, and demands one of the mesh. Who it is of, check_peer says: there are no host names."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, alpn)
+
+
+def _context(protocol: "ssl._SSLMethod", certificate: WorkloadCertificate, alpn: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=certificate.root)
+    context.set_alpn_protocols(list(alpn))
+    # Each connection of a trial counts: none may lean on an earlier one.
+    context.options |= ssl.OP_NO_TICKET
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0
+    file = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(file, (certificate.chain + certificate.key).encode())
+        context.load_cert_chain(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
+    return context
+
+
+def spiffe_ids(peer: ssl.SSLSocket | ssl.SSLObject) -> tuple[str, ...]:
+    """URI names in the peer's certificate."""
+    names = cast("Iterable[tuple[str, str]]", (peer.getpeercert() or {}).get("subjectAltName", ()))
+    return tuple(value for kind, value in names if kind == "URI")
+
+
+def check_peer(peer: ssl.SSLSocket | ssl.SSLObject, allowed: Iterable[str]) -> None:
+    """Raise PeerError unless the peer holds one of these names; none: whoever the mesh's root vouches for will do."""
+    wanted = frozenset(allowed)
+    names = spiffe_ids(peer)
+    if wanted and wanted.isdisjoint(names):
+        raise PeerError(f"the server is {', '.join(names) or 'nobody'}, and should be {' or '.join(sorted(wanted))}")
