@@ -134,7 +134,9 @@ class Scenario:
             some: Resources = {CDS: {}, EDS: {}, LDS: {}, push.type_url: push.resources}
             if self.kind == "envoy":
                 some = messages.for_stock_envoy(some)
-            self.server.push_some(push.type_url, some[push.type_url])
+            # Envoy does not acknowledge clusters before their endpoints have come (again); istiod sends both at once.
+            wait = self.kind != "envoy" or push.type_url != CDS
+            self.server.push_some(push.type_url, some[push.type_url], wait=wait)
             seen.append(
                 {
                     "stage": push.stage,

@@ -190,11 +190,17 @@ def resources(
 
 
 def for_stock_envoy(recorded: Resources) -> Resources:
-    """The same without what only Istio's build of Envoy knows: metadata exchange on clusters, istio.stats on chains."""
+    """The same without what only Istio's build of Envoy knows, or what only pilot-agent could answer.
+
+    The first: metadata exchange on clusters, istio.stats on chains. The second: secrets, without which clusters that
+    originate TLS stay warming for ever; no chain of a gateway leads to one of these.
+    """
     kept: Resources = {CDS: {}, EDS: recorded[EDS], LDS: {}}
     for name, payload in recorded[CDS].items():
         parsed = Cluster.parse(payload)
         parsed.filters = [one for one in parsed.filters if not one.name.startswith("istio.")]
+        parsed.transport_socket_matches = []
+        parsed.transport_socket = None
         kept[CDS][name] = bytes(parsed)
     for name, payload in recorded[LDS].items():
         parsed_listener = Listener.parse(payload)

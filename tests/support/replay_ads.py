@@ -130,15 +130,19 @@ class ReplayAds:
         self._send_to_all(dict.fromkeys(types))
         await self.wait_answered()
 
-    async def push_some(self, type_url: str, resources: dict[str, bytes]) -> None:
-        """One push of one type, as recorded: a partial EDS push holds these names only, CDS and LDS are complete."""
+    async def push_some(self, type_url: str, resources: dict[str, bytes], *, wait: bool = True) -> None:
+        """One push of one type, as recorded: a partial EDS push holds these names only, CDS and LDS are complete.
+
+        Returns when every stream has answered, unless told not to wait.
+        """
         if type_url == EDS:
             self.resources = {**self.resources, EDS: {**self.resources.get(EDS, {}), **resources}}
             self._send_to_all({EDS: frozenset(resources)})
         else:
             self.resources = {**self.resources, type_url: resources}
             self._send_to_all({type_url: None})
-        await self.wait_answered()
+        if wait:
+            await self.wait_answered()
 
     async def send_raw(self, response: bytes) -> None:
         """Put these bytes on every stream in the place of a DiscoveryResponse. Waits for nothing."""
@@ -311,8 +315,8 @@ class ReplayThread:
     def push(self, what: Resources | str, role: str = "", *, types: Iterable[str] = PUSH_ORDER) -> None:
         self._call(self.server.push(what, role, types=types))
 
-    def push_some(self, type_url: str, resources: dict[str, bytes]) -> None:
-        self._call(self.server.push_some(type_url, resources))
+    def push_some(self, type_url: str, resources: dict[str, bytes], *, wait: bool = True) -> None:
+        self._call(self.server.push_some(type_url, resources, wait=wait))
 
     def send_raw(self, response: bytes) -> None:
         self._call(self.server.send_raw(response))
