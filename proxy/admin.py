@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from eastgate.xds.resources import Snapshot
 
-from . import dumps, log, stats
+from . import config_dump, dumps, log, stats
 from .compiler import Compiler
 from .errors import EastgateError
 from .http_server import JSON, HttpServer, Request, Response
@@ -190,18 +190,14 @@ class Admin:
         return Response(dumps.listeners_text(listeners))
 
     def _config_dump(self, request: Request) -> Response:
-        query = query_of(request)
-        sections = dumps.config_dump(
-            self._sources.snapshot(), self._sources.bootstrap(), include_eds="include_eds" in query
-        )
-        if "resource" in query:
-            items = dumps.resources_of(sections, query["resource"])
-            if items is None:
-                return Response(f"{query['resource']} not found in config dump\n", status=404)
-            sections = items
-        elif "mask" in query:
-            sections = dumps.masked(sections, query["mask"])
-        return as_json({"configs": sections})
+        try:
+            query = config_dump.Query.parse(query_of(request))
+        except config_dump.NotFoundError as error:
+            return Response(f"{error}\n", status=404)
+        except config_dump.BadQueryError as error:
+            return Response(f"{error}\n", status=400)
+        chunks = config_dump.chunks(self._sources.snapshot(), self._sources.bootstrap(), query)
+        return Response(chunks=chunks, content_type=JSON)
 
     def _refusals(self, request: Request) -> Response:
         listeners = self._sources.listeners

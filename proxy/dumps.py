@@ -1,7 +1,8 @@
 """Configuration and endpoints in the JSON shapes of Envoy's admin interface. Pure functions of what is accepted.
 
 Resources are rendered from the bytes that istiod sent, with the field names of the .proto files. Fields that eastgate
-does not read are left out; every resource lists them under "eastgate_unread" rather than hide that they exist.
+does not read are left out; every resource lists them under "eastgate_unread" rather than hide that they exist. Where
+envoy-data-plane is installed, rendering.py shows them as well.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,15 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.decode import CDS, EDS, LDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
-from eastgate.xds.resources import Assignment, Cluster, Columns, LocalityEntry, Snapshot
+from eastgate.xds.resources import Assignment, Columns, LocalityEntry
 
 from .compiler import CompiledCluster
 from .listeners import OpenListener
 
-ADMIN = "type.googleapis.com/envoy.admin.v3."
 HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
 MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
@@ -33,6 +33,8 @@ def timestamp(seconds: float) -> str:
 def render(type_url: str, raw: bytes) -> dict[str, Any]:
     """A resource as JSON with its @type; bytes that can no longer be read give only the error."""
     try:
+        if type_url == EDS:
+            return assignment_json(decode_assignment(raw))
         message = read(MESSAGE_OF[type_url], raw)
         if type_url == LDS:
             for field in ("filter_chains", "default_filter_chain"):
@@ -238,86 +240,3 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
             **({"weighted_priority_health": True} if assignment.weighted_priority_health else {}),
         },
     }
-
-
-def _error_state(snapshot: Snapshot, type_url: str, name: str) -> dict[str, Any]:
-    for rejection in snapshot.rejections:
-        if rejection.type_url == type_url and rejection.name == name:
-            return {"error_state": {"details": rejection.reason, "version_info": rejection.version}}
-    return {}
-
-
-def _cluster_entry(snapshot: Snapshot, cluster: Cluster) -> dict[str, Any]:
-    return {
-        "version_info": snapshot.versions.get(CDS, ""),
-        "cluster": render(CDS, cluster.raw),
-        **_error_state(snapshot, CDS, cluster.name),
-    }
-
-
-def config_dump(snapshot: Snapshot, bootstrap: Mapping[str, Any], *, include_eds: bool) -> list[dict[str, Any]]:
-    """The sections of envoy.admin.v3.ConfigDump that a gateway has."""
-    clusters = snapshot.clusters.values()
-    sections: list[dict[str, Any]] = [
-        {"@type": ADMIN + "BootstrapConfigDump", "bootstrap": dict(bootstrap)},
-        {
-            "@type": ADMIN + "ClustersConfigDump",
-            "version_info": snapshot.versions.get(CDS, ""),
-            "dynamic_active_clusters": [
-                _cluster_entry(snapshot, c) for c in clusters if c.name not in snapshot.warming
-            ],
-            "dynamic_warming_clusters": [_cluster_entry(snapshot, c) for c in clusters if c.name in snapshot.warming],
-        },
-    ]
-    if include_eds:
-        sections.append(
-            {
-                "@type": ADMIN + "EndpointsConfigDump",
-                "dynamic_endpoint_configs": [
-                    {"endpoint_config": assignment_json(one)} for one in snapshot.assignments.values()
-                ],
-            }
-        )
-    sections += [
-        {
-            "@type": ADMIN + "ListenersConfigDump",
-            "version_info": snapshot.versions.get(LDS, ""),
-            "dynamic_listeners": [
-                {
-                    "name": listener.name,
-                    "active_state": {
-                        "version_info": snapshot.versions.get(LDS, ""),
-                        "listener": render(LDS, listener.raw),
-                    },
-                    **_error_state(snapshot, LDS, listener.name),
-                }
-                for listener in snapshot.listeners.values()
-            ],
-        },
-        {"@type": ADMIN + "ScopedRoutesConfigDump"},
-        {"@type": ADMIN + "RoutesConfigDump"},
-        {"@type": ADMIN + "SecretsConfigDump"},
-    ]
-    return sections
-
-
-def masked(sections: Iterable[dict[str, Any]], mask: str) -> list[dict[str, Any]]:
-    """Only the fields that `mask` names (comma separated), of the sections that have one of them."""
-    fields = [field.strip() for field in mask.split(",") if field.strip()]
-    chosen = []
-    for section in sections:
-        kept = {key: section[key] for key in section if key in fields}
-        if kept:
-            chosen.append({"@type": section["@type"], **kept})
-    return chosen
-
-
-def resources_of(sections: Iterable[dict[str, Any]], resource: str) -> list[dict[str, Any]] | None:
-    """The items of one repeated field (``?resource=dynamic_active_clusters``); None when no section has it."""
-    for section in sections:
-        if isinstance(section.get(resource), list):
-            return [
-                {"@type": section["@type"].removesuffix("ConfigDump") + "ConfigDump", **item}
-                for item in section[resource]
-            ]
-    return None

@@ -5,7 +5,8 @@ Why not a web framework: ADR 4. Knows no page and decides nothing about who may 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import h11
@@ -45,7 +46,7 @@ class Response:
     status: int = 200
     content_type: str = TEXT
     headers: Mapping[str, str] = field(default_factory=dict)
-    chunks: AsyncIterator[bytes] | None = None
+    chunks: AsyncGenerator[bytes, None] | None = None
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -160,8 +161,10 @@ class _Connection:
         if with_body and response.chunks is None:
             await self._send(h11.Data(data=body))
         elif with_body and response.chunks is not None:
-            async for chunk in response.chunks:
-                await self._send(h11.Data(data=chunk))
+            # Closed at once when the client goes: it may hold a process.
+            async with aclosing(response.chunks) as chunks:
+                async for chunk in chunks:
+                    await self._send(h11.Data(data=chunk))
         await self._send(h11.EndOfMessage())
 
     async def _send(self, event: h11.Event) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from ..integration.test_gateway_recorded import (  # noqa: F401 collected here, with the fixtures of this module
+    shown_as_sent,
     test_100_mb_travel_both_ways_at_once,
     test_bytes_arrive_exact_whoever_ends_first,
     test_client_ends_as_the_recording_of_envoy_says,
@@ -24,8 +25,10 @@ from ..integration.test_gateway_recorded import (  # noqa: F401 collected here, 
     test_reset_of_an_endpoint_reaches_the_client,
     test_silent_client_is_closed_after_15_seconds_as_by_envoy,
 )
+from ..support import messages
 from ..support.gateway_process import envoy_binary
 from ..support.netns import Seen, run_scenario
+from ..support.recordings import recorded
 
 pytestmark = pytest.mark.netns
 
@@ -56,3 +59,17 @@ def seen(runs: dict[str, "Future[Seen]"], cluster: str) -> Seen:
 def test_ten_refusals_are_counted_as_ours_are(seen: Seen) -> None:
     assert seen["probes"]["moved"]["no_filter_chain_match"] == 10
     assert seen["probes"]["moved"]["downstream_listener_filter_remote_close"] == 2
+
+
+def test_config_dump_of_envoy_is_what_ours_shows(seen: Seen, cluster: str) -> None:
+    """Field by field, for every resource of a recorded stage: ours is made from the bytes alone."""
+    ours = shown_as_sent(messages.for_stock_envoy(recorded("2-failover", f"{cluster}-gateway")))
+    outcome = seen["dump"]
+    for place in ("cluster", "listener"):
+        assert outcome[place].items() >= ours[place].items()
+    for name, assignment in ours["endpoint_config"].items():
+        # Envoy forgets localities that hold no endpoint.
+        localities = [one for one in assignment.get("endpoints", ()) if one.get("lb_endpoints")]
+        shown = outcome["endpoint_config"][name]
+        assert shown.get("endpoints", []) == localities
+        assert shown["policy"] == assignment["policy"]

@@ -376,6 +376,18 @@ class Scenario:
         seen["back again"] = {"result": probe(self.address, [client_hello(GOOD)])[0]}
         return seen
 
+    def dump(self) -> dict[str, dict[str, Any]]:
+        """Clusters, endpoints and listeners of /config_dump, by name."""
+        seen: dict[str, dict[str, Any]] = {"cluster": {}, "endpoint_config": {}, "listener": {}}
+        for section in self.proxy.json("/config_dump?include_eds")["configs"]:
+            for field in ("dynamic_active_clusters", "dynamic_endpoint_configs", "dynamic_listeners"):
+                for item in section.get(field, ()):
+                    for kind, found in seen.items():
+                        shown = item.get("active_state", item).get(kind)
+                        if shown is not None:
+                            found[shown.get("name") or shown["cluster_name"]] = shown
+        return seen
+
     def end(self) -> dict[str, Any]:
         self.lasting.close()
         nacks = [f"{nack.type_url}: {nack.reason}" for nack in self.server.nacks]
@@ -458,6 +470,7 @@ def main() -> None:
         steps.take("one byte 0x16, then nothing", started.result)
         steps.take("probes", scenario.counted, scenario.probes)
         steps.take("hello too large", scenario.hello_too_large)
+        steps.take("dump", scenario.dump)
         steps.take("no way out", scenario.no_way_out)
         steps.take("lasting", scenario.lasting_answers)
         steps.take("end", scenario.end)

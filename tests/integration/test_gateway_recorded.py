@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from eastgate.proxy.message_json import MessageReader
 
 from ..support.netns import Seen, run_scenario
-from ..support.recordings import FOLDER, recorded_clusters, stages
+from ..support.recordings import CDS, EDS, FOLDER, LDS, Resources, recorded, recorded_clusters, stages
+from .recorded_scenario import GOOD
 
 pytestmark = pytest.mark.netns
 
@@ -173,6 +175,26 @@ def test_no_endpoint_and_a_refused_connect_are_told_apart(seen: Seen) -> None:
     ]
     assert outcome["all UNHEALTHY"]["upstream_cx_none_healthy"] == 1
     assert outcome["refused"]["upstream_cx_connect_fail"] == 1
+
+
+def test_config_dump_shows_all_that_was_sent(seen: Seen, cluster: str) -> None:
+    sent = shown_as_sent(recorded("2-failover", f"{cluster}-gateway"))
+    outcome = seen["dump"]
+    assert outcome["cluster"] == sent["cluster"]
+    assert outcome["listener"].items() >= sent["listener"].items()
+    # A gateway subscribes to the endpoints of what it can route to.
+    assert outcome["endpoint_config"] == {name: sent["endpoint_config"][name] for name in outcome["endpoint_config"]}
+    assert GOOD in outcome["endpoint_config"]
+
+
+def shown_as_sent(resources: Resources) -> dict[str, dict[str, Any]]:
+    """The JSON of each resource, by the kind of its place in /config_dump."""
+    reader = MessageReader()
+    places = {CDS: "cluster", EDS: "endpoint_config", LDS: "listener"}
+    return {
+        place: {name: reader.read(type_url, raw) for name, raw in resources[type_url].items()}
+        for type_url, place in places.items()
+    }
 
 
 def test_nothing_was_rejected_and_the_process_ends_well(seen: Seen) -> None:

@@ -1,7 +1,7 @@
 """The HTTP side of admin: framing, keep-alive, limits and strangers' bytes, over real sockets on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 from eastgate.proxy import http_server
@@ -24,7 +24,7 @@ class Page:
             return Response(chunks=self.chunks())
         return Response(f"{request.method} {request.path} {request.query}\n")
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         for part in (b"one ", b"two ", b"three"):
             await asyncio.sleep(0)
             yield part
