@@ -4,9 +4,10 @@ Loopback alone does not keep a browser's page out, so requests whose Host is no 
 of another site, are refused. What changes something needs POST.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -20,8 +21,9 @@ from .errors import EastgateError
 from .http_server import JSON, HttpServer, Request, Response
 from .listeners import Listeners
 from .refusals import Refusals
+from .slices import encoded, sliced
 
-Page = Callable[[Request], Response]
+Page = Callable[[Request], Response | Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Sources:
     compiler: Compiler
     listeners: Listeners
     refusals: Refusals
+    state: Callable[[], int]
     process: Callable[[], stats.ProcessStats]
     bootstrap: Callable[[], Mapping[str, Any]]
     server_info: Callable[[], Mapping[str, Any]]
@@ -100,7 +103,8 @@ class Admin:
         if mutates and request.method != "POST":
             refusal = f"Method {request.method} not allowed, POST required.\n"
             return Response(refusal, status=405, headers={"Allow": "POST"})
-        return page(request)
+        response = page(request)
+        return await response if isinstance(response, Awaitable) else response
 
     def _paths(self) -> dict[str, tuple[Page, str, bool]]:
         """path -> (page, help, whether it changes something)"""
@@ -139,49 +143,51 @@ class Admin:
         return Response(f"invalid path. {page.text}", status=404)
 
     def _ready(self, request: Request) -> Response:
-        state = stats.DRAINING if self._healthcheck_failed else self._sources.process().state
+        state = stats.DRAINING if self._healthcheck_failed else self._sources.state()
         return Response(stats.STATE_NAMES[state] + "\n", status=200 if state == stats.LIVE else 503)
 
     def _server_info(self, request: Request) -> Response:
         return as_json(self._sources.server_info())
 
-    def _stats(self, request: Request) -> Response:
+    async def _stats(self, request: Request) -> Response:
         query = query_of(request)
         form = query.get("format", "text")
         if form == "prometheus":
-            return self._prometheus(request)
+            return await self._prometheus(request)
         if form not in ("text", "json"):
             return Response(f"format {form!r} is none of text, json, prometheus\n", status=400)
         process = self._sources.process()
-        pattern = query.get("filter", "")
         try:
-            chosen = stats.select(stats.stats_of(process), pattern=pattern, used_only="usedonly" in query)
+            chosen = await self._chosen(process, query)
         except re.error as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
         if form == "json":
-            return as_json(stats.as_json(chosen))
+            return Response(chunks=encoded(stats.as_json(chosen)), content_type=JSON)
         versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
+        pattern = query.get("filter", "")
         shown = {name: text for name, text in versions.items() if re.search(pattern, name)}
-        return Response(stats.as_text(chosen, shown))
+        return Response(chunks=encoded(stats.as_text(chosen, shown)))
 
-    def _prometheus(self, request: Request) -> Response:
-        query = query_of(request)
-        process = self._sources.process()
+    async def _chosen(self, process: stats.ProcessStats, query: Mapping[str, str]) -> list[stats.Stat]:
+        """The stats that were asked for, by name. Raises re.error for a bad pattern."""
+        every = stats.stats_of(process)
+        selected = stats.select(every, pattern=query.get("filter", ""), used_only="usedonly" in query)
+        return sorted([stat async for stat in sliced(selected) if stat is not None], key=lambda stat: stat.name)
 
-        def chosen() -> list[stats.Stat]:
-            return stats.select(stats.stats_of(process), pattern=query.get("filter", ""), used_only="usedonly" in query)
-
+    async def _prometheus(self, request: Request) -> Response:
         try:
-            body = stats.as_prometheus(chosen)
+            chosen = await self._chosen(self._sources.process(), query_of(request))
         except re.error as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
+        # The client library makes its text in one go: for a large mesh that takes long enough for a thread.
+        body = await asyncio.to_thread(stats.as_prometheus, lambda: chosen)
         return Response(body.decode(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _clusters(self, request: Request) -> Response:
-        clusters = self._sources.compiler.clusters
+        clusters = dict(self._sources.compiler.clusters)
         if query_of(request).get("format") == "json":
-            return as_json(dumps.clusters_json(clusters))
-        return Response(dumps.clusters_text(clusters))
+            return Response(chunks=encoded(dumps.clusters_json(clusters)), content_type=JSON)
+        return Response(chunks=encoded(dumps.clusters_text(clusters)))
 
     def _listeners(self, request: Request) -> Response:
         listeners = self._sources.listeners.open

@@ -111,6 +111,7 @@ class Gateway:
                 compiler=self._compiler,
                 listeners=self._listeners,
                 refusals=self._refusals,
+                state=self._state,
                 process=self.process_stats,
                 bootstrap=self._bootstrap,
                 server_info=self._server_info,

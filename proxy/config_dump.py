@@ -19,6 +19,7 @@ from eastgate.xds.resources import Snapshot
 
 from .errors import EastgateError
 from .rendering import Resource, texts
+from .slices import SLICE_S
 
 ADMIN = "type.googleapis.com/envoy.admin.v3."
 # Fields that ?resource= may ask for, with the message of their items.
@@ -38,8 +39,6 @@ ITEMS = {
 }
 SINGLE = ("bootstrap", "version_info", "last_updated")
 CHUNK_BYTES = 65536
-# What the loop may be busy with a dump before others run.
-SLICE_S = 0.001
 
 
 Piece = str | Resource

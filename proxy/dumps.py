@@ -5,7 +5,8 @@ does not read are left out; every resource lists them under "eastgate_unread" ra
 envoy-data-plane is installed, rendering.py shows them as well.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -136,9 +137,14 @@ def cluster_status(name: str, compiled: CompiledCluster) -> dict[str, Any]:
     return status
 
 
-def clusters_json(clusters: Mapping[str, CompiledCluster]) -> dict[str, Any]:
-    """envoy.admin.v3.Clusters."""
-    return {"cluster_statuses": [cluster_status(name, compiled) for name, compiled in clusters.items()]}
+def clusters_json(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
+    """The JSON text of envoy.admin.v3.Clusters, a piece for each cluster."""
+    yield '{\n "cluster_statuses": ['
+    separator = "\n"
+    for name, compiled in clusters.items():
+        yield separator + json.dumps(cluster_status(name, compiled), indent=1)
+        separator = ",\n"
+    yield "\n ]\n}\n"
 
 
 def flat_address(address: Mapping[str, Any]) -> str:
@@ -149,21 +155,23 @@ def flat_address(address: Mapping[str, Any]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def clusters_text(clusters: Mapping[str, CompiledCluster]) -> str:
-    """`cluster::address::key::value` lines."""
-    lines: list[str] = []
-    for status in clusters_json(clusters)["cluster_statuses"]:
+def clusters_text(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
+    """`cluster::address::key::value` lines, a piece for each cluster."""
+    for key, compiled in clusters.items():
+        status = cluster_status(key, compiled)
         name = status["observability_name"].removesuffix(";")
         limits = status["circuit_breakers"]["thresholds"][0]
-        lines.append(f"{name}::observability_name::{status['observability_name']}")
-        lines.append(f"{name}::default_priority::max_connections::{limits['max_connections']}")
-        lines.append(f"{name}::default_priority::max_pending_requests::{limits['max_pending_requests']}")
-        lines.append(f"{name}::added_via_api::true")
+        lines = [
+            f"{name}::observability_name::{status['observability_name']}",
+            f"{name}::default_priority::max_connections::{limits['max_connections']}",
+            f"{name}::default_priority::max_pending_requests::{limits['max_pending_requests']}",
+            f"{name}::added_via_api::true",
+        ]
         if "eds_service_name" in status:
             lines.append(f"{name}::eds_service_name::{status['eds_service_name']}")
         for host in status.get("host_statuses", ()):
             lines += [f"{name}::{flat_address(host['address'])}::{line}" for line in _host_lines(host)]
-    return "".join(line + "\n" for line in lines)
+        yield "".join(line + "\n" for line in lines)
 
 
 def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:

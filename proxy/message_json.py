@@ -17,10 +17,9 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any
 
 from eastgate.xds.decode import EDS
 from eastgate.xds.errors import XdsError
@@ -29,8 +28,8 @@ from eastgate.xds.schema import FieldSchema
 from eastgate.xds.wire import Schema, unknown_fields
 
 from . import dumps
+from .frames import framed, frames
 
-LENGTH_BYTES = 4
 # How deep a resource stands in a dump: indented here, since copying a listener of 3 MB holds up a loop.
 DEPTH = 4
 # Whatever is packed in an Any lies verbatim in the bytes around it.
@@ -200,15 +199,6 @@ def show_defaults(assignment: dict[str, Any]) -> None:
                 endpoint["health_status"] = "HEALTHY"
             endpoint.setdefault("load_balancing_weight", 1)
             endpoint.get("endpoint", {}).setdefault("health_check_config", {})
-
-
-def frames(source: BinaryIO) -> Iterator[bytes]:
-    while header := source.read(LENGTH_BYTES):
-        yield source.read(int.from_bytes(header, "big"))
-
-
-def framed(payload: bytes) -> bytes:
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
 def answer(reader: MessageReader | None, type_url: str, raw: bytes) -> bytes:

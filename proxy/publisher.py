@@ -8,9 +8,7 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Snapshot
 
 from .compiler import Compiler
-
-# What the loop may be busy with compiling before others run.
-SLICE_S = 0.001
+from .slices import SLICE_S
 
 
 class Publisher:

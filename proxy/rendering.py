@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from itertools import islice
 
+from .frames import LENGTH_BYTES, framed
 from .log import Log
 
 # Questions on their way to the child, so that neither side waits for the other's pipe.
@@ -25,9 +26,6 @@ async def texts(resources: Iterable[Resource]) -> AsyncGenerator[bytes, None]:
 
     Without the child, which may not start or be killed when memory runs out, it is what eastgate itself reads.
     """
-    # Not with this module: a proxy that nobody asks for a dump has no use for it.
-    from .message_json import answer
-
     async with _one:
         try:
             child = await asyncio.create_subprocess_exec(
@@ -40,7 +38,7 @@ async def texts(resources: Iterable[Resource]) -> AsyncGenerator[bytes, None]:
         except OSError as error:
             _complain(error)
             for type_url, raw in resources:
-                yield answer(None, type_url, raw)
+                yield fallback(type_url, raw)
             return
         try:
             async with aclosing(_answers(child, resources)) as answers:
@@ -53,8 +51,6 @@ async def texts(resources: Iterable[Resource]) -> AsyncGenerator[bytes, None]:
 
 
 async def _answers(child: asyncio.subprocess.Process, resources: Iterable[Resource]) -> AsyncGenerator[bytes, None]:
-    from .message_json import LENGTH_BYTES, answer, framed
-
     assert child.stdin is not None
     assert child.stdout is not None
     left = iter(resources)
@@ -76,7 +72,14 @@ async def _answers(child: asyncio.subprocess.Process, resources: Iterable[Resour
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 alive = False
                 _complain(error)
-        yield text if alive else answer(None, *resource)
+        yield text if alive else fallback(*resource)
+
+
+def fallback(type_url: str, raw: bytes) -> bytes:
+    # Not with this module: what the child imports takes a while, and a proxy hardly ever needs it.
+    from .message_json import answer
+
+    return answer(None, type_url, raw)
 
 
 def _complain(error: Exception) -> None:

@@ -1,5 +1,6 @@
 """Counters in Envoy's names: a flat list, its text and JSON forms, and the Prometheus collector. Serves nothing."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -170,24 +171,32 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield from _cluster(name, stats)
 
 
-def select(stats: Iterable[Stat], *, pattern: str = "", used_only: bool = False) -> list[Stat]:
-    """Stats whose name the pattern is found in, sorted by name; `used_only` leaves out counters that never counted.
+def select(stats: Iterable[Stat], *, pattern: str = "", used_only: bool = False) -> Iterator[Stat | None]:
+    """Stats whose name the pattern is found in, None for others; `used_only` leaves out counters that never counted.
 
     Gauges always count as used: a server.state of 0 means LIVE. Raises re.error for a bad pattern.
     """
     search = re.compile(pattern).search
-    chosen = [stat for stat in stats if search(stat.name) and (stat.gauge or stat.value or not used_only)]
-    return sorted(chosen, key=lambda stat: stat.name)
+    return (stat if search(stat.name) and (stat.gauge or stat.value or not used_only) else None for stat in stats)
 
 
-def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> str:
+def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> Iterator[str]:
     """`name: value` lines, version texts first."""
-    lines = [f'{name}: "{text}"' for name, text in sorted(versions.items()) if text]
-    return "".join(line + "\n" for line in (*lines, *(f"{stat.name}: {stat.value}" for stat in stats)))
+    for name, text in sorted(versions.items()):
+        if text:
+            yield f'{name}: "{text}"\n'
+    for stat in stats:
+        yield f"{stat.name}: {stat.value}\n"
 
 
-def as_json(stats: Iterable[Stat]) -> dict[str, Any]:
-    return {"stats": [{"name": stat.name, "value": stat.value} for stat in stats]}
+def as_json(stats: Iterable[Stat]) -> Iterator[str]:
+    """The JSON text of all stats, a piece for each."""
+    yield '{\n "stats": ['
+    separator = "\n"
+    for stat in stats:
+        yield f'{separator}  {{"name": {json.dumps(stat.name)}, "value": {stat.value}}}'
+        separator = ",\n"
+    yield "\n ]\n}\n"
 
 
 class StatsCollector:

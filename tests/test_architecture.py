@@ -35,7 +35,7 @@ PROXY_LAYERS = (
     {"refusals"},
     {"access_log", "http_server", "settings"},
     {"line_writer"},
-    {"stats", "errors", "log"},
+    {"stats", "errors", "frames", "log", "slices"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}
 # Costs half a second and 52 MB: dumps, tests and the embedded control plane only.

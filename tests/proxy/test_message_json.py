@@ -7,7 +7,8 @@ import sys
 from datetime import timedelta
 
 import pytest
-from eastgate.proxy.message_json import MessageReader, answer, framed, redacted, shortest
+from eastgate.proxy.frames import framed
+from eastgate.proxy.message_json import MessageReader, answer, redacted, shortest
 from eastgate.xds.errors import XdsError
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
