@@ -38,7 +38,8 @@ async def test_text_comes_in_chunks_and_is_not_made_ahead() -> None:
 
     def pieces() -> Iterator[str]:
         nonlocal made
-        for made in range(1, 1001):
+        for _ in range(1000):
+            made += 1
             yield "é" * 1000
 
     chunks = encoded(pieces())
