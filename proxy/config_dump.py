@@ -6,8 +6,8 @@ A dump of a large mesh takes seconds; it must neither hold up the loop nor stand
 import asyncio
 import copy
 import json
+import os
 import re
-import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -147,7 +147,7 @@ class _Writer:
     def __init__(self, query: Query) -> None:
         self._accepts = re.compile(query.name_regex).fullmatch if query.name_regex else None
         # No name that istiod sends can hold it.
-        self._hole = secrets.token_hex(16)
+        self._hole = os.urandom(16).hex()
 
     def dump(self, found: list[Section], query: Query) -> Iterator[Piece]:
         """Pieces of text, and resources whose text belongs in between."""
