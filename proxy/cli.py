@@ -10,6 +10,8 @@ from .errors import EastgateError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DUMP_HELP = "read Envoy's or eastgate's config_dump (with EDS), /clusters JSON, or both, instead; repeatable"
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EASTGATE", "show_default": True}
 
 
@@ -57,10 +59,10 @@ def gateway(**flags: Any) -> None:
 
 @eastgate.command()
 @option("--admin", default="http://127.0.0.1:15000", metavar="URL", help="admin of a running proxy")
-@option("--dump", default="", metavar="FILE", help="read Envoy's or eastgate's config_dump or /clusters JSON instead")
+@click.option("--dump", multiple=True, metavar="FILE", help=DUMP_HELP)
 @option("--cluster", default="", metavar="NAME", help="only this cluster")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def endpoints(admin: str, dump: str, cluster: str, as_json: bool) -> None:
+def endpoints(admin: str, dump: tuple[str, ...], cluster: str, as_json: bool) -> None:
     """Show endpoints with health, priority, locality, weight and share."""
     from .endpoints import print_endpoints
 

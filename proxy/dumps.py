@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.insight.cluster_model import HEALTH_NAMES
+from eastgate.insight.read_dump import flat_address
 from eastgate.xds.decode import CDS, EDS, LDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
@@ -19,7 +21,6 @@ from eastgate.xds.resources import Assignment, Columns, LocalityEntry
 from .compiler import CompiledCluster
 from .listeners import OpenListener
 
-HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
 MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
     LDS: "envoy.config.listener.v3.Listener",
@@ -145,14 +146,6 @@ def clusters_json(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
         yield separator + json.dumps(cluster_status(name, compiled), indent=1)
         separator = ",\n"
     yield "\n ]\n}\n"
-
-
-def flat_address(address: Mapping[str, Any]) -> str:
-    """host:port, [host]:port or the path of a Unix socket."""
-    if "pipe" in address:
-        return str(address["pipe"]["path"])
-    host, port = address["socket_address"]["address"], address["socket_address"]["port_value"]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def clusters_text(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:

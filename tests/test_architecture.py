@@ -22,8 +22,8 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "endpoints", "mesh_run", "mesh_serve"},
-    {"trial", "mesh_report"},
+    {"app", "endpoints", "explain", "doctor", "mesh_run", "mesh_serve"},
+    {"dump_source", "trial", "mesh_report"},
     {"mesh_client", "child", "workload"},
     {"admin"},
     {"config_dump"},

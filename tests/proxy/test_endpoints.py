@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-from eastgate.proxy.endpoints import HEADER, load, read_document, sort_key, table_text
+from eastgate.proxy.dump_source import proxies
+from eastgate.proxy.endpoints import HEADER, Row, rows_of, sort_key, table_text
 from eastgate.proxy.errors import DumpError
 
 from ..support.gateway_process import run_command
 
 DUMPS = Path(__file__).parent.parent / "data" / "envoy"
+
+
+def read(*paths: Path) -> list[Row]:
+    (proxy,) = proxies("", [str(path) for path in paths])
+    return rows_of(proxy)
 
 
 def cells(line: str) -> list[str]:
@@ -18,7 +24,7 @@ def cells(line: str) -> list[str]:
 
 @pytest.mark.parametrize("role", ["gke-gateway", "anthos-sidecar"])
 def test_first_columns_equal_what_istioctl_printed(role: str) -> None:
-    rows = read_document(load(str(DUMPS / role / "clusters.json")), role)
+    rows = read(DUMPS / role / "clusters.json")
     printed = [cells(line) for line in (DUMPS / role / "endpoint.txt").read_text().splitlines()[1:]]
     ours = {(row.address, row.status, row.outlier_check, row.cluster) for row in rows}
     theirs = {tuple(line) for line in printed if not line[0].startswith(("unix", "envoy"))}
@@ -27,7 +33,7 @@ def test_first_columns_equal_what_istioctl_printed(role: str) -> None:
 
 
 def test_shares_of_a_config_dump_are_computed_by_the_table_that_picks() -> None:
-    rows = read_document(load(str(DUMPS / "anthos-sidecar" / "config_dump.json")), "dump")
+    rows = read(DUMPS / "anthos-sidecar" / "config_dump.json")
     name = "outbound|80||echo-tcp.default.svc.cluster.local"
     shares = {row.address: (row.priority, row.share) for row in rows if row.cluster == name}
     # Failover: both local pods healthy at priority 0, the gateway of the other cluster waits at priority 1.
@@ -35,7 +41,7 @@ def test_shares_of_a_config_dump_are_computed_by_the_table_that_picks() -> None:
 
 
 def test_table_has_one_line_per_endpoint_below_the_header() -> None:
-    rows = sorted(read_document(load(str(DUMPS / "gke-gateway" / "clusters.json")), "dump"), key=sort_key)
+    rows = sorted(read(DUMPS / "gke-gateway" / "clusters.json"), key=sort_key)
     lines = table_text(rows).splitlines()
     assert cells(lines[0]) == list(HEADER)
     assert len(lines) == 1 + len(rows)
@@ -56,7 +62,7 @@ def test_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str) -> N
     file = tmp_path / "dump.json"
     file.write_text(content)
     with pytest.raises(DumpError):
-        read_document(load(str(file)), str(file))
+        read(file)
     run = run_command("endpoints", "--dump", str(file))
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1

@@ -1,0 +1,292 @@
+"""What decides a cluster's shares, frozen, whatever it was read from. Reads no files and draws no conclusions.
+
+A model is compiled into the ClusterTable that picks; every number shown to an operator is read off that table.
+"""
+
+import struct
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import NamedTuple
+
+from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.endpoint_rows import first_occurrences
+from eastgate.xds.resources import Columns, Locality, LocalityEntry
+
+# EDS HealthStatus by number.
+HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+UNHEALTHY = HEALTH_NAMES.index("UNHEALTHY")
+# Where east-west gateways take connections for other clusters.
+GATEWAY_PORT = 15443
+
+
+class Endpoint(NamedTuple):
+    """One address of a cluster.
+
+    ``health`` is the EDS name; ``failed`` says what else keeps it out: "outlier", "active check", or nothing.
+    ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
+    the proxy itself said, None when it says nothing.
+    """
+
+    address: str
+    priority: int = 0
+    locality: Locality = Locality()
+    weight: int = 1
+    health: str = "UNKNOWN"
+    failed: str = ""
+    tls_mode: bool | None = None
+    workload: str | None = None
+    stated_share: float | None = None
+
+    @property
+    def state(self) -> str:
+        """Health as operators say it: the EDS name, or what overrides it."""
+        if self.failed:
+            return "EJECTED" if self.failed == "outlier" else "FAILED_CHECK"
+        return self.health
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        port = self.address.rpartition(":")[2]
+        return int(port) if port.isdecimal() else 0
+
+    @property
+    def cluster_id(self) -> str:
+        """Kubernetes cluster that it runs in or leads to; empty when the dump does not say."""
+        return self.workload.rpartition(";")[2] if self.workload else ""
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address or a Unix socket rather than a name."""
+        return self.address.startswith("/") or packed_address(self.host) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """How far outlier detection may go; Envoy's defaults."""
+
+    max_ejection_percent: int = 10
+    always_eject_one_host: bool = False
+
+    def limit(self, endpoints: int) -> int:
+        """How many of so many endpoints can be out at once."""
+        # Envoy admits the next one while 100 * (ejected + 1) / endpoints <= max_ejection_percent.
+        allowed = min(100, self.max_ejection_percent) * endpoints // 100
+        return max(allowed, 1) if self.always_eject_one_host else allowed
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterModel:
+    """A cluster with its endpoints in message order.
+
+    ``localities`` are the entries of the assignment, also those without endpoints. ``configured`` is False when the
+    dump does not hold the cluster's configuration: the settings are then Envoy's defaults, not this cluster's.
+    """
+
+    name: str
+    type: str = "EDS"
+    policy: str = "ROUND_ROBIN"
+    overprovisioning_factor: int = 140
+    panic_threshold: int = 50
+    locality_weighted: bool = False
+    weighted_priority_health: bool = False
+    choice_count: int = 2
+    ejection: Ejection | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    localities: tuple[LocalityEntry, ...] = ()
+    configured: bool = True
+    warming: bool = False
+
+    @property
+    def sni_dnat(self) -> bool:
+        """Whether it is what a gateway forwards to by server name."""
+        return self.name.startswith("outbound_.")
+
+    @property
+    def service(self) -> tuple[str, str, str]:
+        """(port, subset, host) of an Istio cluster name; empty strings for others."""
+        separator = "_." if self.sni_dnat else "|"
+        parts = self.name.split(separator, 3)
+        if len(parts) != 4 or not parts[0].startswith(("outbound", "inbound")):
+            return "", "", ""
+        return parts[1], parts[2].strip("_") if self.sni_dnat else parts[2], parts[3].removeprefix(".")
+
+    @property
+    def priorities(self) -> tuple[int, ...]:
+        """Priorities that have endpoints, ascending."""
+        return tuple(sorted({endpoint.priority for endpoint in self.endpoints}))
+
+    def is_gateway(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint stands for the pods of another network.
+
+        Istio names no workload in such an endpoint's metadata; without metadata the port has to tell.
+        """
+        if endpoint.workload is not None and endpoint.workload.partition(";")[0]:
+            return False
+        return endpoint.port == GATEWAY_PORT and self.service[0] != str(GATEWAY_PORT)
+
+    def gateways(self) -> Iterator[Endpoint]:
+        return (endpoint for endpoint in self.endpoints if self.is_gateway(endpoint))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeModel:
+    """Who the proxy said it is. ``type``: sidecar or router."""
+
+    id: str
+    type: str
+    cluster_id: str
+    network: str
+    network_view: str
+    locality: Locality
+
+
+@dataclass(frozen=True, slots=True)
+class ChainModel:
+    """A filter chain: where it leads."""
+
+    listener: str
+    name: str
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedResource:
+    """A version that the proxy did not accept."""
+
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyModel:
+    """Everything that one proxy's dumps say. ``has_*``: which sections there were to read."""
+
+    source: str
+    clusters: Mapping[str, ClusterModel]
+    node: NodeModel | None = None
+    chains: tuple[ChainModel, ...] = ()
+    rejected: tuple[RejectedResource, ...] = ()
+    has_configuration: bool = False
+    has_endpoints: bool = False
+
+
+def packed_address(host: str) -> bytes | None:
+    """Network-order bytes of an IP address; None for anything else."""
+    try:
+        return inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledModel:
+    """A model with the table that it compiles into. ``first_of`` is, by row, the row whose address it repeats."""
+
+    model: ClusterModel
+    columns: Columns
+    failed: bytes
+    table: ClusterTable
+    first_of: tuple[int, ...] = field(repr=False)
+
+    def with_down(self, rows: Iterable[int]) -> "CompiledModel":
+        """The same cluster with these endpoints unhealthy, compiled anew."""
+        health = bytearray(self.columns.health)
+        for row in rows:
+            health[row] = UNHEALTHY
+        columns = replace(self.columns, health=bytes(health))
+        return replace(self, columns=columns, table=build_table(self.model, columns, self.failed))
+
+    def loads(self) -> tuple[int, ...]:
+        """Percent of picks by priority; all 0 when connections are refused."""
+        return tuple(row[4] + row[5] for row in self.table.priorities()) if self.picks() else (0,) * self.levels
+
+    def picks(self) -> bool:
+        """Whether a pick finds an endpoint at all."""
+        return self.table.pick() >= 0
+
+    @property
+    def levels(self) -> int:
+        """Number of priorities, empty ones below the last included."""
+        return len(self.table.priorities())
+
+
+def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> ClusterTable:
+    """Raises ValueError for a policy without shares, or for endpoints that cannot be."""
+    return ClusterTable.compile(
+        columns,
+        policy=model.policy,
+        overprovisioning_factor=model.overprovisioning_factor,
+        panic_threshold=model.panic_threshold,
+        locality_weighted=model.locality_weighted,
+        weighted_priority_health=model.weighted_priority_health,
+        choice_count=model.choice_count,
+        failed=failed,
+    )
+
+
+def compile_model(model: ClusterModel) -> CompiledModel:
+    """Compile the cluster as a proxy does. Raises ValueError for a policy without shares."""
+    columns = build_columns(model)
+    failed = bytes(bool(endpoint.failed) for endpoint in model.endpoints)
+    table = build_table(model, columns, failed)
+    return CompiledModel(model, columns, failed, table, tuple(first_occurrences(columns)))
+
+
+def build_columns(model: ClusterModel) -> Columns:
+    """The endpoints as the buffers that xds hands to fastpath."""
+    count = len(model.endpoints)
+    family, packed, port = bytearray(count), bytearray(16 * count), array("H", bytes(2 * count))
+    places = {(entry.priority, entry.locality): index for index, entry in enumerate(model.localities)}
+    entries = list(model.localities)
+    locality = array("H", bytes(2 * count))
+    names: dict[str, int] = {}
+    for row, endpoint in enumerate(model.endpoints):
+        host, _, number = endpoint.address.rpartition(":")
+        address = packed_address(host.strip("[]"))
+        if address is None or not number.isdecimal() or int(number) > 65535:
+            family[row] = 1
+            packed[16 * row : 16 * row + 4] = struct.pack("=I", names.setdefault(endpoint.address, len(names)))
+        else:
+            family[row] = 4 if len(address) == 4 else 6
+            packed[16 * row : 16 * row + len(address)] = address
+            port[row] = int(number)
+        place = endpoint.priority, endpoint.locality
+        if place not in places:
+            places[place] = len(entries)
+            entries.append(LocalityEntry(endpoint.locality, endpoint.priority, None))
+        locality[row] = places[place]
+    return Columns(
+        count=count,
+        family=bytes(family),
+        address=bytes(packed),
+        port=port.tobytes(),
+        # EDS has no weight 0; whoever wrote one into a dump is told so by a finding.
+        weight=array("I", [max(1, endpoint.weight) for endpoint in model.endpoints]).tobytes(),
+        health=bytes(HEALTH_NAMES.index(endpoint.health) for endpoint in model.endpoints),
+        priority=bytes(endpoint.priority for endpoint in model.endpoints),
+        locality=locality.tobytes(),
+        flags=bytes(count),
+        localities=tuple(entries),
+        names=tuple(name.encode() for name in names),
+    )
+
+
+def shares_by_priority(compiled: CompiledModel) -> dict[int, float]:
+    """Part of all picks by priority, summed over the table's shares."""
+    sums: dict[int, float] = dict.fromkeys(compiled.model.priorities, 0.0)
+    for endpoint, share in zip(compiled.model.endpoints, compiled.table.shares(), strict=True):
+        sums[endpoint.priority] += share
+    return sums
+
+
+def describe_localities(localities: Collection[Locality]) -> str:
+    """Names in order of appearance, at most three."""
+    names = [str(locality) or "no locality" for locality in dict.fromkeys(localities)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

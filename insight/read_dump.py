@@ -1,0 +1,324 @@
+"""Turn dumps into models: Envoy's and eastgate's config_dump and /clusters JSON, alone or joined. Opens no files.
+
+A config_dump has what decides shares; its endpoints are there with include_eds only, and carry the health that results
+from everything. /clusters has what a proxy found out by itself (ejections), but no settings and no metadata. Joined,
+the endpoints are those of the config_dump and their health that of /clusters.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from eastgate.xds.resources import Locality, LocalityEntry
+
+from .cluster_model import (
+    HEALTH_NAMES,
+    ChainModel,
+    ClusterModel,
+    Ejection,
+    Endpoint,
+    NodeModel,
+    ProxyModel,
+    RejectedResource,
+)
+
+POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
+POLICIES |= {"ring_hash": "RING_HASH", "maglev": "MAGLEV"}
+CLUSTER_FIELDS = ("static_clusters", "dynamic_active_clusters", "dynamic_warming_clusters")
+ENDPOINT_FIELDS = ("static_endpoint_configs", "dynamic_endpoint_configs")
+
+
+class DumpShapeError(ValueError):
+    """A document that is not what an admin interface writes."""
+
+
+@cache
+def camel_case(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.title() for part in rest)
+
+
+def get(message: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """A field by its proto name, also when the document has the camelCase form."""
+    if name in message:
+        return message[name]
+    return message.get(camel_case(name), default)
+
+
+def number(message: Mapping[str, Any], name: str, default: int) -> int:
+    """An integer, also from a wrapper that is written as a message."""
+    value = get(message, name)
+    if isinstance(value, Mapping):
+        value = value.get("value", 0)
+    return default if value is None else int(value)
+
+
+def flat_address(address: Mapping[str, Any]) -> str:
+    """host:port, [host]:port or the path of a Unix socket; empty for an address that has neither."""
+    pipe = get(address, "pipe")
+    if pipe is not None:
+        return str(pipe["path"])
+    socket = get(address, "socket_address")
+    if socket is None:
+        return ""
+    host, port = socket["address"], get(socket, "port_value", 0)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def locality_of(message: Mapping[str, Any] | None) -> Locality:
+    if not message:
+        return Locality()
+    return Locality(message.get("region", ""), message.get("zone", ""), get(message, "sub_zone", ""))
+
+
+def read_policy(cluster: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """Policy, its own settings, and the message that may ask for locality weights.
+
+    As in Envoy, load_balancing_policy wins over lb_policy.
+    """
+    extensions = get(get(cluster, "load_balancing_policy", {}), "policies", ())
+    for entry in extensions:
+        config = get(get(entry, "typed_extension_config", {}), "typed_config", {})
+        kind = str(config.get("@type", "")).rpartition("/")[2]
+        name = kind.removeprefix("envoy.extensions.load_balancing_policies.").partition(".")[0]
+        return POLICIES.get(name, kind), config, get(config, "locality_lb_config", {})
+    policy = str(get(cluster, "lb_policy", "ROUND_ROBIN"))
+    return policy, get(cluster, f"{policy.lower()}_lb_config", {}), get(cluster, "common_lb_config", {})
+
+
+def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> ClusterModel:
+    """A Cluster as config_dump shows it, still without endpoints."""
+    policy, settings, locality_settings = read_policy(cluster)
+    panic = get(get(cluster, "common_lb_config", {}), "healthy_panic_threshold")
+    outlier = get(cluster, "outlier_detection")
+    return ClusterModel(
+        name=cluster["name"],
+        type=str(get(cluster, "type", "STATIC")),
+        policy=policy,
+        # Envoy rounds half up to a whole percent.
+        panic_threshold=50 if panic is None else int(float(panic.get("value", 0)) + 0.5),
+        locality_weighted=get(locality_settings, "locality_weighted_lb_config") is not None,
+        choice_count=max(2, number(settings, "choice_count", 2)),
+        ejection=None
+        if outlier is None
+        else Ejection(
+            number(outlier, "max_ejection_percent", 10), bool(number(outlier, "always_eject_one_host", False))
+        ),
+        warming=warming,
+    )
+
+
+def read_metadata(metadata: Mapping[str, Any] | None) -> tuple[bool, str | None]:
+    """(tlsMode is istio, workload)"""
+    fields = get(metadata or {}, "filter_metadata", {})
+    workload = fields.get("istio", {}).get("workload")
+    return fields.get("envoy.transport_socket_match", {}).get("tlsMode") == "istio", workload
+
+
+def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...], tuple[LocalityEntry, ...]]:
+    """Endpoints and locality entries of a ClusterLoadAssignment."""
+    endpoints, entries = [], {}
+    for entry in assignment.get("endpoints", ()):
+        locality, priority = locality_of(entry.get("locality")), int(entry.get("priority", 0))
+        weight = number(entry, "load_balancing_weight", 0) if "locality" in entry else 0
+        # Of several entries for one place the last weight wins, as in Envoy.
+        entries[priority, locality] = LocalityEntry(locality, priority, weight or None)
+        for one in get(entry, "lb_endpoints", ()):
+            health = str(get(one, "health_status", "UNKNOWN"))
+            tls_mode, workload = read_metadata(one.get("metadata"))
+            endpoints.append(
+                Endpoint(
+                    flat_address(one["endpoint"]["address"]),
+                    priority,
+                    locality,
+                    number(one, "load_balancing_weight", 1),
+                    health if health in HEALTH_NAMES else "UNKNOWN",
+                    tls_mode=tls_mode,
+                    workload=workload,
+                )
+            )
+    return tuple(endpoints), tuple(entries.values())
+
+
+def with_assignment(cluster: ClusterModel, assignment: Mapping[str, Any]) -> ClusterModel:
+    """The cluster with the endpoints, and the policy, of its assignment."""
+    policy = assignment.get("policy", {})
+    endpoints, localities = read_assignment(assignment)
+    return replace(
+        cluster,
+        endpoints=endpoints,
+        localities=localities,
+        overprovisioning_factor=number(policy, "overprovisioning_factor", 140),
+        weighted_priority_health=bool(get(policy, "weighted_priority_health", False)),
+    )
+
+
+def read_host(host: Mapping[str, Any]) -> Endpoint:
+    """One of host_statuses."""
+    status = get(host, "health_status", {})
+    health = str(get(status, "eds_health_status", "UNKNOWN"))
+    failed = ""
+    if get(status, "failed_outlier_check"):
+        failed = "outlier"
+    elif get(status, "failed_active_health_check"):
+        failed = "active check"
+    elif get(status, "failed_active_degraded_check") and health in ("UNKNOWN", "HEALTHY"):
+        health = "DEGRADED"
+    return Endpoint(
+        flat_address(host.get("address", {})),
+        int(host.get("priority", 0)),
+        locality_of(host.get("locality")),
+        int(host.get("weight", 1)),
+        health if health in HEALTH_NAMES else "UNKNOWN",
+        failed,
+        stated_share=host.get("eastgate_share"),
+    )
+
+
+def read_clusters(document: Mapping[str, Any], source: str) -> ProxyModel:
+    """admin.v3.Clusters."""
+    clusters = {}
+    for status in get(document, "cluster_statuses", ()):
+        hosts = tuple(read_host(host) for host in get(status, "host_statuses", ()))
+        clusters[status["name"]] = ClusterModel(
+            status["name"],
+            type="EDS" if get(status, "eds_service_name") else "",
+            policy=status.get("eastgate_policy", "ROUND_ROBIN"),
+            endpoints=hosts,
+            configured=False,
+        )
+    return ProxyModel(source, clusters, has_endpoints=True)
+
+
+def read_node(node: Mapping[str, Any]) -> NodeModel | None:
+    """The Node of a bootstrap; None when there is none."""
+    if not node.get("id"):
+        return None
+    metadata = node.get("metadata", {})
+    return NodeModel(
+        id=str(node["id"]),
+        type=str(node["id"]).partition("~")[0],
+        cluster_id=str(metadata.get("CLUSTER_ID", "")),
+        network=str(metadata.get("NETWORK", "")),
+        network_view=str(metadata.get("REQUESTED_NETWORK_VIEW", "")),
+        locality=locality_of(node.get("locality")),
+    )
+
+
+def read_chains(listener: Mapping[str, Any]) -> Iterable[ChainModel]:
+    """Where the TCP chains of a listener lead."""
+    chains = list(get(listener, "filter_chains", ()))
+    default = get(listener, "default_filter_chain")
+    for chain in [*chains, *(default if isinstance(default, list) else filter(None, (default,)))]:
+        names = get(get(chain, "filter_chain_match", {}), "server_names", ())
+        clusters: list[str] = []
+        for one in chain.get("filters", ()):
+            config = get(one, "typed_config", {})
+            if not str(config.get("@type", "")).endswith(".TcpProxy"):
+                continue
+            clusters += filter(None, (config.get("cluster"),))
+            clusters += [each["name"] for each in get(config, "weighted_clusters", {}).get("clusters", ())]
+        yield ChainModel(str(listener.get("name", "")), str(chain.get("name", "") or ", ".join(names)), tuple(clusters))
+
+
+def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
+    """admin.v3.ConfigDump."""
+    clusters: dict[str, ClusterModel] = {}
+    assignments: dict[str, Mapping[str, Any]] = {}
+    chains: list[ChainModel] = []
+    rejected: list[RejectedResource] = []
+    node, has_configuration = None, False
+    for section in document["configs"]:
+        if "bootstrap" in section:
+            node = read_node(get(section["bootstrap"], "node", {}))
+        for field in CLUSTER_FIELDS:
+            for entry in get(section, field, ()):
+                has_configuration = True
+                rejected += read_rejection("CDS", entry, entry.get("cluster", {}).get("name", ""))
+                if entry.get("cluster", {}).get("name"):
+                    one = read_cluster(entry["cluster"], warming=field == "dynamic_warming_clusters")
+                    clusters.setdefault(one.name, one)
+                    inline = get(entry["cluster"], "load_assignment")
+                    if inline is not None:
+                        assignments.setdefault(one.name, inline)
+        for field in ENDPOINT_FIELDS:
+            for entry in get(section, field, ()):
+                assignment = get(entry, "endpoint_config", {})
+                assignments[get(assignment, "cluster_name", "")] = assignment
+        for field in ("static_listeners", "dynamic_listeners"):
+            for entry in get(section, field, ()):
+                listener = get(entry, "active_state", entry).get("listener", {})
+                rejected += read_rejection("LDS", entry, entry.get("name", ""))
+                chains += read_chains(listener)
+    for name, assignment in assignments.items():
+        cluster = clusters.get(name, ClusterModel(name, configured=False))
+        clusters[name] = with_assignment(cluster, assignment)
+    return ProxyModel(
+        source, clusters, node, tuple(chains), tuple(rejected), has_configuration, has_endpoints=bool(assignments)
+    )
+
+
+def read_rejection(kind: str, entry: Mapping[str, Any], name: str) -> list[RejectedResource]:
+    error = get(entry, "error_state")
+    return [RejectedResource(kind, name, str(error.get("details", "no reason given")))] if error else []
+
+
+def read_document(document: Any, source: str) -> ProxyModel:
+    """A dump of either form. Raises DumpShapeError naming `source` for anything else."""
+    try:
+        if isinstance(document, dict) and get(document, "cluster_statuses") is not None:
+            return read_clusters(document, source)
+        if isinstance(document, dict) and "configs" in document:
+            return read_config_dump(document, source)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DumpShapeError(
+            f"{source}: not the shape that Envoy's admin has: {type(error).__name__}: {error}"
+        ) from None
+    raise DumpShapeError(f"{source}: neither a config_dump nor /clusters?format=json")
+
+
+def join(configured: ProxyModel, live: ProxyModel) -> ProxyModel:
+    """One proxy from its config_dump and its /clusters."""
+    clusters = dict(configured.clusters)
+    for name, status in live.clusters.items():
+        known = clusters.get(name)
+        if known is None:
+            clusters[name] = status
+        elif not known.endpoints:
+            clusters[name] = replace(known, endpoints=status.endpoints)
+        else:
+            clusters[name] = replace(known, endpoints=with_live_health(known.endpoints, status.endpoints))
+    return replace(
+        configured,
+        source=f"{configured.source} and {live.source}" if configured.source != live.source else live.source,
+        clusters=clusters,
+        has_endpoints=True,
+    )
+
+
+def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """What the proxy knows of the same address right now goes before what the assignment says."""
+    by_address: dict[str, Endpoint] = {}
+    for host in hosts:
+        by_address.setdefault(host.address, host)
+    found = [(one, by_address.get(one.address)) for one in endpoints]
+    return tuple(one if host is None else one._replace(health=host.health, failed=host.failed) for one, host in found)
+
+
+def read_documents(documents: Iterable[tuple[str, Any]]) -> tuple[ProxyModel, ...]:
+    """Models of several dumps: each config_dump is a proxy of its own, a /clusters belongs to the one beside it.
+
+    A /clusters is joined to the config_dump before it, or to the first one after it when none came before.
+    """
+    proxies: list[ProxyModel] = []
+    for source, document in documents:
+        read = read_document(document, source)
+        before = proxies[-1] if proxies else None
+        if before is not None and before.has_configuration and not read.has_configuration:
+            proxies[-1] = join(before, read)
+        elif before is not None and read.has_configuration and not before.has_configuration:
+            proxies[-1] = join(read, before)
+        else:
+            proxies.append(read)
+    return tuple(proxies)
