@@ -19,6 +19,8 @@ HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRA
 UNHEALTHY = HEALTH_NAMES.index("UNHEALTHY")
 # Where east-west gateways take connections for other clusters.
 GATEWAY_PORT = 15443
+# Between an address and its priority, where one address is kept at several.
+MERGED = " at P"
 
 
 class Endpoint(NamedTuple):
@@ -47,12 +49,17 @@ class Endpoint(NamedTuple):
         return self.health
 
     @property
+    def plain_address(self) -> str:
+        """The address without what merging duplicates adds to tell its priorities apart."""
+        return self.address.partition(MERGED)[0]
+
+    @property
     def host(self) -> str:
-        return self.address.rpartition(":")[0].strip("[]")
+        return self.plain_address.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        port = self.address.rpartition(":")[2]
+        port = self.plain_address.rpartition(":")[2]
         return int(port) if port.isdecimal() else 0
 
     @property

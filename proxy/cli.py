@@ -70,6 +70,31 @@ def endpoints(admin: str, dump: tuple[str, ...], cluster: str, as_json: bool) ->
 
 
 @eastgate.command()
+@click.argument("cluster")
+@option("--admin", default="http://127.0.0.1:15000", metavar="URL", help="admin of a running proxy, Envoy or eastgate")
+@click.option("--dump", multiple=True, metavar="FILE", help=DUMP_HELP)
+@click.option(
+    "--what-if",
+    multiple=True,
+    metavar="OUTAGE",
+    help="show before and after: down=ADDRESS, zone=, region=, locality=, priority=, cluster=; repeatable",
+)
+@click.option(
+    "--duplicates",
+    default="envoy",
+    type=click.Choice(["envoy", "sum"]),
+    help="one address in several entries: the first counts, as in Envoy, or their weights are added up",
+)
+@click.option("--all", "show_all", is_flag=True, help="print every endpoint of a large cluster")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def explain(cluster: str, admin: str, dump: tuple[str, ...], **wanted: Any) -> None:
+    """Explain the shares of CLUSTER: who gets how much, and why."""
+    from .explain import print_explanation
+
+    print_explanation(cluster, admin, dump, **wanted)
+
+
+@eastgate.command()
 @click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per stage  [1000]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def demo(connections: int | None, as_json: bool) -> None:

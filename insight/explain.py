@@ -1,0 +1,306 @@
+"""Explain a cluster's shares: who gets how much, by which arithmetic, and why somebody gets nothing. Prints nothing.
+
+Every load, availability and share is read off the ClusterTable that a proxy would pick from; the sentences put the
+model's counts beside those numbers. Worked example, P0 with 1 of 2 healthy and P1 with 1 of 1:
+    P0: 1 of 2 healthy: 140 % x 1 / 2 = 70 % available; takes 70 %
+    P1: 1 of 1 healthy: 140 % x 1 / 1, at most 100: 100 % available; of the 30 % left over it takes 30 %
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from eastgate.fastpath.priority_load import classify_health, effective_locality_weight
+from eastgate.xds.resources import Locality
+
+from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, describe_localities
+
+
+class EndpointShare(NamedTuple):
+    """``share`` of the cluster's new connections, 0 to 1; ``reason`` says why it is 0, or why it is not although the
+    endpoint is not healthy."""
+
+    address: str
+    priority: int
+    locality: str
+    weight: int
+    health: str
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityShare:
+    """One priority. ``load_percent`` of picks go to it; ``arithmetic`` says how that comes about."""
+
+    priority: int
+    healthy: int
+    total: int
+    degraded: int
+    draining: int
+    availability_percent: int
+    load_percent: int
+    panic: bool
+    localities: str
+    gateways: tuple[str, ...]
+    arithmetic: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityShare:
+    """One (priority, locality) of a cluster that weighs its localities."""
+
+    priority: int
+    locality: str
+    weight: int
+    healthy: int
+    total: int
+    share: float
+    arithmetic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``notes`` qualify all numbers, as "at equal load" does. ``refused``: no pick finds an endpoint."""
+
+    cluster: str
+    policy: str
+    overprovisioning_factor: int
+    panic_threshold: int
+    locality_weighted: bool
+    refused: bool
+    priorities: tuple[PriorityShare, ...]
+    localities: tuple[LocalityShare, ...]
+    endpoints: tuple[EndpointShare, ...]
+    notes: tuple[str, ...]
+
+
+def explain(compiled: CompiledModel) -> Explanation:
+    """Explain a compiled cluster."""
+    model, shares = compiled.model, compiled.table.shares()
+    refused = not compiled.picks()
+    priorities = explain_priorities(compiled, refused=refused)
+    return Explanation(
+        cluster=model.name,
+        policy=model.policy,
+        overprovisioning_factor=model.overprovisioning_factor,
+        panic_threshold=model.panic_threshold,
+        locality_weighted=model.locality_weighted,
+        refused=refused,
+        priorities=priorities,
+        localities=explain_localities(compiled, shares, priorities),
+        endpoints=explain_endpoints(compiled, shares, priorities, refused=refused),
+        notes=tuple(notes_of(model)),
+    )
+
+
+def notes_of(model: ClusterModel) -> list[str]:
+    notes = []
+    if model.policy == "LEAST_REQUEST":
+        notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
+    if model.weighted_priority_health:
+        notes.append("weighted_priority_health: availability counts weights, not endpoints")
+    for endpoint in model.gateways():
+        if endpoint.weight > 1:
+            notes.append(
+                f"{endpoint.address} is a gateway of weight {endpoint.weight}: pods behind it that are not ready still"
+                " count in that weight, and their health is not known here"
+            )
+            break
+    return notes
+
+
+def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[PriorityShare, ...]:
+    """All priorities of the table, from its own counts and loads."""
+    model = compiled.model
+    members: dict[int, list[Endpoint]] = {}
+    for row, endpoint in enumerate(model.endpoints):
+        if compiled.first_of[row] == row:
+            members.setdefault(endpoint.priority, []).append(endpoint)
+    found: list[PriorityShare] = []
+    table = compiled.table.priorities()
+    available = sum(row[6] for row in table)
+    loads = compiled.loads()
+    taken = 0
+    for priority, (total, healthy, degraded, excluded, _, _, availability, panic) in enumerate(table):
+        load = loads[priority]
+        found.append(
+            PriorityShare(
+                priority=priority,
+                healthy=healthy,
+                total=total,
+                degraded=degraded,
+                draining=excluded,
+                availability_percent=availability,
+                load_percent=load,
+                panic=panic,
+                localities=describe_localities([one.locality for one in members.get(priority, ())]),
+                gateways=tuple(
+                    dict.fromkeys(one.address for one in members.get(priority, ()) if model.is_gateway(one))
+                ),
+                arithmetic=(
+                    availability_text(model, total, healthy, degraded, excluded, availability),
+                    load_text(
+                        load, availability, taken, available, total=total, panic=panic and load > 0, refused=refused
+                    ),
+                ),
+            )
+        )
+        taken += load
+    return tuple(found)
+
+
+def availability_text(
+    model: ClusterModel, total: int, healthy: int, degraded: int, excluded: int, availability: int
+) -> str:
+    if total == 0:
+        return "no endpoints: 0 % available"
+    counted = total - excluded
+    parts = [f"{healthy} of {counted} healthy"]
+    if degraded:
+        parts.append(f"{degraded} degraded")
+    if excluded:
+        parts.append(f"{excluded} draining and not counted")
+    if counted == 0:
+        return f"{', '.join(parts)}: 0 % available"
+    usable = f"({healthy} + {degraded})" if degraded else str(healthy)
+    factor = f"{model.overprovisioning_factor} % x"
+    formula = f"{factor} {usable} / {counted}"
+    if model.weighted_priority_health:
+        formula = f"{factor} their part of the weight"
+    result = f", at most 100: {availability} %" if availability == 100 else f" = {availability} %"
+    return f"{', '.join(parts)}: {formula}{result} available"
+
+
+def load_text(
+    load: int, availability: int, taken: int, available: int, *, total: int, panic: bool, refused: bool
+) -> str:
+    """How a priority's load follows from the availability of all; `taken` is the load of those before it."""
+    if refused:
+        return "nobody to pick: connections are refused"
+    if panic:
+        return f"panic: too few are healthy here and elsewhere, so {load} % go to all {total}, whatever their health"
+    if load == 0:
+        return "takes nothing" if availability == 0 else "takes nothing: the priorities before it carry 100 %"
+    if available < 100:
+        return f"all priorities together have {available} %, scaled to 100: takes {load} %"
+    if taken == 0:
+        return f"takes {load} %"
+    return f"of the {100 - taken} % left over it takes {load} %"
+
+
+def row_classes(compiled: CompiledModel) -> list[str]:
+    """healthy, degraded, unhealthy or excluded by row, as the table classes them."""
+    known: dict[tuple[int, int], str] = {}
+    classes = []
+    for key in zip(compiled.columns.health, compiled.failed, strict=True):
+        if key not in known:
+            kind, excluded = classify_health(key[0], failed=bool(key[1]))
+            known[key] = "excluded" if excluded else kind
+        classes.append(known[key])
+    return classes
+
+
+def explain_localities(
+    compiled: CompiledModel, shares: Sequence[float], priorities: Sequence[PriorityShare]
+) -> tuple[LocalityShare, ...]:
+    """Localities that have endpoints, when the cluster weighs them."""
+    model = compiled.model
+    if not model.locality_weighted:
+        return ()
+    weights = locality_weights(model)
+    sums: dict[tuple[int, Locality], float] = {}
+    counts: dict[tuple[int, Locality], Counter[str]] = {}
+    for row, (endpoint, kind) in enumerate(zip(model.endpoints, row_classes(compiled), strict=True)):
+        if compiled.first_of[row] == row:
+            place = endpoint.priority, endpoint.locality
+            sums[place] = sums.get(place, 0.0) + shares[row]
+            counts.setdefault(place, Counter())[kind] += 1
+    found = []
+    for place, share in sorted(sums.items(), key=lambda item: item[0][0]):
+        priority, locality = place
+        count, weight = counts[place], weights.get(place, 0)
+        total, counted = count.total(), count.total() - count["excluded"]
+        effective = effective_locality_weight(
+            weight,
+            eligible=count["healthy"],
+            total=total,
+            excluded=count["excluded"],
+            overprovisioning_factor=model.overprovisioning_factor,
+        )
+        part = f"min(1, {model.overprovisioning_factor} % x {count['healthy']} / {counted})" if counted else "0"
+        text = f"weight {weight} x {part} = {effective:g}"
+        if priorities[priority].panic:
+            text = f"weight {weight}, ignored in panic"
+        found.append(LocalityShare(priority, str(locality), weight, count["healthy"], total, share, text))
+    return tuple(found)
+
+
+def locality_weights(model: ClusterModel) -> dict[tuple[int, Locality], int]:
+    """Weight by place; 0 where the assignment gives none."""
+    return {(entry.priority, entry.locality): entry.weight or 0 for entry in model.localities}
+
+
+def explain_endpoints(
+    compiled: CompiledModel, shares: Sequence[float], priorities: Sequence[PriorityShare], *, refused: bool
+) -> tuple[EndpointShare, ...]:
+    """All endpoints in message order, duplicates included."""
+    model = compiled.model
+    weights = locality_weights(model)
+    classes = row_classes(compiled)
+    names: dict[Locality, str] = {}
+    found = []
+    for row, (endpoint, share, kind) in enumerate(zip(model.endpoints, shares, classes, strict=True)):
+        locality = names.get(endpoint.locality)
+        if locality is None:
+            locality = names[endpoint.locality] = str(endpoint.locality)
+        if compiled.first_of[row] != row:
+            first = model.endpoints[compiled.first_of[row]]
+            where = f"P{first.priority} {first.locality}".rstrip()
+            reason = f"repeats the address of an endpoint at {where}: only the first counts"
+        elif share > 0:
+            reason = "panic: health is ignored" if kind != "healthy" and priorities[endpoint.priority].panic else ""
+        else:
+            reason = zero_reason(
+                endpoint,
+                kind,
+                priorities,
+                refused=refused,
+                weightless=model.locality_weighted and not weights.get((endpoint.priority, endpoint.locality)),
+            )
+        state = displayed_state(compiled, row, endpoint)
+        found.append(
+            EndpointShare(endpoint.address, endpoint.priority, locality, endpoint.weight, state, share, reason)
+        )
+    return tuple(found)
+
+
+def displayed_state(compiled: CompiledModel, row: int, endpoint: Endpoint) -> str:
+    """Health of the compiled row, which what-if may have changed."""
+    if endpoint.failed:
+        return endpoint.state
+    return HEALTH_NAMES[compiled.columns.health[row]]
+
+
+REASONS = {"outlier": "ejected by outlier detection", "active check": "fails its active health check"}
+
+
+def zero_reason(
+    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool
+) -> str:
+    """Why an endpoint that is no duplicate gets nothing."""
+    if kind == "excluded":
+        return "draining"
+    if kind == "unhealthy":
+        return REASONS.get(endpoint.failed, "unhealthy")
+    if refused:
+        return "connections are refused"
+    priority = priorities[endpoint.priority]
+    if priority.load_percent == 0:
+        return f"P{endpoint.priority} has no load: the priorities before it carry 100 %"
+    if weightless:
+        return "its locality has no weight"
+    if kind == "degraded":
+        return "degraded: the healthy ones suffice"
+    return "its part of the weight is nothing"

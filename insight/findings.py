@@ -1,0 +1,403 @@
+"""What in one cluster keeps failover or cross-network traffic from working. Rules only; doctor.py runs them.
+
+A rule looks at a compiled model and yields findings with evidence from that model. It states causes as likely ones: a
+proxy sees what istiod sent, not why.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from eastgate.xds.resources import Locality
+
+from .cluster_model import ClusterModel, CompiledModel, NodeModel, describe_localities
+from .duplicates import duplicates_of
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``severity``: error (traffic is or will be lost or misplaced) or warning (less than what was asked for)."""
+
+    rule: str
+    severity: str
+    cluster: str
+    evidence: str
+    cause: str
+    fix: str
+
+
+Rule = Callable[[CompiledModel, NodeModel | None], Iterator[Finding]]
+
+
+def kept_endpoints(compiled: CompiledModel) -> int:
+    return sum(first == row for row, first in enumerate(compiled.first_of))
+
+
+def regions_of(model: ClusterModel) -> list[str]:
+    return list(dict.fromkeys(endpoint.locality.region for endpoint in model.endpoints))
+
+
+def host_weights(model: ClusterModel, priority: int) -> dict[Locality, int]:
+    """Sum of endpoint weights by locality of one priority."""
+    sums: dict[Locality, int] = {}
+    for endpoint in model.endpoints:
+        if endpoint.priority == priority:
+            sums[endpoint.locality] = sums.get(endpoint.locality, 0) + endpoint.weight
+    return sums
+
+
+def weights_are_set(model: ClusterModel) -> bool:
+    """Whether somebody chose locality weights: those that istiod makes up are the sums of the endpoints' weights."""
+    for priority in model.priorities:
+        sums = host_weights(model, priority)
+        given = {entry.locality: entry.weight for entry in model.localities if entry.priority == priority}
+        pairs = [(sums[locality], given.get(locality) or 0) for locality in sums]
+        if all(weight for _, weight in pairs) and any(
+            host * pairs[0][1] != pairs[0][0] * weight for host, weight in pairs
+        ):
+            return True
+    return False
+
+
+def spread(model: ClusterModel) -> str:
+    """Where the endpoints are, when that is more than one place failover could choose between; else empty."""
+    gateways = {endpoint.address for endpoint in model.gateways()}
+    if len(regions_of(model)) > 1:
+        return describe_localities([endpoint.locality for endpoint in model.endpoints])
+    if gateways and any(endpoint.address not in gateways for endpoint in model.endpoints):
+        return f"local endpoints and gateway {', '.join(sorted(gateways))}"
+    return ""
+
+
+def no_outlier_detection(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.ejection is not None or not model.configured or weights_are_set(model):
+        return
+    fix = "add outlierDetection to the DestinationRule of this host, for example consecutive5xxErrors: 5"
+    if len(model.priorities) > 1:
+        yield Finding(
+            "no-outlier-detection",
+            "warning",
+            model.name,
+            f"{len(model.priorities)} priorities, no outlier_detection",
+            "endpoints that fail connections stay in use; only readiness seen by istiod moves traffic",
+            fix,
+        )
+    elif spread(model):
+        yield Finding(
+            "no-outlier-detection",
+            "warning",
+            model.name,
+            f"one priority for {spread(model)}; no outlier_detection",
+            "Istio gives localities priorities only where the DestinationRule has outlierDetection, so remote"
+            " endpoints get their share all the time and nothing fails over",
+            fix,
+        )
+
+
+def one_priority(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.ejection is None or len(model.priorities) != 1 or len(regions_of(model)) < 2 or weights_are_set(model):
+        return
+    evidence = f"all {len(model.endpoints)} endpoints at priority {model.priorities[0]}: {spread(model)}"
+    if node is not None and not any(node.locality):
+        yield Finding(
+            "empty-locality",
+            "error",
+            model.name,
+            f"{evidence}; the node's locality is empty",
+            "istiod orders endpoints by their distance from the client, and does not know where this client is",
+            "label the node with topology.kubernetes.io/region and zone, or set the proxy's locality",
+        )
+    else:
+        yield Finding(
+            "one-priority",
+            "error",
+            model.name,
+            evidence,
+            "outlier detection is there and priorities are not: localityLbSetting is disabled, or has no rule for"
+            " this client's locality",
+            "enable localityLbSetting (failover or failoverPriority) for this host",
+        )
+
+
+def ejection_limit(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model, count = compiled.model, kept_endpoints(compiled)
+    if model.ejection is None or count < 2:
+        return
+    limit = model.ejection.limit(count)
+    setting = f"max_ejection_percent {model.ejection.max_ejection_percent} of {count} endpoints"
+    if limit == 0:
+        yield Finding(
+            "never-ejected",
+            "error",
+            model.name,
+            f"{setting}: 1 of {count} would be {100 / count:.0f} %",
+            "an ejection is refused when it would pass max_ejection_percent, so failing endpoints stay in use"
+            " (Istio leaves the default of 10 % alone)",
+            "set outlierDetection.maxEjectionPercent: 100 in the DestinationRule",
+        )
+        return
+    first = model.priorities[0]
+    rows = [
+        row
+        for row, endpoint in enumerate(model.endpoints)
+        if endpoint.priority == first and compiled.first_of[row] == row
+    ]
+    if len(model.priorities) < 2 or limit >= len(rows):
+        return
+    left = compiled.with_down(rows[:limit]).loads()[first]
+    if left > 0:
+        yield Finding(
+            "ejection-cap",
+            "error",
+            model.name,
+            f"{setting}: at most {limit} ejected at once, P{first} has {len(rows)};"
+            f" with all of them failing it still gets {left} %",
+            "a dead locality is never ejected as a whole, so part of the connections goes on failing",
+            "set outlierDetection.maxEjectionPercent: 100 in the DestinationRule",
+        )
+
+
+def duplicate_address(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    for one in duplicates_of(compiled.model):
+        weights = ", ".join(
+            f"{entry.weight} at P{entry.priority} {entry.locality}".rstrip() for entry in one.entries[:6]
+        )
+        total = one.kept + one.lost
+        yield Finding(
+            "duplicate-address",
+            "error",
+            compiled.model.name,
+            f"{one.address} {len(one.entries)} times (weights {weights}): {one.kept} kept, {one.lost} of {total} lost",
+            "istiod names a gateway once per locality behind it; Envoy, and eastgate like it, keeps the first entry of"
+            " an address and drops the weight of the others (istio#56355)",
+            "give each locality's gateway an address of its own, or keep the pods behind one gateway in one locality;"
+            " explain --duplicates sum shows what was meant",
+        )
+
+
+def zero_weight(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    silent = [endpoint.address for endpoint in model.endpoints if endpoint.weight == 0]
+    if silent:
+        yield Finding(
+            "zero-weight",
+            "error",
+            model.name,
+            f"{', '.join(silent[:3])}: weight 0",
+            "EDS has no weight 0: Envoy rejects such an assignment, and it is counted as 1 here",
+            "remove the endpoint instead of weighing it 0",
+        )
+    if not model.locality_weighted:
+        return
+    given = {(entry.priority, entry.locality): entry.weight or 0 for entry in model.localities}
+    for priority in model.priorities:
+        places = host_weights(model, priority)
+        without = [locality for locality in places if not given.get((priority, locality))]
+        if without and len(without) < len(places):
+            yield Finding(
+                "zero-weight",
+                "error",
+                model.name,
+                f"P{priority}: {describe_localities(without)} has endpoints and no weight",
+                "with locality weights on, a locality without one gets no traffic while another has some",
+                "give every locality of localityLbSetting.distribute a weight, or leave it out",
+            )
+
+
+def ignored_locality_weights(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.locality_weighted or not model.configured or not weights_are_set(model):
+        return
+    given = ", ".join(f"{entry.locality or 'no locality'} {entry.weight}" for entry in model.localities if entry.weight)
+    yield Finding(
+        "locality-weights-ignored",
+        "error",
+        model.name,
+        f"locality weights {given}; no locality_weighted_lb_config",
+        "Envoy reads locality weights only in clusters that ask for it: traffic follows the endpoints' weights",
+        "have the cluster ask for locality weights; with Istio, use localityLbSetting.distribute, which does",
+    )
+
+
+def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    held = {(endpoint.priority, endpoint.locality) for endpoint in model.endpoints}
+    empty = [entry for entry in model.localities if (entry.priority, entry.locality) not in held]
+    emptied = [entry.locality for entry in empty if entry.weight]
+    if emptied and held:
+        yield Finding(
+            "partial-distribute",
+            "warning",
+            model.name,
+            f"{describe_localities(emptied)}: a weight and no endpoints",
+            "localityLbSetting.distribute takes the endpoints from localities that its rule does not name, and knows"
+            " no failover: when the named ones fail there is nothing to fall back to",
+            "name all localities in the rule, with weight 1 for those that are for emergencies",
+        )
+    bare = [entry.locality for entry in empty if not entry.weight]
+    if bare and held:
+        yield Finding(
+            "remote-without-mtls",
+            "warning",
+            model.name,
+            f"{describe_localities(bare)}: neither endpoints nor weight",
+            "istiod leaves out endpoints of another network that do not take mTLS: pods without a sidecar, or a"
+            " DestinationRule or PeerAuthentication that turns it off",
+            "inject the sidecar there, or set tls mode ISTIO_MUTUAL for the host",
+        )
+
+
+def priority_gap(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    used = compiled.model.priorities
+    missing = sorted(set(range(used[-1])) - set(used)) if used else []
+    if missing:
+        yield Finding(
+            "priority-gap",
+            "warning",
+            compiled.model.name,
+            f"priorities {', '.join(map(str, used))}; nothing at {', '.join(map(str, missing))}",
+            "priorities are expected without gaps: Envoy treats the missing ones as empty and failed",
+            "number the priorities from 0 without gaps",
+        )
+
+
+def single_gateway(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.sni_dnat:
+        return
+    by_remote: dict[str, set[str]] = {}
+    for endpoint in model.gateways():
+        by_remote.setdefault(endpoint.cluster_id or str(endpoint.locality), set()).add(endpoint.address)
+    for remote, addresses in by_remote.items():
+        if len(addresses) == 1:
+            yield Finding(
+                "single-gateway",
+                "warning",
+                model.name,
+                f"{next(iter(addresses))} is the only way to {remote or 'the other network'}",
+                "one address stands for all pods there: one ejection, or its loss, removes them all",
+                "run a second east-west gateway there with an address of its own",
+            )
+
+
+def gateway_without_tls(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.sni_dnat:
+        return
+    plain = [endpoint.address for endpoint in model.gateways() if endpoint.tls_mode is False]
+    if plain:
+        yield Finding(
+            "gateway-without-tls",
+            "error",
+            model.name,
+            f"{', '.join(dict.fromkeys(plain))}: no tlsMode istio in the endpoint's metadata",
+            "a gateway routes by the server name of an mTLS hello: plaintext to its port 15443 is refused",
+            "set tls mode ISTIO_MUTUAL for the host, and tlsMode on gateway endpoints of your own control plane",
+        )
+
+
+def gateway_hostname(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    names = [endpoint.address for endpoint in model.endpoints if not endpoint.is_address and endpoint.address]
+    if names and model.type in ("EDS", "STATIC"):
+        yield Finding(
+            "gateway-hostname",
+            "error",
+            model.name,
+            f"{', '.join(names[:3])}: a name where an IP address belongs",
+            "EDS endpoints are addresses: a gateway published by hostname is dropped or never reached (istio#29359)",
+            "publish the gateway's IP addresses (networks.istio.io, or an ExternalIP), or resolve the name",
+        )
+
+
+def sni_cluster_holds_gateway(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    gateways = [endpoint.address for endpoint in model.gateways()] if model.sni_dnat else []
+    if gateways:
+        yield Finding(
+            "sni-cluster-holds-gateway",
+            "error",
+            model.name,
+            f"{', '.join(gateways[:3])} in an SNI-DNAT cluster",
+            "this gateway would hand connections from other networks to yet another gateway: a detour, or a loop",
+            "set ISTIO_META_REQUESTED_NETWORK_VIEW to the gateway's own network",
+        )
+
+
+def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    fix = "set the panic threshold to 0 (Istio does unless minHealthPercent says otherwise)"
+    now = [number for number, row in enumerate(compiled.table.priorities()) if row[7] and compiled.loads()[number]]
+    if now:
+        table = compiled.table.priorities()
+        counts = ", ".join(f"P{number} {table[number][1]} of {table[number][0]} healthy" for number in now)
+        yield Finding(
+            "panic",
+            "error",
+            model.name,
+            f"{counts}, panic threshold {model.panic_threshold} %",
+            "too few endpoints are healthy, so all of them get traffic, failed ones included",
+            fix,
+        )
+    elif model.configured and model.panic_threshold > 0 and len(model.priorities) > 1:
+        yield Finding(
+            "panic-threshold",
+            "warning",
+            model.name,
+            f"panic threshold {model.panic_threshold} % with {len(model.priorities)} priorities",
+            "when the priorities together cannot carry 100 %, each below the threshold sends traffic to failed"
+            " endpoints instead of refusing it or leaving it to the others",
+            fix,
+        )
+
+
+def none_healthy(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    model = compiled.model
+    if model.endpoints and not compiled.picks():
+        states = sorted({endpoint.state for endpoint in model.endpoints})
+        yield Finding(
+            "none-healthy",
+            "error",
+            model.name,
+            f"none of {kept_endpoints(compiled)} endpoints is healthy ({', '.join(states)}),"
+            f" panic threshold {model.panic_threshold} %",
+            "every connection is refused: no healthy upstream",
+            "look at the readiness of the pods, and at the ejections in /clusters",
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    none_healthy,
+    panic,
+    no_outlier_detection,
+    one_priority,
+    ejection_limit,
+    duplicate_address,
+    zero_weight,
+    ignored_locality_weights,
+    partial_distribute,
+    priority_gap,
+    single_gateway,
+    gateway_without_tls,
+    gateway_hostname,
+    sni_cluster_holds_gateway,
+)
+
+
+def cluster_findings(compiled: CompiledModel, node: NodeModel | None = None) -> tuple[Finding, ...]:
+    """What all rules find in one cluster."""
+    found = [finding for rule in RULES for finding in rule(compiled, node)]
+    if not compiled.model.configured:
+        found.append(
+            Finding(
+                "settings-unknown",
+                "warning",
+                compiled.model.name,
+                "the dump holds endpoints of this cluster and not its configuration",
+                "policy, panic threshold and locality weights are assumed to be Envoy's defaults (ROUND_ROBIN, 50 %,"
+                " off), which Istio changes",
+                "add the config_dump: --dump CONFIG_DUMP --dump CLUSTERS",
+            )
+        )
+    return tuple(found)

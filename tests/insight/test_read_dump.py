@@ -1,0 +1,217 @@
+"""Models out of dumps of real Envoys, of eastgate's own admin, and of the two pages joined."""
+
+import json
+from typing import Any
+
+import pytest
+from eastgate.insight.cluster_model import Ejection, ProxyModel, compile_model
+from eastgate.insight.read_dump import DumpShapeError, read_document, read_documents
+from eastgate.proxy.dumps import config_dump as own_config_dump
+from eastgate.xds.message import read
+from eastgate.xds.resources import Locality
+from eastgate.xds.store import Store
+
+from ..support import dumps
+
+ECHO = "outbound|80||echo-tcp.default.svc.cluster.local"
+
+
+def page(role: str, name: str) -> Any:
+    return json.loads((dumps.ENVOY / role / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def sidecar() -> ProxyModel:
+    return read_document(page("anthos-sidecar", "config_dump"), "dump")
+
+
+def test_settings_of_a_recorded_envoy(sidecar: ProxyModel) -> None:
+    echo = sidecar.clusters[ECHO]
+    assert (echo.type, echo.policy, echo.panic_threshold, echo.locality_weighted) == ("EDS", "ROUND_ROBIN", 0, True)
+    assert echo.ejection == Ejection(10)
+    assert [(one.address, one.priority, one.weight, one.tls_mode, one.cluster_id) for one in echo.endpoints] == [
+        ("10.10.2.59:8080", 0, 1, True, "anthos"),
+        ("10.10.3.80:8080", 0, 1, True, "anthos"),
+        ("10.100.10.6:15443", 1, 2, True, "gke"),
+    ]
+    assert [one.address for one in echo.gateways()] == ["10.100.10.6:15443"]
+    assert sidecar.node is not None
+    assert (sidecar.node.type, sidecar.node.cluster_id, sidecar.node.network) == ("sidecar", "anthos", "default")
+
+
+def test_gateways_own_service_is_no_way_to_another_network(sidecar: ProxyModel) -> None:
+    own = sidecar.clusters["outbound|15443||istio-eastwestgateway.gateway.svc.cluster.local"]
+    assert [one.port for one in own.endpoints] == [15443]
+    assert list(own.gateways()) == []
+
+
+def test_clusters_alone_lack_the_settings() -> None:
+    proxy = read_document(page("anthos-sidecar", "clusters"), "clusters")
+    assert not proxy.clusters[ECHO].configured
+    assert [one.tls_mode for one in proxy.clusters[ECHO].endpoints] == [None] * 3
+    assert [one.address for one in proxy.clusters[ECHO].gateways()] == ["10.100.10.6:15443"]
+
+
+@pytest.mark.parametrize("order", [("config_dump", "clusters"), ("clusters", "config_dump")])
+def test_joined_pages_have_settings_and_ejections(order: tuple[str, str]) -> None:
+    pages = {name: page("anthos-sidecar", name) for name in order}
+    for status in pages["clusters"]["cluster_statuses"]:
+        if status["name"] == ECHO:
+            status["host_statuses"][0]["health_status"]["failed_outlier_check"] = True
+    # Envoy's config_dump shows the outcome only: an ejected endpoint is UNHEALTHY there.
+    (proxy,) = read_documents([(name, pages[name]) for name in order])
+    echo = proxy.clusters[ECHO]
+    assert echo.locality_weighted
+    assert [(one.state, one.tls_mode) for one in echo.endpoints] == [
+        ("EJECTED", True),
+        ("HEALTHY", True),
+        ("HEALTHY", True),
+    ]
+    assert list(compile_model(echo).table.shares()) == pytest.approx([0.0, 0.7, 0.3])
+
+
+def test_clusters_fill_in_for_a_config_dump_without_eds() -> None:
+    document = page("anthos-sidecar", "config_dump")
+    document["configs"] = [one for one in document["configs"] if not one["@type"].endswith("EndpointsConfigDump")]
+    (proxy,) = read_documents([("a", document), ("b", page("anthos-sidecar", "clusters"))])
+    assert list(compile_model(proxy.clusters[ECHO]).table.shares()) == [0.5, 0.5, 0.0]
+
+
+def test_two_config_dumps_are_two_proxies() -> None:
+    found = read_documents(
+        [
+            ("1", page("anthos-sidecar", "config_dump")),
+            ("2", page("anthos-sidecar", "clusters")),
+            ("3", page("gke-gateway", "config_dump")),
+            ("4", page("gke-gateway", "clusters")),
+        ]
+    )
+    assert [(one.source, one.node.type) for one in found if one.node] == [
+        ("1 and 2", "sidecar"),
+        ("3 and 4", "router"),
+    ]
+
+
+@pytest.mark.parametrize("stage", ["3-one-not-ready", "7-distribute", "10-min-health-percent"])
+def test_own_dump_gives_the_model_that_envoys_gives(stage: str) -> None:
+    store = Store(router=False)
+    for kind in ("cds", "eds", "lds"):
+        message = read(
+            "envoy.service.discovery.v3.DiscoveryResponse",
+            (dumps.FOLDER / stage / "anthos-sidecar" / f"{kind}.pb").read_bytes(),
+        )
+        store.apply(message["type_url"], message["version_info"], message["resources"])
+    own = {"configs": own_config_dump(store.snapshot, {"node": {}}, include_eds=True)}
+    ours = read_document(json.loads(json.dumps(own)), "own").clusters
+    theirs = read_document(dumps.recorded_dump(stage, "anthos-sidecar"), "recorded").clusters
+    for name, cluster in theirs.items():
+        assert ours[name].panic_threshold == cluster.panic_threshold
+        assert (ours[name].policy, ours[name].ejection) == (cluster.policy, cluster.ejection)
+        assert (ours[name].type, ours[name].localities) == (cluster.type, cluster.localities)
+        if cluster.policy in ("ROUND_ROBIN", "LEAST_REQUEST"):
+            assert list(compile_model(ours[name]).table.shares()) == list(compile_model(cluster).table.shares())
+
+
+def test_camel_case_is_read_as_well() -> None:
+    document = {
+        "configs": [
+            {
+                "dynamicActiveClusters": [
+                    {
+                        "cluster": {
+                            "name": "c",
+                            "lbPolicy": "LEAST_REQUEST",
+                            "commonLbConfig": {
+                                "healthyPanicThreshold": {"value": 29.5},
+                                "localityWeightedLbConfig": {},
+                            },
+                            "outlierDetection": {"maxEjectionPercent": 40},
+                        }
+                    }
+                ],
+                "dynamicEndpointConfigs": [
+                    {
+                        "endpointConfig": {
+                            "clusterName": "c",
+                            "endpoints": [
+                                {
+                                    "locality": {"region": "r", "subZone": "s"},
+                                    "loadBalancingWeight": {"value": 7},
+                                    "lbEndpoints": [
+                                        {
+                                            "endpoint": {
+                                                "address": {"socketAddress": {"address": "::1", "portValue": 80}}
+                                            },
+                                            "healthStatus": "DRAINING",
+                                            "loadBalancingWeight": 3,
+                                        }
+                                    ],
+                                }
+                            ],
+                        }
+                    }
+                ],
+            }
+        ]
+    }
+    cluster = read_document(document, "test").clusters["c"]
+    # Envoy rounds half up.
+    assert (cluster.policy, cluster.panic_threshold, cluster.locality_weighted) == ("LEAST_REQUEST", 30, True)
+    assert cluster.ejection == Ejection(40)
+    (one,) = cluster.endpoints
+    assert (one.address, one.weight, one.health, one.locality) == ("[::1]:80", 3, "DRAINING", Locality("r", "", "s"))
+    assert (one.host, one.port) == ("::1", 80)
+    assert cluster.localities[0].weight == 7
+
+
+def test_load_balancing_policy_wins_over_lb_policy() -> None:
+    extension = "type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
+    cluster = {
+        **dumps.cluster(policy="RANDOM", weighted=False),
+        "load_balancing_policy": {
+            "policies": [
+                {
+                    "typed_extension_config": {
+                        "typed_config": {
+                            "@type": extension,
+                            "choice_count": 5,
+                            "locality_lb_config": {"locality_weighted_lb_config": {}},
+                        }
+                    }
+                }
+            ]
+        },
+    }
+    found = read_document(dumps.config_dump([cluster], []), "test").clusters[dumps.NAME]
+    assert (found.policy, found.choice_count, found.locality_weighted) == ("LEAST_REQUEST", 5, True)
+
+
+def test_rejected_and_warming_resources_are_kept() -> None:
+    document = dumps.config_dump([], [])
+    document["configs"].append(
+        {
+            "dynamic_warming_clusters": [
+                {"cluster": dumps.cluster("warm"), "error_state": {"details": "no eds_cluster_config"}}
+            ]
+        }
+    )
+    proxy = read_document(document, "test")
+    assert proxy.clusters["warm"].warming
+    assert [(one.kind, one.name, one.reason) for one in proxy.rejected] == [("CDS", "warm", "no eds_cluster_config")]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        7,
+        [],
+        {},
+        {"configs": 3},
+        {"configs": [{"dynamic_endpoint_configs": [{"endpoint_config": {"endpoints": [{"lb_endpoints": [{}]}]}}]}]},
+        {"cluster_statuses": [{}]},
+        {"cluster_statuses": [{"name": "c", "host_statuses": [{"weight": "heavy"}]}]},
+    ],
+)
+def test_other_documents_are_refused_by_name(document: Any) -> None:
+    with pytest.raises(DumpShapeError, match="somewhere"):
+        read_document(document, "somewhere")
