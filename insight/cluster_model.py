@@ -70,7 +70,7 @@ class Endpoint(NamedTuple):
     @property
     def is_address(self) -> bool:
         """Whether the host is an IP address or a Unix socket rather than a name."""
-        return self.address.startswith("/") or packed_address(self.host) is not None
+        return "/" in self.address or packed_address(self.host) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,10 @@ class ClusterModel:
     @property
     def service(self) -> tuple[str, str, str]:
         """(port, subset, host) of an Istio cluster name; empty strings for others."""
-        separator = "_." if self.sni_dnat else "|"
-        parts = self.name.split(separator, 3)
-        if len(parts) != 4 or not parts[0].startswith(("outbound", "inbound")):
+        parts = self.name.split("_." if self.sni_dnat else "|", 3)
+        if len(parts) != 4 or parts[0] not in ("outbound", "inbound"):
             return "", "", ""
-        return parts[1], parts[2].strip("_") if self.sni_dnat else parts[2], parts[3].removeprefix(".")
+        return parts[1], parts[2], parts[3]
 
     @property
     def priorities(self) -> tuple[int, ...]:

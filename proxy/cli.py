@@ -95,6 +95,20 @@ def explain(cluster: str, admin: str, dump: tuple[str, ...], **wanted: Any) -> N
 
 
 @eastgate.command()
+@option("--admin", default="http://127.0.0.1:15000", metavar="URL", help="admin of a running proxy, Envoy or eastgate")
+@click.option("--dump", multiple=True, metavar="FILE", help=f"{DUMP_HELP}; several config_dumps are several proxies")
+@click.option("--cluster", default="", metavar="NAME", help="only findings about this cluster")
+@click.option("--ignore", multiple=True, metavar="RULE", help="leave out this rule; repeatable")
+@click.option("--all", "show_all", is_flag=True, help="name every cluster that a rule found")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def doctor(admin: str, dump: tuple[str, ...], **wanted: Any) -> None:
+    """Say why failover or cross-network traffic cannot work. Exit code 1 when there is a finding."""
+    from .doctor import print_diagnosis
+
+    sys.exit(print_diagnosis(admin, dump, **wanted))
+
+
+@eastgate.command()
 @click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per stage  [1000]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def demo(connections: int | None, as_json: bool) -> None:

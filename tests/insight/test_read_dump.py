@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from eastgate.insight.cluster_model import Ejection, ProxyModel, compile_model
+from eastgate.insight.cluster_model import ClusterModel, Ejection, ProxyModel, compile_model
 from eastgate.insight.read_dump import DumpShapeError, read_document, read_documents
 from eastgate.proxy.dumps import config_dump as own_config_dump
 from eastgate.xds.message import read
@@ -43,6 +43,18 @@ def test_gateways_own_service_is_no_way_to_another_network(sidecar: ProxyModel) 
     own = sidecar.clusters["outbound|15443||istio-eastwestgateway.gateway.svc.cluster.local"]
     assert [one.port for one in own.endpoints] == [15443]
     assert list(own.gateways()) == []
+
+
+def test_names_of_services_are_taken_apart() -> None:
+    names = {
+        "outbound|80|v1|a.b.svc": ("80", "v1", "a.b.svc"),
+        "outbound|80||a.b.svc": ("80", "", "a.b.svc"),
+        "outbound_.80_.v1_.a.b.svc": ("80", "v1", "a.b.svc"),
+        "outbound_.80_._.a.b.svc": ("80", "", "a.b.svc"),
+        "inbound|8080||": ("8080", "", ""),
+        "xds-grpc": ("", "", ""),
+    }
+    assert {name: ClusterModel(name).service for name in names} == names
 
 
 def test_clusters_alone_lack_the_settings() -> None:

@@ -1,0 +1,192 @@
+"""What takes more than one cluster, or more than one proxy, to see."""
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+from eastgate.insight import doctor, findings
+from eastgate.insight.cluster_model import ProxyModel
+from eastgate.insight.doctor import RULE_NAMES, examine
+from eastgate.insight.read_dump import read_document
+
+from ..support import dumps
+
+SURE = {"max_ejection_percent": 100}
+NODE: dict[str, Any] = {
+    "id": "sidecar~10.0.0.9~a.b~c",
+    "metadata": {"CLUSTER_ID": "here", "NETWORK": "net"},
+    "locality": {"region": "tokyo"},
+}
+ROUTER = {**NODE, "id": "router~10.0.0.9~a.b~c", "metadata": {**NODE["metadata"], "REQUESTED_NETWORK_VIEW": "net"}}
+HTTPBIN = "outbound|80||httpbin.default.svc.cluster.local"
+ENTRIES = (
+    dumps.locality("tokyo", dumps.places(4)),
+    dumps.locality("osaka", [dumps.gateway("192.0.2.6:15443"), dumps.gateway("192.0.2.7:15443")], priority=1),
+)
+
+
+def proxy(*, node: Any = None, **rest: Any) -> ProxyModel:
+    """A healthy proxy with one cluster, changed by `rest`."""
+    settings = {
+        "clusters": [dumps.cluster(outlier=SURE)],
+        "assignments": [dumps.assignment(*ENTRIES)],
+        "listeners": [listener(dumps.NAME)],
+        **rest,
+    }
+    return read_document(dumps.config_dump(**settings, node=node or NODE), "test")
+
+
+def listener(*clusters: str) -> dict[str, Any]:
+    tcp = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    return {
+        "name": "0.0.0.0_15443",
+        "filter_chains": [
+            {
+                "filter_chain_match": {"server_names": [name]},
+                "filters": [
+                    {"name": "istio.stats", "typed_config": {"@type": "stats.PluginConfig"}},
+                    {"name": "envoy.filters.network.tcp_proxy", "typed_config": {"@type": tcp, "cluster": name}},
+                ],
+            }
+            for name in clusters
+        ],
+    }
+
+
+def rules(*proxies: ProxyModel) -> list[str]:
+    return [one.rule for one in examine(proxies)]
+
+
+def test_names_of_rules_are_listed() -> None:
+    """--ignore takes those names: one that the sources yield and the list lacks could not be ignored."""
+    yielded = {
+        match
+        for module in (doctor, findings)
+        for match in re.findall(r"Finding\(\s*\"([a-z-]+)\"", inspect.getsource(module))
+    }
+    assert yielded == RULE_NAMES
+
+
+def test_healthy_proxies_have_no_finding() -> None:
+    assert rules(proxy()) == []
+    assert rules(proxy(node=ROUTER)) == []
+    assert rules(proxy(), proxy(node=ROUTER)) == []
+
+
+def test_router_without_a_network_view() -> None:
+    node = {**ROUTER, "metadata": NODE["metadata"]}
+    (finding,) = examine([proxy(node=node)])
+    assert (finding.rule, finding.cluster) == ("network-view-missing", "")
+    assert "NETWORK net, REQUESTED_NETWORK_VIEW empty" in finding.evidence
+
+
+def test_chain_that_names_an_unknown_cluster() -> None:
+    wrong = dumps.NAME.replace("echo", "ecko")
+    (finding,) = examine([proxy(listeners=[listener(dumps.NAME, wrong)])])
+    assert (finding.rule, finding.cluster) == ("unknown-cluster", wrong)
+    assert f"nearest is {dumps.NAME}" in finding.evidence
+    assert finding.evidence.startswith("named by 0.0.0.0_15443 ")
+
+
+def test_weighted_clusters_of_a_chain_are_looked_up_too() -> None:
+    chains = listener("x")
+    config = chains["filter_chains"][0]["filters"][1]["typed_config"]
+    del config["cluster"]
+    config["weighted_clusters"] = {"clusters": [{"name": dumps.NAME, "weight": 1}, {"name": "gone", "weight": 1}]}
+    assert [(one.rule, one.cluster) for one in examine([proxy(listeners=[chains])])] == [("unknown-cluster", "gone")]
+
+
+def test_rejected_and_warming_resources() -> None:
+    document = dumps.config_dump([dumps.cluster(outlier=SURE)], [dumps.assignment(*ENTRIES)], node=NODE)
+    document["configs"].append(
+        {
+            "dynamic_warming_clusters": [{"cluster": dumps.cluster("warm")}],
+            "dynamic_active_clusters": [
+                {"cluster": dumps.cluster(outlier=SURE), "error_state": {"details": "lb_policy X"}}
+            ],
+        }
+    )
+    found = examine([read_document(document, "test")])
+    assert [(one.rule, one.cluster) for one in found] == [
+        ("rejected-resource", dumps.NAME),
+        ("warming-cluster", "warm"),
+    ]
+    assert found[0].evidence == f"CDS {dumps.NAME}: lb_policy X"
+
+
+@pytest.mark.parametrize(
+    ("pods", "node", "expected"),
+    [
+        (dumps.places(2), NODE, ["no-remote-member"]),
+        # Not reachable through a gateway in any case; and a gateway sees its own network only.
+        ([dumps.endpoint("10.0.0.1:80", tls=False)], NODE, []),
+        (dumps.places(2), ROUTER, []),
+    ],
+)
+def test_service_without_remote_members(pods: list[Any], node: Any, expected: list[str]) -> None:
+    found = examine(
+        [
+            proxy(
+                node=node,
+                clusters=[dumps.cluster(outlier=SURE), dumps.cluster(HTTPBIN)],
+                assignments=[
+                    dumps.assignment(*ENTRIES),
+                    dumps.assignment(dumps.locality("tokyo", pods), name=HTTPBIN),
+                ],
+            )
+        ]
+    )
+    assert [one.rule for one in found] == expected
+    assert [one.cluster for one in found] == [HTTPBIN] * len(expected)
+
+
+def test_gateways_copy_of_a_service_is_not_reported_twice() -> None:
+    twin = "outbound_.80_._.echo.default.svc.cluster.local"
+    pods = dumps.locality("tokyo", dumps.places(2))
+    found = examine(
+        [
+            proxy(
+                node=ROUTER,
+                clusters=[dumps.cluster(name, outlier={}) for name in (dumps.NAME, twin)],
+                assignments=[dumps.assignment(pods, name=name) for name in (dumps.NAME, twin)],
+            )
+        ]
+    )
+    assert [(one.rule, one.cluster) for one in found] == [("never-ejected", twin)]
+
+
+# Stage 3: one of two anthos pods is not ready; stage 4: both. For gke's clients the gateway keeps its weight of 2.
+@pytest.mark.parametrize(
+    ("stage", "severity", "evidence"),
+    [
+        ("3-one-not-ready", "warning", "behind it 1 of 2 by weight are healthy"),
+        ("4-none-ready", "error", "behind it 0 of 2 by weight are healthy"),
+    ],
+)
+def test_recorded_gateway_weight_counts_pods_that_are_not_ready(stage: str, severity: str, evidence: str) -> None:
+    client = read_document(dumps.recorded_dump(stage, "gke-sidecar"), "client")
+    remote = read_document(dumps.recorded_dump(stage, "anthos-gateway"), "gateway")
+    assert "remote-weight-counts-unready" not in rules(client)
+    found = [one for one in examine([client, remote]) if one.rule == "remote-weight-counts-unready"]
+    assert {one.cluster for one in found} == {
+        "outbound|80||echo-svc.default.svc.cluster.local",
+        "outbound|80||echo-tcp.default.svc.cluster.local",
+    }
+    for one in found:
+        assert one.severity == severity
+        assert "172.16.10.152:15443 (cluster anthos) has weight 2 and health UNKNOWN" in one.evidence
+        assert evidence in one.evidence
+
+
+@pytest.mark.parametrize("stage", ["2-failover", "14-hide-unhealthy-one"])
+def test_recorded_gateway_weight_that_is_right(stage: str) -> None:
+    client = read_document(dumps.recorded_dump(stage, "gke-sidecar"), "client")
+    remote = read_document(dumps.recorded_dump(stage, "anthos-gateway"), "gateway")
+    assert "remote-weight-counts-unready" not in rules(client, remote)
+
+
+@pytest.mark.parametrize("role", ["anthos-gateway", "gke-gateway"])
+def test_recorded_gateway_has_nothing_wrong_but_its_ejections(role: str) -> None:
+    found = rules(read_document(dumps.recorded_dump("2-failover", role), "recorded"))
+    assert set(found) == {"never-ejected"}
