@@ -236,7 +236,8 @@ def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Itera
             "name all localities in the rule, with weight 1 for those that are for emergencies",
         )
     bare = [entry.locality for entry in empty if not entry.weight]
-    if bare and held:
+    # Where the local endpoints take no mTLS either, as those of gateways, nobody meant to reach remote ones.
+    if bare and any(endpoint.tls_mode for endpoint in model.endpoints):
         yield Finding(
             "remote-without-mtls",
             "warning",

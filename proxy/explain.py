@@ -25,7 +25,7 @@ ENDPOINTS_SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything that is said about one cluster. ``after`` is None without a what-if."""
+    """Everything that is said about one cluster. ``after`` is None without a what-if; ``runways`` go on from there."""
 
     source: str
     before: Explanation
@@ -68,9 +68,9 @@ def answer(proxy: ProxyModel, model: ClusterModel, *, what_if: Sequence[str], du
     findings = cluster_findings(found, proxy.node)
     if duplicates == "sum" and duplicates_of(model):
         found = compiled_cluster(proxy, merged(model))
-    said = Answer(proxy.source, explain(found), findings, runways(found), duplicates)
+    said = Answer(proxy.source, explain(found), findings, (), duplicates)
     if not what_if:
-        return said
+        return replace(said, runways=runways(found))
     try:
         outages = parse_outages(what_if)
         after = apply_outages(found, outages)
@@ -88,6 +88,13 @@ def plain_table(*header: str) -> Table:
     for name in header:
         table.add_column(name, overflow="fold")
     return table
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Without the blanks that fill the last column."""
+    with console.capture() as captured:
+        console.print(table)
+    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()), highlight=False)
 
 
 def priority_table(said: Explanation, after: Explanation | None) -> Table:
@@ -111,8 +118,8 @@ def endpoint_table(said: Explanation, after: Explanation | None, limit: int) -> 
     table = plain_table(
         *("ENDPOINT", "PRIORITY", "LOCALITY", "WEIGHT", "HEALTH", "SHARE"), *(("AFTER",) if after else ()), "WHY"
     )
-    for index, one in enumerate(said.endpoints[:limit]):
-        then = now.endpoints[index]
+    pairs = sorted(zip(said.endpoints, now.endpoints, strict=True), key=lambda pair: pair[0].priority)
+    for one, then in pairs[:limit]:
         table.add_row(
             one.address,
             str(one.priority),
@@ -151,7 +158,7 @@ def print_answer(said: Answer, console: Console, *, limit: int) -> None:
         console.print(f"\nWhat if: {', '.join(said.changes)}", style="bold")
     if before.priorities:
         console.print()
-        console.print(priority_table(before, after))
+        print_table(priority_table(before, after), console)
     shown = after or before
     console.print("\nWhy" if not after else "\nWhy, afterwards", style="bold")
     for one in shown.priorities:
@@ -167,7 +174,7 @@ def print_answer(said: Answer, console: Console, *, limit: int) -> None:
         console.print("no endpoint can be picked: connections are refused")
     else:
         console.print()
-        console.print(endpoint_table(before, after, limit))
+        print_table(endpoint_table(before, after, limit), console)
         if len(before.endpoints) > limit:
             console.print(f"{len(before.endpoints) - limit:,} more endpoints: --all shows them, --json has them")
     print_runways(said, console)
@@ -182,16 +189,16 @@ def print_runways(said: Answer, console: Console) -> None:
             "" if one.priority == 0 else f", P{one.priority - 1} down" if one.priority == 1 else ", all before down"
         )
         console.print(f"P{one.priority} ({one.localities}{before}): {one.sentence}")
-        console.print(runway_table(one))
+        print_table(runway_table(one), console)
 
 
 def print_findings(findings: Iterable[Finding], console: Console) -> None:
     for number, one in enumerate(findings):
         if number == 0:
             console.print("\nFindings", style="bold")
-        console.print(f"{one.severity}  {one.rule}: {one.evidence}")
-        console.print(f"       cause: {one.cause}")
-        console.print(f"       fix:   {one.fix}")
+        console.print(f"{one.severity}: {one.rule}: {one.evidence}")
+        console.print(f"  cause: {one.cause}")
+        console.print(f"  fix:   {one.fix}")
 
 
 def answer_json(said: Answer) -> dict[str, Any]:
@@ -215,8 +222,9 @@ def answer_json(said: Answer) -> dict[str, Any]:
 
 
 def output_console() -> Console:
-    """Standard output; wide enough for a table where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, soft_wrap=False)
+    """Standard output; where that is no terminal tables are wide, and sentences one line each."""
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else 200, markup=False, highlight=False, soft_wrap=not terminal)
 
 
 def print_explanation(

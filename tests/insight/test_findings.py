@@ -41,6 +41,10 @@ CLEAN: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         (locality("tokyo", places(4), weight=80), locality("osaka", GATEWAYS, weight=20)),
         {},
     ),
+    "no mesh member anywhere": (
+        (locality("tokyo", [endpoint("10.0.0.1:80", tls=False)]), locality("osaka", [])),
+        {"outlier": None},
+    ),
     "ten endpoints suffice for 10 %": ((locality("tokyo", places(10)),), {"outlier": {}}),
 }
 

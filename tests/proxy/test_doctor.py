@@ -1,10 +1,12 @@
 """`eastgate doctor` as an operator runs it: exit codes, grouping, choice of what to hear."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eastgate.insight.doctor import RULE_NAMES
 
 from ..support import dumps
 from ..support.gateway_process import run_command
@@ -98,3 +100,9 @@ def test_dump_without_eds_says_how_to_take_one(tmp_path: Path) -> None:
     run = run_command("doctor", "--dump", dumps.write(tmp_path, dumps.config_dump([dumps.cluster()], [])))
     assert run.returncode == 2
     assert "include_eds" in run.stderr
+
+
+def test_every_rule_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    table = page.partition("| rule | found when |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == RULE_NAMES
