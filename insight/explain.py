@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eastgate.fastpath.priority_load import classify_health, effective_locality_weight
+from eastgate.fastpath.priority_load import PriorityLoads, classify_health, effective_locality_weight
 from eastgate.xds.resources import Locality
 
 from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, describe_localities
@@ -120,11 +120,19 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
             members.setdefault(endpoint.priority, []).append(endpoint)
     found: list[PriorityShare] = []
     table = compiled.table.priorities()
-    available = sum(row[6] for row in table)
-    loads = compiled.loads()
+    available = availability_of(compiled)
+    together = sum(map(sum, available))
     taken = 0
-    for priority, (total, healthy, degraded, excluded, _, _, availability, panic) in enumerate(table):
-        load = loads[priority]
+    for priority, (total, healthy, degraded, excluded, load, degraded_load, availability, panic) in enumerate(table):
+        if refused:
+            text = "nobody to pick: connections are refused"
+        elif panic and load + degraded_load:
+            text = (
+                f"panic: too few are healthy here and elsewhere, so {load + degraded_load} % go to all {total},"
+                " whatever their health"
+            )
+        else:
+            text = load_text(load, degraded_load, available[priority], taken=taken, together=together)
         found.append(
             PriorityShare(
                 priority=priority,
@@ -133,17 +141,15 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
                 degraded=degraded,
                 draining=excluded,
                 availability_percent=availability,
-                load_percent=load,
+                load_percent=0 if refused else load + degraded_load,
                 panic=panic,
                 localities=describe_localities([one.locality for one in members.get(priority, ())]),
                 gateways=tuple(
                     dict.fromkeys(one.address for one in members.get(priority, ()) if model.is_gateway(one))
                 ),
                 arithmetic=(
-                    availability_text(model, total, healthy, degraded, excluded, availability),
-                    load_text(
-                        load, availability, taken, available, total=total, panic=panic and load > 0, refused=refused
-                    ),
+                    availability_text(model, total, healthy, degraded, excluded, available[priority]),
+                    text,
                 ),
             )
         )
@@ -151,43 +157,72 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
     return tuple(found)
 
 
+def availability_of(compiled: CompiledModel) -> list[tuple[int, int]]:
+    """Percent that the healthy and the degraded endpoints of each priority could take, by the arithmetic that the table
+    is compiled with: the table itself shows only both together."""
+    model = compiled.model
+    table = compiled.table.priorities()
+    weights = [Counter[str]() for _ in table]
+    if model.weighted_priority_health:
+        for row, kind in enumerate(row_classes(compiled)):
+            if compiled.first_of[row] == row:
+                endpoint = model.endpoints[row]
+                weights[endpoint.priority][kind] += max(1, endpoint.weight)
+    loads = PriorityLoads(panic_threshold=model.panic_threshold)
+    for priority, (total, healthy, degraded, excluded, *_) in enumerate(table):
+        by_kind = weights[priority]
+        sums = by_kind.total(), by_kind["healthy"], by_kind["degraded"], by_kind["excluded"]
+        loads.update(
+            priority,
+            hosts=total,
+            healthy=healthy,
+            degraded=degraded,
+            excluded=excluded,
+            overprovisioning_factor=model.overprovisioning_factor,
+            weights=sums if model.weighted_priority_health else None,
+        )
+    return list(loads.availability)
+
+
 def availability_text(
-    model: ClusterModel, total: int, healthy: int, degraded: int, excluded: int, availability: int
+    model: ClusterModel, total: int, healthy: int, degraded: int, excluded: int, available: tuple[int, int]
 ) -> str:
+    """How much its healthy endpoints could take, and its degraded ones in reserve."""
     if total == 0:
         return "no endpoints: 0 % available"
     counted = total - excluded
-    parts = [f"{healthy} of {counted} healthy"]
-    if degraded:
-        parts.append(f"{degraded} degraded")
-    if excluded:
-        parts.append(f"{excluded} draining and not counted")
-    if counted == 0:
-        return f"{', '.join(parts)}: 0 % available"
-    usable = f"({healthy} + {degraded})" if degraded else str(healthy)
-    factor = f"{model.overprovisioning_factor} % x"
-    formula = f"{factor} {usable} / {counted}"
-    if model.weighted_priority_health:
-        formula = f"{factor} their part of the weight"
-    result = f", at most 100: {availability} %" if availability == 100 else f" = {availability} %"
-    return f"{', '.join(parts)}: {formula}{result} available"
+
+    def formula(part: int, percent: int) -> str:
+        if counted == 0:
+            return f"{percent} %"
+        kept = "their part of the weight" if model.weighted_priority_health else f"{part} / {counted}"
+        text = f"{model.overprovisioning_factor} % x {kept}"
+        return f"{text}, at most 100: 100 %" if percent == 100 else f"{text} = {percent} %"
+
+    draining = f", {excluded} draining and not counted" if excluded else ""
+    text = f"{healthy} of {counted} healthy{draining}: {formula(healthy, available[0])} available"
+    return f"{text}, and {degraded} degraded: {formula(degraded, available[1])} in reserve" if degraded else text
 
 
-def load_text(
-    load: int, availability: int, taken: int, available: int, *, total: int, panic: bool, refused: bool
-) -> str:
-    """How a priority's load follows from the availability of all; `taken` is the load of those before it."""
-    if refused:
-        return "nobody to pick: connections are refused"
-    if panic:
-        return f"panic: too few are healthy here and elsewhere, so {load} % go to all {total}, whatever their health"
-    if load == 0:
-        return "takes nothing" if availability == 0 else "takes nothing: the priorities before it carry 100 %"
-    if available < 100:
-        return f"all priorities together have {available} %, scaled to 100: takes {load} %"
-    if taken == 0:
-        return f"takes {load} %"
-    return f"of the {100 - taken} % left over it takes {load} %"
+def load_text(load: int, degraded_load: int, available: tuple[int, int], *, taken: int, together: int) -> str:
+    """How a priority's load follows from what all could take.
+
+    `taken` is what the healthy endpoints of the priorities before it have; `together` what all priorities could take.
+    """
+    if load == 0 and degraded_load == 0:
+        if available == (0, 0):
+            return "takes nothing"
+        return "takes nothing: others carry 100 %" if taken < 100 else "takes nothing: those before it carry 100 %"
+    parts = []
+    if together < 100:
+        parts.append(f"all priorities together have {together} %, scaled to 100: takes {load} %")
+    elif taken == 0 or load == 0:
+        parts.append(f"takes {load} %")
+    else:
+        parts.append(f"of the {100 - taken} % left over it takes {load} %")
+    if degraded_load:
+        parts.append(f"{degraded_load} % more on degraded endpoints, which the healthy of all priorities leave over")
+    return "; ".join(parts)
 
 
 def row_classes(compiled: CompiledModel) -> list[str]:
@@ -298,7 +333,7 @@ def zero_reason(
         return "connections are refused"
     priority = priorities[endpoint.priority]
     if priority.load_percent == 0:
-        return f"P{endpoint.priority} has no load: the priorities before it carry 100 %"
+        return f"P{endpoint.priority} has no load"
     if weightless:
         return "its locality has no weight"
     if kind == "degraded":

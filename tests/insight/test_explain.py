@@ -4,7 +4,7 @@ import random
 
 import pytest
 from eastgate.insight.cluster_model import ClusterModel, Endpoint, compile_model, shares_by_priority
-from eastgate.insight.explain import explain
+from eastgate.insight.explain import availability_of, explain
 from eastgate.xds.resources import Locality, LocalityEntry
 
 from ..oracle import shares as oracle
@@ -102,6 +102,24 @@ def test_loads_are_scaled_when_nobody_has_enough() -> None:
     assert said.priorities[0].arithmetic[1] == "all priorities together have 70 %, scaled to 100: takes 50 %"
 
 
+def test_degraded_endpoints_come_after_the_healthy_ones_of_all_priorities() -> None:
+    # P0: 2 of 4 healthy 70 %, 1 degraded 35 %; P1: 1 of 7 healthy 20 %; the 10 % left go to P0's degraded endpoint.
+    mixed = [
+        *places(2),
+        endpoint("10.9.0.1:80", health="DEGRADED"),
+        endpoint("10.9.0.2:80", health="UNHEALTHY"),
+    ]
+    said = explain(compiled(locality("a", mixed), locality("b", places(7, network=1, unhealthy=6), priority=1)))
+    assert [one.arithmetic for one in said.priorities] == [
+        (
+            "2 of 4 healthy: 140 % x 2 / 4 = 70 % available, and 1 degraded: 140 % x 1 / 4 = 35 % in reserve",
+            "takes 70 %; 10 % more on degraded endpoints, which the healthy of all priorities leave over",
+        ),
+        ("1 of 7 healthy: 140 % x 1 / 7 = 20 % available", "of the 30 % left over it takes 20 %"),
+    ]
+    assert [one.share for one in said.endpoints[:3]] == pytest.approx([0.35, 0.35, 0.1])
+
+
 def test_panic_says_that_health_is_ignored() -> None:
     said = explain(compiled(locality("a", places(4, unhealthy=3)), panic=50))
     assert said.priorities[0].panic
@@ -145,10 +163,11 @@ def test_every_zero_has_its_reason() -> None:
     }
     assert said.endpoints[7].reason == "its locality has no weight"
     assert said.endpoints[8].reason == "repeats the address of an endpoint at P0 a: only the first counts"
-    assert said.endpoints[9].reason == "P1 has no load: the priorities before it carry 100 %"
+    assert said.endpoints[9].reason == "P1 has no load"
     assert all(bool(one.reason) == (one.share == 0) for one in said.endpoints)
     assert said.priorities[0].arithmetic[0] == (
-        "5 of 7 healthy, 1 degraded, 1 draining and not counted: 140 % x (5 + 1) / 7, at most 100: 100 % available"
+        "5 of 7 healthy, 1 draining and not counted: 140 % x 5 / 7, at most 100: 100 % available,"
+        " and 1 degraded: 140 % x 1 / 7 = 20 % in reserve"
     )
 
 
@@ -231,6 +250,8 @@ def test_shares_are_the_oracles(seed: int) -> None:
     said = explain(found)
     assert [one.share for one in said.endpoints] == pytest.approx([float(share) for share in expected])
     sums = shares_by_priority(found)
-    for priority in said.priorities:
+    for priority, available in zip(said.priorities, availability_of(found), strict=True):
+        # The arithmetic shown is that of the table.
+        assert min(100, sum(available)) == priority.availability_percent
         assert 100 * sums.get(priority.priority, 0.0) == pytest.approx(priority.load_percent)
     assert all(one.share > 0 or one.reason for one in said.endpoints)
