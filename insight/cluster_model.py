@@ -211,16 +211,16 @@ class CompiledModel:
 
     def loads(self) -> tuple[int, ...]:
         """Percent of picks by priority; all 0 when connections are refused."""
-        return tuple(row[4] + row[5] for row in self.table.priorities()) if self.picks() else (0,) * self.levels
+        table = self.table.priorities()
+        if not self.picks():
+            return (0,) * len(table)
+        loads = tuple(row[4] + row[5] for row in table)
+        # Where every load is cut to 0, picks end at the healthy endpoints of P0.
+        return loads if any(loads) else (100, *loads[1:])
 
     def picks(self) -> bool:
         """Whether a pick finds an endpoint at all."""
         return self.table.pick() >= 0
-
-    @property
-    def levels(self) -> int:
-        """Number of priorities, empty ones below the last included."""
-        return len(self.table.priorities())
 
 
 def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> ClusterTable:
@@ -238,8 +238,11 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
 
 
 def compile_model(model: ClusterModel) -> CompiledModel:
-    """Compile the cluster as a proxy does. Raises ValueError for a policy without shares."""
-    columns = build_columns(model)
+    """Compile the cluster as a proxy does. Raises ValueError for a policy without shares, or too large numbers."""
+    try:
+        columns = build_columns(model)
+    except OverflowError as error:
+        raise ValueError(f"a weight, or the number of localities, is too large: {error}") from None
     failed = bytes(bool(endpoint.failed) for endpoint in model.endpoints)
     table = build_table(model, columns, failed)
     return CompiledModel(model, columns, failed, table, tuple(first_occurrences(columns)))

@@ -120,12 +120,15 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
             members.setdefault(endpoint.priority, []).append(endpoint)
     found: list[PriorityShare] = []
     table = compiled.table.priorities()
+    loads = compiled.loads()
     available = availability_of(compiled)
     together = sum(map(sum, available))
     taken = 0
     for priority, (total, healthy, degraded, excluded, load, degraded_load, availability, panic) in enumerate(table):
         if refused:
             text = "nobody to pick: connections are refused"
+        elif loads[priority] != load + degraded_load:
+            text = "what each could take is cut to 0 %: its healthy endpoints take everything"
         elif panic and load + degraded_load:
             text = (
                 f"panic: too few are healthy here and elsewhere, so {load + degraded_load} % go to all {total},"
@@ -141,7 +144,7 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
                 degraded=degraded,
                 draining=excluded,
                 availability_percent=availability,
-                load_percent=0 if refused else load + degraded_load,
+                load_percent=loads[priority],
                 panic=panic,
                 localities=describe_localities([one.locality for one in members.get(priority, ())]),
                 gateways=tuple(

@@ -54,22 +54,38 @@ def number(message: Mapping[str, Any], name: str, default: int) -> int:
     return default if value is None else int(value)
 
 
+def text(value: Any) -> str:
+    """A name. Raises TypeError for anything but a string, which would only fail later and elsewhere."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where a name belongs")
+    return value
+
+
 def flat_address(address: Mapping[str, Any]) -> str:
     """host:port, [host]:port or the path of a Unix socket; empty for an address that has neither."""
     pipe = get(address, "pipe")
     if pipe is not None:
-        return str(pipe["path"])
+        return text(pipe["path"])
     socket = get(address, "socket_address")
     if socket is None:
         return ""
-    host, port = socket["address"], get(socket, "port_value", 0)
+    host, port = text(socket["address"]), int(get(socket, "port_value", 0))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def locality_of(message: Mapping[str, Any] | None) -> Locality:
     if not message:
         return Locality()
-    return Locality(message.get("region", ""), message.get("zone", ""), get(message, "sub_zone", ""))
+    return Locality(text(message.get("region", "")), text(message.get("zone", "")), text(get(message, "sub_zone", "")))
+
+
+def checked(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, when its numbers are ones that a proxy can hold. Raises ValueError."""
+    if not 0 <= endpoint.priority <= 127:
+        raise ValueError(f"priority {endpoint.priority} of {endpoint.address} is outside 0..127")
+    if not 0 <= endpoint.weight <= 0xFFFFFFFF:
+        raise ValueError(f"weight {endpoint.weight} of {endpoint.address} is outside 0..4294967295")
+    return endpoint
 
 
 def read_policy(cluster: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
@@ -93,7 +109,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
     panic = get(get(cluster, "common_lb_config", {}), "healthy_panic_threshold")
     outlier = get(cluster, "outlier_detection")
     return ClusterModel(
-        name=cluster["name"],
+        name=text(cluster["name"]),
         type=str(get(cluster, "type", "STATIC")),
         policy=policy,
         # Envoy rounds half up to a whole percent.
@@ -113,7 +129,8 @@ def read_metadata(metadata: Mapping[str, Any] | None) -> tuple[bool, str | None]
     """(tlsMode is istio, workload)"""
     fields = get(metadata or {}, "filter_metadata", {})
     workload = fields.get("istio", {}).get("workload")
-    return fields.get("envoy.transport_socket_match", {}).get("tlsMode") == "istio", workload
+    tls_mode = fields.get("envoy.transport_socket_match", {}).get("tlsMode") == "istio"
+    return tls_mode, None if workload is None else text(workload)
 
 
 def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...], tuple[LocalityEntry, ...]]:
@@ -127,17 +144,16 @@ def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...]
         for one in get(entry, "lb_endpoints", ()):
             health = str(get(one, "health_status", "UNKNOWN"))
             tls_mode, workload = read_metadata(one.get("metadata"))
-            endpoints.append(
-                Endpoint(
-                    flat_address(one["endpoint"]["address"]),
-                    priority,
-                    locality,
-                    number(one, "load_balancing_weight", 1),
-                    health if health in HEALTH_NAMES else "UNKNOWN",
-                    tls_mode=tls_mode,
-                    workload=workload,
-                )
+            found = Endpoint(
+                flat_address(one["endpoint"]["address"]),
+                priority,
+                locality,
+                number(one, "load_balancing_weight", 1),
+                health if health in HEALTH_NAMES else "UNKNOWN",
+                tls_mode=tls_mode,
+                workload=workload,
             )
+            endpoints.append(checked(found))
     return tuple(endpoints), tuple(entries.values())
 
 
@@ -165,7 +181,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         failed = "active check"
     elif get(status, "failed_active_degraded_check") and health in ("UNKNOWN", "HEALTHY"):
         health = "DEGRADED"
-    return Endpoint(
+    found = Endpoint(
         flat_address(host.get("address", {})),
         int(host.get("priority", 0)),
         locality_of(host.get("locality")),
@@ -174,6 +190,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         failed,
         stated_share=host.get("eastgate_share"),
     )
+    return checked(found)
 
 
 def read_clusters(document: Mapping[str, Any], source: str) -> ProxyModel:
@@ -181,10 +198,11 @@ def read_clusters(document: Mapping[str, Any], source: str) -> ProxyModel:
     clusters = {}
     for status in get(document, "cluster_statuses", ()):
         hosts = tuple(read_host(host) for host in get(status, "host_statuses", ()))
-        clusters[status["name"]] = ClusterModel(
-            status["name"],
+        name = text(status["name"])
+        clusters[name] = ClusterModel(
+            name,
             type="EDS" if get(status, "eds_service_name") else "",
-            policy=status.get("eastgate_policy", "ROUND_ROBIN"),
+            policy=text(status.get("eastgate_policy", "ROUND_ROBIN")),
             endpoints=hosts,
             configured=False,
         )
@@ -217,9 +235,11 @@ def read_chains(listener: Mapping[str, Any]) -> Iterable[ChainModel]:
             config = get(one, "typed_config", {})
             if not str(config.get("@type", "")).endswith(".TcpProxy"):
                 continue
-            clusters += filter(None, (config.get("cluster"),))
-            clusters += [each["name"] for each in get(config, "weighted_clusters", {}).get("clusters", ())]
-        yield ChainModel(str(listener.get("name", "")), str(chain.get("name", "") or ", ".join(names)), tuple(clusters))
+            clusters += map(text, filter(None, (config.get("cluster"),)))
+            clusters += [text(each["name"]) for each in get(config, "weighted_clusters", {}).get("clusters", ())]
+        yield ChainModel(
+            str(listener.get("name", "")), str(chain.get("name", "") or ", ".join(map(text, names))), tuple(clusters)
+        )
 
 
 def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
@@ -235,7 +255,7 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
         for field in CLUSTER_FIELDS:
             for entry in get(section, field, ()):
                 has_configuration = True
-                rejected += read_rejection("CDS", entry, entry.get("cluster", {}).get("name", ""))
+                rejected += read_rejection("CDS", entry, text(entry.get("cluster", {}).get("name", "")))
                 if entry.get("cluster", {}).get("name"):
                     one = read_cluster(entry["cluster"], warming=field == "dynamic_warming_clusters")
                     clusters.setdefault(one.name, one)
@@ -245,11 +265,11 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
         for field in ENDPOINT_FIELDS:
             for entry in get(section, field, ()):
                 assignment = get(entry, "endpoint_config", {})
-                assignments[get(assignment, "cluster_name", "")] = assignment
+                assignments[text(get(assignment, "cluster_name", ""))] = assignment
         for field in ("static_listeners", "dynamic_listeners"):
             for entry in get(section, field, ()):
                 listener = get(entry, "active_state", entry).get("listener", {})
-                rejected += read_rejection("LDS", entry, entry.get("name", ""))
+                rejected += read_rejection("LDS", entry, text(entry.get("name", "")))
                 chains += read_chains(listener)
     for name, assignment in assignments.items():
         cluster = clusters.get(name, ClusterModel(name, configured=False))

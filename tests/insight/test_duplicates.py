@@ -57,3 +57,9 @@ def test_cluster_without_duplicates_stays_as_it_is() -> None:
     zones = model(locality("r/a", [gateway(weight=12), endpoint("10.0.0.1:80")]))
     assert duplicates_of(zones) == ()
     assert merged(zones) == zones
+
+
+def test_weights_that_add_up_to_too_much_are_refused() -> None:
+    huge = model(*(locality(f"r/{n}", [gateway(weight=4294967295)], weight=1) for n in range(2)))
+    with pytest.raises(ValueError, match="too large"):
+        compile_model(merged(huge))

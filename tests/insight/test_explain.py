@@ -120,6 +120,21 @@ def test_degraded_endpoints_come_after_the_healthy_ones_of_all_priorities() -> N
     assert [one.share for one in said.endpoints[:3]] == pytest.approx([0.35, 0.35, 0.1])
 
 
+def test_loads_that_are_all_cut_to_0_end_at_p0() -> None:
+    # 1 % x 9 / 10 is 0; 90 % healthy is no panic.
+    said = explain(
+        compiled(
+            locality("a", places(10, unhealthy=1)),
+            locality("b", places(10, network=1, unhealthy=1), priority=1),
+            factor=1,
+            panic=50,
+        )
+    )
+    assert [one.load_percent for one in said.priorities] == [100, 0]
+    assert "cut to 0 %" in said.priorities[0].arithmetic[1]
+    assert sum(one.share for one in said.endpoints if one.priority == 0) == pytest.approx(1.0)
+
+
 def test_panic_says_that_health_is_ignored() -> None:
     said = explain(compiled(locality("a", places(4, unhealthy=3)), panic=50))
     assert said.priorities[0].panic
