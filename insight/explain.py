@@ -97,6 +97,8 @@ def explain(compiled: CompiledModel) -> Explanation:
 
 def notes_of(model: ClusterModel) -> list[str]:
     notes = []
+    if model.warming:
+        notes.append("warming: connections are refused until its endpoints have arrived; shares are those from then on")
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
     if model.weighted_priority_health:

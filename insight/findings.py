@@ -308,7 +308,7 @@ def gateway_hostname(compiled: CompiledModel, node: NodeModel | None) -> Iterato
             model.name,
             f"{', '.join(names[:3])}: a name where an IP address belongs",
             "EDS endpoints are addresses: a gateway published by hostname is dropped or never reached (istio#29359)",
-            "publish the gateway's IP addresses (networks.istio.io, or an ExternalIP), or resolve the name",
+            "publish the gateway's IP addresses (externalIPs of its Service, or meshNetworks), or resolve the name",
         )
 
 

@@ -1,6 +1,7 @@
 """Explanations: Envoy's measured oracle table, recorded stages, and a reason for every 0."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from eastgate.insight.cluster_model import ClusterModel, Endpoint, compile_model, shares_by_priority
@@ -207,6 +208,11 @@ def test_ejected_endpoint_says_who_put_it_out() -> None:
 def test_least_request_says_at_equal_load() -> None:
     said = explain(compiled(locality("a", places(2)), policy="LEAST_REQUEST"))
     assert any("at equal load" in note for note in said.notes)
+
+
+def test_warming_cluster_is_said_to_refuse() -> None:
+    warming = replace(model(locality("a", places(2))), warming=True)
+    assert any("refused until" in note for note in explain(compile_model(warming)).notes)
 
 
 def test_gateway_of_one_pod_needs_no_note() -> None:
