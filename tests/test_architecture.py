@@ -22,7 +22,8 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "endpoints", "explain", "doctor", "mesh_run", "mesh_serve"},
+    {"app", "endpoints", "doctor", "mesh_run", "mesh_serve"},
+    {"explain"},
     {"dump_source", "trial", "mesh_report"},
     {"mesh_client", "child", "workload"},
     {"admin"},
