@@ -9,13 +9,16 @@ from .reason import Reason
 ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 SNI_DNAT_PREFIX = "outbound_."
 
+# Endpoints that a connection tries before it is refused, unless tcp_proxy says otherwise.
+DEFAULT_CONNECT_ATTEMPTS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
     """One filter chain: its match (Envoy's FilterChainMatch, empty field = any) and where its connections go.
 
     ``targets`` are (cluster slot, weight) pairs in configuration order; weights are positive. ``refusal`` other than
-    NONE closes every connection of the chain with that reason.
+    NONE closes every connection of the chain with that reason. ``max_connect_attempts``: at least 1, 100 at most count.
     """
 
     name: str
@@ -27,3 +30,4 @@ class ChainSpec:
     refusal: Reason = Reason.NONE
     idle_timeout_ms: int = 3_600_000
     max_duration_ms: int = 0
+    max_connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS

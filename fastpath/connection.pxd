@@ -5,6 +5,9 @@ from eastgate.fastpath.endpoint_state cimport EndpointState
 from eastgate.fastpath.route_table cimport Routes
 from eastgate.fastpath.timer_wheel cimport Timer
 
+cdef enum:
+    TRIED_CAPACITY = 4
+
 # What an epoll event is about: the first byte of the struct that its data points to.
 cdef enum Source:
     SOURCE_TIMER
@@ -52,6 +55,7 @@ cdef struct ConnectionRecord:
     uint16_t reason
     uint16_t server_name_length
     uint16_t alpn_length
+    uint16_t attempts
     Address downstream
     Address downstream_local
     Address upstream
@@ -91,11 +95,15 @@ cdef struct Connection:
     uint8_t queued              # in the worker's list of connections with work left
     uint8_t began               # at least one byte was seen from downstream
     uint16_t destination_port   # for the route match: of the listener, or conveyed
+    uint16_t attempts           # connects begun
+    uint16_t max_attempts
     Address downstream          # of the socket, or conveyed by a PROXY header
     Address upstream
     Listener* listener
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
+    uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now
+    EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed
     ConnectionRecord* record    # NULL unless finished connections are recorded
     Connection* previous        # all open connections of the worker
     Connection* next            # also: the list of closed ones until the turn ends

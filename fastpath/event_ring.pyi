@@ -5,6 +5,7 @@ class ConnectionEvent(NamedTuple):
 
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
+    `attempts` counts the endpoints that were tried; `upstream` is the last of them.
     """
 
     listener: int
@@ -20,3 +21,4 @@ class ConnectionEvent(NamedTuple):
     start: float
     duration: float
     connect_duration: float
+    attempts: int = 0

@@ -14,6 +14,7 @@ class ConnectionEvent(NamedTuple):
 
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
+    `attempts` counts the endpoints that were tried; `upstream` is the last of them.
     """
 
     listener: int
@@ -29,6 +30,7 @@ class ConnectionEvent(NamedTuple):
     start: float
     duration: float
     connect_duration: float
+    attempts: int = 0
 
 
 cdef int ring_init(EventRing* ring, uint32_t capacity) noexcept nogil:
@@ -113,6 +115,7 @@ cdef object as_event(ConnectionRecord* record):
         start=record.start_realtime_ns / 1e9,
         duration=record.duration_ns / 1e9,
         connect_duration=record.connect_ns / 1e9,
+        attempts=record.attempts,
     )
 
 

@@ -99,6 +99,9 @@ cdef object SERVER_NAME = re.compile(r"(\*\.)?(?!\.)[!-)+-~]+")
 # A timeout past a century is never seen, and its nanoseconds would not fit into 64 bits.
 cdef uint64_t LONGEST_MS = <uint64_t>100 * 366 * 86400000
 
+# Attempts that fail at once all happen in one turn of a worker.
+cdef uint32_t MOST_ATTEMPTS = 100
+
 
 cdef int read_names() except -1:
     global mesh_prefix_length, istio_alpn_count
@@ -394,6 +397,9 @@ cdef int check_chain(object chain) except -1:
         raise ValueError(f"filter chain {chain.name}: destination port {chain.destination_port} is outside 0..65535")
     if chain.idle_timeout_ms < 0 or chain.max_duration_ms < 0:
         raise ValueError(f"filter chain {chain.name}: a timeout is negative")
+    if chain.max_connect_attempts < 1:
+        attempts = chain.max_connect_attempts
+        raise ValueError(f"filter chain {chain.name}: max_connect_attempts is {attempts}, not positive")
     return 0
 
 
@@ -552,6 +558,7 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     written.targets = &routes.targets[at]
     written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
     written.max_duration_ms = min(chain.max_duration_ms, LONGEST_MS)
+    written.max_connect_attempts = min(chain.max_connect_attempts, MOST_ATTEMPTS)
     for slot, weight in chain.targets:
         upper += <uint32_t>weight
         routes.targets[at].cluster_slot = slot

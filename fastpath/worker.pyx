@@ -19,11 +19,13 @@ from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
+    TRIED_CAPACITY,
 )
-from eastgate.fastpath.endpoint_state cimport state_acquire, state_release
+from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.picker cimport (
-    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick, table_state,
+    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
+    table_size, table_state,
 )
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.proxy_protocol cimport (
@@ -45,6 +47,7 @@ cdef enum:
     ACCEPTS_PER_EVENT = 64
     SPARE_LIMIT = 1024          # connection structs kept for reuse
     ACCEPT_RETRY_MS = 100
+    REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
 
 cdef enum:
     MILLISECOND = 1000000
@@ -163,6 +166,7 @@ cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord
     record.listener = connection.listener.number
     record.downstream = connection.downstream
     record.upstream = connection.upstream
+    record.attempts = connection.attempts
     record.rx_bytes = connection.upward.bytes
     record.tx_bytes = connection.downward.bytes
     record.duration_ns = worker.now - connection.started
@@ -345,22 +349,13 @@ cdef inline bint is_local_failure(int error) noexcept nogil:
     )
 
 
-cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
-    atomic_add64(&connection.cluster.cx_connect_fail, 1)
-    if reason == Reason.CONNECT_TIMEOUT:
-        atomic_add64(&connection.cluster.cx_connect_timeout, 1)
-    if reason != Reason.LIMIT:
-        atomic_add(&connection.endpoint.cx_connect_fail, 1)
-        atomic_add(&connection.endpoint.consecutive_failures, 1)
-    refuse(worker, connection, reason)
-
-
-cdef void start_connect(Worker* worker, Connection* connection, const Table* table, int32_t endpoint) noexcept nogil:
+cdef int open_upstream(Worker* worker, Connection* connection, const Table* table, int32_t endpoint) noexcept nogil:
+    """0 when the connect is under way, otherwise the Reason why it is not."""
     cdef ClusterState* cluster = connection.cluster
     cdef EndpointAddress address
     cdef sockaddr_storage raw
     cdef socklen_t length
-    cdef int fd, error
+    cdef int fd
     table_address(table, endpoint, &address)
     connection.upstream.family = address.family
     connection.upstream.port = address.port
@@ -369,11 +364,12 @@ cdef void start_connect(Worker* worker, Connection* connection, const Table* tab
     atomic_add64(&cluster.cx_total, 1)
     atomic_add(&connection.endpoint.cx_total, 1)
     length = write_sockaddr(&address, &raw)
-    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) if length else -1
+    if length == 0:
+        return <int>Reason.CONNECT_FAILED
+    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     connection.up.fd = fd
     if fd < 0:
-        connect_failed(worker, connection, Reason.LIMIT if length else Reason.CONNECT_FAILED)
-        return
+        return <int>Reason.LIMIT
     if address.family != 1:
         set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
@@ -384,14 +380,21 @@ cdef void start_connect(Worker* worker, Connection* connection, const Table* tab
         if cluster.keepalive_probes:
             set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>cluster.keepalive_probes)
     if connect(fd, <sockaddr*>&raw, length) != 0 and errno != EINPROGRESS:
-        error = errno
-        connect_failed(worker, connection, Reason.LIMIT if is_local_failure(error) else Reason.CONNECT_FAILED)
-        return
+        return <int>Reason.LIMIT if is_local_failure(errno) else <int>Reason.CONNECT_FAILED
     if not watch(worker, &connection.up) or (not connection.down.registered and not watch(worker, &connection.down)):
-        connect_failed(worker, connection, Reason.LIMIT)
-        return
+        return <int>Reason.LIMIT
     schedule_in(worker, &connection.timer,
                 <uint64_t>(cluster.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
+    return 0
+
+
+cdef void count_failure(Connection* connection, int reason) noexcept nogil:
+    atomic_add64(&connection.cluster.cx_connect_fail, 1)
+    if reason == Reason.CONNECT_TIMEOUT:
+        atomic_add64(&connection.cluster.cx_connect_timeout, 1)
+    if reason != Reason.LIMIT:
+        atomic_add(&connection.endpoint.cx_connect_fail, 1)
+        atomic_add(&connection.endpoint.consecutive_failures, 1)
 
 
 cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, ClusterSlot* slot) noexcept nogil:
@@ -404,12 +407,74 @@ cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, ClusterSlot* s
     return cursor
 
 
+cdef inline bint was_tried(Connection* connection, EndpointState* state) noexcept nogil:
+    cdef int place
+    for place in range(TRIED_CAPACITY):
+        if connection.tried[place] == state:
+            return True
+    return False
+
+
+cdef int32_t pick_untried(
+    Worker* worker, Connection* connection, const Table* table, PickCursor* cursor
+) noexcept nogil:
+    # With none left the last pick stands: one that refused a moment ago may accept now.
+    cdef int32_t endpoint = table_pick(table, cursor)
+    cdef int _
+    if table_size(table) > 1:
+        for _ in range(REPICKS):
+            if endpoint < 0 or not was_tried(connection, table_state(table, endpoint)):
+                break
+            endpoint = table_pick(table, cursor)
+    return endpoint
+
+
+cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
+    connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
+    wheel_cancel(&worker.wheel, &connection.timer)
+    if connection.up.fd >= 0:
+        close(connection.up.fd)
+    connection.up.fd = -1
+    connection.up.readable = 0
+    connection.up.writable = 0
+    connection.up.hung_up = 0
+    connection.up.registered = 0
+
+
+cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
+    cdef ClusterSlot* slot
+    cdef int32_t endpoint
+    while True:
+        count_failure(connection, reason)
+        slot = &worker.slots[connection.slot]
+        # The slot may have been given to another cluster since: its endpoints are none of this connection's.
+        if (
+            reason == Reason.LIMIT or connection.attempts >= connection.max_attempts
+            or slot.state != connection.cluster or slot.table == NULL
+        ):
+            break
+        leave_upstream(worker, connection)
+        endpoint = pick_untried(worker, connection, slot.table, cursor_of(worker, connection.slot, slot))
+        if endpoint < 0:
+            break
+        state_release(connection.endpoint)
+        connection.endpoint = table_state(slot.table, endpoint)
+        state_acquire(connection.endpoint)
+        connection.attempts += 1
+        reason = open_upstream(worker, connection, slot.table, endpoint)
+        if reason == Reason.NONE:
+            return
+    refuse(worker, connection, reason)
+
+
 cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
     cdef uint32_t target = 0
     cdef uint32_t draw
     cdef ClusterSlot* slot
     cdef ClusterState* cluster
     cdef int32_t endpoint
+    cdef int reason
     if chain.target_count > 1:
         draw = <uint32_t>(next_random(worker) % chain.total_weight)
         while chain.targets[target].upper <= draw:
@@ -443,9 +508,14 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
     atomic_add(&cluster.cx_active, 1)
     atomic_add(&cluster.pending_active, 1)
     connection.cluster = cluster
+    connection.slot = target
     connection.endpoint = table_state(slot.table, endpoint)
     state_acquire(connection.endpoint)
-    start_connect(worker, connection, slot.table, endpoint)
+    connection.max_attempts = <uint16_t>chain.max_connect_attempts
+    connection.attempts = 1
+    reason = open_upstream(worker, connection, slot.table, endpoint)
+    if reason != Reason.NONE:
+        connect_failed(worker, connection, reason)
 
 
 # ---- sniff

@@ -16,7 +16,7 @@ def start_text(event: ConnectionEvent) -> str:
 
 
 def as_text(event: ConnectionEvent, listener: str) -> str:
-    """[start] flags reason rx tx duration_ms connect_ms "upstream" cluster local downstream SNI ALPN listener."""
+    """[start] flags reason rx tx ms connect_ms "upstream" cluster local downstream SNI ALPN listener attempts."""
     reason = Reason(event.reason)
     fields = (
         f"[{start_text(event)}]",
@@ -33,6 +33,7 @@ def as_text(event: ConnectionEvent, listener: str) -> str:
         quoted(event.server_name) if event.server_name else "-",
         ",".join(quoted(name) for name in event.alpn) or "-",
         listener or "-",
+        str(event.attempts) if event.attempts else "-",
     )
     return " ".join(fields) + "\n"
 
@@ -55,6 +56,7 @@ def as_json(event: ConnectionEvent, listener: str) -> str:
         "requested_server_name": event.server_name or None,
         "application_protocols": list(event.alpn),
         "listener": listener or None,
+        "upstream_attempts": event.attempts,
     }
     return json.dumps(fields, separators=(",", ":")) + "\n"
 

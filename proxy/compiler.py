@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from eastgate.fastpath.chains import ChainSpec
+from eastgate.fastpath.chains import DEFAULT_CONNECT_ATTEMPTS, ChainSpec
 from eastgate.fastpath.cluster_slots import ClusterCounters, ClusterSlots
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
@@ -66,6 +66,7 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> Ch
         refusal=Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE,
         idle_timeout_ms=round(chain.idle_timeout_s * 1000),
         max_duration_ms=round(chain.max_downstream_connection_duration_s * 1000),
+        max_connect_attempts=chain.max_connect_attempts or DEFAULT_CONNECT_ATTEMPTS,
     )
 
 

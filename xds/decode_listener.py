@@ -226,7 +226,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         clusters=() if refusal else clusters,
         idle_timeout_s=seconds(config, "idle_timeout", 3600.0),
         max_downstream_connection_duration_s=seconds(config, "max_downstream_connection_duration", 0.0),
-        max_connect_attempts=number(config, "max_connect_attempts", 1, low=1),
+        max_connect_attempts=number(config, "max_connect_attempts", 0, low=1),
         stat_prefix=config.get("stat_prefix", ""),
         refusal=refusal,
     )

@@ -163,6 +163,7 @@ class FilterChain:
     """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
 
     ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster.
+    ``max_connect_attempts`` 0: not set.
     """
 
     name: str
@@ -170,7 +171,7 @@ class FilterChain:
     clusters: tuple[tuple[str, int], ...] = ()
     idle_timeout_s: float = 3600.0
     max_downstream_connection_duration_s: float = 0.0
-    max_connect_attempts: int = 1
+    max_connect_attempts: int = 0
     stat_prefix: str = ""
     refusal: str = ""
 

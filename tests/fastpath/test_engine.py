@@ -199,9 +199,9 @@ def test_refused_connect_is_counted_and_named(server: socket.socket) -> None:
         assert gateway.end_of(client) == "RST"
     assert gateway.refused(Reason.CONNECT_FAILED) == 1
     counters = gateway.slots.counters(gateway.slot)
-    assert (counters.cx_total, counters.cx_connect_fail, counters.cx_active) == (1, 1, 0)
-    assert gateway.table.state(0) == (0, 1, 1, 1)
-    assert gateway.events[-1].server_name == SERVICE
+    assert (counters.cx_total, counters.cx_connect_fail, counters.cx_active) == (3, 3, 0)
+    assert gateway.table.state(0) == (0, 3, 3, 3)
+    assert (gateway.events[-1].server_name, gateway.events[-1].attempts) == (SERVICE, 3)
     gateway.close()
 
 
@@ -213,11 +213,12 @@ def test_connect_timeout_is_counted_and_named() -> None:
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())
         gateway = Gateway(server.getsockname())
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=2))
         gateway.slots.publish(gateway.slot, gateway.table, connect_timeout_ms=80)
         with gateway.connect(HELLO) as client:
             assert gateway.end_of(client) == "RST"
         assert gateway.refused(Reason.CONNECT_TIMEOUT) == 1
-        assert gateway.slots.counters(gateway.slot).cx_connect_timeout == 1
+        assert gateway.slots.counters(gateway.slot).cx_connect_timeout == 2
         gateway.close()
         for filler in fillers:
             filler.close()

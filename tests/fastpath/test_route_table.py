@@ -400,6 +400,7 @@ def test_server_names_that_are_none(name):
         ({"destination_port": -1}, "destination port -1"),
         ({"idle_timeout_ms": -1}, "timeout is negative"),
         ({"max_duration_ms": -1}, "timeout is negative"),
+        ({"max_connect_attempts": 0}, "max_connect_attempts is 0, not positive"),
         ({"application_protocols": ("a" * 256,)}, "ALPN"),
     ],
 )

@@ -22,6 +22,7 @@ SERVED = ConnectionEvent(
     start=1_700_000_000.25,
     duration=0.0123,
     connect_duration=0.002,
+    attempts=2,
 )
 REFUSED = SERVED._replace(reason=Reason.UNKNOWN_SERVER_NAME, upstream="", cluster="", server_name='a b"c')
 
@@ -30,7 +31,7 @@ def test_text_line_has_flags_reason_and_both_addresses() -> None:
     name = SERVED.server_name
     assert as_text(SERVED, "0.0.0.0_15443") == (
         f'[2023-11-14T22:13:20.250Z] - - 517 64 12 2 "10.0.0.9:8080" {name} 198.51.100.1:15443 192.0.2.7:40000 {name}'
-        " istio 0.0.0.0_15443\n"
+        " istio 0.0.0.0_15443 2\n"
     )
 
 
