@@ -1,6 +1,8 @@
 # Places of the clusters' current tables, and the state of each cluster that all workers share.
 from libc.stdint cimport uint32_t, uint64_t
 from eastgate.fastpath.picker cimport Table
+from eastgate.fastpath.posix cimport atomic_load_pointer
+from eastgate.fastpath.publication cimport Publication
 
 # Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
 # another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.
@@ -8,12 +10,6 @@ cdef struct ClusterState:
     uint32_t refs               # the slot + connections + recorded events
     uint32_t cx_active          # connecting or established: what max_connections limits
     uint32_t pending_active     # connecting: what max_pending limits
-    uint32_t connect_timeout_ms
-    uint32_t max_connections
-    uint32_t max_pending
-    uint32_t keepalive_time_s
-    uint32_t keepalive_interval_s
-    uint32_t keepalive_probes
     uint64_t cx_total
     uint64_t cx_connect_fail
     uint64_t cx_connect_timeout
@@ -25,10 +21,25 @@ cdef struct ClusterState:
     uint32_t name_length
     char* name                  # owned
 
+# What a pick and a connect need, published as one: never the table of one cluster with the state of another. Immutable.
+cdef struct SlotVersion:
+    const Table* table
+    ClusterState* state
+    uint64_t generation         # no two versions have the same: tells a worker that its cursor is of an older table
+    uint32_t connect_timeout_ms
+    uint32_t max_connections
+    uint32_t max_pending
+    uint32_t keepalive_time_s
+    uint32_t keepalive_interval_s
+    uint32_t keepalive_probes
+
 cdef struct ClusterSlot:
-    const Table* table          # NULL: not routable (warming, or the slot is free)
-    ClusterState* state         # NULL: the slot is free
-    uint64_t generation         # grows with each publish: tells a worker that its cursor is of an older table
+    SlotVersion* current        # atomic; NULL: not routable (warming, or the slot is free)
+    ClusterState* owner         # of the control side alone; NULL: the slot is free
+
+# To be used until the next quiet point of the worker.
+cdef inline SlotVersion* slot_version(ClusterSlot* slot) noexcept nogil:
+    return <SlotVersion*>atomic_load_pointer(<void**>&slot.current)
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil
 cdef void cluster_release(ClusterState* state) noexcept nogil
@@ -39,7 +50,9 @@ cdef class ClusterSlots:
     cdef uint64_t generation
     cdef dict slot_by_name
     cdef dict holders           # slot -> number of acquire calls not yet released
-    cdef dict tables            # slot -> ClusterTable: keeps what `table` points to alive
+    cdef dict versions          # slot -> Version: keeps alive what `current` points to
+    cdef Publication publication
     cdef list free_slots
     cdef uint32_t used
     cdef ClusterSlot* slot_of(self, object slot) except NULL
+    cdef int replace(self, object slot, object version, object then) except -1

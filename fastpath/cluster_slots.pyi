@@ -49,5 +49,7 @@ class ClusterSlots:
 
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on.
         """
+    def reclaim(self) -> int:
+        """Free what no worker can be using any more; return how many replaced objects still wait for a worker."""
     def counters(self, slot: int) -> ClusterCounters:
         """ClusterCounters of the cluster that holds `slot`."""

@@ -1,17 +1,21 @@
 """Places of the clusters' current tables. Engines read the slots, the control side writes them.
 
-With the loop hosted on the control thread (`--workers 0`) publishing and picking never overlap, so a replaced table is
-dropped at once.
+One atomic pointer a slot leads to an immutable version: table, state and limits together. A replaced version is
+dropped, and a released slot given to another cluster, only when no worker can be using either any more (publication).
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.cluster_table cimport ClusterTable
-from eastgate.fastpath.posix cimport atomic_add, atomic_load, atomic_load64, atomic_sub_release
+from eastgate.fastpath.posix cimport (
+    atomic_add, atomic_load, atomic_load64, atomic_store_pointer, atomic_sub_release,
+)
+from eastgate.fastpath.publication cimport Publication
 
+from functools import partial
 from typing import NamedTuple
 
 
@@ -63,6 +67,25 @@ cdef uint32_t as_uint32(object value, str field) except? 0xFFFFFFFF:
 
 
 @cython.final
+@cython.internal
+@cython.no_gc_clear
+@cython.auto_pickle(False)
+cdef class Version:
+    """Owner of one SlotVersion, and of what that points to."""
+
+    cdef SlotVersion version
+    cdef ClusterTable table
+
+    def __cinit__(self):
+        memset(&self.version, 0, sizeof(SlotVersion))
+
+    def __dealloc__(self):
+        if self.version.state != NULL:
+            cluster_release(self.version.state)
+
+
+@cython.final
+@cython.no_gc_clear
 cdef class ClusterSlots:
     """Places of the clusters' current tables, shared by all engines of a process. Control side only.
 
@@ -84,24 +107,40 @@ cdef class ClusterSlots:
         self.capacity = capacity
         self.slot_by_name = {}
         self.holders = {}
-        self.tables = {}
+        self.versions = {}
+        self.publication = Publication()
         self.free_slots = []
 
     def __dealloc__(self):
         cdef uint32_t slot
         if self.slots != NULL:
             for slot in range(self.used):
-                if self.slots[slot].state != NULL:
-                    cluster_release(self.slots[slot].state)
+                if self.slots[slot].owner != NULL:
+                    cluster_release(self.slots[slot].owner)
             free(self.slots)
 
     def __reduce__(self):
         raise TypeError("ClusterSlots cannot be pickled")
 
     cdef ClusterSlot* slot_of(self, object slot) except NULL:
-        if not 0 <= slot < self.used or self.slots[<uint32_t>slot].state == NULL:
+        if not 0 <= slot < self.used or self.slots[<uint32_t>slot].owner == NULL:
             raise ValueError(f"cluster slot {slot} is not in use")
         return &self.slots[<uint32_t>slot]
+
+    cdef int replace(self, slot, version, then) except -1:
+        cdef ClusterSlot* place = &self.slots[<uint32_t>slot]
+        cdef Version made = <Version?>version if version is not None else None
+        replaced = self.versions.pop(slot, None)
+        if made is not None:
+            self.versions[slot] = made
+        atomic_store_pointer(<void**>&place.current, &made.version if made is not None else NULL)
+        if replaced is not None or then is not None:
+            self.publication.retire(replaced, then)
+        return 0
+
+    def reclaim(self):
+        """Free what no worker can be using any more; return how many replaced objects still wait for a worker."""
+        return self.publication.reclaim()
 
     def acquire(self, name):
         """Return the slot of `name`, taking a free one at first; each call must be paired with a release."""
@@ -110,6 +149,7 @@ cdef class ClusterSlots:
         if known is not None:
             self.holders[known] += 1
             return known
+        self.publication.reclaim()
         if not self.free_slots and self.used == self.capacity:
             raise ValueError(f"no free cluster slot for {name}: all {self.capacity} are in use")
         state = name.encode()
@@ -118,11 +158,10 @@ cdef class ClusterSlots:
             self.used += 1
         slot = self.free_slots.pop()
         try:
-            self.slots[slot].state = new_state(state)
+            self.slots[slot].owner = new_state(state)
         except MemoryError:
             self.free_slots.append(slot)
             raise
-        self.slots[slot].table = NULL
         self.slot_by_name[name] = slot
         self.holders[slot] = 1
         return slot
@@ -134,14 +173,11 @@ cdef class ClusterSlots:
         if self.holders[slot]:
             return
         del self.holders[slot]
-        del self.slot_by_name[place.state.name[:place.state.name_length].decode()]
-        self.generation += 1
-        place.generation = self.generation
-        place.table = NULL
-        self.tables.pop(slot, None)
-        cluster_release(place.state)
-        place.state = NULL
-        self.free_slots.append(slot)
+        del self.slot_by_name[place.owner.name[:place.owner.name_length].decode()]
+        cluster_release(place.owner)
+        place.owner = NULL
+        # A worker may hold routes from before that lead here: the slot is nobody's until it cannot.
+        self.replace(slot, None, partial(self.free_slots.append, slot))
 
     def publish(
         self,
@@ -160,35 +196,28 @@ cdef class ClusterSlots:
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
-        cdef uint32_t limits[6]
-        cdef ClusterTable compiled
-        cdef const Table* pointer = NULL
+        cdef Version made = None
+        cdef SlotVersion* version
         if table is not None:
-            compiled = <ClusterTable?>table
-            pointer = compiled.table
-        limits[0] = as_uint32(connect_timeout_ms, "connect_timeout_ms")
-        limits[1] = as_uint32(max_connections, "max_connections")
-        limits[2] = as_uint32(max_pending, "max_pending")
-        limits[3] = as_uint32(keepalive_time_s, "keepalive_time_s")
-        limits[4] = as_uint32(keepalive_interval_s, "keepalive_interval_s")
-        limits[5] = as_uint32(keepalive_probes, "keepalive_probes")
-        place.state.connect_timeout_ms = limits[0]
-        place.state.max_connections = limits[1]
-        place.state.max_pending = limits[2]
-        place.state.keepalive_time_s = limits[3]
-        place.state.keepalive_interval_s = limits[4]
-        place.state.keepalive_probes = limits[5]
-        replaced = self.tables.get(slot)
-        self.tables[slot] = table
-        self.generation += 1
-        place.generation = self.generation
-        place.table = pointer
-        # Dropped only now that no pick can reach it.
-        del replaced
+            made = Version.__new__(Version)
+            made.table = <ClusterTable?>table
+            version = &made.version
+            version.table = made.table.table
+            version.connect_timeout_ms = as_uint32(connect_timeout_ms, "connect_timeout_ms")
+            version.max_connections = as_uint32(max_connections, "max_connections")
+            version.max_pending = as_uint32(max_pending, "max_pending")
+            version.keepalive_time_s = as_uint32(keepalive_time_s, "keepalive_time_s")
+            version.keepalive_interval_s = as_uint32(keepalive_interval_s, "keepalive_interval_s")
+            version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")
+            cluster_acquire(place.owner)
+            version.state = place.owner
+            self.generation += 1
+            version.generation = self.generation
+        self.replace(slot, made, None)
 
     def counters(self, slot):
         """ClusterCounters of the cluster that holds `slot`."""
-        cdef ClusterState* state = self.slot_of(slot).state
+        cdef ClusterState* state = self.slot_of(slot).owner
         return ClusterCounters(
             name=state.name[:state.name_length].decode(),
             cx_total=atomic_load64(&state.cx_total),

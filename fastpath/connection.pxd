@@ -67,6 +67,7 @@ cdef struct ConnectionRecord:
     char server_name[256]
     uint8_t alpn[256]           # names, each behind a byte with its length
 
+# One worker's socket of a listener.
 cdef struct Listener:
     uint8_t source              # first: see Source
     uint8_t accepting
@@ -76,7 +77,9 @@ cdef struct Listener:
     uint32_t number
     uint16_t port               # host order
     uint32_t hello_timeout_ms
-    const Routes* routes        # kept alive by the engine
+    Routes* routes              # atomic; kept alive by the engine
+    Listener* next              # of the worker
+    # Written by the worker alone, read by anybody.
     uint64_t cx_total
     uint64_t cx_active
     uint64_t cx_pre_active

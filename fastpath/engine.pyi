@@ -17,18 +17,29 @@ class ListenerCounters(NamedTuple):
 
 @final
 class Engine:
-    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets.
+    """Native loops: accept, sniff, route, pick, connect, relay. Owns their sockets and threads.
 
-    Hosted by whoever watches fileno(). All methods are for the hosting thread. Nothing raises for what a peer does.
+    With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
+    thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
+    the control thread alone. Nothing raises for what a peer does.
     """
 
     def __init__(
-        self, slots: ClusterSlots, *, seed: int, max_connections: int = 1_000_000, event_capacity: int = 4096
+        self,
+        slots: ClusterSlots,
+        *,
+        seed: int,
+        workers: int = 0,
+        max_connections: int = 1_000_000,
+        event_capacity: int = 4096,
     ) -> None: ...
     def fileno(self) -> int:
-        """Descriptor that is readable whenever turn() has work, timers included."""
+        """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
     def turn(self) -> int:
-        """Handle what is ready, bounded, without blocking; return the number of descriptors handled."""
+        """Handle what is ready, bounded, without blocking; return the number of descriptors handled.
+
+        With threads it handles nothing itself, but says how many descriptors the workers handled since the last call.
+        """
     def listen(
         self,
         host: str,
@@ -50,7 +61,7 @@ class Engine:
     def publish_routes(self, listener: int, routes: RouteTable) -> None:
         """Route new connections of `listener` by this table from now on; open ones are not touched."""
     def stop_accepting(self, listener: int) -> None:
-        """Close the listening socket; open connections go on. Counters stay readable."""
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
     def active_connections(self) -> int: ...
     def close_connections(self) -> int:
         """Cut every open connection (reason DRAINED); return how many."""
@@ -63,4 +74,4 @@ class Engine:
     def events_dropped(self) -> int:
         """How many events found the ring full."""
     def close(self) -> None:
-        """Close every descriptor. The engine is unusable afterwards; a second call does nothing."""
+        """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""

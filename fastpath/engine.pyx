@@ -1,21 +1,39 @@
-"""The class that owns one worker, for the thread that hosts it. All per-connection work stands in worker.pyx."""
+"""The class that owns the workers, for the control thread. All per-connection work stands in worker.pyx."""
 cimport cython
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from eastgate.fastpath.cluster_slots cimport ClusterSlots
 from eastgate.fastpath.connection cimport Listener
-from eastgate.fastpath.event_ring cimport ring_take
+from eastgate.fastpath.event_ring cimport ring_arm, ring_take
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.route_table cimport RouteTable
 from eastgate.fastpath.worker cimport (
-    Worker, worker_add_listener, worker_close_connections, worker_free, worker_new, worker_stop_accepting, worker_turn,
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+    worker_await, worker_free, worker_join, worker_new, worker_start, worker_tell, worker_turn,
 )
 
+import atexit
 import os
 import socket as sockets
 from typing import NamedTuple
+from weakref import WeakSet
+
+cdef enum:
+    MAX_WORKERS = 256
+
+# Threads must not outlive the interpreter that owns what they read.
+cdef object threaded_engines = WeakSet()
+
+
+def _close_threaded_engines():
+    for engine in list(threaded_engines):
+        engine.close()
+
+
+atexit.register(_close_threaded_engines)
 
 
 class ListenerCounters(NamedTuple):
@@ -72,60 +90,150 @@ cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, 
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Engine:
-    """One native loop: accept, sniff, route, pick, connect, relay. Owns its sockets.
+    """Native loops: accept, sniff, route, pick, connect, relay. Owns their sockets and threads.
 
-    Hosted by whoever watches fileno(). All methods are for the hosting thread. Nothing raises for what a peer does.
+    With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
+    thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
+    the control thread alone. Nothing raises for what a peer does.
     """
 
-    cdef Worker* worker
+    cdef Worker** workers
+    cdef uint32_t count
+    cdef Shared* shared
+    cdef Listener** listeners   # number * count + worker
+    cdef uint32_t listener_count
+    cdef int notify_fd
+    cdef uint64_t handled       # as of the last turn()
     cdef ClusterSlots slots
-    cdef dict routes            # listener number -> RouteTable: keeps alive what the worker reads
+    cdef dict routes            # listener number -> RouteTable: keeps alive what the workers read
+    cdef set accepting          # listener numbers
+    cdef object __weakref__
 
     def __cinit__(self):
-        self.worker = NULL
+        self.workers = NULL
+        self.shared = NULL
+        self.listeners = NULL
+        self.notify_fd = -1
 
-    def __init__(self, slots, *, seed, max_connections=1_000_000, event_capacity=4096):
-        if self.worker != NULL:
+    def __init__(self, slots, *, seed, workers=0, max_connections=1_000_000, event_capacity=4096):
+        if self.shared != NULL or self.slots is not None:
             raise RuntimeError("an Engine is initialised once")
+        if not 0 <= workers <= MAX_WORKERS:
+            raise ValueError(f"workers {workers} is outside 0..{MAX_WORKERS}")
         if not 1 <= event_capacity <= 1 << 20:
             raise ValueError(f"event_capacity {event_capacity} is outside 1..1048576")
         if max_connections < 1:
             raise ValueError(f"max_connections {max_connections} is not positive")
         self.slots = <ClusterSlots?>slots
         self.routes = {}
-        self.worker = worker_new(
-            self.slots.slots, self.slots.capacity, seed & 0xFFFFFFFFFFFFFFFF, max_connections, event_capacity
-        )
-        if self.worker == NULL:
-            error = errno
-            raise OSError(error, f"cannot set up an engine: {os.strerror(error)}")
+        self.accepting = set()
+        self.shared = <Shared*>calloc(1, sizeof(Shared))
+        self.workers = <Worker**>calloc(workers or 1, sizeof(Worker*))
+        if self.shared == NULL or self.workers == NULL:
+            self.close()
+            raise MemoryError
+        self.shared.max_connections = max_connections
+        self.shared.threaded = workers > 0
+        try:
+            self.set_up(workers, seed & 0xFFFFFFFFFFFFFFFF, event_capacity)
+        except OSError:
+            self.close()
+            raise
+
+    cdef int set_up(self, uint32_t threads, uint64_t seed, uint32_t event_capacity) except -1:
+        cdef Worker* worker
+        cdef uint32_t number
+        cdef int error
+        if threads:
+            self.notify_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+            if self.notify_fd < 0:
+                error = errno
+                raise OSError(error, f"cannot set up an engine: {os.strerror(error)}")
+        for number in range(threads or 1):
+            worker = worker_new(
+                self.shared, self.slots.slots, self.slots.capacity, seed + number, event_capacity, self.notify_fd
+            )
+            if worker == NULL:
+                error = errno
+                raise OSError(error, f"cannot set up worker {number}: {os.strerror(error)}")
+            self.workers[number] = worker
+            self.count += 1
+            self.slots.publication.add_reader(&worker.reader)
+        if threads:
+            threaded_engines.add(self)
+        for number in range(threads):
+            error = worker_start(self.workers[number], number)
+            if error:
+                raise OSError(error, f"cannot start worker {number}: {os.strerror(error)}")
+        return 0
 
     def __dealloc__(self):
-        if self.worker != NULL:
-            worker_free(self.worker)
+        self.shut_down()
 
     def __reduce__(self):
         raise TypeError("an Engine cannot be pickled")
 
-    cdef Worker* running(self) except NULL:
-        if self.worker == NULL:
+    cdef int check_open(self) except -1:
+        if self.shared == NULL:
             raise ValueError("the engine is closed")
-        return self.worker
+        return 0
 
-    cdef Listener* listener(self, object number) except NULL:
-        cdef Worker* worker = self.running()
-        if not 0 <= number < worker.listener_count:
+    cdef Listener** listener(self, object number) except NULL:
+        """One socket a worker."""
+        self.check_open()
+        if not 0 <= number < self.listener_count:
             raise ValueError(f"there is no listener {number}")
-        return worker.listeners[<int>number]
+        return &self.listeners[<uint32_t>number * self.count]
+
+    cdef int64_t order(self, OrderKind kind, Listener** listeners) except? -1:
+        """Have all workers carry it out, and return the sum of their results; OSError when one says an error."""
+        cdef Order* orders = <Order*>calloc(self.count, sizeof(Order))
+        cdef uint32_t number
+        cdef int64_t result
+        cdef int64_t total = 0
+        cdef int64_t error = 0
+        if orders == NULL:
+            raise MemoryError
+        with nogil:
+            for number in range(self.count):
+                orders[number].kind = kind
+                orders[number].listener = listeners[number] if listeners != NULL else NULL
+                worker_tell(self.workers[number], &orders[number])
+            for number in range(self.count):
+                result = worker_await(self.workers[number], &orders[number])
+                if result < 0:
+                    error = -result
+                else:
+                    total += result
+        free(orders)
+        if error:
+            raise OSError(error, os.strerror(<int>error))
+        return total
 
     def fileno(self):
-        """Descriptor that is readable whenever turn() has work, timers included."""
-        return self.running().epoll
+        """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
+        self.check_open()
+        return self.notify_fd if self.shared.threaded else self.workers[0].epoll
 
     def turn(self):
-        """Handle what is ready, bounded, without blocking; return the number of descriptors handled."""
-        return worker_turn(self.running())
+        """Handle what is ready, bounded, without blocking; return the number of descriptors handled.
+
+        With threads it handles nothing itself, but says how many descriptors the workers handled since the last call.
+        """
+        cdef uint64_t handled = 0
+        cdef uint64_t counter
+        cdef uint32_t number
+        self.check_open()
+        if not self.shared.threaded:
+            return worker_turn(self.workers[0], False)
+        read(self.notify_fd, &counter, sizeof(counter))
+        for number in range(self.count):
+            handled += atomic_load64(&self.workers[number].handled)
+        counter = handled - self.handled
+        self.handled = handled
+        return counter
 
     def listen(
         self,
@@ -143,88 +251,170 @@ cdef class Engine:
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
-        cdef Worker* worker = self.running()
         cdef RouteTable table = <RouteTable?>routes
-        cdef Listener* listener
-        cdef int fd, number
+        cdef Listener** own
+        cdef uint32_t worker
+        cdef int defer_accept_s
+        self.check_open()
         if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
             raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
-        fd = open_listening_socket(
-            host, port, backlog, ipv6_only, (hello_timeout_ms // 1000 or 1) if defer_accept else 0
-        )
-        listener = <Listener*>calloc(1, sizeof(Listener))
-        if listener == NULL:
-            close(fd)
+        defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
+        own = <Listener**>realloc(self.listeners, (self.listener_count + 1) * self.count * sizeof(Listener*))
+        if own == NULL:
             raise MemoryError
-        listener.fd = fd
-        listener.hello_timeout_ms = hello_timeout_ms
-        listener.proxy_protocol = bool(proxy_protocol)
-        listener.routes = table.routes
-        listener.port = bound_port(fd)
-        number = worker_add_listener(worker, listener)
-        if number < 0:
-            close(fd)
-            free(listener)
-            raise MemoryError
+        self.listeners = own
+        own = &own[self.listener_count * self.count]
+        memset(own, 0, self.count * sizeof(Listener*))
+        try:
+            for worker in range(self.count):
+                own[worker] = <Listener*>calloc(1, sizeof(Listener))
+                if own[worker] == NULL:
+                    raise MemoryError
+                own[worker].fd = -1
+                own[worker].fd = open_listening_socket(host, port, backlog, ipv6_only, defer_accept_s)
+                # The sockets of the other workers share the port that the first one got.
+                port = bound_port(own[worker].fd)
+                own[worker].port = port
+                own[worker].number = self.listener_count
+                own[worker].hello_timeout_ms = hello_timeout_ms
+                own[worker].proxy_protocol = bool(proxy_protocol)
+                own[worker].routes = table.routes
+        except (OSError, ValueError, MemoryError):
+            for worker in range(self.count):
+                if own[worker] != NULL and own[worker].fd >= 0:
+                    close(own[worker].fd)
+                free(own[worker])
+            raise
+        number = self.listener_count
+        self.listener_count += 1
         self.routes[number] = table
+        try:
+            self.order(ORDER_ADD_LISTENER, own)
+        except OSError:
+            self.order(ORDER_STOP_ACCEPTING, own)
+            raise
+        self.accepting.add(number)
         return number
 
     def bound_address(self, listener):
         """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
-        cdef Listener* place = self.listener(listener)
-        if not place.accepting:
+        cdef Listener** own = self.listener(listener)
+        if listener not in self.accepting:
             raise ValueError(f"listener {listener} no longer accepts")
-        with sockets.socket(fileno=os.dup(place.fd)) as view:
+        with sockets.socket(fileno=os.dup(own[0].fd)) as view:
             host, port = view.getsockname()[:2]
         return host, port
 
     def publish_routes(self, listener, routes):
         """Route new connections of `listener` by this table from now on; open ones are not touched."""
         cdef RouteTable table = <RouteTable?>routes
-        self.listener(listener).routes = table.routes
+        cdef Listener** own = self.listener(listener)
+        cdef uint32_t worker
+        for worker in range(self.count):
+            atomic_store_pointer(<void**>&own[worker].routes, table.routes)
+        replaced = self.routes[listener]
         self.routes[listener] = table
+        self.slots.publication.retire(replaced, None)
 
     def stop_accepting(self, listener):
-        """Close the listening socket; open connections go on. Counters stay readable."""
-        worker_stop_accepting(self.running(), self.listener(listener))
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
+        cdef Listener** own = self.listener(listener)
+        self.accepting.discard(listener)
+        self.order(ORDER_STOP_ACCEPTING, own)
 
     def active_connections(self):
-        return self.running().connections
+        self.check_open()
+        return atomic_load64(&self.shared.connections)
 
     def close_connections(self):
         """Cut every open connection (reason DRAINED); return how many."""
-        return worker_close_connections(self.running())
+        self.check_open()
+        return self.order(ORDER_CLOSE_CONNECTIONS, NULL)
 
     def listener_counters(self, listener):
         """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
-        cdef Listener* place = self.listener(listener)
+        cdef Listener** own = self.listener(listener)
+        cdef uint64_t totals[5]
+        cdef uint64_t refused[<int>Reason.REASON_COUNT]
+        cdef uint32_t worker
+        cdef int reason
+        memset(totals, 0, sizeof(totals))
+        memset(refused, 0, sizeof(refused))
+        for worker in range(self.count):
+            totals[0] += atomic_load64(&own[worker].cx_total)
+            totals[1] += atomic_load64(&own[worker].cx_active)
+            totals[2] += atomic_load64(&own[worker].cx_pre_active)
+            totals[3] += atomic_load64(&own[worker].rx_bytes)
+            totals[4] += atomic_load64(&own[worker].tx_bytes)
+            for reason in range(<int>Reason.REASON_COUNT):
+                refused[reason] += atomic_load64(&own[worker].refused[reason])
         return ListenerCounters(
-            cx_total=place.cx_total,
-            cx_active=place.cx_active,
-            cx_pre_active=place.cx_pre_active,
-            rx_bytes=place.rx_bytes,
-            tx_bytes=place.tx_bytes,
-            refused=tuple([place.refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
+            cx_total=totals[0],
+            cx_active=totals[1],
+            cx_pre_active=totals[2],
+            rx_bytes=totals[3],
+            tx_bytes=totals[4],
+            refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
         )
 
     def record_events(self, on):
         """Record finished connections as events too; refused ones always are."""
-        self.running().record_all = bool(on)
+        self.check_open()
+        atomic_store8(&self.shared.record_all, bool(on))
 
     def take_events(self, limit=1024):
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
-        return ring_take(&self.running().events, limit)
+        cdef uint32_t worker
+        self.check_open()
+        self.slots.publication.reclaim()
+        events = []
+        for worker in range(self.count):
+            ring_arm(&self.workers[worker].events)
+            events += ring_take(&self.workers[worker].events, limit - len(events))
+        return events
 
     def events_dropped(self):
         """How many events found the ring full."""
-        return self.running().events.dropped
+        cdef uint64_t dropped = 0
+        cdef uint32_t worker
+        self.check_open()
+        for worker in range(self.count):
+            dropped += atomic_load64(&self.workers[worker].events.dropped)
+        return dropped
+
+    cdef void shut_down(self) noexcept:
+        cdef uint32_t worker
+        if self.shared == NULL:
+            return
+        with nogil:
+            for worker in range(self.count):
+                end_worker(self.workers[worker])
+        for worker in range(self.count):
+            self.slots.publication.remove_reader(&self.workers[worker].reader)
+            worker_free(self.workers[worker])
+        if self.notify_fd >= 0:
+            close(self.notify_fd)
+        free(self.workers)
+        free(self.listeners)
+        free(self.shared)
+        self.shared = NULL
 
     def close(self):
-        """Close every descriptor. The engine is unusable afterwards; a second call does nothing."""
-        if self.worker != NULL:
-            worker_free(self.worker)
-            self.worker = NULL
+        """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""
+        self.shut_down()
+        if self.routes is not None:
             self.routes.clear()
+
+
+cdef void end_worker(Worker* worker) noexcept nogil:
+    cdef Order order
+    if not worker.started:
+        return
+    order.kind = ORDER_END
+    order.listener = NULL
+    worker_tell(worker, &order)
+    worker_await(worker, &order)
+    worker_join(worker)
 
 
 cdef int bound_port(int fd) noexcept:

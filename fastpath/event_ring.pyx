@@ -1,10 +1,13 @@
 """Finished and refused connections on their way to the access log; when nobody takes them, new ones are dropped."""
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from eastgate.fastpath.cluster_slots cimport cluster_release
 from eastgate.fastpath.connection cimport Address, ConnectionRecord
-from eastgate.fastpath.posix cimport AF_INET, AF_INET6, inet_ntop
+from eastgate.fastpath.posix cimport (
+    AF_INET, AF_INET6, atomic_fence, atomic_load8, atomic_load_acquire, atomic_store8, atomic_store_release, count,
+    inet_ntop, write,
+)
 
 from typing import NamedTuple
 
@@ -33,7 +36,7 @@ class ConnectionEvent(NamedTuple):
     attempts: int = 0
 
 
-cdef int ring_init(EventRing* ring, uint32_t capacity) noexcept nogil:
+cdef int ring_init(EventRing* ring, uint32_t capacity, int notify_fd) noexcept nogil:
     cdef uint32_t size = 1
     while size < capacity:
         size <<= 1
@@ -42,6 +45,8 @@ cdef int ring_init(EventRing* ring, uint32_t capacity) noexcept nogil:
     ring.head = 0
     ring.tail = 0
     ring.dropped = 0
+    ring.notify_fd = notify_fd
+    ring.armed = 1
     return 0 if ring.records != NULL else -1
 
 
@@ -68,14 +73,27 @@ cdef void record_free(ConnectionRecord* record) noexcept nogil:
 
 
 cdef void ring_push(EventRing* ring, ConnectionRecord* record) noexcept nogil:
+    cdef uint64_t one = 1
     if record == NULL:
         return
-    if ring.tail - ring.head == ring.capacity:
-        ring.dropped += 1
+    if ring.tail - atomic_load_acquire(&ring.head) == ring.capacity:
+        count(&ring.dropped, 1)
         record_free(record)
         return
     ring.records[ring.tail & (ring.capacity - 1)] = record
-    ring.tail += 1
+    atomic_store_release(&ring.tail, ring.tail + 1)
+    if ring.notify_fd < 0:
+        return
+    # Either this sees that the reader has armed, or the reader, who looks after arming, sees the record.
+    atomic_fence()
+    if atomic_load8(&ring.armed):
+        atomic_store8(&ring.armed, 0)
+        write(ring.notify_fd, &one, sizeof(one))
+
+
+cdef void ring_arm(EventRing* ring) noexcept nogil:
+    atomic_store8(&ring.armed, 1)
+    atomic_fence()
 
 
 cdef str address_text(Address* address):
@@ -122,9 +140,9 @@ cdef object as_event(ConnectionRecord* record):
 cdef list ring_take(EventRing* ring, Py_ssize_t limit):
     cdef ConnectionRecord* record
     events = []
-    while ring.head != ring.tail and len(events) < limit:
+    while ring.head != atomic_load_acquire(&ring.tail) and len(events) < limit:
         record = ring.records[ring.head & (ring.capacity - 1)]
-        ring.head += 1
+        atomic_store_release(&ring.head, ring.head + 1)
         try:
             events.append(as_event(record))
         finally:

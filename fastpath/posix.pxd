@@ -80,6 +80,27 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int count, int timeout)
 
+cdef extern from "pthread.h" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(pthread_t* thread, const void* attributes, void* (*main)(void*) noexcept nogil, void* argument)
+    int pthread_join(pthread_t thread, void** result)
+    int pthread_setname_np(pthread_t thread, const char* name)
+
+cdef extern from "signal.h" nogil:
+    ctypedef struct sigset_t:
+        pass
+    enum: SIG_BLOCK, SIG_SETMASK
+    int sigfillset(sigset_t* set)
+    int pthread_sigmask(int how, const sigset_t* set, sigset_t* previous)
+
+cdef extern from "semaphore.h" nogil:
+    ctypedef struct sem_t:
+        pass
+    int sem_init(sem_t* semaphore, int shared, unsigned int value)
+    int sem_post(sem_t* semaphore)
+    int sem_wait(sem_t* semaphore)
+    int sem_destroy(sem_t* semaphore)
+
 cdef extern from "sys/eventfd.h" nogil:
     enum: EFD_NONBLOCK, EFD_CLOEXEC
     int eventfd(unsigned int value, int flags)
@@ -102,9 +123,27 @@ cdef extern from "sys/timerfd.h" nogil:
 cdef extern from *:
     """
     #define eg_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define eg_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
     #define eg_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
     #define eg_sub_release(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
+    #define eg_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define eg_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define eg_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #define eg_count(p, v) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (v), __ATOMIC_RELAXED)
     """
+    uint8_t atomic_load8 "eg_load"(uint8_t* place) nogil
+    void atomic_store8 "eg_store"(uint8_t* place, uint8_t value) nogil
+    void atomic_store "eg_store"(uint32_t* place, uint32_t value) nogil
+    void atomic_store64 "eg_store"(uint64_t* place, uint64_t value) nogil
+    uint32_t atomic_load_acquire "eg_load_acquire"(const uint32_t* place) nogil
+    void atomic_store_release "eg_store_release"(uint32_t* place, uint32_t value) nogil
+    uint64_t atomic_load_acquire64 "eg_load_acquire"(const uint64_t* place) nogil
+    void atomic_store_release64 "eg_store_release"(uint64_t* place, uint64_t value) nogil
+    void* atomic_load_pointer "eg_load_acquire"(void** place) nogil
+    void atomic_store_pointer "eg_store_release"(void** place, void* value) nogil
+    void atomic_fence "eg_fence"() nogil
+    # Add to a counter that this thread alone writes and any may read: no locked instruction.
+    void count "eg_count"(uint64_t* place, uint64_t value) nogil
     uint32_t atomic_load "eg_load"(uint32_t* place) nogil
     uint64_t atomic_load64 "eg_load"(uint64_t* place) nogil
     uint32_t atomic_add "eg_add"(uint32_t* place, uint32_t value) nogil

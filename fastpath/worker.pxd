@@ -1,20 +1,48 @@
-# One native loop and all that it owns. No Python object, no GIL, no exception.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+# One native loop and all that it owns. No Python object, no GIL, no exception. A worker either has a thread of its own,
+# and is spoken to by worker_tell, or is hosted: then its turns and orders are calls of the control thread.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.client_hello cimport ClientHello
 from eastgate.fastpath.cluster_slots cimport ClusterSlot
 from eastgate.fastpath.picker cimport PickCursor
 from eastgate.fastpath.connection cimport Connection, Listener
 from eastgate.fastpath.event_ring cimport EventRing
+from eastgate.fastpath.posix cimport pthread_t, sem_t
+from eastgate.fastpath.publication cimport Reader
 from eastgate.fastpath.timer_wheel cimport Timer, TimerWheel
 
+cdef enum OrderKind:
+    ORDER_ADD_LISTENER          # accept from `listener`, which is the worker's from here on
+    ORDER_STOP_ACCEPTING        # accept what has arrived at `listener`, then close its socket
+    ORDER_CLOSE_CONNECTIONS     # cut all; result: how many
+    ORDER_END
+
+cdef struct Order:
+    OrderKind kind
+    Listener* listener
+    int64_t result              # negative: errno
+    sem_t done
+
+# Of all workers of an engine.
+cdef struct Shared:
+    uint64_t connections        # atomic
+    uint64_t max_connections
+    uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
+    uint8_t threaded
+
 cdef struct Worker:
+    Reader reader
+    Shared* shared
+    Order* order                # atomic; what the control side waits for
+    pthread_t thread
+    uint8_t started             # `thread` is one
+    uint8_t ending
+    uint64_t handled            # descriptors, in all turns
     int epoll
     int timer_fd
     int ready_fd                # eventfd: readable while `queued` is not empty
     uint8_t timer_source
     uint8_t ready_source
     uint8_t ready_raised
-    uint8_t record_all          # finished connections are recorded too, not only refusals
     ClusterSlot* slots          # shared, owned by ClusterSlots
     PickCursor* cursors         # per slot
     uint64_t* cursor_generations
@@ -24,26 +52,28 @@ cdef struct Worker:
     uint64_t armed              # tick that the timerfd is set to; the largest uint64 when it is not
     uint64_t now                # nanoseconds, monotonic
     uint64_t random
-    uint64_t seed
-    uint64_t connections
-    uint64_t max_connections
     Connection* open
     Connection* closed
     Connection* queued
     Connection* spare           # free list
     uint32_t spare_count
-    Listener** listeners        # owned; a number is never reused
-    uint32_t listener_count
+    Listener* listeners         # owned
     EventRing events
     ClientHello hello           # of the connection that is being sniffed right now
     uint8_t hello_known
     uint8_t* buffer             # RELAY_BUFFER bytes
 
-cdef Worker* worker_new(ClusterSlot* slots, uint32_t slot_count, uint64_t seed, uint64_t max_connections,
-                        uint32_t event_capacity) noexcept nogil
+# `notify_fd`: eventfd to raise when there are events to take; -1 for none.
+cdef Worker* worker_new(
+    Shared* shared, ClusterSlot* slots, uint32_t slot_count, uint64_t seed, uint32_t event_capacity, int notify_fd
+) noexcept nogil
+# Begin its thread. Returns 0 or an error number.
+cdef int worker_start(Worker* worker, uint32_t number) noexcept nogil
+# Cut what is open and free everything; its thread must have ended (worker_join).
 cdef void worker_free(Worker* worker) noexcept nogil
-cdef int worker_turn(Worker* worker) noexcept nogil
-# The worker owns the descriptor and the struct from here on. Returns the number, or -1 with errno set.
-cdef int worker_add_listener(Worker* worker, Listener* listener) noexcept nogil
-cdef void worker_stop_accepting(Worker* worker, Listener* listener) noexcept nogil
-cdef uint64_t worker_close_connections(Worker* worker) noexcept nogil
+cdef void worker_join(Worker* worker) noexcept nogil
+# One turn of a hosted worker; returns how many descriptors were handled.
+cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil
+# Hand over an order; worker_await returns its result when it has been carried out. At once for a hosted worker.
+cdef void worker_tell(Worker* worker, Order* order) noexcept nogil
+cdef int64_t worker_await(Worker* worker, Order* order) noexcept nogil

@@ -8,14 +8,17 @@ A refused client sees nothing but a closed connection. Its hello is unread then,
 clients see it; a client that never sent a byte gets FIN.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from eastgate.fastpath.client_hello cimport (
     ClientHello, HelloStatus, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS,
     HELLO_OVERSIZE, parse_client_hello,
 )
-from eastgate.fastpath.cluster_slots cimport ClusterSlot, ClusterState, cluster_acquire, cluster_release
+from eastgate.fastpath.cluster_slots cimport (
+    ClusterState, SlotVersion, cluster_acquire, cluster_release, slot_version,
+)
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
@@ -31,11 +34,13 @@ from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.proxy_protocol cimport (
     PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
 )
+from eastgate.fastpath.publication cimport reader_offline, reader_online
+from eastgate.fastpath.random cimport mix_seed, next_random
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.relay cimport (
     FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
-from eastgate.fastpath.route_table cimport RouteChain, route_chain, route_match
+from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match
 from eastgate.fastpath.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
 )
@@ -45,6 +50,7 @@ cdef enum:
     EVENTS_PER_WAIT = 256
     WAITS_PER_TURN = 4          # bounds a turn, so that the hosting loop gets its share
     ACCEPTS_PER_EVENT = 64
+    CLOSING_ACCEPTS = 64        # times that many, when a listener is closed: a whole backlog
     SPARE_LIMIT = 1024          # connection structs kept for reuse
     ACCEPT_RETRY_MS = 100
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
@@ -66,16 +72,6 @@ cdef inline uint64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
-
-
-cdef inline uint64_t next_random(Worker* worker) noexcept nogil:
-    # splitmix64
-    cdef uint64_t z
-    worker.random += <uint64_t>0x9E3779B97F4A7C15
-    z = worker.random
-    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
-    return z ^ (z >> 31)
 
 
 cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept nogil:
@@ -201,7 +197,7 @@ cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noex
 
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
     if connection.phase == PHASE_PROXY_HEADER or connection.phase == PHASE_SNIFF:
-        connection.listener.cx_pre_active -= 1
+        count(&connection.listener.cx_pre_active, <uint64_t>-1)
     if connection.cluster != NULL:
         atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
         if connection.phase == PHASE_CONNECT:
@@ -222,8 +218,8 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     if connection.up.fd >= 0:
         close(connection.up.fd)
     close(connection.down.fd)
-    connection.listener.cx_active -= 1
-    worker.connections -= 1
+    count(&connection.listener.cx_active, <uint64_t>-1)
+    atomic_add64(&worker.shared.connections, <uint64_t>-1)
     if connection.previous != NULL:
         connection.previous.next = connection.next
     else:
@@ -238,7 +234,7 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
 cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef ConnectionRecord* record = connection.record
     connection.record = NULL
-    connection.listener.refused[reason] += 1
+    count(&connection.listener.refused[reason], 1)
     if record == NULL:
         record = begin_record(worker, connection)
     elif worker.hello_known and not record.server_name_length:
@@ -252,7 +248,7 @@ cdef void finish(Worker* worker, Connection* connection, int reason) noexcept no
     cdef ConnectionRecord* record = connection.record
     connection.record = NULL
     if reason != Reason.NONE:
-        connection.listener.refused[reason] += 1
+        count(&connection.listener.refused[reason], 1)
     if record != NULL:
         finish_record(worker, connection, record, reason)
     close_connection(worker, connection)
@@ -274,7 +270,8 @@ cdef void enqueue(Worker* worker, Connection* connection) noexcept nogil:
     connection.queued = 1
     connection.next_queued = worker.queued
     worker.queued = connection
-    if not worker.ready_raised:
+    # A thread looks at the queue before it sleeps; whoever hosts must find the epoll descriptor readable.
+    if not worker.shared.threaded and not worker.ready_raised:
         worker.ready_raised = write(worker.ready_fd, &one, sizeof(one)) == sizeof(one)
 
 
@@ -288,8 +285,8 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     down_moved = connection.downward.bytes - down_before
     if up_moved | down_moved:
         connection.last_activity = worker.now
-        connection.listener.rx_bytes += up_moved
-        connection.listener.tx_bytes += down_moved
+        count(&connection.listener.rx_bytes, up_moved)
+        count(&connection.listener.tx_bytes, down_moved)
         atomic_add64(&connection.cluster.tx_bytes, up_moved)
         atomic_add64(&connection.cluster.rx_bytes, down_moved)
     if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
@@ -328,7 +325,8 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
     connection.last_activity = worker.now
     atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
     atomic_add(&connection.endpoint.active, 1)
-    connection.endpoint.consecutive_failures = 0
+    if atomic_load(&connection.endpoint.consecutive_failures):
+        atomic_store(&connection.endpoint.consecutive_failures, 0)
     wheel_cancel(&worker.wheel, &connection.timer)
     check_relay_timer(worker, connection)
     if connection.lowat_raised:
@@ -349,14 +347,14 @@ cdef inline bint is_local_failure(int error) noexcept nogil:
     )
 
 
-cdef int open_upstream(Worker* worker, Connection* connection, const Table* table, int32_t endpoint) noexcept nogil:
+cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
     """0 when the connect is under way, otherwise the Reason why it is not."""
     cdef ClusterState* cluster = connection.cluster
     cdef EndpointAddress address
     cdef sockaddr_storage raw
     cdef socklen_t length
     cdef int fd
-    table_address(table, endpoint, &address)
+    table_address(version.table, endpoint, &address)
     connection.upstream.family = address.family
     connection.upstream.port = address.port
     if address.family != 1:
@@ -373,18 +371,18 @@ cdef int open_upstream(Worker* worker, Connection* connection, const Table* tabl
     if address.family != 1:
         set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
-        if cluster.keepalive_time_s:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>cluster.keepalive_time_s)
-        if cluster.keepalive_interval_s:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>cluster.keepalive_interval_s)
-        if cluster.keepalive_probes:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>cluster.keepalive_probes)
+        if version.keepalive_time_s:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>version.keepalive_time_s)
+        if version.keepalive_interval_s:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>version.keepalive_interval_s)
+        if version.keepalive_probes:
+            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>version.keepalive_probes)
     if connect(fd, <sockaddr*>&raw, length) != 0 and errno != EINPROGRESS:
         return <int>Reason.LIMIT if is_local_failure(errno) else <int>Reason.CONNECT_FAILED
     if not watch(worker, &connection.up) or (not connection.down.registered and not watch(worker, &connection.down)):
         return <int>Reason.LIMIT
     schedule_in(worker, &connection.timer,
-                <uint64_t>(cluster.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
+                <uint64_t>(version.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
     return 0
 
 
@@ -397,13 +395,13 @@ cdef void count_failure(Connection* connection, int reason) noexcept nogil:
         atomic_add(&connection.endpoint.consecutive_failures, 1)
 
 
-cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, ClusterSlot* slot) noexcept nogil:
+cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, SlotVersion* version) noexcept nogil:
     # The first pick after a publish starts the new table at a random place of this worker.
     cdef PickCursor* cursor = &worker.cursors[index]
-    if worker.cursor_generations[index] != slot.generation:
+    if worker.cursor_generations[index] != version.generation:
         cursor_free(cursor)
-        cursor_init(slot.table, cursor, next_random(worker))
-        worker.cursor_generations[index] = slot.generation
+        cursor_init(version.table, cursor, next_random(&worker.random))
+        worker.cursor_generations[index] = version.generation
     return cursor
 
 
@@ -443,77 +441,88 @@ cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
 
 cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
     """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
-    cdef ClusterSlot* slot
+    cdef SlotVersion* version
     cdef int32_t endpoint
     while True:
         count_failure(connection, reason)
-        slot = &worker.slots[connection.slot]
+        version = slot_version(&worker.slots[connection.slot])
         # The slot may have been given to another cluster since: its endpoints are none of this connection's.
         if (
             reason == Reason.LIMIT or connection.attempts >= connection.max_attempts
-            or slot.state != connection.cluster or slot.table == NULL
+            or version == NULL or version.state != connection.cluster
         ):
             break
         leave_upstream(worker, connection)
-        endpoint = pick_untried(worker, connection, slot.table, cursor_of(worker, connection.slot, slot))
+        endpoint = pick_untried(worker, connection, version.table, cursor_of(worker, connection.slot, version))
         if endpoint < 0:
             break
         state_release(connection.endpoint)
-        connection.endpoint = table_state(slot.table, endpoint)
+        connection.endpoint = table_state(version.table, endpoint)
         state_acquire(connection.endpoint)
         connection.attempts += 1
-        reason = open_upstream(worker, connection, slot.table, endpoint)
+        reason = open_upstream(worker, connection, version, endpoint)
         if reason == Reason.NONE:
             return
     refuse(worker, connection, reason)
 
 
+cdef int32_t claim_endpoint(
+    Worker* worker, Connection* connection, uint32_t slot, SlotVersion* version
+) noexcept nogil:
+    """Endpoint to connect to, counted as active and pending; or minus a Reason, nothing counted but that."""
+    # Envoy's order: max_connections before an endpoint is chosen, max_pending_requests after. Counted first and taken
+    # back, so that workers together never pass a limit.
+    cdef ClusterState* cluster = version.state
+    cdef int32_t endpoint
+    if atomic_add(&cluster.cx_active, 1) >= version.max_connections:
+        atomic_add(&cluster.cx_active, <uint32_t>-1)
+        atomic_add64(&cluster.cx_overflow, 1)
+        return -<int>Reason.OVERFLOW
+    endpoint = table_pick(version.table, cursor_of(worker, slot, version))
+    if endpoint < 0:
+        atomic_add(&cluster.cx_active, <uint32_t>-1)
+        atomic_add64(&cluster.cx_none_healthy, 1)
+        return endpoint
+    if atomic_add(&cluster.pending_active, 1) >= version.max_pending:
+        atomic_add(&cluster.pending_active, <uint32_t>-1)
+        atomic_add(&cluster.cx_active, <uint32_t>-1)
+        atomic_add64(&cluster.pending_overflow, 1)
+        return -<int>Reason.OVERFLOW
+    return endpoint
+
+
 cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
     cdef uint32_t target = 0
     cdef uint32_t draw
-    cdef ClusterSlot* slot
-    cdef ClusterState* cluster
+    cdef SlotVersion* version
     cdef int32_t endpoint
     cdef int reason
     if chain.target_count > 1:
-        draw = <uint32_t>(next_random(worker) % chain.total_weight)
+        draw = <uint32_t>(next_random(&worker.random) % chain.total_weight)
         while chain.targets[target].upper <= draw:
             target += 1
     target = chain.targets[target].cluster_slot
-    slot = &worker.slots[target] if target < worker.cursor_count else NULL
-    if slot == NULL or slot.state == NULL or slot.table == NULL:
+    version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
+    if version == NULL:
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
         return
-    cluster = slot.state
-    # Envoy's order: max_connections before an endpoint is chosen, max_pending_requests after.
-    if atomic_load(&cluster.cx_active) >= cluster.max_connections:
-        atomic_add64(&cluster.cx_overflow, 1)
-        refuse(worker, connection, Reason.OVERFLOW)
-        return
-    endpoint = table_pick(slot.table, cursor_of(worker, target, slot))
+    endpoint = claim_endpoint(worker, connection, target, version)
     if endpoint < 0:
-        atomic_add64(&cluster.cx_none_healthy, 1)
         refuse(worker, connection, -endpoint)
         return
-    if atomic_load(&cluster.pending_active) >= cluster.max_pending:
-        atomic_add64(&cluster.pending_overflow, 1)
-        refuse(worker, connection, Reason.OVERFLOW)
-        return
-    connection.listener.cx_pre_active -= 1
+    count(&connection.listener.cx_pre_active, <uint64_t>-1)
     connection.phase = PHASE_CONNECT
     connection.connect_started = worker.now
     connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
     connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
-    cluster_acquire(cluster)
-    atomic_add(&cluster.cx_active, 1)
-    atomic_add(&cluster.pending_active, 1)
-    connection.cluster = cluster
+    connection.cluster = version.state
+    cluster_acquire(connection.cluster)
     connection.slot = target
-    connection.endpoint = table_state(slot.table, endpoint)
+    connection.endpoint = table_state(version.table, endpoint)
     state_acquire(connection.endpoint)
     connection.max_attempts = <uint16_t>chain.max_connect_attempts
     connection.attempts = 1
-    reason = open_upstream(worker, connection, slot.table, endpoint)
+    reason = open_upstream(worker, connection, version, endpoint)
     if reason != Reason.NONE:
         connect_failed(worker, connection, reason)
 
@@ -521,14 +530,13 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
 # ---- sniff
 
 cdef void route(Worker* worker, Connection* connection, bint is_tls) noexcept nogil:
-    cdef int chain = route_match(
-        connection.listener.routes, &worker.hello, is_tls, connection.destination_port
-    )
+    cdef Routes* routes = <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
+    cdef int chain = route_match(routes, &worker.hello, is_tls, connection.destination_port)
     cdef const RouteChain* matched
     if chain < 0:
         refuse(worker, connection, -chain)
         return
-    matched = route_chain(connection.listener.routes, chain)
+    matched = route_chain(routes, chain)
     if matched.refusal:
         refuse(worker, connection, matched.refusal)
         return
@@ -623,11 +631,13 @@ cdef Connection* new_connection(Worker* worker) noexcept nogil:
 
 
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
-    cdef Connection* connection
-    listener.cx_total += 1
-    connection = new_connection(worker) if worker.connections < worker.max_connections else NULL
+    cdef Connection* connection = NULL
+    count(&listener.cx_total, 1)
+    if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections:
+        connection = new_connection(worker)
     if connection == NULL:
-        listener.refused[<int>Reason.LIMIT] += 1
+        atomic_add64(&worker.shared.connections, <uint64_t>-1)
+        count(&listener.refused[<int>Reason.LIMIT], 1)
         reset_on_close(fd)
         close(fd)
         return
@@ -647,10 +657,9 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     if worker.open != NULL:
         worker.open.previous = connection
     worker.open = connection
-    worker.connections += 1
-    listener.cx_active += 1
-    listener.cx_pre_active += 1
-    if worker.record_all:
+    count(&listener.cx_active, 1)
+    count(&listener.cx_pre_active, 1)
+    if atomic_load8(&worker.shared.record_all):
         connection.record = begin_record(worker, connection)
     schedule_in(worker, &connection.timer, <uint64_t>(listener.hello_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND)
     sniff(worker, connection)
@@ -660,7 +669,7 @@ cdef void pause_accepting(Worker* worker, Listener* listener) noexcept nogil:
     # Level-triggered accept without a descriptor to accept into would spin.
     epoll_ctl(worker.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
     listener.paused = 1
-    listener.refused[<int>Reason.LIMIT] += 1
+    count(&listener.refused[<int>Reason.LIMIT], 1)
     if not worker.accept_retry.scheduled:
         schedule_in(worker, &worker.accept_retry, <uint64_t>ACCEPT_RETRY_MS * MILLISECOND)
 
@@ -673,7 +682,8 @@ cdef bint resume_accepting(Worker* worker, Listener* listener) noexcept nogil:
     return epoll_ctl(worker.epoll, EPOLL_CTL_ADD, listener.fd, &event) == 0
 
 
-cdef void accept_connections(Worker* worker, Listener* listener) noexcept nogil:
+cdef bint accept_connections(Worker* worker, Listener* listener) noexcept nogil:
+    """Whether more may be waiting."""
     cdef sockaddr_storage peer
     cdef socklen_t length
     cdef int fd, _
@@ -684,9 +694,10 @@ cdef void accept_connections(Worker* worker, Listener* listener) noexcept nogil:
             welcome(worker, listener, fd, &peer)
         elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
             pause_accepting(worker, listener)
-            return
+            return False
         elif errno != EINTR and errno != ECONNABORTED:
-            return
+            return False
+    return True
 
 
 # ---- events and timers
@@ -721,13 +732,12 @@ cdef void connection_event(Worker* worker, Leg* leg, uint32_t events) noexcept n
 
 cdef void timer_event(Worker* worker, Timer* timer) noexcept nogil:
     cdef Connection* connection
-    cdef Listener* listener
-    cdef uint32_t number
+    cdef Listener* listener = worker.listeners
     if timer == &worker.accept_retry:
-        for number in range(worker.listener_count):
-            listener = worker.listeners[number]
+        while listener != NULL:
             if listener.accepting and listener.paused and not resume_accepting(worker, listener):
                 pause_accepting(worker, listener)
+            listener = listener.next
         return
     connection = <Connection*>timer
     if connection.phase == PHASE_RELAY:
@@ -792,20 +802,114 @@ cdef void free_closed(Worker* worker) noexcept nogil:
     worker.closed = kept
 
 
-cdef int worker_turn(Worker* worker) noexcept nogil:
+# ---- orders
+
+cdef int64_t add_listener(Worker* worker, Listener* listener) noexcept nogil:
+    listener.source = SOURCE_LISTENER
+    listener.next = worker.listeners
+    worker.listeners = listener
+    if not resume_accepting(worker, listener):
+        return -errno
+    listener.accepting = 1
+    return 0
+
+
+cdef void close_listener(Listener* listener) noexcept nogil:
+    listener.accepting = 0
+    if listener.fd >= 0:
+        close(listener.fd)
+    listener.fd = -1
+
+
+cdef void stop_accepting(Worker* worker, Listener* listener) noexcept nogil:
+    # Whoever finished the handshake was promised a connection: closing the socket would reset those in its queue.
+    cdef int _
+    for _ in range(CLOSING_ACCEPTS):
+        if not listener.accepting or listener.paused or not accept_connections(worker, listener):
+            break
+    close_listener(listener)
+
+
+cdef int64_t close_connections(Worker* worker) noexcept nogil:
+    cdef int64_t closed = 0
+    while worker.open != NULL:
+        if worker.open.phase == PHASE_RELAY:
+            finish(worker, worker.open, Reason.DRAINED)
+        else:
+            refuse(worker, worker.open, Reason.DRAINED)
+        closed += 1
+    return closed
+
+
+cdef void carry_out(Worker* worker, Order* order) noexcept nogil:
+    worker.now = clock_ns(CLOCK_MONOTONIC)
+    order.result = 0
+    if order.kind == ORDER_ADD_LISTENER:
+        order.result = add_listener(worker, order.listener)
+    elif order.kind == ORDER_STOP_ACCEPTING:
+        stop_accepting(worker, order.listener)
+    elif order.kind == ORDER_CLOSE_CONNECTIONS:
+        order.result = close_connections(worker)
+    else:
+        worker.ending = 1
+
+
+cdef void take_order(Worker* worker) noexcept nogil:
+    cdef Order* order = <Order*>atomic_load_pointer(<void**>&worker.order)
+    if order != NULL:
+        carry_out(worker, order)
+        worker.order = NULL
+        # The order is gone from here on: it lay on the stack of whoever waits.
+        sem_post(&order.done)
+
+
+cdef void worker_tell(Worker* worker, Order* order) noexcept nogil:
+    cdef uint64_t one = 1
+    if not worker.started:
+        carry_out(worker, order)
+        return
+    sem_init(&order.done, 0, 0)
+    atomic_store_pointer(<void**>&worker.order, order)
+    write(worker.ready_fd, &one, sizeof(one))
+
+
+cdef int64_t worker_await(Worker* worker, Order* order) noexcept nogil:
+    if worker.started:
+        while sem_wait(&order.done) != 0:
+            pass
+        sem_destroy(&order.done)
+    return order.result
+
+
+# ---- turns
+
+cdef inline int wait_for_events(Worker* worker, epoll_event* events, int timeout) noexcept nogil:
+    cdef int found
+    if not worker.shared.threaded:
+        return epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, 0)
+    # Asleep or not, this is the quiet point: no pointer that was published is held across it.
+    reader_offline(&worker.reader)
+    found = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, timeout)
+    reader_online(&worker.reader)
+    return found
+
+
+cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_WAIT]
     cdef uint64_t counter
     cdef int handled = 0
-    cdef int count, index, _
+    cdef int found, index, _
+    cdef int timeout = -1 if may_sleep and worker.queued == NULL and worker.closed == NULL else 0
     cdef uint8_t* source
     worker.now = clock_ns(CLOCK_MONOTONIC)
     for _ in range(WAITS_PER_TURN):
-        count = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, 0)
-        if count <= 0:
+        found = wait_for_events(worker, events, timeout)
+        if found <= 0:
             break
+        timeout = 0
         worker.now = clock_ns(CLOCK_MONOTONIC)
-        handled += count
-        for index in range(count):
+        handled += found
+        for index in range(found):
             source = <uint8_t*>events[index].data.ptr
             if source[0] == SOURCE_LISTENER:
                 if (<Listener*>source).accepting:
@@ -818,12 +922,23 @@ cdef int worker_turn(Worker* worker) noexcept nogil:
                 worker.ready_raised = 0
             else:
                 connection_event(worker, <Leg*>source, events[index].events)
-        if count < EVENTS_PER_WAIT:
+        if found < EVENTS_PER_WAIT:
             break
+    count(&worker.handled, <uint64_t>handled)
+    take_order(worker)
     run_queued(worker)
     run_timers(worker)
     free_closed(worker)
     return handled
+
+
+cdef void* worker_main(void* argument) noexcept nogil:
+    cdef Worker* worker = <Worker*>argument
+    reader_online(&worker.reader)
+    while not worker.ending:
+        worker_turn(worker, True)
+    reader_offline(&worker.reader)
+    return NULL
 
 
 # ---- set-up
@@ -835,17 +950,18 @@ cdef int watch_own(int epoll, int fd, uint8_t* source) noexcept nogil:
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)
 
 
-cdef Worker* worker_new(ClusterSlot* slots, uint32_t slot_count, uint64_t seed, uint64_t max_connections,
-                        uint32_t event_capacity) noexcept nogil:
+cdef Worker* worker_new(
+    Shared* shared, ClusterSlot* slots, uint32_t slot_count, uint64_t seed, uint32_t event_capacity, int notify_fd
+) noexcept nogil:
     cdef Worker* worker = <Worker*>calloc(1, sizeof(Worker))
     if worker == NULL:
         return NULL
+    worker.shared = shared
     worker.timer_source = SOURCE_TIMER
     worker.ready_source = SOURCE_READY
     worker.slots = slots
     worker.cursor_count = slot_count
-    worker.random = seed
-    worker.max_connections = max_connections
+    worker.random = mix_seed(seed)
     worker.armed = UINT64_MAX
     worker.now = clock_ns(CLOCK_MONOTONIC)
     timer_init(&worker.accept_retry)
@@ -857,8 +973,9 @@ cdef Worker* worker_new(ClusterSlot* slots, uint32_t slot_count, uint64_t seed, 
     worker.cursor_generations = <uint64_t*>calloc(slot_count, sizeof(uint64_t))
     worker.buffer = <uint8_t*>malloc(RELAY_BUFFER)
     if (
-        ring_init(&worker.events, event_capacity) != 0 or worker.cursors == NULL or worker.cursor_generations == NULL
-        or worker.buffer == NULL or worker.epoll < 0 or worker.timer_fd < 0 or worker.ready_fd < 0
+        ring_init(&worker.events, event_capacity, notify_fd) != 0
+        or worker.cursors == NULL or worker.cursor_generations == NULL or worker.buffer == NULL
+        or worker.epoll < 0 or worker.timer_fd < 0 or worker.ready_fd < 0
         or watch_own(worker.epoll, worker.timer_fd, &worker.timer_source) != 0
         or watch_own(worker.epoll, worker.ready_fd, &worker.ready_source) != 0
     ):
@@ -867,21 +984,45 @@ cdef Worker* worker_new(ClusterSlot* slots, uint32_t slot_count, uint64_t seed, 
     return worker
 
 
+cdef int worker_start(Worker* worker, uint32_t number) noexcept nogil:
+    cdef sigset_t every, before
+    cdef char name[16]
+    cdef int error
+    # Signals are for the control thread.
+    sigfillset(&every)
+    pthread_sigmask(SIG_SETMASK, &every, &before)
+    error = pthread_create(&worker.thread, NULL, worker_main, worker)
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+    if error == 0:
+        worker.started = 1
+        snprintf(name, sizeof(name), b"eastgate-%u", number)
+        pthread_setname_np(worker.thread, name)
+    return error
+
+
+cdef void worker_join(Worker* worker) noexcept nogil:
+    if worker.started:
+        pthread_join(worker.thread, NULL)
+        worker.started = 0
+
+
 cdef void worker_free(Worker* worker) noexcept nogil:
     cdef Connection* connection
+    cdef Listener* listener
     cdef uint32_t index
     worker.now = clock_ns(CLOCK_MONOTONIC)
-    worker_close_connections(worker)
+    close_connections(worker)
     run_queued(worker)
     free_closed(worker)
     while worker.spare != NULL:
         connection = worker.spare
         worker.spare = connection.next
         free(connection)
-    for index in range(worker.listener_count):
-        worker_stop_accepting(worker, worker.listeners[index])
-        free(worker.listeners[index])
-    free(worker.listeners)
+    while worker.listeners != NULL:
+        listener = worker.listeners
+        worker.listeners = listener.next
+        close_listener(listener)
+        free(listener)
     if worker.cursors != NULL:
         for index in range(worker.cursor_count):
             if worker.cursor_generations != NULL and worker.cursor_generations[index]:
@@ -897,39 +1038,3 @@ cdef void worker_free(Worker* worker) noexcept nogil:
     if worker.epoll >= 0:
         close(worker.epoll)
     free(worker)
-
-
-cdef int worker_add_listener(Worker* worker, Listener* listener) noexcept nogil:
-    cdef Listener** grown = <Listener**>realloc(
-        worker.listeners, (worker.listener_count + 1) * sizeof(Listener*)
-    )
-    if grown == NULL:
-        return -1
-    worker.listeners = grown
-    listener.source = SOURCE_LISTENER
-    listener.number = worker.listener_count
-    if not resume_accepting(worker, listener):
-        return -1
-    listener.accepting = 1
-    worker.listeners[worker.listener_count] = listener
-    worker.listener_count += 1
-    return <int>listener.number
-
-
-cdef void worker_stop_accepting(Worker* worker, Listener* listener) noexcept nogil:
-    if not listener.accepting:
-        return
-    listener.accepting = 0
-    close(listener.fd)
-    listener.fd = -1
-
-
-cdef uint64_t worker_close_connections(Worker* worker) noexcept nogil:
-    cdef uint64_t closed = 0
-    while worker.open != NULL:
-        if worker.open.phase == PHASE_RELAY:
-            finish(worker, worker.open, Reason.DRAINED)
-        else:
-            refuse(worker, worker.open, Reason.DRAINED)
-        closed += 1
-    return closed

@@ -38,6 +38,8 @@ TICK_S = 0.1
 EVENTS_KEPT = 4096
 EVENTS_KEPT_FOR_LOG = 65536
 EVENTS_AT_ONCE = 64
+# How long after a worker's wake-up its events are taken: some at once are cheaper than one by one.
+EVENTS_DELAY_S = 0.02
 
 
 def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> NodeIdentity:
@@ -70,11 +72,13 @@ class Gateway:
         self._log = Log("gateway")
         self._started = time.monotonic()
         self._initialized = False
+        self._closed = False
         self._stopped = asyncio.Event()
         slots = ClusterSlots()
         self._engine = Engine(
             slots,
             seed=settings.seed,
+            workers=settings.workers,
             max_connections=settings.max_connections,
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
         )
@@ -129,7 +133,7 @@ class Gateway:
         sys.stderr.flush()
         if self._node.warning:
             self._log.warning("node", reason=self._node.warning)
-        loop.add_reader(self._engine.fileno(), self._engine.turn)
+        loop.add_reader(self._engine.fileno(), self._engine_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         if self._access_log is not None:
@@ -147,10 +151,22 @@ class Gateway:
             self._engine.close_connections()
             while self._take_events():
                 pass
+            self._closed = True
             self._engine.close()
             if self._access_log is not None:
                 self._access_log.close()
             self._log.info("stopped")
+
+    def _engine_ready(self) -> None:
+        self._engine.turn()
+        if self._settings.workers:
+            # The workers wake us once; not again before the events are taken.
+            asyncio.get_running_loop().call_later(EVENTS_DELAY_S, self._take_burst)
+
+    def _take_burst(self) -> None:
+        """Take events until there are none, and let others run in between."""
+        if self._take_events():
+            asyncio.get_running_loop().call_soon(self._take_burst)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -167,6 +183,8 @@ class Gateway:
 
     def _take_events(self) -> bool:
         """Hand on some of what the engine has recorded; return whether there may be more."""
+        if self._closed:
+            return False
         events = self._engine.take_events(EVENTS_AT_ONCE)
         if events:
             self._refusals.add(events)

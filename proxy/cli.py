@@ -39,7 +39,13 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone")
 @option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable")
 @option("--admin", default="127.0.0.1:15000", metavar="HOST:PORT", help="admin address, loopback only; port 0 = free")
-@option("--workers", default=0, type=int, metavar="N", help="native threads; 0 hosts the loop on uvloop")
+@option(
+    "--workers",
+    default=None,
+    type=int,
+    metavar="N",
+    help="native threads; 0: one loop on the control thread  [default: granted CPUs]",
+)
 @option("--drain-time", default=45.0, type=float, metavar="SECONDS", help="how long to go on accepting after SIGTERM")
 @option("--access-log", default="", metavar="PATH", help="file for one line per connection; - is stdout")
 @option("--access-log-format", default="text", type=click.Choice(["text", "json"]))

@@ -8,9 +8,11 @@ from ipaddress import ip_address
 
 from eastgate.xds.resources import Locality
 
+from .cpus import granted_cpus
 from .errors import SettingsError
 
 MAX_DRAIN_TIME_S = 86_400.0
+MAX_WORKERS = 256
 UNKNOWN_LOCALITY = Locality()
 
 
@@ -152,7 +154,7 @@ def gateway_settings(
     locality: str = "",
     meta: Sequence[str] = (),
     admin: str = "127.0.0.1:15000",
-    workers: int = 0,
+    workers: int | None = None,
     drain_time: float = 45.0,
     access_log: str = "",
     access_log_format: str = "text",
@@ -164,10 +166,9 @@ def gateway_settings(
     if not discovery:
         raise SettingsError("--discovery", None, "istiod's address is missing, for example istiod.istio-system:15010")
     addresses = tuple(parse_host_port("--discovery", entry) for entry in discovery)
-    if workers != 0:
-        raise SettingsError(
-            "--workers", workers, "this version hosts its one native loop on uvloop; only 0 is possible"
-        )
+    if workers is None:
+        workers = min(granted_cpus(), MAX_WORKERS)
+    in_range("--workers", workers, 0, MAX_WORKERS)
     in_range("--drain-time", drain_time, 0, MAX_DRAIN_TIME_S)
     in_range("--max-connections", max_connections, 1, 100_000_000)
     check_log_path(access_log)

@@ -1,4 +1,4 @@
-"""Drive an Engine from a test: real sockets on loopback, no thread, a deadline instead of sleeps."""
+"""Drive an Engine from a test: real sockets on loopback, a deadline instead of sleeps."""
 
 import select
 import socket
@@ -17,6 +17,8 @@ from eastgate.xds.resources import Columns, Locality, LocalityEntry
 
 SERVICE = "outbound_.80_._.echo.default.svc.cluster.local"
 DEADLINE_S = 10.0
+# How a Gateway runs its engine unless it is told; test modules parametrise over it.
+WORKERS = 0
 
 
 def client_hello(server_name: str | None = SERVICE, alpn: tuple[str, ...] = ("istio",)) -> bytes:
@@ -65,17 +67,20 @@ def columns(*addresses: tuple[str, int], health: tuple[int, ...] = ()) -> Column
 class Gateway:
     """An engine with one AUTO_PASSTHROUGH listener whose one service goes to the given endpoints."""
 
-    def __init__(self, *endpoints: tuple[str, int], host: str = "127.0.0.1", **listen: object) -> None:
+    def __init__(
+        self, *endpoints: tuple[str, int], host: str = "127.0.0.1", workers: int | None = None, **listen: object
+    ) -> None:
         self.slots = ClusterSlots(64)
         self.slot = self.slots.acquire(SERVICE)
-        self.engine = Engine(self.slots, seed=1)
+        self.workers = WORKERS if workers is None else workers
+        self.engine = Engine(self.slots, seed=1, workers=self.workers)
         self.engine.record_events(True)
         self.table = ClusterTable.compile(columns(*endpoints))
         self.slots.publish(self.slot, self.table)
         self.routes = self.route_to(self.slot)
         self.listener = self.engine.listen(host, 0, routes=self.routes, **listen)  # type: ignore[arg-type]
         self.address = self.engine.bound_address(self.listener)
-        self.events: list = []
+        self._events: list = []
 
     def route_to(self, slot: int, **chain: object) -> RouteTable:
         return RouteTable.compile(
@@ -93,7 +98,13 @@ class Gateway:
     def turn(self, wait_s: float = 0.02) -> None:
         select.select([self.engine.fileno()], [], [], wait_s)
         self.engine.turn()
-        self.events += self.engine.take_events()
+        self._events += self.engine.take_events()
+
+    @property
+    def events(self) -> list:
+        """All that were taken, up to now."""
+        self._events += self.engine.take_events()
+        return self._events
 
     def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + DEADLINE_S

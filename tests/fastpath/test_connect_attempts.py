@@ -7,10 +7,17 @@ import pytest
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 
+from . import loop
 from .loop import Gateway, accept, client_hello, columns, upstream
 
 HELLO = client_hello()
 CONNECTIONS = 12
+
+
+@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(loop, "WORKERS", request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -136,6 +143,7 @@ def test_a_slot_given_away_meanwhile_gets_none_of_the_attempts(server: socket.so
         with gateway.connect(HELLO) as client:
             gateway.until(lambda: gateway.slots.counters(gateway.slot).pending_active == 1)
             gateway.slots.release(gateway.slot)
+            gateway.until(lambda: gateway.slots.reclaim() == 0)
             other = ClusterTable.compile(columns(server.getsockname()))
             assert gateway.slots.acquire("another tenant") == gateway.slot
             gateway.slots.publish(gateway.slot, other)

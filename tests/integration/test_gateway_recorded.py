@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from eastgate.proxy.cpus import granted_cpus
 from eastgate.proxy.message_json import MessageReader
 
 from ..support.netns import Seen, run_scenario
@@ -82,8 +83,8 @@ def test_connections_reach_the_recorded_healthy_endpoints_and_no_others(seen: Se
             continue
         assert set(answers) == reachable, server_name
         if expected[server_name].lb_policy == "ROUND_ROBIN":
-            # Equal weights: plain rotation.
-            assert max(answers.values()) - min(answers.values()) <= 1, server_name
+            # Equal weights: plain rotation, of each worker on its own.
+            assert max(answers.values()) - min(answers.values()) <= granted_cpus(), server_name
     assert outcome["lasting"], "the connection that was opened first lives on"
 
 
@@ -174,7 +175,8 @@ def test_no_endpoint_and_a_refused_connect_are_told_apart(seen: Seen) -> None:
         "bytes",
     ]
     assert outcome["all UNHEALTHY"]["upstream_cx_none_healthy"] == 1
-    assert outcome["refused"]["upstream_cx_connect_fail"] == 1
+    # Three attempts, each counted.
+    assert outcome["refused"]["upstream_cx_connect_fail"] == 3
 
 
 def test_config_dump_shows_all_that_was_sent(seen: Seen, cluster: str) -> None:

@@ -21,7 +21,8 @@ WRONG = [
     ([*GOOD, "--label", "istio"], "--label", "KEY=VALUE"),
     ([*GOOD, "--meta", "A=1", "--meta", "A=2"], "--meta", "twice"),
     ([*GOOD, "--locality", "/zone"], "--locality", "REGION"),
-    ([*GOOD, "--workers", "2"], "--workers", "uvloop"),
+    ([*GOOD, "--workers", "-1"], "--workers", "between 0 and 256"),
+    ([*GOOD, "--workers", "two"], "--workers", "valid integer"),
     ([*GOOD, "--drain-time", "-1"], "--drain-time", "between"),
     ([*GOOD, "--max-connections", "0"], "--max-connections", "between"),
     ([*GOOD, "--access-log", "/nowhere/access.log"], "--access-log", "cannot be written"),
@@ -42,9 +43,15 @@ def test_wrong_flag_is_one_line_and_exit_code_2(arguments: list[str], flag: str,
 
 
 def test_flags_come_from_the_environment_too() -> None:
-    run = run_command("gateway", EASTGATE_DISCOVERY="127.0.0.1:15010", EASTGATE_WORKERS="3")
+    run = run_command("gateway", EASTGATE_DISCOVERY="127.0.0.1:15010", EASTGATE_WORKERS="300")
     assert run.returncode == 2
-    assert "--workers 3" in run.stderr
+    assert "--workers 300" in run.stderr
+
+
+def test_workers_are_as_many_as_there_are_cpus_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eastgate.proxy.settings.granted_cpus", lambda: 3)
+    assert gateway_settings(discovery=["127.0.0.1:15010"]).workers == 3
+    assert gateway_settings(discovery=["127.0.0.1:15010"], workers=0).workers == 0
 
 
 def test_node_id_is_made_up_from_the_rest() -> None:
