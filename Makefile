@@ -22,7 +22,8 @@ SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=mal
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test check lint types stubs test-debug test-asan build-debug build-asan bench wheel clean
+.PHONY: help dev demo test check lint types stubs test-debug test-asan build-debug build-asan bench bench-build bench-quick \
+	bench-peers bench-table wheel clean
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -31,7 +32,8 @@ help:
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make bench       benchmarks"
+	@echo "make bench       benchmarks of the parts"
+	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make clean       remove what was built; the environment stays"
 
@@ -112,6 +114,28 @@ bench: dev
 	@mkdir -p build
 	@$(PYTEST) bench -o python_files='bench_*.py' --benchmark-only --benchmark-group-by=group \
 		--benchmark-columns=median,iqr,rounds --benchmark-json=build/bench.json
+
+build/load: bench/load.c
+build/floor: bench/peers/floor.c
+build/load build/floor:
+	@echo "== $@"
+	@mkdir -p build
+	@$(CC) -std=gnu11 -O2 -Wall -Wextra -Wconversion -o $@ $<
+
+bench-build: build/load build/floor
+
+bench-quick: dev bench-build
+	@$(BIN)/python -m bench.compare --quick --output build/compare-quick.json
+	@$(BIN)/python -m bench.table --print build/compare-quick.json
+
+bench-peers: dev bench-build
+	@$(BIN)/python -m bench.compare --output bench/results/compare.json
+	@$(BIN)/python -m bench.plot
+	@$(MAKE) --no-print-directory bench-table
+
+bench-table: dev
+	@$(BIN)/python -m bench.table
+	@echo "== README.md shows bench/results/compare.json"
 
 wheel: dev
 	@echo "== sdist, and the wheel from it"

