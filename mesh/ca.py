@@ -47,8 +47,9 @@ class MeshCa:
         self.trust_domain = trust_domain
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"{trust_domain} root")
-        builder = _builder(name, name, key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
-        self._root = _Authority(key, builder.add_extension(_signs(), True).sign(key, hashes.SHA256()))
+        builder = _builder(name, name, key.public_key(), key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(True, None), True).add_extension(_signs(), True)
+        self._root = _Authority(key, builder.sign(key, hashes.SHA256()))
         self._intermediates: dict[str, _Authority] = {}
 
     @property
@@ -66,7 +67,7 @@ class MeshCa:
         issuer = self._intermediate(cluster)
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = (
-            _builder(x509.Name([]), issuer.certificate.subject, key.public_key(), lifetime)
+            _builder(x509.Name([]), issuer.certificate.subject, key.public_key(), issuer.key.public_key(), lifetime)
             # Without a subject the name must be critical (RFC 5280), as istiod writes it.
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)]), True)
             .add_extension(x509.BasicConstraints(False, None), True)
@@ -85,7 +86,8 @@ class MeshCa:
     def _intermediate(self, cluster: str) -> _Authority:
         if cluster not in self._intermediates:
             key = ec.generate_private_key(ec.SECP256R1())
-            builder = _builder(_name(f"{cluster} intermediate"), self._root.certificate.subject, key.public_key())
+            name, root = _name(f"{cluster} intermediate"), self._root
+            builder = _builder(name, root.certificate.subject, key.public_key(), root.key.public_key())
             builder = builder.add_extension(x509.BasicConstraints(True, 0), True).add_extension(_signs(), True)
             self._intermediates[cluster] = _Authority(key, builder.sign(self._root.key, hashes.SHA256()))
         return self._intermediates[cluster]
@@ -100,7 +102,11 @@ def _pem(certificate: x509.Certificate) -> str:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta = 2 * LIFETIME
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta = 2 * LIFETIME,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -111,6 +117,8 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, now + lifetime) - LEEWAY)
         .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), False)
     )
 
 

@@ -125,7 +125,7 @@ async def test_state_of_the_world_over_the_wire() -> None:
     [
         (DiscoveryRequest(type_url=CDS), "missing node information"),
         (DiscoveryRequest(type_url=CDS, node=Node(id="stranger")), "not of the form"),
-        (b"\x12\x05\x0a\x7fx", "cannot be read"),
+        (b"\x22\x02\xff\xfe", "cannot be read"),
     ],
 )
 async def test_a_node_that_cannot_be_served_is_told_why(request_: object, said: str) -> None:
