@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import LABELS, Reason
@@ -27,7 +27,7 @@ from .errors import TrialError
 # Istio's own ALPN would begin a private conversation in front of the payload.
 NEVER_OFFERED = "istio-peer-exchange"
 CONNECT_S = 5.0
-THREADS = 12
+CLIENTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +130,19 @@ class MeshClient:
         return Target(cluster, assignment, compile_table(cluster, assignment, None), tls_settings(cluster))
 
     async def connect(self, target: Target, count: int, progress: Callable[[int], None]) -> Traffic:
-        """Open `count` connections and read their answers; `progress` hears, from any thread, of each some dozens."""
+        """Open `count` connections and read their answers; `progress` hears, from any thread, of each some dozens.
+
+        Some clients connect side by side, each with a table of its own and one connection at a time, as pods with a
+        sidecar each would: least request then sees equal load, and shares are those that the table states.
+        """
         context = self._context(target.tls)
         loop = asyncio.get_running_loop()
         left = _Countdown(count)
         total = Traffic()
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="client") as pool:
-            runs = [loop.run_in_executor(pool, _run, target, context, left, progress) for _ in range(THREADS)]
+        with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as pool:
+            tables = [compile_table(target.cluster, target.assignment, None) for _ in range(CLIENTS)]
+            clients = [replace(target, table=table) for table in tables]
+            runs = [loop.run_in_executor(pool, _run, client, context, left, progress) for client in clients]
             for finished in await asyncio.gather(*runs):
                 total.add(finished)
         return total

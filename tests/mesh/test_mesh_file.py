@@ -185,3 +185,18 @@ def test_an_alias_bomb_is_refused() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(MeshError, match=r"nothing\.yaml: cannot be read: No such file or directory"):
         load(tmp_path / "nothing.yaml")
+
+
+DEMO = Path(__file__).parents[2] / "mesh" / "demo.yaml"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "demo.md"
+
+
+def test_tutorial_shows_the_demo_as_it_is() -> None:
+    blocks = TUTORIAL.read_text().split("```yaml\n")[1:]
+    assert len(blocks) > 5
+    for block in blocks:
+        assert block.partition("```")[0] in DEMO.read_text()
+
+
+def test_demo_has_nothing_that_is_not_honoured() -> None:
+    assert load(DEMO).findings == ()
