@@ -2,11 +2,15 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.cluster_slots cimport ClusterState
 from eastgate.fastpath.endpoint_state cimport EndpointState
+from eastgate.fastpath.pipe_pool cimport Pipe
 from eastgate.fastpath.route_table cimport Routes
 from eastgate.fastpath.timer_wheel cimport Timer
 
 cdef enum:
     TRIED_CAPACITY = 4
+    # TCP_USER_TIMEOUT of both sockets: a peer that acknowledges nothing, or whose window stays closed, for that long is
+    # gone. The kernel alone would take a quarter of an hour for the first and forever for the second.
+    USER_TIMEOUT_MS = 600000
 
 # What an epoll event is about: the first byte of the struct that its data points to.
 cdef enum Source:
@@ -38,9 +42,11 @@ cdef struct Leg:
 # Bytes of one direction.
 cdef struct Flow:
     uint64_t bytes
-    uint8_t* held               # read, but not taken by the other side yet; only within the first COPY_LIMIT bytes
+    uint8_t* held               # copied, but not taken by the other side yet; COPY_LIMIT bytes at most
     uint32_t held_offset
     uint32_t held_length
+    Pipe* pipe                  # while bytes are moved by splice, or lie in it; else NULL
+    uint8_t bulk                # carries COPY_LIMIT bytes or more at a time
 
 cdef struct Address:
     uint8_t family              # 4, 6, 1 (Unix socket: no bytes kept) or 0 (unknown)

@@ -69,6 +69,8 @@ class Engine:
         """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
     def record_events(self, on: bool) -> None:
         """Record finished connections as events too; refused ones always are."""
+    def set_splicing(self, on: bool) -> None:
+        """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""
     def take_events(self, limit: int = 1024) -> Sequence[ConnectionEvent]:
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
     def events_dropped(self) -> int:

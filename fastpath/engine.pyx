@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from eastgate.fastpath.cluster_slots cimport ClusterSlots
-from eastgate.fastpath.connection cimport Listener
+from eastgate.fastpath.connection cimport Listener, USER_TIMEOUT_MS
 from eastgate.fastpath.event_ring cimport ring_arm, ring_take
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
@@ -53,7 +53,7 @@ cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, 
     cdef sockaddr_in* v4 = <sockaddr_in*>&raw
     cdef sockaddr_in6* v6 = <sockaddr_in6*>&raw
     cdef socklen_t length
-    cdef int fd, one = 1, zero = 0, error
+    cdef int fd, one = 1, zero = 0, user_timeout_ms = USER_TIMEOUT_MS, error
     if not 0 <= port <= 65535:
         raise ValueError(f"port {port} is outside 0..65535")
     encoded = host.encode()
@@ -78,6 +78,7 @@ cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, 
     # Accepted sockets inherit these.
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms))
     if raw.ss_family == AF_INET6:
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one if ipv6_only else &zero, sizeof(one))
     if defer_accept_s:
@@ -136,6 +137,7 @@ cdef class Engine:
             raise MemoryError
         self.shared.max_connections = max_connections
         self.shared.threaded = workers > 0
+        self.shared.splicing = True
         try:
             self.set_up(workers, seed & 0xFFFFFFFFFFFFFFFF, event_capacity)
         except OSError:
@@ -361,6 +363,11 @@ cdef class Engine:
         """Record finished connections as events too; refused ones always are."""
         self.check_open()
         atomic_store8(&self.shared.record_all, bool(on))
+
+    def set_splicing(self, on):
+        """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""
+        self.check_open()
+        atomic_store8(&self.shared.splicing, bool(on))
 
     def take_events(self, limit=1024):
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""

@@ -38,6 +38,13 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void* buffer, size_t length, int flags)
     ssize_t send(int fd, const void* buffer, size_t length, int flags)
 
+cdef extern from "fcntl.h" nogil:
+    enum: O_CLOEXEC, O_NONBLOCK, F_SETPIPE_SZ, F_GETPIPE_SZ
+    unsigned int SPLICE_F_MOVE, SPLICE_F_NONBLOCK
+    int fcntl(int fd, int command, ...)
+    int pipe2(int* ends, int flags)
+    ssize_t splice(int source, void* source_offset, int target, void* target_offset, size_t length, unsigned int flags)
+
 cdef extern from "sys/un.h" nogil:
     cdef struct sockaddr_un:
         unsigned short sun_family
@@ -62,7 +69,7 @@ cdef extern from "netinet/in.h" nogil:
     uint16_t ntohs(uint16_t value)
 
 cdef extern from "netinet/tcp.h" nogil:
-    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT
+    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT, TCP_USER_TIMEOUT
 
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char* text, void* address)

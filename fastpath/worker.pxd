@@ -8,6 +8,7 @@ from eastgate.fastpath.connection cimport Connection, Listener
 from eastgate.fastpath.event_ring cimport EventRing
 from eastgate.fastpath.posix cimport pthread_t, sem_t
 from eastgate.fastpath.publication cimport Reader
+from eastgate.fastpath.relay cimport RelayMeans
 from eastgate.fastpath.timer_wheel cimport Timer, TimerWheel
 
 cdef enum OrderKind:
@@ -27,6 +28,7 @@ cdef struct Shared:
     uint64_t connections        # atomic
     uint64_t max_connections
     uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
+    uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded
 
 cdef struct Worker:
@@ -61,7 +63,8 @@ cdef struct Worker:
     EventRing events
     ClientHello hello           # of the connection that is being sniffed right now
     uint8_t hello_known
-    uint8_t* buffer             # RELAY_BUFFER bytes
+    RelayMeans means
+    uint64_t turn_left          # bytes that this turn may still relay before bulk flows have to wait for the next
 
 # `notify_fd`: eventfd to raise when there are events to take; -1 for none.
 cdef Worker* worker_new(

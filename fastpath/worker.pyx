@@ -22,7 +22,7 @@ from eastgate.fastpath.cluster_slots cimport (
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
-    TRIED_CAPACITY,
+    TRIED_CAPACITY, USER_TIMEOUT_MS,
 )
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
@@ -30,6 +30,7 @@ from eastgate.fastpath.picker cimport (
     EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
     table_size, table_state,
 )
+from eastgate.fastpath.pipe_pool cimport pool_free
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.proxy_protocol cimport (
     PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
@@ -38,7 +39,7 @@ from eastgate.fastpath.publication cimport reader_offline, reader_online
 from eastgate.fastpath.random cimport mix_seed, next_random
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.relay cimport (
-    FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
+    COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
 from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match
 from eastgate.fastpath.timer_wheel cimport (
@@ -53,6 +54,8 @@ cdef enum:
     CLOSING_ACCEPTS = 64        # times that many, when a listener is closed: a whole backlog
     SPARE_LIMIT = 1024          # connection structs kept for reuse
     ACCEPT_RETRY_MS = 100
+    FLOW_BUDGET = 262144        # bytes of one flow per turn
+    TURN_BUDGET = 4194304       # bytes of all flows per turn; past that a flow gets COPY_LIMIT
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
 
 cdef enum:
@@ -186,8 +189,10 @@ cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noex
         read_sockaddr(&local, &record.downstream_local)
     if not worker.hello_known and connection.phase == PHASE_CONNECT:
         # The hello is still unread: look at it once more rather than keep every client's server name.
-        got = recv(connection.down.fd, worker.buffer, HELLO_LIMIT, MSG_PEEK | MSG_DONTWAIT)
-        worker.hello_known = got > 0 and parse_client_hello(worker.buffer, <size_t>got, &worker.hello) == HELLO_COMPLETE
+        got = recv(connection.down.fd, worker.means.buffer, HELLO_LIMIT, MSG_PEEK | MSG_DONTWAIT)
+        worker.hello_known = (
+            got > 0 and parse_client_hello(worker.means.buffer, <size_t>got, &worker.hello) == HELLO_COMPLETE
+        )
     if worker.hello_known:
         note_hello(record, &worker.hello)
     return record
@@ -213,8 +218,8 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     wheel_cancel(&worker.wheel, &connection.timer)
     record_free(connection.record)
     connection.record = NULL
-    flow_free(&connection.upward)
-    flow_free(&connection.downward)
+    flow_free(&connection.upward, &worker.means)
+    flow_free(&connection.downward, &worker.means)
     if connection.up.fd >= 0:
         close(connection.up.fd)
     close(connection.down.fd)
@@ -279,11 +284,19 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     cdef uint64_t up_before = connection.upward.bytes
     cdef uint64_t down_before = connection.downward.bytes
     cdef uint64_t up_moved, down_moved
-    cdef FlowStatus upward = relay_flow(&connection.upward, &connection.down, &connection.up, worker.buffer)
-    cdef FlowStatus downward = relay_flow(&connection.downward, &connection.up, &connection.down, worker.buffer)
+    # One bulk flow must not starve the others, nor all of them together the timers and the accepts.
+    cdef size_t budget = FLOW_BUDGET if worker.turn_left else COPY_LIMIT
+    cdef FlowStatus upward = relay_flow(&connection.upward, &connection.down, &connection.up, &worker.means, budget)
+    cdef FlowStatus downward
+    if upward == FLOW_BROKEN:
+        # Writing took the error with it, and reading would now find an orderly end: what the endpoint said before its
+        # reset goes on, but no FIN behind it.
+        connection.down.shut = 1
+    downward = relay_flow(&connection.downward, &connection.up, &connection.down, &worker.means, budget)
     up_moved = connection.upward.bytes - up_before
     down_moved = connection.downward.bytes - down_before
     if up_moved | down_moved:
+        worker.turn_left -= min(worker.turn_left, up_moved + down_moved)
         connection.last_activity = worker.now
         count(&connection.listener.rx_bytes, up_moved)
         count(&connection.listener.tx_bytes, down_moved)
@@ -371,6 +384,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     if address.family != 1:
         set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         if version.keepalive_time_s:
             set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>version.keepalive_time_s)
         if version.keepalive_interval_s:
@@ -560,13 +574,13 @@ cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed)
 cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t available) noexcept nogil:
     """Whether the header was complete and is consumed; otherwise the connection waits or is refused."""
     cdef ProxyHeader header
-    cdef ProxyHeaderStatus status = parse_proxy_header(worker.buffer, available, &header)
+    cdef ProxyHeaderStatus status = parse_proxy_header(worker.means.buffer, available, &header)
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
     if (
         status == PROXY_MALFORMED
-        or recv(connection.down.fd, worker.buffer, header.header_length, MSG_DONTWAIT) != header.header_length
+        or recv(connection.down.fd, worker.means.buffer, header.header_length, MSG_DONTWAIT) != header.header_length
     ):
         refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
         return False
@@ -587,7 +601,7 @@ cdef void sniff(Worker* worker, Connection* connection) noexcept nogil:
     cdef HelloStatus status
     while True:
         got = recv(
-            connection.down.fd, worker.buffer,
+            connection.down.fd, worker.means.buffer,
             PROXY_HEADER_LIMIT if connection.phase == PHASE_PROXY_HEADER else HELLO_LIMIT,
             MSG_PEEK | MSG_DONTWAIT,
         )
@@ -602,7 +616,7 @@ cdef void sniff(Worker* worker, Connection* connection) noexcept nogil:
             break
         if not take_proxy_header(worker, connection, <size_t>got):
             return
-    status = parse_client_hello(worker.buffer, <size_t>got, &worker.hello)
+    status = parse_client_hello(worker.means.buffer, <size_t>got, &worker.hello)
     if status == HELLO_NEED_MORE:
         wait_for_more(worker, connection, worker.hello.needed)
         return
@@ -902,12 +916,15 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
     cdef int timeout = -1 if may_sleep and worker.queued == NULL and worker.closed == NULL else 0
     cdef uint8_t* source
     worker.now = clock_ns(CLOCK_MONOTONIC)
+    worker.turn_left = TURN_BUDGET
+    worker.means.splicing = atomic_load8(&worker.shared.splicing)
     for _ in range(WAITS_PER_TURN):
         found = wait_for_events(worker, events, timeout)
         if found <= 0:
             break
         timeout = 0
         worker.now = clock_ns(CLOCK_MONOTONIC)
+        worker.means.now = worker.now
         handled += found
         for index in range(found):
             source = <uint8_t*>events[index].data.ptr
@@ -971,10 +988,10 @@ cdef Worker* worker_new(
     worker.ready_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     worker.cursors = <PickCursor*>calloc(slot_count, sizeof(PickCursor))
     worker.cursor_generations = <uint64_t*>calloc(slot_count, sizeof(uint64_t))
-    worker.buffer = <uint8_t*>malloc(RELAY_BUFFER)
+    worker.means.buffer = <uint8_t*>malloc(RELAY_BUFFER)
     if (
         ring_init(&worker.events, event_capacity, notify_fd) != 0
-        or worker.cursors == NULL or worker.cursor_generations == NULL or worker.buffer == NULL
+        or worker.cursors == NULL or worker.cursor_generations == NULL or worker.means.buffer == NULL
         or worker.epoll < 0 or worker.timer_fd < 0 or worker.ready_fd < 0
         or watch_own(worker.epoll, worker.timer_fd, &worker.timer_source) != 0
         or watch_own(worker.epoll, worker.ready_fd, &worker.ready_source) != 0
@@ -1029,7 +1046,8 @@ cdef void worker_free(Worker* worker) noexcept nogil:
                 cursor_free(&worker.cursors[index])
     free(worker.cursors)
     free(worker.cursor_generations)
-    free(worker.buffer)
+    free(worker.means.buffer)
+    pool_free(&worker.means.pipes)
     ring_free(&worker.events)
     if worker.ready_fd >= 0:
         close(worker.ready_fd)
