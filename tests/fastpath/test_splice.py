@@ -1,4 +1,4 @@
-"""Bulk through pipes: byte-exact both ways, slow readers, half-close, resets; no pipe is used again with bytes in it."""
+"""Bulk through pipes: exact both ways, slow readers, half-close, resets; no pipe is used again with bytes in it."""
 
 import hashlib
 import os
