@@ -51,8 +51,12 @@ class Engine:
         ipv6_only: bool = True,
         backlog: int = 4096,
         defer_accept: bool = False,
+        fast_open: bool = False,
     ) -> int:
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
+
+        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
+        taken, where net.ipv4.tcp_fastopen allows servers to.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
@@ -75,5 +79,7 @@ class Engine:
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
     def events_dropped(self) -> int:
         """How many events found the ring full."""
+    def pipes_refused(self) -> int:
+        """How many times a bulk flow was copied for want of a pipe."""
     def close(self) -> None:
         """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""

@@ -23,6 +23,7 @@ from weakref import WeakSet
 
 cdef enum:
     MAX_WORKERS = 256
+    FAST_OPEN_BACKLOG = 256     # handshakes that were not confirmed yet, a worker and listener
 
 # Threads must not outlive the interpreter that owns what they read.
 cdef object threaded_engines = WeakSet()
@@ -47,7 +48,9 @@ class ListenerCounters(NamedTuple):
     refused: tuple
 
 
-cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, int defer_accept_s) except -1:
+cdef int open_listening_socket(
+    str host, int port, int backlog, bint ipv6_only, int defer_accept_s, int fast_open
+) except -1:
     """A bound, listening, non-blocking socket. Raises OSError naming the address, ValueError for a bad one."""
     cdef sockaddr_storage raw
     cdef sockaddr_in* v4 = <sockaddr_in*>&raw
@@ -83,6 +86,8 @@ cdef int open_listening_socket(str host, int port, int backlog, bint ipv6_only, 
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one if ipv6_only else &zero, sizeof(one))
     if defer_accept_s:
         setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_accept_s, sizeof(defer_accept_s))
+    if fast_open:
+        setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &fast_open, sizeof(fast_open))
     if bind(fd, <sockaddr*>&raw, length) != 0 or listen(fd, backlog) != 0:
         error = errno
         close(fd)
@@ -248,8 +253,12 @@ cdef class Engine:
         ipv6_only=True,
         backlog=4096,
         defer_accept=False,
+        fast_open=False,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
+
+        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
+        taken, where net.ipv4.tcp_fastopen allows servers to.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
@@ -273,7 +282,9 @@ cdef class Engine:
                 if own[worker] == NULL:
                     raise MemoryError
                 own[worker].fd = -1
-                own[worker].fd = open_listening_socket(host, port, backlog, ipv6_only, defer_accept_s)
+                own[worker].fd = open_listening_socket(
+                    host, port, backlog, ipv6_only, defer_accept_s, FAST_OPEN_BACKLOG if fast_open else 0
+                )
                 # The sockets of the other workers share the port that the first one got.
                 port = bound_port(own[worker].fd)
                 own[worker].port = port
@@ -388,6 +399,15 @@ cdef class Engine:
         for worker in range(self.count):
             dropped += atomic_load64(&self.workers[worker].events.dropped)
         return dropped
+
+    def pipes_refused(self):
+        """How many times a bulk flow was copied for want of a pipe."""
+        cdef uint64_t refused = 0
+        cdef uint32_t worker
+        self.check_open()
+        for worker in range(self.count):
+            refused += atomic_load64(&self.workers[worker].means.pipes.refused)
+        return refused
 
     cdef void shut_down(self) noexcept:
         cdef uint32_t worker

@@ -9,7 +9,7 @@ A pipe that still holds bytes when its flow ends is closed: what one connection 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from eastgate.fastpath.posix cimport F_GETPIPE_SZ, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, close, fcntl, pipe2
+from eastgate.fastpath.posix cimport F_GETPIPE_SZ, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, close, count, fcntl, pipe2
 
 cdef enum:
     RETRY_NS = 1000000000
@@ -55,7 +55,7 @@ cdef Pipe* pipe_take(PipePool* pool, uint64_t now) noexcept nogil:
     if pool.count < PIPES_LIMIT and now >= pool.retry_at:
         pipe = pipe_new(pool, now)
     if pipe == NULL:
-        pool.refused += 1
+        count(&pool.refused, 1)
     return pipe
 
 

@@ -69,7 +69,7 @@ cdef extern from "netinet/in.h" nogil:
     uint16_t ntohs(uint16_t value)
 
 cdef extern from "netinet/tcp.h" nogil:
-    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT, TCP_USER_TIMEOUT
+    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_USER_TIMEOUT
 
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char* text, void* address)

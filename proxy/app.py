@@ -83,7 +83,12 @@ class Gateway:
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
         )
         self._compiler = Compiler(slots)
-        self._listeners = Listeners(self._engine, call_later=loop.call_later)
+        self._listeners = Listeners(
+            self._engine,
+            call_later=loop.call_later,
+            defer_accept=settings.defer_accept,
+            fast_open=settings.fast_open,
+        )
         self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners))
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
@@ -260,6 +265,7 @@ class Gateway:
             clusters=clusters,
             streams=streams,
             events_dropped=self._engine.events_dropped(),
+            pipes_refused=self._engine.pipes_refused(),
             access_log_failed=self._access_log.failed if self._access_log is not None else 0,
             access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,
         )

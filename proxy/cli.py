@@ -50,6 +50,8 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--access-log", default="", metavar="PATH", help="file for one line per connection; - is stdout")
 @option("--access-log-format", default="text", type=click.Choice(["text", "json"]))
 @option("--max-connections", default=1_000_000, type=int, metavar="N", help="open connections before refusing more")
+@option("--defer-accept", is_flag=True, help="leave clients in the kernel until they send something")
+@option("--fast-open", is_flag=True, help="take data with the first packet (TCP Fast Open)")
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
 @option("--seed", default=None, type=int, metavar="N", help="seed of all random choices, for repeatable runs")
 def gateway(**flags: Any) -> None:

@@ -61,8 +61,17 @@ def likely_cause(error: OSError) -> str:
 class Listeners:
     """Owner of the listening sockets. Control thread only."""
 
-    def __init__(self, engine: Engine, *, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        call_later: Callable[[float, Callable[[], None]], object],
+        defer_accept: bool = False,
+        fast_open: bool = False,
+    ) -> None:
         self._engine = engine
+        self._defer_accept = defer_accept
+        self._fast_open = fast_open
         self._call_later = call_later
         self._open: dict[str, OpenListener] = {}
         self._retired: list[tuple[str, int]] = []
@@ -123,6 +132,8 @@ class Listeners:
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=listener.proxy_protocol,
                     # A wildcard IPv6 address beside an IPv4 one must not take the IPv4 connections too.
+                    defer_accept=self._defer_accept,
+                    fast_open=self._fast_open,
                     ipv6_only=any(":" not in host for host, _ in listener.addresses),
                 )
             except OSError as error:

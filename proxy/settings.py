@@ -37,6 +37,8 @@ class GatewaySettings:
     access_log: str = ""
     access_log_format: str = "text"
     max_connections: int = 1_000_000
+    defer_accept: bool = False
+    fast_open: bool = False
     log_level: str = "info"
     seed: int = 0
 
@@ -159,6 +161,8 @@ def gateway_settings(
     access_log: str = "",
     access_log_format: str = "text",
     max_connections: int = 1_000_000,
+    defer_accept: bool = False,
+    fast_open: bool = False,
     log_level: str = "info",
     seed: int | None = None,
 ) -> GatewaySettings:
@@ -199,6 +203,8 @@ def gateway_settings(
         access_log=access_log,
         access_log_format=access_log_format,
         max_connections=max_connections,
+        defer_accept=defer_accept,
+        fast_open=fast_open,
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
     )

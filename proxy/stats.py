@@ -64,6 +64,7 @@ class ProcessStats:
     clusters: Mapping[str, ClusterStats] = field(default_factory=dict)
     streams: tuple[StreamStats, ...] = ()
     events_dropped: int = 0
+    pipes_refused: int = 0
     access_log_failed: int = 0
     access_log_dropped: int = 0
 
@@ -161,6 +162,7 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
     yield gauge("control_plane.connected_state", int(process.connected))
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
+    yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")
     yield Stat("eastgate.access_log_dropped", process.access_log_dropped, "eastgate_access_log_dropped_total")
     for stream in process.streams:

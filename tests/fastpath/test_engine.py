@@ -494,3 +494,39 @@ def test_weighted_targets_split_by_weight(gateway: Gateway, server: socket.socke
     assert 52 <= gateway.slots.counters(other).cx_none_healthy <= 148
     for client in clients:
         client.close()
+
+
+def test_deferred_client_is_seen_with_its_first_byte(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), defer_accept=True)
+    with gateway.connect() as client:
+        for _ in range(5):
+            gateway.turn()
+        assert gateway.engine.listener_counters(gateway.listener).cx_total == 0
+        client.sendall(HELLO)
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    gateway.close()
+
+
+def options_of_listening_sockets(address: tuple[str, int], option: int) -> list[int]:
+    """A TCP option of each socket of this process that listens at an address."""
+    values = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as view:
+                if view.getsockname() == address and view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    values.append(view.getsockopt(socket.IPPROTO_TCP, option))
+        except OSError:
+            continue
+    return values
+
+
+def test_options_are_on_at_every_workers_socket(server: socket.socket, workers: int) -> None:
+    gateway = Gateway(server.getsockname(), fast_open=True)
+    assert options_of_listening_sockets(gateway.address, socket.TCP_FASTOPEN) == [256] * (workers or 1)
+    assert options_of_listening_sockets(gateway.address, socket.TCP_USER_TIMEOUT) == [600_000] * (workers or 1)
+    assert all(options_of_listening_sockets(gateway.address, socket.TCP_NODELAY))
+    with gateway.connect(HELLO):
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+    gateway.close()

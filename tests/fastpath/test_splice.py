@@ -230,6 +230,7 @@ def test_without_descriptors_for_pipes_bulk_is_copied(gateway: Gateway, server: 
             drive(gateway, [sender, receiver])
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert pipes() == before
+            assert gateway.engine.pipes_refused() > 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert receiver.count == 20 * MEGABYTE
