@@ -18,12 +18,16 @@ MEMORY_TEST := through_a_slow_reader
 # CPython leaks on purpose when it ends; its own allocator would hide what is written past an object.
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=0
+# What runs worker threads.
+THREADED_TESTS := $(wildcard tests/fastpath/test_engine.py tests/fastpath/test_workers.py tests/fastpath/test_splice.py \
+	tests/fastpath/test_connect_attempts.py)
+THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test check lint types stubs test-debug test-asan build-debug build-asan bench bench-build bench-quick \
-	bench-peers bench-table wheel clean
+.PHONY: help dev demo test check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
+	bench-build bench-quick bench-peers bench-table wheel clean
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -32,6 +36,7 @@ help:
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
 	@echo "make bench       benchmarks of the parts"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
@@ -87,14 +92,14 @@ test: check
 	@$(PYTEST) --ignore=tests/lab
 
 # Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
-build-debug build-asan: build-%: dev
+build-debug build-asan build-tsan: build-%: dev
 	@echo "== copy to build/$*"
 	@mkdir -p build/$*
 	@cd build/$* && rm -rf bench fastpath insight mesh proxy tests xds
 	@tar --exclude='./.*' --exclude=./build --exclude=./dist --exclude='*.so' --exclude=__pycache__ -cf - . | tar -xf - -C build/$*
 	@echo "== native modules, $* build"
 	$(call logged,native-$*,cd build/$* && EASTGATE_BUILD=$* $(BIN)/python setup.py build_ext --inplace)
-	@cd build/$* && PYTHONPATH=build/tree $(if $(filter asan,$*),$(SANITIZED)) $(BIN)/python -P -c \
+	@cd build/$* && PYTHONPATH=build/tree $(if $(filter asan,$*),$(SANITIZED)) $(if $(filter tsan,$*),$(THREAD_SANITIZED)) $(BIN)/python -P -c \
 		'from eastgate.fastpath import engine; assert "build/tree" in engine.__file__, engine'
 
 test-debug: build-debug
@@ -108,6 +113,12 @@ test-asan: build-asan
 		$(PYTEST) -k "not $(MEMORY_TEST)" $(NATIVE_TESTS)
 	@cd build/asan && PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED):quarantine_size_mb=1 \
 		$(PYTEST) -k "$(MEMORY_TEST)" tests/fastpath
+
+# A report makes the exit code 66.
+test-tsan: build-tsan
+	@echo "== tests with worker threads, tsan build"
+	@cd build/tsan && PYTHONPATH=$(CURDIR)/build/tsan/build/tree $(THREAD_SANITIZED) \
+		$(PYTEST) -k "not $(MEMORY_TEST)" $(THREADED_TESTS)
 
 bench: dev
 	@echo "== benchmarks (build/bench.json holds what the table leaves out)"

@@ -1,8 +1,9 @@
 """Build the Cython modules of fastpath/ and xds/. Everything declarative stands in pyproject.toml.
 
 Environment:
-    EASTGATE_BUILD=release|debug|asan   release is the default; debug turns on bounds checks and assertions,
-                                        asan is debug plus AddressSanitizer and UndefinedBehaviorSanitizer
+    EASTGATE_BUILD=release|debug|asan|tsan  release is the default; debug turns on bounds checks and assertions,
+                                        asan is debug plus AddressSanitizer and UndefinedBehaviorSanitizer,
+                                        tsan is debug plus ThreadSanitizer
     EASTGATE_ONLY=fastpath.engine,...   build these modules only (development)
 """
 
@@ -37,6 +38,8 @@ VARIANT_FLAGS = {
         ],
         ["-fsanitize=address,undefined"],
     ),
+    # GCC warns that it does not see fences; what they order is atomic itself.
+    "tsan": (["-O1", "-g", "-UNDEBUG", "-fsanitize=thread", "-Wno-tsan"], ["-fsanitize=thread"]),
 }
 # Contracted multiply-adds would make shares depend on the machine.
 COMPILE_FLAGS = ["-std=c11", "-ffp-contract=off", "-Wall", "-Wno-unused-function"]

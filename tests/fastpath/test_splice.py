@@ -5,9 +5,12 @@ import os
 import resource
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from .loop import DEADLINE_S, Gateway, accept, client_hello, upstream
 
 HELLO = client_hello()
 MEGABYTE = 1 << 20
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK = os.urandom(MEGABYTE + 4099)
 
 
@@ -235,6 +239,41 @@ def test_without_descriptors_for_pipes_bulk_is_copied(gateway: Gateway, server: 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert receiver.count == 20 * MEGABYTE
     assert sender.digest.digest() == receiver.digest.digest()
+
+
+# In a user namespace of its own even root has an ordinary user's budget of pipe pages, which this uses up first.
+SMALL_PIPES = """
+import fcntl, os, socket, sys, threading
+from tests.fastpath.test_splice import MEGABYTE, Receiver, Sender, drive, established
+from tests.fastpath.loop import Gateway
+
+used, size = [], MEGABYTE
+while size >= 65536 and len(used) < 400:
+    used.append(os.pipe())
+    try:
+        size = fcntl.fcntl(used[-1][1], fcntl.F_SETPIPE_SZ, MEGABYTE)
+    except PermissionError:
+        size = fcntl.fcntl(used[-1][1], fcntl.F_GETPIPE_SZ)
+with socket.create_server(("127.0.0.1", 0)) as server:
+    server.settimeout(10)
+    gateway = Gateway(server.getsockname(), workers=1)
+    client, endpoint = established(gateway, server)
+    sender, receiver = Sender(client, 20 * MEGABYTE), Receiver(endpoint)
+    drive(gateway, [sender, receiver])
+    print(size, sender.digest.digest() == receiver.digest.digest(), gateway.engine.pipes_refused() > 0)
+"""
+
+
+def test_pipes_that_are_too_small_are_not_used() -> None:
+    namespace = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("user namespaces are not allowed here")
+    command = [*namespace, sys.executable, "-c", SMALL_PIPES]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    size, exact, refused = run.stdout.split()
+    assert int(size) < 65536
+    assert (exact, refused) == ("True", "True")
 
 
 def test_bulk_flows_share_a_turn_with_a_small_one(server: socket.socket) -> None:

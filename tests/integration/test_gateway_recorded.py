@@ -166,7 +166,13 @@ def test_proxy_header_is_consumed_or_refused(seen: Seen) -> None:
     assert {how for name, how in outcome.items() if name not in refused} <= {"passed", "bytes"}
 
 
-def test_no_endpoint_and_a_refused_connect_are_told_apart(seen: Seen) -> None:
+@pytest.fixture
+def attempts() -> int:
+    """Connects until a connection is given up."""
+    return 3
+
+
+def test_no_endpoint_and_a_refused_connect_are_told_apart(seen: Seen, attempts: int) -> None:
     outcome = seen["no way out"]
     assert [outcome[case]["result"] for case in ("all UNHEALTHY", "none", "refused", "back again")] == [
         "RST",
@@ -175,8 +181,7 @@ def test_no_endpoint_and_a_refused_connect_are_told_apart(seen: Seen) -> None:
         "bytes",
     ]
     assert outcome["all UNHEALTHY"]["upstream_cx_none_healthy"] == 1
-    # Three attempts, each counted.
-    assert outcome["refused"]["upstream_cx_connect_fail"] == 3
+    assert outcome["refused"]["upstream_cx_connect_fail"] == attempts
 
 
 def test_config_dump_shows_all_that_was_sent(seen: Seen, cluster: str) -> None:
