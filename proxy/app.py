@@ -105,6 +105,7 @@ class Gateway:
             node,
             self._store,
             on_snapshot=self._publisher.publish,
+            protocol=settings.xds_protocol,
         )
         self._drain = Drain(
             settings.drain_time_s,

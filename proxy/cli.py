@@ -28,6 +28,7 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 
 @eastgate.command()
 @option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's plaintext ADS; repeat for fail-over")
+@option("--xds-protocol", default="sotw", type=click.Choice(["sotw", "delta"]), help="variant of the ADS stream")
 @option("--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing")
 @option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh")
 @option("--network", default="", metavar="NAME", help="network of this gateway")

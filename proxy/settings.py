@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Literal
 
 from eastgate.xds.resources import Locality
 
@@ -41,6 +42,7 @@ class GatewaySettings:
     fast_open: bool = False
     log_level: str = "info"
     seed: int = 0
+    xds_protocol: Literal["sotw", "delta"] = "sotw"
 
     @property
     def node_id(self) -> str:
@@ -165,6 +167,7 @@ def gateway_settings(
     fast_open: bool = False,
     log_level: str = "info",
     seed: int | None = None,
+    xds_protocol: Literal["sotw", "delta"] = "sotw",
 ) -> GatewaySettings:
     """Validate what the command line gave. Raises SettingsError naming the flag."""
     if not discovery:
@@ -207,4 +210,5 @@ def gateway_settings(
         fast_open=fast_open,
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
+        xds_protocol=xds_protocol,
     )

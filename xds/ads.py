@@ -1,5 +1,6 @@
 """The ADS stream to istiod: connect, ask, apply, publish, acknowledge, reconnect. All rules of the protocol stand in
-subscription.py, all rules of acceptance in store.py; this module moves bytes between them.
+subscription.py (state of the world) and delta_subscription.py, all rules of acceptance in store.py; this module moves
+bytes between them.
 """
 
 import asyncio
@@ -7,7 +8,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from grpc import aio
@@ -15,15 +16,14 @@ from grpc import aio
 from .backoff import Backoff
 from .channel import ChannelFactory, plaintext
 from .decode import CDS, EDS, LDS, SHORT_NAMES
+from .delta_subscription import DeltaRequest, DeltaSubscriptions
 from .errors import XdsError
-from .message import read
 from .node import NodeIdentity
 from .resources import Snapshot
 from .store import Applied, Store
-from .subscription import Request, SotwSubscriptions
+from .subscription import Request, Response, SotwSubscriptions
 
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-_RESPONSE = "envoy.service.discovery.v3.DiscoveryResponse"
+Protocol = Literal["sotw", "delta"]
 _TYPES = ((CDS, True), (EDS, False), (LDS, True))
 
 # How long a connection, and a request, may take before the next address gets its chance.
@@ -54,11 +54,12 @@ class TypeStatistics:
 
 
 class AdsClient:
-    """Keeps `store` in step with an istiod over one SotW ADS stream. Made and run on one event loop.
+    """Keeps `store` in step with an istiod over one ADS stream. Made and run on one event loop.
 
-    ``addresses``: tried in turn, each `host:port` or `unix:path`. ``on_snapshot`` is called whenever the generation has
-    moved, and awaited if it returns an awaitable, before the response that moved it is acknowledged. A lost stream
-    changes nothing but `connected`; a network failure is logged in one line and never raised.
+    ``addresses``: tried in turn, each `host:port` or `unix:path`. ``protocol``: the variant of the stream.
+    ``on_snapshot`` is called whenever the generation has moved, and awaited if it returns an awaitable, before the
+    response that moved it is acknowledged. A lost stream changes nothing but `connected`; a network failure is logged
+    in one line and never raised.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class AdsClient:
         node: NodeIdentity,
         store: Store,
         *,
+        protocol: Protocol = "sotw",
         on_snapshot: OnSnapshot | None = None,
         open_channel: ChannelFactory = plaintext,
         metadata: Callable[[], Sequence[tuple[str, str]]] = tuple,
@@ -87,7 +89,8 @@ class AdsClient:
         self._metadata = metadata
         self._backoff = backoff or Backoff(random.Random())
         self._sleep = sleep
-        self._subscriptions = SotwSubscriptions(_TYPES)
+        variant = DeltaSubscriptions if protocol == "delta" else SotwSubscriptions
+        self._subscriptions: DeltaSubscriptions | SotwSubscriptions = variant(_TYPES)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -126,9 +129,9 @@ class AdsClient:
             return False
         try:
             await self._connect(channel)
-            call = channel.stream_stream(METHOD)(metadata=tuple(self._metadata()))
+            call = channel.stream_stream(self._subscriptions.method)(metadata=tuple(self._metadata()))
             try:
-                await self._send(call, self._subscriptions.restart(), first=True)
+                await self._send(call, self._restart(), first=True)
                 while (payload := await call.read()) is not aio.EOF:
                     if not answered:
                         answered = self.connected = True
@@ -176,30 +179,33 @@ class AdsClient:
         except TimeoutError:
             logger.warning("ads_channel_close timeout_s=%g", _CLOSE_TIMEOUT_S)
 
-    async def _send(self, call: Any, requests: Iterable[Request], *, first: bool = False) -> None:
+    def _restart(self) -> Sequence[Request | DeltaRequest]:
+        return self._subscriptions.restart({type_url: self.store.names(type_url) for type_url, _ in _TYPES})
+
+    async def _send(self, call: Any, requests: Iterable[Request | DeltaRequest], *, first: bool = False) -> None:
         for request in requests:
             node = self.node.message if first else None
             first = False
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await call.write(request.encode(node))
 
-    async def _take(self, payload: bytes) -> list[Request]:
+    async def _take(self, payload: bytes) -> Sequence[Request | DeltaRequest]:
         """Apply one response and publish; return the requests that answer it."""
-        response = read(_RESPONSE, payload)
-        type_url, version, nonce = (response.get(name, "") for name in ("type_url", "version_info", "nonce"))
+        response = self._subscriptions.read(payload)
+        type_url, version = response.type_url, response.version
         if type_url not in self._subscriptions:
             logger.warning("ads_unexpected_type type_url=%s", type_url)
             return []
         statistics = self.statistics[type_url]
         statistics.update_attempt += 1
-        statistics.nonce = nonce
-        self._subscriptions.received(type_url, nonce)
-        applied = await self._apply(type_url, version, response.get("resources", ()))
-        reason = applied.reason
+        statistics.nonce = response.nonce
+        applied = await self._apply(response)
+        reason, rejected = applied.reason, [one.name for one in applied.rejected]
         if applied.changed:
             # Publish before ACK: istiod may withdraw old endpoints once it has seen the ACK.
             revoked = self.store.revoke(await self._publish())
             reason = "; ".join(part for part in (reason, revoked.reason) if part)
+            rejected += [one.name for one in revoked.rejected]
         if reason:
             statistics.update_rejected += 1
             logger.warning("ads_nack type=%s version=%s reason=%s", SHORT_NAMES[type_url], version, reason)
@@ -207,14 +213,22 @@ class AdsClient:
             statistics.update_success += 1
             statistics.version = version
             statistics.updated_s = asyncio.get_running_loop().time()
-        requests = self._subscriptions.answer(type_url, version, reason)
+        requests: list[Request | DeltaRequest] = []
+        requests += self._subscriptions.answer(type_url, version, reason, rejected)
         requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
-        return requests + self._subscriptions.release()
+        requests += self._subscriptions.release()
+        return requests
 
-    async def _apply(self, type_url: str, version: str, resources: Sequence[bytes]) -> Applied:
+    async def _apply(self, response: Response) -> Applied:
         """Apply in slices, so that a large push does not hold up whoever else uses this loop."""
         clock = asyncio.get_running_loop().time
-        steps = self.store.steps(type_url, version, resources)
+        steps = self.store.steps(
+            response.type_url,
+            response.version,
+            response.resources,
+            names=response.names,
+            removed=response.removed,
+        )
         slice_end = clock() + _SLICE_S
         while True:
             try:

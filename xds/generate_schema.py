@@ -17,6 +17,9 @@ API = "envoy_data_plane"
 HONOURED = (
     "envoy.service.discovery.v3.DiscoveryRequest",
     "envoy.service.discovery.v3.DiscoveryResponse",
+    "envoy.service.discovery.v3.DeltaDiscoveryRequest",
+    "envoy.service.discovery.v3.DeltaDiscoveryResponse",
+    "envoy.service.discovery.v3.Resource",
     "google.protobuf.Any",
     "google.rpc.Status",
     "envoy.config.core.v3.Node",
@@ -61,6 +64,7 @@ HONOURED = (
 # endpoints have a reader of their own.
 OPAQUE_FIELDS = {
     ("envoy.service.discovery.v3.DiscoveryResponse", "resources"),
+    ("envoy.service.discovery.v3.Resource", "resource"),
     ("envoy.config.cluster.v3.Cluster", "load_assignment"),
     ("envoy.config.listener.v3.Listener", "filter_chains"),
     ("envoy.config.listener.v3.Listener", "default_filter_chain"),

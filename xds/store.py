@@ -3,7 +3,8 @@
 Guarantees:
 - A bad resource never costs another one of the same response, nor its own last good version.
 - Bytes that did not change are not decoded; other bytes of equal meaning do not move the generation.
-- A CDS or LDS response is the complete state of its type; an EDS response holds some assignments, merged by name.
+- A CDS or LDS response is the complete state of its type, unless it says what was removed (Delta): then it is merged by
+  name, as an EDS response always is.
 - An assignment lives as long as an accepted cluster refers to it, however the cluster changes meanwhile.
 """
 
@@ -99,9 +100,21 @@ class Store:
         """Names to subscribe to for EDS, sorted."""
         return tuple(sorted(self._wanted))
 
-    def apply(self, type_url: str, version: str, resources: Sequence[bytes]) -> Applied:
+    def names(self, type_url: str) -> tuple[str, ...]:
+        """Names of the accepted resources of a type."""
+        return tuple(self._resources[type_url])
+
+    def apply(
+        self,
+        type_url: str,
+        version: str,
+        resources: Sequence[bytes],
+        *,
+        names: Sequence[str] = (),
+        removed: Sequence[str] | None = None,
+    ) -> Applied:
         """Accept or reject the Anys of a response of type CDS, EDS or LDS, all at once."""
-        steps = self.steps(type_url, version, resources)
+        steps = self.steps(type_url, version, resources, names=names, removed=removed)
         while True:
             try:
                 next(steps)
@@ -109,18 +122,34 @@ class Store:
                 applied: Applied = end.value
                 return applied
 
-    def steps(self, type_url: str, version: str, resources: Sequence[bytes]) -> Generator[None, None, Applied]:
-        """`apply` in slices: yields between resources; nothing is visible before the end. One at a time."""
+    def steps(
+        self,
+        type_url: str,
+        version: str,
+        resources: Sequence[bytes],
+        *,
+        names: Sequence[str] = (),
+        removed: Sequence[str] | None = None,
+    ) -> Generator[None, None, Applied]:
+        """`apply` in slices: yields between resources; nothing is visible before the end. One at a time.
+
+        ``removed`` is None for state of the world. Otherwise nothing else is taken away; and of EDS nothing at all: an
+        assignment goes with its cluster.
+        """
         decoders = {CDS: self._clusters_in, EDS: self._assignments_in, LDS: self._listeners_in}
         rejected: list[Rejection] = []
-        named, unreadable = yield from self._named(type_url, version, resources, rejected)
+        named, unreadable = yield from self._named(type_url, version, resources, names, rejected)
         accepted = yield from decoders[type_url](named, version, rejected)
         rejected_names = {one.name for one in rejected}
 
         current = self._resources[type_url]
-        if type_url == EDS or unreadable:
+        if type_url == EDS or (unreadable and removed is None):
             # An unreadable resource may be any of ours: take nothing as deleted.
             resources_now = {**current, **accepted}
+        elif removed is not None:
+            gone = set(removed)
+            resources_now = {name: one for name, one in current.items() if name not in gone}
+            resources_now.update(accepted)
         else:
             resources_now = {name: one for name, one in current.items() if name in rejected_names}
             resources_now.update(accepted)
@@ -137,7 +166,8 @@ class Store:
         for key in [key for key in self._rejections if key[0] == type_url]:
             # A rejection is over when its name was accepted or, in a complete state, is gone; one without a readable
             # name when the next response of its type has come.
-            if key[1] in accepted or type_url != EDS or key[1].startswith("("):
+            complete = type_url != EDS and removed is None
+            if key[1] in accepted or complete or key[1].startswith("(") or key[1] in (removed or ()):
                 del self._rejections[key]
         self._rejections.update({(type_url, one.name): one for one in rejected})
         self._snapshot = None
@@ -211,21 +241,30 @@ class Store:
         )
 
     def _named(
-        self, type_url: str, version: str, resources: Sequence[bytes], rejected: list[Rejection]
+        self,
+        type_url: str,
+        version: str,
+        resources: Sequence[bytes],
+        names: Sequence[str],
+        rejected: list[Rejection],
     ) -> Generator[None, None, tuple[list[tuple[str, bytes]], bool]]:
         """Names and payloads of a response; and whether one has no readable name, so that it may be any resource."""
         named: list[tuple[str, bytes]] = []
         unreadable = False
         for index, resource in enumerate(resources):
             name, payload, reason = "", resource, ""
+            said = names[index] if index < len(names) else ""
             try:
                 packed = read("google.protobuf.Any", resource)
                 payload = packed.get("value", b"")
                 name = read_text(payload, 1)
                 if packed.get("type_url") != type_url:
                     reason = f"its type is {packed.get('type_url') or 'missing'}"
+                elif said and name != said:
+                    reason = f"it calls itself {name!r}"
             except XdsError as error:
                 reason = error.reason
+            name = said or name
             if reason or not name:
                 unreadable = unreadable or not name
                 label = name or f"(resource {index + 1} of {len(resources)})"

@@ -9,16 +9,18 @@ istiod makes of these requests decides the rules here:
 3. Empty names mean "unsubscribe" for EDS, so a request without names is never sent for a type that has names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .message import encode
+from .message import encode, read
 
+ADS_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
+DISCOVERY_RESPONSE = "envoy.service.discovery.v3.DiscoveryResponse"
 DISCOVERY_REQUEST = "envoy.service.discovery.v3.DiscoveryRequest"
 # google.rpc.Code INVALID_ARGUMENT: what Envoy puts into error_detail too.
-_INVALID_ARGUMENT = 3
+INVALID_ARGUMENT = 3
 # istiod refuses requests above 4 MiB, and the text ends in its status page.
-_REASON_LIMIT = 4096
+REASON_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,22 @@ class Request:
         value["type_url"] = self.type_url
         value["response_nonce"] = self.nonce
         if self.error:
-            value["error_detail"] = {"code": _INVALID_ARGUMENT, "message": self.error[:_REASON_LIMIT]}
+            value["error_detail"] = {"code": INVALID_ARGUMENT, "message": self.error[:REASON_LIMIT]}
         return encode(DISCOVERY_REQUEST, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a response of either variant says. ``resources``: Anys. ``names``: what the server calls each of them, empty
+    where it does not say. ``removed``: None when the resources are all that was asked for (state of the world).
+    """
+
+    type_url: str
+    version: str
+    nonce: str
+    resources: Sequence[bytes]
+    names: Sequence[str] = ()
+    removed: Sequence[str] | None = None
 
 
 class SotwSubscription:
@@ -123,6 +139,8 @@ class SotwSubscriptions:
     order, so assignments asked for on seeing the clusters arrive before the listeners that lead to them.
     """
 
+    method = f"{ADS_SERVICE}/StreamAggregatedResources"
+
     def __init__(self, types: Sequence[tuple[str, bool]]) -> None:
         self._by_type = {type_url: SotwSubscription(type_url, wildcard=wildcard) for type_url, wildcard in types}
         self._held: list[SotwSubscription] = []
@@ -133,8 +151,17 @@ class SotwSubscriptions:
     def __getitem__(self, type_url: str) -> SotwSubscription:
         return self._by_type[type_url]
 
-    def restart(self) -> list[Request]:
-        """First requests of a new stream. The node belongs into the first of them."""
+    def read(self, payload: bytes) -> Response:
+        """Read a response and, when it is of a subscribed type, note it. Raises XdsError."""
+        message = read(DISCOVERY_RESPONSE, payload)
+        type_url, version, nonce = (message.get(name, "") for name in ("type_url", "version_info", "nonce"))
+        if type_url in self._by_type:
+            self.received(type_url, nonce)
+        return Response(type_url, version, nonce, message.get("resources", ()))
+
+    def restart(self, held: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
+        """First requests of a new stream. The node belongs into the first of them. What is held is not asked about."""
+        del held
         first, *others = self._by_type.values()
         requests = [first.restart()]
         if first.version:
@@ -153,8 +180,9 @@ class SotwSubscriptions:
         """Note a response of a subscribed type."""
         self._by_type[type_url].received(nonce)
 
-    def answer(self, type_url: str, version: str, reason: str = "") -> list[Request]:
+    def answer(self, type_url: str, version: str, reason: str = "", rejected: Iterable[str] = ()) -> list[Request]:
         """ACK the response noted last, or NACK it for `reason`."""
+        del rejected
         one = self._by_type[type_url]
         if reason:
             return one.nack(reason)

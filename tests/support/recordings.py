@@ -98,3 +98,23 @@ def recorded_clusters(stage: str, role: str) -> dict[str, RecordedCluster]:
         if one["cluster_name"].startswith("outbound_."):
             found[one["cluster_name"]] = RecordedCluster(policies[one["cluster_name"]], tuple(endpoints))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPayload:
+    """One response of a recorded stream as it was, with what the index says of it."""
+
+    stage: str
+    type_url: str
+    payload: bytes
+
+
+def payload_series(role: str, variant: str) -> list[RecordedPayload]:
+    """Every response, of the types served here, that one recorded stream (sotw or delta) received."""
+    folder = FOLDER / "pushes" / f"{role}-{variant}"
+    urls = {short: type_url for type_url, short in SHORT.items()}
+    return [
+        RecordedPayload(entry["stage"], urls[entry["type"]], (folder / entry["file"]).read_bytes())
+        for entry in json.loads((folder / "index.json").read_text())
+        if entry["type"] in urls
+    ]

@@ -1,6 +1,6 @@
-"""An ADS server that serves recorded or hand-made resources with exact bytes, by istiod's rules for state of the world.
+"""An ADS server that serves recorded or hand-made resources with exact bytes, by istiod's rules for both variants.
 
-What it does with a request is what istiod does (reading of pilot/pkg/xds/ads.go, shouldRespond):
+What it does with a state-of-the-world request is what istiod does (reading of pilot/pkg/xds/ads.go, shouldRespond):
 
 | request | reaction |
 |---|---|
@@ -12,6 +12,18 @@ What it does with a request is what istiod does (reading of pilot/pkg/xds/ads.go
 | newest nonce, further names | names replaced, the answer holds the added names only |
 | names on CDS and LDS | ignored |
 | first CDS request on a stream where EDS is watched | the next EDS request is answered even if it looks like an ACK |
+
+And with a Delta request (pilot/pkg/xds/delta.go, shouldRespondDelta):
+
+| request | reaction |
+|---|---|
+| first of a type on a stream | subscribe, answer in full, and remove what initial_resource_versions has too much |
+| error_detail | recorded, nothing is sent again before the next push |
+| nonce that is not the newest of the type | ignored |
+| newest nonce, no names | ACK |
+| no nonce, names | names changed, the answer holds the added names only |
+| newest nonce with names, or neither nonce nor names | a violation, as istiod logs it |
+| a CDS request was answered | all watched EDS once more, unasked |
 
 Runs by itself too and prints its address: python -m tests.support.replay_ads --stage 2-failover --role anthos-gateway
 """
@@ -27,7 +39,13 @@ from typing import Any, TypeVar
 import betterproto2
 import grpc
 from envoy_data_plane.envoy.config.core.v3 import Node
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
+from envoy_data_plane.envoy.service.discovery.v3 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+    Resource,
+)
 from envoy_data_plane.google.protobuf import Any as PackedAny
 from grpc import aio
 
@@ -52,6 +70,8 @@ class Watch:
     """Newest nonce that was ACKed or NACKed."""
     acked_version: str = ""
     always_respond: bool = False
+    held: set[str] = field(default_factory=set)
+    """Delta: names that the client was sent and not told of their removal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +91,32 @@ class Stream:
     watches: dict[str, Watch] = field(default_factory=dict)
     node: Node | None = None
     ending: grpc.StatusCode | None = None
+    delta: bool = False
 
 
 class ReplayAds:
     """The server. Owned by the event loop that called start()."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        token: str = "",
+        socket_path: str = "",
+        max_age_ms: int = 0,
+    ) -> None:
         self.resources = resources
+        self.token = token
+        """What `authorization` must say; empty to ask for nothing."""
+        self.metadata: list[dict[str, str]] = []
+        """Request metadata of every stream that there was, refused ones too."""
+        self._credentials = credentials
+        self._socket_path = socket_path
+        self._max_age_ms = max_age_ms
         self.requests: list[DiscoveryRequest] = []
+        self.delta_requests: list[DeltaDiscoveryRequest] = []
+        self.violations: list[DeltaDiscoveryRequest] = []
         self.nacks: list[Nack] = []
         self.nodes: list[Node] = []
         """Node of every stream that there was, in order."""
@@ -104,10 +142,23 @@ class ReplayAds:
     async def start(self, port: int = 0) -> None:
         """Listen on a port of loopback; 0 takes a free one the first time, and the same one again later."""
         # Without SO_REUSEPORT: a server that was stopped must leave connections refused, not spread.
-        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
-        handlers = {"StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._serve)}
+        options = [("grpc.so_reuseport", 0)]
+        if self._max_age_ms:
+            # What MaxConnectionAge of istiod is: GOAWAY, then the grace time, then the connection is cut.
+            options += [("grpc.max_connection_age_ms", self._max_age_ms), ("grpc.max_connection_age_grace_ms", 50)]
+        self._server = aio.server(options=options)
+        handlers = {
+            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._serve),
+            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._serve_delta),
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port or self.port}")
+        where = f"127.0.0.1:{port or self.port}"
+        if self._credentials is None:
+            self.port = self._server.add_insecure_port(where)
+        else:
+            self.port = self._server.add_secure_port(where, self._credentials)
+        if self._socket_path:
+            self._server.add_insecure_port(f"unix:{self._socket_path}")
         await self._server.start()
 
     async def stop(self) -> None:
@@ -179,6 +230,10 @@ class ReplayAds:
             lambda: sum(stream.node is not None for stream in self._streams) == streams, f"{streams} streams are open"
         )
 
+    async def wait_streams(self, count: int) -> None:
+        """Until this many streams have said who they are since the server was made."""
+        await self._wait(lambda: len(self.nodes) >= count, f"{count} streams have been opened")
+
     async def wait_nacks(self, count: int) -> None:
         """Until this many responses have been rejected since the server was made."""
         await self._wait(lambda: len(self.nacks) >= count, f"{count} responses are rejected")
@@ -199,7 +254,21 @@ class ReplayAds:
     async def _serve(
         self, requests: AsyncIterator[bytes], context: "aio.ServicerContext[bytes, bytes]"
     ) -> AsyncIterator[bytes]:
-        stream = Stream()
+        async for response in self._stream(requests, context, Stream()):
+            yield response
+
+    async def _serve_delta(
+        self, requests: AsyncIterator[bytes], context: "aio.ServicerContext[bytes, bytes]"
+    ) -> AsyncIterator[bytes]:
+        async for response in self._stream(requests, context, Stream(delta=True)):
+            yield response
+
+    async def _stream(
+        self, requests: AsyncIterator[bytes], context: "aio.ServicerContext[bytes, bytes]", stream: Stream
+    ) -> AsyncIterator[bytes]:
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata() or ()})
+        if self.token and self.metadata[-1].get("authorization") != f"Bearer {self.token}":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "authentication failure")
         self._streams.append(stream)
         reading = asyncio.ensure_future(self._read(requests, stream))
         try:
@@ -214,12 +283,21 @@ class ReplayAds:
 
     async def _read(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
         async for data in requests:
-            request = DiscoveryRequest.parse(data)
-            self.requests.append(request)
+            request: DiscoveryRequest | DeltaDiscoveryRequest
+            if stream.delta:
+                request = DeltaDiscoveryRequest.parse(data)
+                self.delta_requests.append(request)
+            else:
+                request = DiscoveryRequest.parse(data)
+                self.requests.append(request)
             if stream.node is None:
                 stream.node = request.node or Node()
                 self.nodes.append(stream.node)
-            if not self.mute:
+            if self.mute:
+                pass
+            elif isinstance(request, DeltaDiscoveryRequest):
+                self._answer_delta(stream, request)
+            else:
                 self._answer(stream, request)
             await self._notify()
         stream.queue.put_nowait(None)
@@ -251,6 +329,54 @@ class ReplayAds:
         if added and type_url == EDS:
             self._send(stream, type_url, added)
 
+    def _answer_delta(self, stream: Stream, request: DeltaDiscoveryRequest) -> None:
+        type_url, nonce = request.type_url, request.response_nonce
+        subscribe, unsubscribe = set(request.resource_names_subscribe), set(request.resource_names_unsubscribe)
+        watch = stream.watches.get(type_url)
+        if watch is None:
+            initial = set(request.initial_resource_versions)
+            watch = stream.watches[type_url] = Watch(frozenset(subscribe | initial), held=initial)
+            self._send_delta(stream, type_url, watch.names)
+            if type_url == CDS and EDS in stream.watches:
+                self._send_delta(stream, EDS, stream.watches[EDS].names)
+            return
+        if request.error_detail:
+            self.nacks.append(Nack(type_url, watch.sent_version, request.error_detail.message))
+            watch.answered_nonce = nonce
+            return
+        if nonce and nonce != watch.nonce:
+            return
+        if bool(nonce) == bool(subscribe or unsubscribe):
+            self.violations.append(request)
+        if nonce:
+            watch.answered_nonce, watch.acked_version = nonce, watch.sent_version
+        added = frozenset(subscribe - watch.names)
+        watch.names = (watch.names | subscribe) - unsubscribe
+        watch.held -= unsubscribe
+        if added and type_url == EDS:
+            self._send_delta(stream, type_url, added)
+
+    def _send_delta(self, stream: Stream, type_url: str, names: frozenset[str]) -> None:
+        watch, chosen = stream.watches[type_url], self.resources.get(type_url, {})
+        removed: set[str] = set()
+        if type_url == EDS:
+            chosen = {name: chosen[name] if name in chosen else empty_assignment(name) for name in sorted(names)}
+        else:
+            removed = watch.held - set(chosen)
+        watch.held = (watch.held | set(chosen)) - removed
+        watch.nonce, watch.sent_version = f"{self._version}-nonce-{next(self._nonces)}", self._version
+        response = DeltaDiscoveryResponse(
+            system_version_info=self._version,
+            resources=[
+                Resource(name=name, version=self._version, resource=PackedAny(type_url=type_url, value=payload))
+                for name, payload in chosen.items()
+            ],
+            removed_resources=sorted(removed),
+            type_url=type_url,
+            nonce=watch.nonce,
+        )
+        stream.queue.put_nowait(bytes(response))
+
     def _send_to_all(self, wanted: dict[str, frozenset[str] | None]) -> None:
         """Types and, for a partial push, the names in it. One push has one version for all types."""
         self._version = f"v{next(self._pushes)}"
@@ -260,7 +386,9 @@ class ReplayAds:
                 if watch is None:
                     continue
                 names = watch.names if only is None else watch.names & only
-                if names or type_url != EDS:
+                if stream.delta and (names or type_url != EDS):
+                    self._send_delta(stream, type_url, names)
+                elif names or type_url != EDS:
                     self._send(stream, type_url, names)
 
     def _send(self, stream: Stream, type_url: str, names: frozenset[str]) -> None:

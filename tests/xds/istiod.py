@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
-from eastgate.xds.ads import METHOD
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.message import encode, read
 from eastgate.xds.node import NodeIdentity
+from eastgate.xds.subscription import SotwSubscriptions
 from grpc import aio
 
 REQUEST = "envoy.service.discovery.v3.DiscoveryRequest"
@@ -150,7 +150,7 @@ class Istiod:
 
     async def __aenter__(self) -> "Istiod":
         self._server = aio.server()
-        service, name = METHOD.strip("/").split("/")
+        service, name = SotwSubscriptions.method.strip("/").split("/")
         handler = grpc.stream_stream_rpc_method_handler(self._serve)
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: handler})])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
