@@ -101,11 +101,13 @@ class Gateway:
             self._engine.record_events(True)
         self._store = Store(router=True)
         self._ads = AdsClient(
-            [host_port(address) for address in settings.discovery],
+            settings.discovery,
             node,
             self._store,
             on_snapshot=self._publisher.publish,
             protocol=settings.xds_protocol,
+            open_channel=settings.credentials.open_channel,
+            metadata=settings.credentials.metadata,
         )
         self._drain = Drain(
             settings.drain_time_s,
@@ -292,7 +294,7 @@ class Gateway:
                 "concurrency": settings.workers,
                 "drain_time": f"{settings.drain_time_s:g}s",
                 "log_level": settings.log_level,
-                "discovery": [host_port(address) for address in settings.discovery],
+                "discovery": list(settings.discovery),
             },
             "node": self._node_json(),
         }
@@ -304,11 +306,6 @@ def version() -> str:
     from importlib.metadata import version as installed_version
 
     return installed_version("eastgate")
-
-
-def host_port(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def run_gateway(settings: GatewaySettings) -> None:

@@ -27,7 +27,14 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 
 
 @eastgate.command()
-@option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's plaintext ADS; repeat for fail-over")
+@option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's ADS, or unix:PATH; repeat for fail-over")
+@option(
+    "--discovery-root-cert", default="", metavar="FILE", help="istiod's root certificate; turns TLS on (port 15012)"
+)
+@option("--discovery-server-name", default="", metavar="NAME", help="name in istiod's certificate  [default: the host]")
+@option("--token-file", default="", metavar="FILE", help="bearer token for istiod, read anew at each connection")
+@option("--client-cert", default="", metavar="FILE", help="client certificate chain for istiod")
+@option("--client-key", default="", metavar="FILE", help="its private key")
 @option("--xds-protocol", default="sotw", type=click.Choice(["sotw", "delta"]), help="variant of the ADS stream")
 @option("--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing")
 @option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Literal
 
+from eastgate.xds.credentials import UNIX_PREFIX, Credentials
+from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality
 
 from .cpus import granted_cpus
@@ -15,13 +17,22 @@ from .errors import SettingsError
 MAX_DRAIN_TIME_S = 86_400.0
 MAX_WORKERS = 256
 UNKNOWN_LOCALITY = Locality()
+NO_CREDENTIALS = Credentials()
+CREDENTIAL_FLAGS = {
+    "root_cert": "--discovery-root-cert",
+    "token": "--token-file",
+    "client_cert": "--client-cert",
+    "client_key": "--client-key",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Everything that `eastgate gateway` was told. Addresses are (host, port); times are seconds."""
+    """Everything that `eastgate gateway` was told. ``discovery``: HOST:PORT or unix:PATH each;
+    ``admin`` is (host, port); times are seconds.
+    """
 
-    discovery: tuple[tuple[str, int], ...]
+    discovery: tuple[str, ...]
     node_ip: str
     pod_name: str
     namespace: str
@@ -43,6 +54,7 @@ class GatewaySettings:
     log_level: str = "info"
     seed: int = 0
     xds_protocol: Literal["sotw", "delta"] = "sotw"
+    credentials: Credentials = NO_CREDENTIALS
 
     @property
     def node_id(self) -> str:
@@ -61,6 +73,25 @@ def parse_host_port(flag: str, text: str, *, allow_port_zero: bool = False) -> t
     if not port.isascii() or not port.isdigit() or not (0 if allow_port_zero else 1) <= int(port) <= 65535:
         raise SettingsError(flag, text, f"port {port!r} is not a number from 1 to 65535")
     return host, int(port)
+
+
+def parse_discovery(text: str) -> str:
+    """HOST:PORT or unix:PATH as gRPC takes it. Raises SettingsError."""
+    if text.startswith(UNIX_PREFIX):
+        if len(text) == len(UNIX_PREFIX):
+            raise SettingsError("--discovery", text, "expected unix:PATH")
+        return text
+    host, port = parse_host_port("--discovery", text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def checked(credentials: Credentials) -> Credentials:
+    """The same. Raises SettingsError naming the flag whose file cannot be used."""
+    try:
+        credentials.check()
+    except XdsError as error:
+        raise SettingsError(CREDENTIAL_FLAGS[error.kind], error.resource, error.reason) from None
+    return credentials
 
 
 def parse_pairs(flag: str, entries: Sequence[str]) -> dict[str, str]:
@@ -118,10 +149,15 @@ def parse_admin(text: str) -> tuple[str, int]:
     return host, port
 
 
-def local_ip(discovery: tuple[str, int]) -> str:
+def local_ip(discovery: str) -> str:
     """The address that this machine would use towards istiod; sends nothing. Loopback when there is no route."""
+    if discovery.startswith(UNIX_PREFIX):
+        # Nobody's address: that of the default route then. TEST-NET-1, nothing is sent there.
+        discovery = "192.0.2.1:1"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(*discovery, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(
+            *parse_host_port("--discovery", discovery), type=socket.SOCK_DGRAM
+        )[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)
             return str(probe.getsockname()[0])
@@ -168,11 +204,16 @@ def gateway_settings(
     log_level: str = "info",
     seed: int | None = None,
     xds_protocol: Literal["sotw", "delta"] = "sotw",
+    discovery_root_cert: str = "",
+    discovery_server_name: str = "",
+    token_file: str = "",
+    client_cert: str = "",
+    client_key: str = "",
 ) -> GatewaySettings:
     """Validate what the command line gave. Raises SettingsError naming the flag."""
     if not discovery:
         raise SettingsError("--discovery", None, "istiod's address is missing, for example istiod.istio-system:15010")
-    addresses = tuple(parse_host_port("--discovery", entry) for entry in discovery)
+    addresses = tuple(parse_discovery(entry) for entry in discovery)
     if workers is None:
         workers = min(granted_cpus(), MAX_WORKERS)
     in_range("--workers", workers, 0, MAX_WORKERS)
@@ -211,4 +252,14 @@ def gateway_settings(
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
         xds_protocol=xds_protocol,
+        credentials=checked(
+            Credentials(
+                root_cert=discovery_root_cert,
+                token=token_file,
+                client_cert=client_cert,
+                client_key=client_key,
+                cluster_id=cluster_id or "Kubernetes",
+                server_name=discovery_server_name,
+            )
+        ),
     )

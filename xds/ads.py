@@ -71,7 +71,7 @@ class AdsClient:
         protocol: Protocol = "sotw",
         on_snapshot: OnSnapshot | None = None,
         open_channel: ChannelFactory = plaintext,
-        metadata: Callable[[], Sequence[tuple[str, str]]] = tuple,
+        metadata: Callable[[str], Sequence[tuple[str, str]]] = lambda _: (),
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -122,14 +122,15 @@ class AdsClient:
         answered = False
         reason = "istiod ended the stream"
         try:
+            metadata = tuple(self._metadata(address))
             channel = self._open_channel(address)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, XdsError) as error:
             # Credentials that cannot be read, or an address that is none.
             self._lost(address, str(error))
             return False
         try:
             await self._connect(channel)
-            call = channel.stream_stream(self._subscriptions.method)(metadata=tuple(self._metadata()))
+            call = channel.stream_stream(self._subscriptions.method)(metadata=metadata)
             try:
                 await self._send(call, self._restart(), first=True)
                 while (payload := await call.read()) is not aio.EOF:
@@ -138,15 +139,14 @@ class AdsClient:
                         self.address, self.last_error = address, ""
                         logger.info("ads_connected address=%s node=%s", address, self.node.id)
                     await self._send(call, await self._take(payload))
-                status = await call.code()
-                reason = f"{status.name} {await call.details() or ''}".strip()
+                reason = await self._status(call)
+            except (aio.AioRpcError, asyncio.InvalidStateError):
+                # What grpc raises for a read or write after the call has ended says nothing of why; the call does.
+                reason = await self._status(call)
             finally:
                 call.cancel()
         except aio.AioRpcError as error:
             reason = f"{error.code().name} {error.details() or ''}".strip()
-        except asyncio.InvalidStateError:
-            # What grpc raises for a read or write after the call has ended.
-            reason = "the stream was closed"
         except TimeoutError:
             reason = f"no answer within {_CONNECT_TIMEOUT_S:g} s"
         except XdsError as error:
@@ -156,6 +156,10 @@ class AdsClient:
             await self._close_channel(channel)
         self._lost(address, reason)
         return answered
+
+    async def _status(self, call: Any) -> str:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            return f"{(await call.code()).name} {await call.details() or ''}".strip()
 
     def _lost(self, address: str, reason: str) -> None:
         self.last_error = reason

@@ -26,6 +26,12 @@ WRONG = [
     ([*GOOD, "--drain-time", "-1"], "--drain-time", "between"),
     ([*GOOD, "--max-connections", "0"], "--max-connections", "between"),
     ([*GOOD, "--access-log", "/nowhere/access.log"], "--access-log", "cannot be written"),
+    (["gateway", "--discovery", "unix:"], "--discovery", "unix:PATH"),
+    ([*GOOD, "--discovery-root-cert", "/nowhere/root.pem"], "--discovery-root-cert", "cannot be read"),
+    ([*GOOD, "--token-file", "/nowhere/token"], "--token-file", "plaintext"),
+    ([*GOOD, "--client-cert", "/nowhere/cert.pem"], "--client-cert", "plaintext"),
+    ([*GOOD, "--client-key", "/nowhere/key.pem"], "--client-key", "plaintext"),
+    ([*GOOD, "--xds-protocol", "rest"], "--xds-protocol", "rest"),
     ([*GOOD, "--log-level", "loud"], "--log-level", "loud"),
     ([*GOOD, "--frobnicate"], "--frobnicate", "No such option"),
 ]
@@ -65,7 +71,7 @@ def test_node_id_is_made_up_from_the_rest() -> None:
 def test_given_node_id_wins_and_must_agree() -> None:
     node_id = "router~10.0.0.7~gw-1.edge~edge.svc.cluster.local"
     settings = gateway_settings(discovery=["[::1]:15010"], node_id=node_id, locality="r/z")
-    assert (settings.node_id, settings.discovery) == (node_id, (("::1", 15010),))
+    assert (settings.node_id, settings.discovery) == (node_id, ("[::1]:15010",))
     assert settings.locality == Locality("r", "z")
     with pytest.raises(SettingsError, match="--namespace"):
         gateway_settings(discovery=["a:1"], node_id=node_id, namespace="other")

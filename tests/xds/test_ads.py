@@ -216,7 +216,7 @@ async def test_large_response_lets_other_tasks_run() -> None:
 async def test_connection_metadata_is_read_for_each_stream() -> None:
     tokens = iter(("one", "two"))
 
-    def metadata() -> list[tuple[str, str]]:
+    def metadata(_: str) -> list[tuple[str, str]]:
         return [("authorization", f"Bearer {next(tokens)}")]
 
     async with Istiod() as istiod, running([istiod.address], metadata=metadata):
