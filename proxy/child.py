@@ -1,7 +1,7 @@
 """A child process of a trial: started, watched, and gone with its parent whatever happens to that.
 
-`python -m eastgate.proxy.child MODULE ARGUMENT...` is what it runs: asking for the signal in the child itself, instead
-of between fork and exec, keeps threads of gRPC out of it.
+`python -m eastgate.proxy.child PARENT MODULE ARGUMENT...` is what it runs; a MODULE with a slash is a program. Asking
+for the signal in the child itself, instead of between fork and exec, keeps threads of gRPC out of it.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+    if os.sep in module:
+        os.execv(module, [module, *sys.argv[3:]])
     sys.argv[:] = [module, *sys.argv[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -42,7 +44,7 @@ class Child:
 
     @classmethod
     async def start(cls, name: str, module: str, arguments: Sequence[str] = ()) -> "Child":
-        """Run a module of eastgate with this interpreter, in a process group of its own: Ctrl-C is the parent's."""
+        """Run a module with this interpreter, or a program by its path; in its own session, so that Ctrl-C is ours."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",

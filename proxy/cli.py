@@ -136,6 +136,25 @@ def demo(connections: int | None, as_json: bool) -> None:
     run_demo(as_json=as_json, connections=connections)
 
 
+@eastgate.command()
+@click.argument("file", required=False, default="", type=click.Path(dir_okay=False))
+@click.option("--step", default="", metavar="NAME", help="the mesh as it is in this step of the file's scenario")
+@click.option("--dump", multiple=True, metavar="FILE", help=DUMP_HELP)
+@click.option("--cluster", default="", metavar="NAME", help="the cluster of the dump")
+@click.option("--connections", default=20_000, type=click.IntRange(100, 10_000_000), help="through each  [20000]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def compare_envoy(file: str, step: str, dump: tuple[str, ...], cluster: str, connections: int, as_json: bool) -> None:
+    """The same configuration and connections through real Envoy and eastgate: shares, CPU, memory, latency.
+
+    The configuration is the scenario's service of a mesh FILE, or one cluster of a dump.
+    """
+    from . import log
+    from .compare_envoy import run_compare
+
+    log.configure("error")
+    run_compare(file, step=step, dumps=dump, cluster=cluster, connections=connections, as_json=as_json)
+
+
 @eastgate.group()
 def mesh() -> None:
     """The embedded control plane: serve a mesh file, or run its scenario."""

@@ -22,9 +22,9 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "endpoints", "doctor", "mesh_run", "mesh_serve"},
+    {"app", "compare_envoy", "endpoints", "doctor", "mesh_run", "mesh_serve"},
     {"explain"},
-    {"dump_source", "trial", "mesh_report"},
+    {"compare_model", "dump_source", "trial", "mesh_report"},
     {"mesh_client", "child", "workload"},
     {"admin"},
     {"config_dump"},
@@ -36,14 +36,14 @@ PROXY_LAYERS = (
     {"refusals"},
     {"access_log", "http_server", "settings"},
     {"line_writer"},
-    {"cpus", "errors", "frames", "log", "slices", "stats"},
+    {"answers", "cpus", "envoy_process", "errors", "frames", "log", "slices", "stats"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}
 # Costs half a second and 52 MB: dumps, tests and the embedded control plane only.
 HEAVY = {"envoy_data_plane", "betterproto2", "pydantic"}
 TOOLS = {"__init__", "__main__", "generate_schema"}
 # The embedded control plane and its trials: commands of their own, which encode messages.
-TRIALS = {"mesh_run", "mesh_serve", "mesh_client", "trial", "workload"}
+TRIALS = {"answers", "compare_envoy", "compare_model", "mesh_run", "mesh_serve", "mesh_client", "trial", "workload"}
 
 FROM = re.compile(r"^\s*from\s+([\w.]+)\s+c?import\s+\(?\s*([\w, ]*)", re.MULTILINE)
 PLAIN = re.compile(r"^\s*c?import\s+([\w., ]+)", re.MULTILINE)

