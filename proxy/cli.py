@@ -35,7 +35,10 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--token-file", default="", metavar="FILE", help="bearer token for istiod, read anew at each connection")
 @option("--client-cert", default="", metavar="FILE", help="client certificate chain for istiod")
 @option("--client-key", default="", metavar="FILE", help="its private key")
-@option("--xds-protocol", default="sotw", type=click.Choice(["sotw", "delta"]), help="variant of the ADS stream")
+@option("--xds-protocol", default=None, type=click.Choice(["sotw", "delta"]), help="variant of ADS  [default: sotw]")
+@option(
+    "--bootstrap", default="", metavar="FILE", help="Envoy's bootstrap as pilot-agent renders it; flags win over it"
+)
 @option("--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing")
 @option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh")
 @option("--network", default="", metavar="NAME", help="network of this gateway")
@@ -46,7 +49,9 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable")
 @option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone")
 @option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable")
-@option("--admin", default="127.0.0.1:15000", metavar="HOST:PORT", help="admin address, loopback only; port 0 = free")
+@option(
+    "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
+)
 @option(
     "--workers",
     default=None,

@@ -13,6 +13,7 @@ class SettingsError(EastgateError):
     def __init__(self, flag: str, value: object, reason: str) -> None:
         super().__init__(f"{flag} {value!r}: {reason}" if value is not None else f"{flag}: {reason}")
         self.flag = flag
+        self.reason = reason
 
 
 class DumpError(EastgateError):

@@ -5,12 +5,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Literal
+from typing import Any, Literal
 
 from eastgate.xds.credentials import UNIX_PREFIX, Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality
 
+from .bootstrap import Bootstrap, BootstrapError, read_bootstrap
 from .cpus import granted_cpus
 from .errors import SettingsError
 
@@ -18,6 +19,8 @@ MAX_DRAIN_TIME_S = 86_400.0
 MAX_WORKERS = 256
 UNKNOWN_LOCALITY = Locality()
 NO_CREDENTIALS = Credentials()
+NO_BOOTSTRAP = Bootstrap("", (), "sotw")
+FLAG_KEYS = {"CLUSTER_ID", "NETWORK", "REQUESTED_NETWORK_VIEW", "LABELS"}
 CREDENTIAL_FLAGS = {
     "root_cert": "--discovery-root-cert",
     "token": "--token-file",
@@ -42,7 +45,7 @@ class GatewaySettings:
     network_view: tuple[str, ...]
     locality: Locality = UNKNOWN_LOCALITY
     labels: Mapping[str, str] = field(default_factory=dict)
-    meta: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     admin: tuple[str, int] = ("127.0.0.1", 15000)
     workers: int = 0
     drain_time_s: float = 45.0
@@ -193,7 +196,7 @@ def gateway_settings(
     label: Sequence[str] = (),
     locality: str = "",
     meta: Sequence[str] = (),
-    admin: str = "127.0.0.1:15000",
+    admin: str = "",
     workers: int | None = None,
     drain_time: float = 45.0,
     access_log: str = "",
@@ -203,7 +206,8 @@ def gateway_settings(
     fast_open: bool = False,
     log_level: str = "info",
     seed: int | None = None,
-    xds_protocol: Literal["sotw", "delta"] = "sotw",
+    xds_protocol: Literal["sotw", "delta"] | None = None,
+    bootstrap: str = "",
     discovery_root_cert: str = "",
     discovery_server_name: str = "",
     token_file: str = "",
@@ -211,6 +215,19 @@ def gateway_settings(
     client_key: str = "",
 ) -> GatewaySettings:
     """Validate what the command line gave. Raises SettingsError naming the flag."""
+    said = read_bootstrap(bootstrap) if bootstrap else NO_BOOTSTRAP
+    # An address of a flag has the credentials of the flags; those of the file are for the addresses of the file.
+    file_credentials = said.credentials if not discovery else NO_CREDENTIALS
+    discovery = discovery or said.discovery
+    node_id = node_id or said.node_id
+    if network_view is None:
+        network_view = network or str(said.metadata.get("REQUESTED_NETWORK_VIEW", ""))
+    cluster_id = cluster_id or str(said.metadata.get("CLUSTER_ID", "Kubernetes"))
+    network = network or str(said.metadata.get("NETWORK", ""))
+    # Flags have been merged into these; the rest of the file's metadata goes to istiod as it is.
+    metadata = {key: value for key, value in said.metadata.items() if key not in FLAG_KEYS}
+    metadata.update(parse_pairs("--meta", meta))
+    labels = {**said.metadata.get("LABELS", {}), **parse_pairs("--label", label)}
     if not discovery:
         raise SettingsError("--discovery", None, "istiod's address is missing, for example istiod.istio-system:15010")
     addresses = tuple(parse_discovery(entry) for entry in discovery)
@@ -221,27 +238,31 @@ def gateway_settings(
     in_range("--max-connections", max_connections, 1, 100_000_000)
     check_log_path(access_log)
     if node_id:
-        ip, pod, id_namespace, domain = parse_node_id(node_id)
+        try:
+            ip, pod, id_namespace, domain = parse_node_id(node_id)
+        except SettingsError as error:
+            if node_id != said.node_id:
+                raise
+            raise BootstrapError(bootstrap, "node.id", error.reason) from None
         if namespace and namespace != id_namespace:
             raise SettingsError("--namespace", namespace, f"--node-id says {id_namespace}")
         namespace = id_namespace
     else:
         namespace = namespace or "istio-system"
         ip, pod, domain = local_ip(addresses[0]), socket.gethostname() or "eastgate", f"{namespace}.svc.cluster.local"
-    view = network if network_view is None else network_view
     return GatewaySettings(
         discovery=addresses,
         node_ip=ip,
         pod_name=pod,
         namespace=namespace,
         dns_domain=domain,
-        cluster_id=cluster_id or "Kubernetes",
+        cluster_id=cluster_id,
         network=network,
-        network_view=tuple(part for part in view.split(",") if part),
-        locality=parse_locality("--locality", locality),
-        labels=parse_pairs("--label", label),
-        meta=parse_pairs("--meta", meta),
-        admin=parse_admin(admin),
+        network_view=tuple(part for part in network_view.split(",") if part),
+        locality=parse_locality("--locality", locality) if locality else said.locality,
+        labels=labels,
+        meta=metadata,
+        admin=parse_admin(admin or said.admin or "127.0.0.1:15000"),
         workers=workers,
         drain_time_s=drain_time,
         access_log=access_log,
@@ -251,15 +272,15 @@ def gateway_settings(
         fast_open=fast_open,
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
-        xds_protocol=xds_protocol,
+        xds_protocol=xds_protocol or said.protocol,
         credentials=checked(
             Credentials(
-                root_cert=discovery_root_cert,
+                root_cert=discovery_root_cert or file_credentials.root_cert,
                 token=token_file,
-                client_cert=client_cert,
-                client_key=client_key,
-                cluster_id=cluster_id or "Kubernetes",
-                server_name=discovery_server_name,
+                client_cert=client_cert or file_credentials.client_cert,
+                client_key=client_key or file_credentials.client_key,
+                cluster_id=cluster_id,
+                server_name=discovery_server_name or file_credentials.server_name,
             )
         ),
     )

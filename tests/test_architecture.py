@@ -35,7 +35,7 @@ PROXY_LAYERS = (
     {"compiler"},
     {"refusals"},
     {"access_log", "http_server", "settings"},
-    {"line_writer"},
+    {"bootstrap", "line_writer"},
     {"answers", "cpus", "envoy_process", "errors", "frames", "log", "slices", "stats"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}
