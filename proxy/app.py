@@ -25,11 +25,13 @@ from .admin import Admin, Sources
 from .compiler import Compiler
 from .drain import Drain
 from .errors import SettingsError
+from .last_good import LastGood, identity
 from .listeners import Listeners
 from .log import Log
 from .publisher import Publisher
 from .refusals import Refusals
 from .settings import GatewaySettings
+from .state_file import StateFile
 
 STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds"}
 # How often events are taken from the engine, and how exactly a drain keeps its times.
@@ -109,6 +111,14 @@ class Gateway:
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
         )
+        self._last_good = LastGood(
+            StateFile(settings.state_dir, identity(node), max_age_s=settings.state_max_age_s)
+            if settings.state_dir
+            else None,
+            self._store,
+            self._ads,
+            publish=self._publisher.publish,
+        )
         self._drain = Drain(
             settings.drain_time_s,
             stop_accepting=self._listeners.stop_accepting,
@@ -146,12 +156,15 @@ class Gateway:
             loop.add_signal_handler(number, self._signalled, number)
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
+        await self._last_good.restore()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ads.run())
+                saving = group.create_task(self._last_good.run())
                 ticking = group.create_task(self._tick())
                 await self._stopped.wait()
                 ticking.cancel()
+                saving.cancel()
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
@@ -221,9 +234,7 @@ class Gateway:
         if self._drain.draining:
             return stats.DRAINING
         if not self._initialized:
-            statistics = self._ads.statistics
-            answered = statistics[CDS].update_success > 0 and statistics[LDS].update_success > 0
-            if not answered:
+            if not (self._last_good.answered or self._last_good.stale):
                 return stats.PRE_INITIALIZING
             if self._store.snapshot.warming or not self._listeners.started:
                 return stats.INITIALIZING
@@ -269,6 +280,8 @@ class Gateway:
             streams=streams,
             events_dropped=self._engine.events_dropped(),
             pipes_refused=self._engine.pipes_refused(),
+            stale=self._last_good.stale,
+            state_save_failed=self._last_good.save_failed,
             access_log_failed=self._access_log.failed if self._access_log is not None else 0,
             access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,
         )
@@ -297,6 +310,7 @@ class Gateway:
                 "discovery": list(settings.discovery),
             },
             "node": self._node_json(),
+            "eastgate": {"configuration": self._last_good.describe()},
         }
 
 

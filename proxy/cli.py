@@ -52,6 +52,8 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option(
     "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
 )
+@option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
+@option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
 @option(
     "--workers",
     default=None,

@@ -58,6 +58,8 @@ class GatewaySettings:
     seed: int = 0
     xds_protocol: Literal["sotw", "delta"] = "sotw"
     credentials: Credentials = NO_CREDENTIALS
+    state_dir: str = ""
+    state_max_age_s: float = 86_400.0
 
     @property
     def node_id(self) -> str:
@@ -179,6 +181,18 @@ def check_log_path(path: str) -> None:
         raise SettingsError("--access-log", path, f"cannot be written: {error.strerror}") from None
 
 
+def check_state_dir(path: str) -> None:
+    """Make the directory for its owner alone if it is missing. Raises SettingsError unless it can be written to."""
+    if not path:
+        return
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SettingsError("--state-dir", path, f"cannot be made: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise SettingsError("--state-dir", path, "cannot be written to")
+
+
 def in_range(flag: str, value: float, low: float, high: float) -> None:
     """Raises SettingsError unless low <= value <= high."""
     if not low <= value <= high:
@@ -208,6 +222,8 @@ def gateway_settings(
     seed: int | None = None,
     xds_protocol: Literal["sotw", "delta"] | None = None,
     bootstrap: str = "",
+    state_dir: str = "",
+    state_max_age: float = 86_400.0,
     discovery_root_cert: str = "",
     discovery_server_name: str = "",
     token_file: str = "",
@@ -237,6 +253,8 @@ def gateway_settings(
     in_range("--drain-time", drain_time, 0, MAX_DRAIN_TIME_S)
     in_range("--max-connections", max_connections, 1, 100_000_000)
     check_log_path(access_log)
+    in_range("--state-max-age", state_max_age, 1, 366 * 86_400.0)
+    check_state_dir(state_dir)
     if node_id:
         try:
             ip, pod, id_namespace, domain = parse_node_id(node_id)
@@ -272,6 +290,8 @@ def gateway_settings(
         fast_open=fast_open,
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
+        state_dir=state_dir,
+        state_max_age_s=state_max_age,
         xds_protocol=xds_protocol or said.protocol,
         credentials=checked(
             Credentials(

@@ -67,6 +67,8 @@ class ProcessStats:
     pipes_refused: int = 0
     access_log_failed: int = 0
     access_log_dropped: int = 0
+    stale: bool = False
+    state_save_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("cluster_manager.active_clusters", sum(not stats.warming for stats in process.clusters.values()))
     yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
     yield gauge("control_plane.connected_state", int(process.connected))
+    yield Stat("eastgate.configuration_stale", int(process.stale), "eastgate_configuration_stale", gauge=True)
+    yield Stat("eastgate.state_save_failed", process.state_save_failed, "eastgate_state_save_failed_total")
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
     yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")

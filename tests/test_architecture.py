@@ -30,12 +30,12 @@ PROXY_LAYERS = (
     {"config_dump"},
     {"rendering"},
     {"message_json"},
-    {"dumps", "drain", "outlier"},
+    {"dumps", "drain", "outlier", "last_good"},
     {"listeners", "publisher"},
     {"compiler"},
     {"refusals"},
     {"access_log", "http_server", "settings"},
-    {"bootstrap", "line_writer"},
+    {"bootstrap", "line_writer", "state_file"},
     {"answers", "cpus", "envoy_process", "errors", "frames", "log", "slices", "stats"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}

@@ -32,6 +32,8 @@ WRONG = [
     ([*GOOD, "--client-cert", "/nowhere/cert.pem"], "--client-cert", "plaintext"),
     ([*GOOD, "--client-key", "/nowhere/key.pem"], "--client-key", "plaintext"),
     ([*GOOD, "--xds-protocol", "rest"], "--xds-protocol", "rest"),
+    ([*GOOD, "--state-dir", "/dev/null/state"], "--state-dir", "cannot be made"),
+    ([*GOOD, "--state-max-age", "0"], "--state-max-age", "between"),
     ([*GOOD, "--log-level", "loud"], "--log-level", "loud"),
     ([*GOOD, "--frobnicate"], "--frobnicate", "No such option"),
 ]

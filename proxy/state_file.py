@@ -1,0 +1,136 @@
+"""The last good configuration on disk, to serve before a control plane answers. Decodes nothing, serves nothing.
+
+File `last-good.state`, mode 0600, replaced as a whole: a line `eastgate-state FORMAT SHA256`, a line of JSON saying
+whose configuration it is, then one DiscoveryResponse per type, each after its length in 8 bytes. The digest covers all
+that follows the first line. The file's modification time is when istiod was last known to stand behind it.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.errors import XdsError
+from eastgate.xds.message import encode, read
+from eastgate.xds.resources import Snapshot
+from eastgate.xds.subscription import DISCOVERY_RESPONSE, Response
+
+NAME = "last-good.state"
+DAMAGED = NAME + ".damaged"
+FORMAT = 1
+_MAGIC = b"eastgate-state"
+# A key that came inside a resource instead of by SDS: such a resource is left out.
+_KEY_MARK = b"PRIVATE KEY-----"
+
+
+class StateError(Exception):
+    """A state file that is not served, and why. ``damaged``: it holds nothing that could be."""
+
+    def __init__(self, reason: str, *, damaged: bool = False) -> None:
+        super().__init__(reason)
+        self.damaged = damaged
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What a file held: responses in the order in which they are to be applied, and how old they are."""
+
+    responses: tuple[Response, ...]
+    age_s: float
+
+
+class StateFile:
+    """The file in one directory. ``identity``: what of the node decides the configuration; another's is not served."""
+
+    def __init__(self, folder: str, identity: Mapping[str, Any], *, max_age_s: float) -> None:
+        self.path = Path(folder) / NAME
+        self._identity = json.loads(json.dumps(identity))
+        self._max_age_s = max_age_s
+
+    def load(self) -> SavedState | None:
+        """Read the file; None when there is none. Raises StateError; a damaged file has then been moved aside."""
+        try:
+            content = self.path.read_bytes()
+            # A file outlives every monotonic clock.
+            now_s = time.time()  # noqa: TID251
+            age_s = max(0.0, now_s - self.path.stat().st_mtime)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"cannot be read: {error.strerror}") from None
+        try:
+            identity, responses = _parse(content)
+        except StateError as error:
+            if not error.damaged:
+                raise
+            aside = self.path.with_name(DAMAGED)
+            try:
+                os.replace(self.path, aside)
+            except OSError as move:
+                raise StateError(f"{error}; cannot be moved aside: {move.strerror}", damaged=True) from None
+            raise StateError(f"{error}; moved to {aside}", damaged=True) from None
+        if identity != self._identity:
+            names = sorted(key for key in {*identity, *self._identity} if identity.get(key) != self._identity.get(key))
+            raise StateError(f"is of another node: {', '.join(names)} differ")
+        if age_s > self._max_age_s:
+            raise StateError(f"is {age_s:.0f} s old, more than {self._max_age_s:g} s")
+        return SavedState(responses, age_s)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the file. Called from any thread, one at a time. Raises OSError; the former file is then intact."""
+        body = [json.dumps(self._identity, sort_keys=True).encode() + b"\n"]
+        for type_url, resources in ((CDS, snapshot.clusters), (EDS, snapshot.assignments), (LDS, snapshot.listeners)):
+            packed = [
+                encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw})
+                for one in resources.values()
+                if _KEY_MARK not in one.raw
+            ]
+            version = snapshot.versions.get(type_url, "")
+            value = {"version_info": version, "resources": packed, "type_url": type_url}
+            response = encode(DISCOVERY_RESPONSE, value)
+            body += [len(response).to_bytes(8), response]
+        digest = hashlib.sha256()
+        for part in body:
+            digest.update(part)
+        first = b"%s %d %s\n" % (_MAGIC, FORMAT, digest.hexdigest().encode())
+        draft = self.path.with_name(f".{NAME}.new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.writelines((first, *body))
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(draft, self.path)
+
+    def confirm(self) -> None:
+        """Note that istiod still stands behind what was saved."""
+        os.utime(self.path)
+
+
+def _parse(content: bytes) -> tuple[dict[str, Any], tuple[Response, ...]]:
+    first, _, rest = content.partition(b"\n")
+    words = first.split(b" ")
+    if len(words) != 3 or words[0] != _MAGIC:
+        raise StateError("is no state file", damaged=True)
+    if words[1] != b"%d" % FORMAT:
+        raise StateError(f"has format {words[1].decode('ascii', 'replace')}, this version reads {FORMAT}")
+    if hashlib.sha256(rest).hexdigest().encode() != words[2]:
+        raise StateError("is damaged: its checksum does not match", damaged=True)
+    header, _, body = rest.partition(b"\n")
+    responses = []
+    try:
+        while body:
+            end = 8 + int.from_bytes(body[:8])
+            message, body = read(DISCOVERY_RESPONSE, body[8:end]), body[end:]
+            responses.append(
+                Response(message["type_url"], message.get("version_info", ""), "", message.get("resources", ()))
+            )
+        identity = json.loads(header)
+    except (XdsError, ValueError, KeyError) as error:
+        raise StateError(f"is damaged: {error}", damaged=True) from None
+    return identity, tuple(responses)
