@@ -19,6 +19,8 @@ from eastgate.xds.message import encode, read
 from eastgate.xds.store import Store
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, wrappers_pb2
 
+from .configuration import METADATA, field, varint
+
 ENDPOINTS = 10_000
 CLUSTERS = 1_000
 RECORDING = Path(__file__).parents[1] / "tests" / "data" / "recordings" / "2-failover" / "anthos-gateway"
@@ -48,28 +50,6 @@ ASSIGNMENT_MESSAGES = {
 }
 
 
-def varint(number: int) -> bytes:
-    written = b""
-    while number > 0x7F:
-        written += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return written + bytes([number])
-
-
-def field(number: int, payload: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
-
-
-def text_struct(name: str, value: str) -> bytes:
-    return field(1, field(1, name.encode()) + field(2, field(3, value.encode())))
-
-
-# What istiod writes for an endpoint of an injected pod.
-METADATA = field(
-    3,
-    field(1, field(1, b"istio") + field(2, text_struct("workload", "echoserver-a001;a;echo;;anthos")))
-    + field(1, field(1, b"envoy.transport_socket_match") + field(2, text_struct("tlsMode", "istio"))),
-)
 SHAPES = {"27 bytes": b"", "141 bytes, metadata": METADATA}
 
 

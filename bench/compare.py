@@ -23,11 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .configuration import standby
 from .intervals import interval, paired_ratio
 from .measure import LOAD, ROOT, LoadError, Sample, Sink, Target, fresh_start, pin, pushes
 from .peers.proxy import Proxy, first_line
 from .peers.static import FloorProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, UvloopProxy
-from .peers.xds import EastgateProxy, EnvoyProxy, assignment_push, unused_endpoints
+from .peers.xds import EastgateProxy, EnvoyProxy, assignment_push
 
 US = EastgateProxy.name
 DIRECT = "direct"
@@ -127,7 +128,7 @@ class Comparison:
                 proxy = stack.enter_context(running(PEERS[name], sinks[0]))
                 pin(proxy.pid, self.proxy_cpus)
                 targets[name] = Target(proxy, sinks[0], load_cpus=self.load_cpus)
-            others = unused_endpoints(PUSHED_ENDPOINTS - 1)
+            others = standby(PUSHED_ENDPOINTS - 1)
             for number in range(self.sizes.rounds):
                 begun = time.monotonic()
                 self.round(number, targets, (sinks[0], sinks[1]), others)

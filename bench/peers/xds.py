@@ -5,34 +5,22 @@ from importlib.metadata import version as distribution_version
 
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.settings import gateway_settings
+from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
+from envoy_data_plane.google.protobuf import Any as PackedAny
 
-from tests.support import messages
 from tests.support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
 from tests.support.recordings import EDS, Resources
 from tests.support.replay_ads import ReplayThread
 
-from .proxy import SNI, Proxy, first_line
+from ..configuration import ROUTED, routed
+from .proxy import Proxy, first_line
 
 
-def resources(port: int, sink_port: int) -> Resources:
-    """One cluster, one chain on a listener at `port`."""
-    listener = messages.listener([messages.chain(SNI)], port=port)
-    return messages.resources({SNI: [messages.At(("127.0.0.1", sink_port))]}, listeners=[listener])
-
-
-def assignment_push(version: str, sink_port: int, others: bytes = b"") -> bytes:
-    """A DiscoveryResponse that moves all picks to another sink. `others`: further localities, encoded."""
-    from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
-    from envoy_data_plane.google.protobuf import Any as PackedAny
-
-    payload = messages.assignment(SNI, [messages.At(("127.0.0.1", sink_port))]) + others
+def assignment_push(version: str, sink_port: int, standby_endpoints: bytes = b"") -> bytes:
+    """A DiscoveryResponse that moves all picks to another sink."""
+    payload = routed(sink_port, 0, standby_endpoints=standby_endpoints)[EDS][ROUTED]
     packed = PackedAny(type_url=EDS, value=payload)
     return bytes(DiscoveryResponse(version_info=version, type_url=EDS, nonce=version, resources=[packed]))
-
-
-def unused_endpoints(count: int) -> bytes:
-    """Encoded endpoints of priority 1: decoded and compiled like any, and never picked while priority 0 is healthy."""
-    return messages.assignment("", [messages.At(("127.0.0.1", 1 + i), priority=1) for i in range(count)])
 
 
 class XdsProxy(Proxy):
@@ -40,9 +28,9 @@ class XdsProxy(Proxy):
 
     is_pushed = True
 
-    def __init__(self, sink_port: int) -> None:
+    def __init__(self, sink_port: int, *, more: Resources | None = None, standby_endpoints: bytes = b"") -> None:
         super().__init__(sink_port)
-        self._control = ReplayThread(resources(self.port, sink_port))
+        self._control = ReplayThread(routed(sink_port, self.port, more=more, standby_endpoints=standby_endpoints))
         self._process: ProxyProcess | None = None
 
     @property
