@@ -730,6 +730,9 @@ cdef void connection_event(Worker* worker, Leg* leg, uint32_t events) noexcept n
         leg.hung_up = 1
     if connection.phase == PHASE_RELAY:
         relay(worker, connection)
+        # A client that reset wants nothing delivered; an endpoint that does not read would keep the rest for long.
+        if events & EPOLLERR and leg.source == SOURCE_DOWNSTREAM and connection.phase == PHASE_RELAY:
+            abort_connection(worker, connection)
     elif connection.phase == PHASE_CONNECT:
         if leg.source == SOURCE_DOWNSTREAM:
             # A client that only shut down its side still waits for an answer.

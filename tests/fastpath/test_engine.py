@@ -414,8 +414,10 @@ def test_connection_limit_refuses_and_recovers(server: socket.socket, workers: i
     listener = small.listen("127.0.0.1", 0, routes=gateway.routes)
     gateway.engine.close()
     gateway.engine, gateway.listener, gateway.address = small, listener, small.bound_address(listener)
-    with gateway.connect(), gateway.connect() as second:
-        assert gateway.end_of(second) == "RST"
+    with gateway.connect():
+        gateway.until(lambda: small.active_connections() == 1)
+        with gateway.connect() as second:
+            assert gateway.end_of(second) == "RST"
     assert gateway.refused(Reason.LIMIT) == 1
     gateway.until(lambda: small.active_connections() == 0)
     client, endpoint = established(gateway, server)

@@ -221,6 +221,16 @@ def test_reset_in_the_middle_of_bulk_reaches_the_other_side_as_reset(
     gateway.until(lambda: gateway.engine.active_connections() == 0)
 
 
+def test_reset_of_the_writer_ends_the_connection_though_the_reader_never_reads(
+    gateway: Gateway, server: socket.socket
+) -> None:
+    client, endpoint = stuck_transfer(gateway, server)
+    with endpoint:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+
+
 def test_without_descriptors_for_pipes_bulk_is_copied(gateway: Gateway, server: socket.socket) -> None:
     client, endpoint = established(gateway, server)
     sender, receiver = Sender(client, 20 * MEGABYTE), Receiver(endpoint)
