@@ -12,8 +12,9 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -P -m pytest -q
-# What runs native code; the debug and sanitizer builds repeat these.
-NATIVE_TESTS := $(wildcard tests/fastpath tests/fuzz tests/xds tests/integration)
+# What runs native code; the debug and sanitizer builds repeat these. A sanitizer cannot be loaded into Envoy.
+NATIVE_TESTS := $(wildcard tests/fastpath tests/fuzz tests/xds tests/integration) \
+	--ignore=tests/integration/test_compare_envoy.py --ignore=tests/integration/test_explain_vs_envoy.py
 MEMORY_TEST := through_a_slow_reader
 # CPython leaks on purpose when it ends; its own allocator would hide what is written past an object.
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
@@ -26,7 +27,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
+.PHONY: help dev demo test soak check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
 	bench-build bench-quick bench-peers bench-table wheel clean
 
 help:
@@ -37,6 +38,7 @@ help:
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
+	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
 	@echo "make bench       benchmarks of the parts"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
@@ -119,6 +121,14 @@ test-tsan: build-tsan
 	@echo "== tests with worker threads, tsan build"
 	@cd build/tsan && PYTHONPATH=$(CURDIR)/build/tsan/build/tree $(THREAD_SANITIZED) \
 		$(PYTEST) -k "not $(MEMORY_TEST)" $(THREADED_TESTS)
+
+# Six cases; ten minutes together unless told otherwise.
+SOAK_S ?= 100
+
+soak: build-asan
+	@echo "== six soaks of $(SOAK_S) s, asan build"
+	@cd build/asan && EASTGATE_SOAK_S=$(SOAK_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
+		$(PYTEST) tests/fastpath/test_soak.py
 
 bench: dev
 	@echo "== benchmarks (build/bench.json holds what the table leaves out)"
