@@ -109,13 +109,22 @@ class LastGood:
                 snapshot = self._unsaved()
                 if snapshot is not None:
                     # Large ones take many milliseconds, and the disk its own time; the snapshot is frozen.
-                    self._note(snapshot, await asyncio.to_thread(self._try_save, snapshot))
+                    self._note(snapshot, await self._save_in_thread(snapshot))
                 else:
                     self._confirm()
         finally:
             snapshot = self._unsaved()
             if snapshot is not None:
                 self._note(snapshot, self._try_save(snapshot))
+
+    async def _save_in_thread(self, snapshot: Snapshot) -> str:
+        saving = asyncio.ensure_future(asyncio.to_thread(self._try_save, snapshot))
+        try:
+            return await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            # One writer at a time: what is saved on the way out must not meet this one.
+            await asyncio.wait([saving])
+            raise
 
     def _unsaved(self) -> Snapshot | None:
         snapshot = self._store.snapshot

@@ -268,3 +268,53 @@ def test_nothing_is_visible_before_the_last_slice() -> None:
     assert store.snapshot is before
     assert list(steps) == []
     assert store.snapshot.clusters[A].connect_timeout_s == 2.0
+
+
+def clusters_of(*names: str) -> list[bytes]:
+    return [build.packed(CDS, build.cluster(name)) for name in names]
+
+
+def test_delta_adds_and_removes_by_name() -> None:
+    store = Store()
+    store.apply(CDS, "v1", clusters_of("a", "b"), names=("a", "b"), removed=())
+    applied = store.apply(CDS, "v2", clusters_of("c"), names=("c",), removed=("a", "unknown"))
+    assert applied.changed
+    assert set(store.names(CDS)) == {"b", "c"}
+    assert not store.apply(CDS, "v3", [], removed=("unknown",)).changed
+
+
+def test_delta_removal_counts_beside_a_resource_that_cannot_be_read() -> None:
+    store = Store()
+    store.apply(CDS, "v1", clusters_of("a", "b"), names=("a", "b"), removed=())
+    applied = store.apply(CDS, "v2", [b"\xff"], names=("b",), removed=("a",))
+    assert [one.name for one in applied.rejected] == ["b"]
+    assert store.names(CDS) == ("b",)
+    # Also when the server does not even say which resource it was.
+    store.apply(CDS, "v3", [b"\xff"], names=("",), removed=("b",))
+    assert store.names(CDS) == ()
+
+
+def test_delta_resource_under_another_name_is_rejected_under_the_name_that_the_server_will_remove() -> None:
+    store = Store()
+    applied = store.apply(CDS, "v1", clusters_of("a"), names=("b",), removed=())
+    assert [(one.name, one.reason) for one in applied.rejected] == [("b", "it calls itself 'a'")]
+    assert store.names(CDS) == ()
+
+
+def test_delta_rejection_is_over_when_its_resource_is_removed_and_not_before() -> None:
+    store = Store()
+    store.apply(CDS, "v1", [b"\xff"], names=("a",), removed=())
+    store.apply(CDS, "v2", clusters_of("b"), names=("b",), removed=())
+    assert [one.name for one in store.snapshot.rejections] == ["a"]
+    store.apply(CDS, "v3", [], removed=("a",))
+    assert store.snapshot.rejections == ()
+
+
+def test_delta_removal_of_an_assignment_is_left_to_its_cluster() -> None:
+    store = Store()
+    store.apply(CDS, "v1", clusters_of("a"), names=("a",), removed=())
+    store.apply(EDS, "v1", [build.packed(EDS, build.assignment("a", []))], names=("a",), removed=())
+    store.apply(EDS, "v2", [], removed=("a",))
+    assert store.names(EDS) == ("a",)
+    store.apply(CDS, "v3", [], removed=("a",))
+    assert store.names(EDS) == ()
