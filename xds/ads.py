@@ -14,6 +14,7 @@ import grpc
 from grpc import aio
 
 from .backoff import Backoff
+from .call_end import CallEnd
 from .channel import ChannelFactory, plaintext
 from .decode import CDS, EDS, LDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
@@ -131,6 +132,7 @@ class AdsClient:
         try:
             await self._connect(channel)
             call = channel.stream_stream(self._subscriptions.method)(metadata=metadata)
+            end = CallEnd(call)
             try:
                 await self._send(call, self._restart(), first=True)
                 while (payload := await call.read()) is not aio.EOF:
@@ -139,10 +141,10 @@ class AdsClient:
                         self.address, self.last_error = address, ""
                         logger.info("ads_connected address=%s node=%s", address, self.node.id)
                     await self._send(call, await self._take(payload))
-                reason = await self._status(call)
+                reason = await self._status(end)
             except (aio.AioRpcError, asyncio.InvalidStateError):
                 # What grpc raises for a read or write after the call has ended says nothing of why; the call does.
-                reason = await self._status(call)
+                reason = await self._status(end)
             finally:
                 call.cancel()
         except aio.AioRpcError as error:
@@ -157,9 +159,9 @@ class AdsClient:
         self._lost(address, reason)
         return answered
 
-    async def _status(self, call: Any) -> str:
+    async def _status(self, end: CallEnd) -> str:
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            return f"{(await call.code()).name} {await call.details() or ''}".strip()
+            return await end.text()
 
     def _lost(self, address: str, reason: str) -> None:
         self.last_error = reason

@@ -70,77 +70,70 @@ async def test_token_and_cluster_are_sent_over_tls_and_a_rotated_token_at_the_ne
 ) -> None:
     token = tmp_path / "istio-token"
     token.write_text("first\n")
-    server = ReplayAds(STAGE, credentials=server_credentials(ca), token="first")
-    await server.start()
-    failures = Failures()
-    credentials = Credentials(root_cert=str(ca.root), token=str(token), cluster_id="anthos")
-    async with client([server.address], credentials, failures) as one:
-        await server.wait_connected()
-        await server.wait_acked(CDS)
-        assert server.metadata[0]["clusterid"] == "anthos"
-        server.token = "second"
-        failures.seen.clear()
-        await server.drop_streams()
-        await failures.seen.wait()
-        failures.seen.clear()
-        await failures.seen.wait()
-        assert one.last_error == "UNAUTHENTICATED authentication failure"
-        assert len(one.store.names(CDS)) == len(STAGE[CDS])
-        token.write_text("second\n")
-        await server.wait_connected()
-        token.unlink()
-        failures.seen.clear()
-        await server.drop_streams()
-        await failures.seen.wait()
-        failures.seen.clear()
-        await failures.seen.wait()
-        assert one.last_error == f"token {token} rejected: cannot be read: No such file or directory"
-        token.write_text("second\n")
-        await server.wait_connected()
-    await server.stop()
+    async with ReplayAds(STAGE, credentials=server_credentials(ca), token="first") as server:
+        failures = Failures()
+        credentials = Credentials(root_cert=str(ca.root), token=str(token), cluster_id="anthos")
+        async with client([server.address], credentials, failures) as one:
+            await server.wait_connected()
+            await server.wait_acked(CDS)
+            assert server.metadata[0]["clusterid"] == "anthos"
+            server.token = "second"
+            failures.seen.clear()
+            await server.drop_streams()
+            await failures.seen.wait()
+            failures.seen.clear()
+            await failures.seen.wait()
+            assert one.last_error == "UNAUTHENTICATED authentication failure"
+            assert len(one.store.names(CDS)) == len(STAGE[CDS])
+            token.write_text("second\n")
+            await server.wait_connected()
+            token.unlink()
+            failures.seen.clear()
+            await server.drop_streams()
+            await failures.seen.wait()
+            failures.seen.clear()
+            await failures.seen.wait()
+            assert one.last_error == f"token {token} rejected: cannot be read: No such file or directory"
+            token.write_text("second\n")
+            await server.wait_connected()
 
 
 async def test_server_of_another_root_is_not_talked_to(ca: FileCa, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    server = ReplayAds(STAGE, credentials=server_credentials(FileCa(tmp_path / "other")))
-    await server.start()
-    failures = Failures()
-    async with client([server.address], Credentials(root_cert=str(ca.root)), failures) as one:
-        await failures.seen.wait()
-        assert "handshake failed" in one.last_error
-    assert server.metadata == []
-    await server.stop()
+    async with ReplayAds(STAGE, credentials=server_credentials(FileCa(tmp_path / "other"))) as server:
+        failures = Failures()
+        async with client([server.address], Credentials(root_cert=str(ca.root)), failures) as one:
+            await failures.seen.wait()
+            assert "handshake failed" in one.last_error
+        assert server.metadata == []
 
 
 async def test_client_certificate_is_presented(ca: FileCa) -> None:
-    server = ReplayAds(STAGE, credentials=server_credentials(ca, client_certificate=True))
-    await server.start()
-    failures = Failures()
-    async with client([server.address], Credentials(root_cert=str(ca.root)), failures):
-        await failures.seen.wait()
-        assert server.metadata == []
-    pair = ca.issue("spiffe://cluster.local/ns/gateway/sa/eastwest")
-    credentials = Credentials(root_cert=str(ca.root), client_cert=str(pair.certificate), client_key=str(pair.key))
-    async with client([server.address], credentials):
-        await server.wait_connected()
-    await server.stop()
+    async with ReplayAds(STAGE, credentials=server_credentials(ca, client_certificate=True)) as server:
+        failures = Failures()
+        async with client([server.address], Credentials(root_cert=str(ca.root)), failures):
+            await failures.seen.wait()
+            assert server.metadata == []
+        pair = ca.issue("spiffe://cluster.local/ns/gateway/sa/eastwest")
+        credentials = Credentials(root_cert=str(ca.root), client_cert=str(pair.certificate), client_key=str(pair.key))
+        async with client([server.address], credentials):
+            await server.wait_connected()
 
 
 async def test_unix_socket_of_the_agent_needs_no_credentials(tmp_path: Path) -> None:
-    server = ReplayAds(STAGE, socket_path=str(tmp_path / "XDS"))
-    await server.start()
-    async with client([f"unix:{tmp_path / 'XDS'}"], Credentials()) as one:
+    path = tmp_path / "XDS"
+    async with ReplayAds(STAGE, socket_path=str(path)) as server, client([f"unix:{path}"], Credentials()) as one:
         await server.wait_connected()
         await server.wait_acked(CDS)
-        assert one.address == f"unix:{tmp_path / 'XDS'}"
-    await server.stop()
+        assert one.address == f"unix:{path}"
 
 
 async def test_next_address_serves_when_the_first_is_gone() -> None:
-    first, second = ReplayAds(STAGE), ReplayAds(STAGE)
-    await first.start()
-    await second.start()
-    async with client([first.address, second.address], Credentials()) as one:
+    async with (
+        ReplayAds(STAGE) as first,
+        ReplayAds(STAGE) as second,
+        client([first.address, second.address], Credentials()) as one,
+    ):
         await first.wait_connected()
         await first.wait_acked(CDS)
         served = one.store.snapshot.generation
@@ -149,4 +142,3 @@ async def test_next_address_serves_when_the_first_is_gone() -> None:
         await second.wait_acked(CDS)
         assert one.address == second.address
         assert served
-    await second.stop()

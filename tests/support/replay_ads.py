@@ -167,6 +167,14 @@ class ReplayAds:
             await self._server.stop(0)
             self._server = None
 
+    async def __aenter__(self) -> "ReplayAds":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # A server that nobody stops ends in the garbage collector, which waits for its thread for ever.
+        await self.stop()
+
     async def restart(self) -> None:
         """Another istiod behind the same address: it knows no nonce of the old one."""
         await self.stop()
