@@ -128,12 +128,12 @@ SOAK_S ?= 100
 soak: build-asan
 	@echo "== six soaks of $(SOAK_S) s, asan build"
 	@cd build/asan && EASTGATE_SOAK_S=$(SOAK_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
-		$(PYTEST) tests/fastpath/test_soak.py
+		$(PYTEST) --timeout=0 tests/fastpath/test_soak.py
 
 bench: dev
 	@echo "== benchmarks (build/bench.json holds what the table leaves out)"
 	@mkdir -p build
-	@$(PYTEST) bench -o python_files='bench_*.py' --benchmark-only --benchmark-group-by=group \
+	@$(PYTEST) --timeout=0 bench -o python_files='bench_*.py' --benchmark-only --benchmark-group-by=group \
 		--benchmark-columns=median,iqr,rounds --benchmark-json=build/bench.json
 
 build/load: bench/load.c
