@@ -24,5 +24,13 @@ cdef int route_match(
 ) noexcept nogil
 cdef const RouteChain* route_chain(const Routes* routes, int chain) noexcept nogil
 
+# Cluster slot of a draw: the first target, in the order of the configuration, whose interval holds draw % total.
+cdef inline uint32_t target_slot(const RouteChain* chain, uint64_t draw) noexcept nogil:
+    cdef uint32_t at = <uint32_t>(draw % chain.total_weight)
+    cdef uint32_t target = 0
+    while chain.targets[target].upper <= at:
+        target += 1
+    return chain.targets[target].cluster_slot
+
 cdef class RouteTable:
     cdef Routes* routes

@@ -25,6 +25,11 @@ class RouteTable:
         destination_port: int = 0,
     ) -> int:
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
+    def target(self, chain: int, draw: int) -> int:
+        """Cluster slot that a connection of `chain` goes to when the worker's generator answers `draw` (64 bits).
+
+        `chain` as `match` numbers them. Raises ValueError for a chain that there is not, or one that only refuses.
+        """
     def spin(self, server_names: Sequence[str], count: int, *, application_protocols: Sequence[str] = ()) -> int:
         """Match `count` hellos natively, `server_names` in turn, and return how many are served. For benchmarks."""
     def nearest_server_name(self, server_name: str) -> str:

@@ -697,6 +697,18 @@ cdef class RouteTable:
         offer(&hello, application_protocols)
         return route_match(self.routes, &hello, tls, destination_port)
 
+    def target(self, chain, draw):
+        """Cluster slot that a connection of `chain` goes to when the worker's generator answers `draw` (64 bits).
+
+        `chain` as `match` numbers them. Raises ValueError for a chain that there is not, or one that only refuses.
+        """
+        cdef uint32_t number = chain
+        if number > self.routes.chain_count or (number == self.routes.chain_count and self.routes.default_chain < 0):
+            raise ValueError(f"no chain {chain}: there are {self.routes.chain_count}")
+        if self.routes.chains[number].target_count == 0:
+            raise ValueError(f"chain {chain} has no targets")
+        return target_slot(&self.routes.chains[number], draw)
+
     def spin(self, server_names, count, *, application_protocols=()):
         """Match `count` hellos natively, `server_names` in turn, and return how many are served. For benchmarks."""
         cdef ClientHello hello

@@ -41,7 +41,7 @@ from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.relay cimport (
     COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
-from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match
+from eastgate.fastpath.route_table cimport RouteChain, Routes, route_chain, route_match, target_slot
 from eastgate.fastpath.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
 )
@@ -506,16 +506,10 @@ cdef int32_t claim_endpoint(
 
 
 cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
-    cdef uint32_t target = 0
-    cdef uint32_t draw
+    cdef uint32_t target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
     cdef SlotVersion* version
     cdef int32_t endpoint
     cdef int reason
-    if chain.target_count > 1:
-        draw = <uint32_t>(next_random(&worker.random) % chain.total_weight)
-        while chain.targets[target].upper <= draw:
-            target += 1
-    target = chain.targets[target].cluster_slot
     version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
     if version == NULL:
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)

@@ -24,6 +24,7 @@ REQUIRED = {
     "locality_docs",
     "filter_chain",
     "eds",
+    "weighted_clusters",
 }
 
 

@@ -254,6 +254,32 @@ def test_refusing_chain_takes_only_the_protocols_that_it_names():
     assert served_by(chains, server_name="a.b", application_protocols=("h3",)) == "open"
 
 
+# ---- weighted targets
+
+
+def test_target_is_the_interval_that_holds_the_draw_modulo_the_total():
+    table = RouteTable.compile([chain(targets=((7, 10), (8, 20), (9, 70)))])
+    assert [table.target(0, draw) for draw in (0, 9, 10, 29, 30, 99)] == [7, 7, 8, 8, 9, 9]
+    # 2^64-1 = 100 * 184467440737095516 + 15.
+    assert [table.target(0, draw) for draw in (100, 2**64 - 1)] == [7, 8]
+
+
+def test_targets_of_one_cluster_and_of_the_largest_sum():
+    table = RouteTable.compile([chain(targets=((3, 5),))], chain(targets=((1, 2**32 - 2), (2, 1))))
+    assert {table.target(0, draw) for draw in range(10)} == {3}
+    assert [table.target(1, draw) for draw in (2**32 - 3, 2**32 - 2, 2**32 - 1)] == [1, 2, 1]
+
+
+def test_target_of_a_chain_that_has_none():
+    table = RouteTable.compile([chain(refusal=Reason.POLICY)])
+    with pytest.raises(ValueError, match="chain 0 has no targets"):
+        table.target(0, 0)
+    with pytest.raises(ValueError, match="no chain 1: there are 1"):
+        table.target(1, 0)
+    with pytest.raises(OverflowError):
+        table.target(-1, 0)
+
+
 # ---- security: names of mesh services
 
 

@@ -312,6 +312,16 @@ def answer_eds(vector: dict[str, Any]) -> Outcome:
     return outcome
 
 
+def answer_weighted_clusters(vector: dict[str, Any]) -> Outcome:
+    """The target of a compiled chain, for the value that the worker's generator would give."""
+    outcome = Outcome("product")
+    clusters = vector["input"]["clusters"]
+    targets = tuple((slot, weight) for slot, (_, weight) in enumerate(clusters))
+    slot = RouteTable.compile([ChainSpec("weighted", targets=targets)]).target(0, vector["input"]["random"])
+    outcome.expect("cluster", vector["expect"]["cluster"], clusters[slot][0])
+    return outcome
+
+
 ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "priority": answer_priority,
     "priority_docs": answer_priority_docs,
@@ -322,4 +332,5 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "locality_docs": answer_locality_docs,
     "filter_chain": answer_filter_chain,
     "eds": answer_eds,
+    "weighted_clusters": answer_weighted_clusters,
 }
