@@ -59,7 +59,8 @@ async def _answers(child: asyncio.subprocess.Process, resources: Iterable[Resour
     while True:
         for type_url, raw in islice(left, AHEAD - len(asked)):
             asked.append((type_url, raw))
-            if alive:
+            # A pipe that the child has closed must not be written to; that it is gone shows when it is read from.
+            if alive and not child.stdin.is_closing():
                 child.stdin.write(framed(type_url.encode() + b"\0" + raw))
         if not asked:
             return
