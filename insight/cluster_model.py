@@ -115,6 +115,11 @@ class ClusterModel:
         return self.name.startswith("outbound_.")
 
     @property
+    def resolves_names(self) -> bool:
+        """Whether what the configuration calls endpoints are names that the proxy resolves."""
+        return self.type in ("STRICT_DNS", "LOGICAL_DNS")
+
+    @property
     def service(self) -> tuple[str, str, str]:
         """(port, subset, host) of an Istio cluster name; empty strings for others."""
         parts = self.name.split("_." if self.sni_dnat else "|", 3)

@@ -99,6 +99,10 @@ def notes_of(model: ClusterModel) -> list[str]:
     notes = []
     if model.warming:
         notes.append("warming: connections are refused until its endpoints have arrived; shares are those from then on")
+    if model.resolves_names and not all(endpoint.is_address for endpoint in model.endpoints):
+        notes.append(
+            f"{model.type}: each name counts as one endpoint here; the running proxy has one per address (/clusters)"
+        )
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
     if model.weighted_priority_health:

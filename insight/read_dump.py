@@ -103,6 +103,17 @@ def read_policy(cluster: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Map
     return policy, get(cluster, f"{policy.lower()}_lb_config", {}), get(cluster, "common_lb_config", {})
 
 
+def read_type(cluster: Mapping[str, Any]) -> str:
+    """Envoy's enum name, also where DNS is configured as an extension; the name of any other extension."""
+    extension = get(cluster, "cluster_type")
+    if extension is None:
+        return str(get(cluster, "type", "STATIC"))
+    config = get(extension, "typed_config", {})
+    if str(config.get("@type", "")).endswith(".clusters.dns.v3.DnsCluster"):
+        return "LOGICAL_DNS" if get(config, "all_addresses_in_single_endpoint") else "STRICT_DNS"
+    return text(extension.get("name", ""))
+
+
 def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> ClusterModel:
     """A Cluster as config_dump shows it, still without endpoints."""
     policy, settings, locality_settings = read_policy(cluster)
@@ -110,7 +121,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
     outlier = get(cluster, "outlier_detection")
     return ClusterModel(
         name=text(cluster["name"]),
-        type=str(get(cluster, "type", "STATIC")),
+        type=read_type(cluster),
         policy=policy,
         # Envoy rounds half up to a whole percent.
         panic_threshold=50 if panic is None else int(float(panic.get("value", 0)) + 0.5),
@@ -305,7 +316,8 @@ def join(configured: ProxyModel, live: ProxyModel) -> ProxyModel:
         known = clusters.get(name)
         if known is None:
             clusters[name] = status
-        elif not known.endpoints:
+        elif not known.endpoints or known.resolves_names:
+            # The configuration of a DNS cluster has names; the addresses are known to the running proxy alone.
             clusters[name] = replace(known, endpoints=status.endpoints)
         else:
             clusters[name] = replace(known, endpoints=with_live_health(known.endpoints, status.endpoints))

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import platform
+import random
 import signal
 import sys
 import time
@@ -17,17 +18,20 @@ from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
+from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.store import Store
 
 from . import stats
 from .access_log import AccessLog
 from .admin import Admin, Sources
 from .compiler import Compiler
+from .dns_clusters import DnsClusters
 from .drain import Drain
 from .errors import SettingsError
 from .last_good import LastGood, identity
 from .listeners import Listeners
 from .log import Log
+from .name_resolver import resolve
 from .publisher import Publisher
 from .refusals import Refusals
 from .settings import GatewaySettings
@@ -84,7 +88,8 @@ class Gateway:
             max_connections=settings.max_connections,
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
         )
-        self._compiler = Compiler(slots)
+        self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random)
+        self._compiler = Compiler(slots, resolved=self._dns.assignment)
         self._listeners = Listeners(
             self._engine,
             call_later=loop.call_later,
@@ -106,7 +111,7 @@ class Gateway:
             settings.discovery,
             node,
             self._store,
-            on_snapshot=self._publisher.publish,
+            on_snapshot=self._publish,
             protocol=settings.xds_protocol,
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
@@ -117,7 +122,7 @@ class Gateway:
             else None,
             self._store,
             self._ads,
-            publish=self._publisher.publish,
+            publish=self._publish,
         )
         self._drain = Drain(
             settings.drain_time_s,
@@ -160,11 +165,13 @@ class Gateway:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ads.run())
+                resolving = group.create_task(self._dns.run())
                 saving = group.create_task(self._last_good.run())
                 ticking = group.create_task(self._tick())
                 await self._stopped.wait()
                 ticking.cancel()
                 saving.cancel()
+                resolving.cancel()
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
@@ -177,6 +184,14 @@ class Gateway:
             if self._access_log is not None:
                 self._access_log.close()
             self._log.info("stopped")
+
+    async def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
+        # Before the compiler: names whose addresses are known already are compiled with the snapshot.
+        self._dns.apply(routed_dns_clusters(snapshot))
+        return await self._publisher.publish(snapshot)
+
+    async def _refresh(self, cluster: str) -> None:
+        await self._publisher.refresh(cluster)
 
     def _engine_ready(self) -> None:
         self._engine.turn()
@@ -236,7 +251,7 @@ class Gateway:
         if not self._initialized:
             if not (self._last_good.answered or self._last_good.stale):
                 return stats.PRE_INITIALIZING
-            if self._store.snapshot.warming or not self._listeners.started:
+            if self._store.snapshot.warming or self._dns.warming or not self._listeners.started:
                 return stats.INITIALIZING
             # From here on a new cluster that warms does not make the process unready again.
             self._initialized = True
@@ -257,7 +272,7 @@ class Gateway:
             for type_url, prefix in STREAM_PREFIXES.items()
             for one in (self._ads.statistics[type_url],)
         )
-        warming = self._store.snapshot.warming
+        warming = self._store.snapshot.warming | self._dns.warming
         clusters = {}
         for name, compiled in self._compiler.clusters.items():
             members = compiled.table.priorities() if compiled.table is not None else ()
@@ -269,6 +284,7 @@ class Gateway:
                 excluded=sum(priority[3] for priority in members),
                 warming=name in warming,
                 stat_name=compiled.cluster.alt_stat_name,
+                dns=self._dns.counters(name),
             )
         return stats.ProcessStats(
             state=state,
@@ -312,6 +328,21 @@ class Gateway:
             "node": self._node_json(),
             "eastgate": {"configuration": self._last_good.describe()},
         }
+
+
+def routed_dns_clusters(snapshot: Snapshot) -> dict[str, Cluster]:
+    """Clusters with names to resolve that a route leads to; nobody asks for the others."""
+    found = {name: cluster for name, cluster in snapshot.clusters.items() if cluster.dns is not None}
+    if not found:
+        return found
+    routed = {
+        name
+        for listener in snapshot.listeners.values()
+        for chain in (*listener.filter_chains, listener.default_filter_chain)
+        if chain is not None
+        for name, _ in chain.clusters
+    }
+    return {name: cluster for name, cluster in found.items() if name in routed}
 
 
 @cache

@@ -6,7 +6,7 @@ cannot be compiled is rejected by name; its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -27,13 +27,10 @@ TLS_MODE_ISTIO = 1
 LOOKS_PER_SLICE = 256
 CHAINS_PER_SLICE = 64
 
-# Endpoints by address come with these types; the others would have to be resolved or read off the connection.
-ROUTABLE_TYPES = ("EDS", "STATIC")
-
 
 @dataclass(frozen=True, slots=True)
 class CompiledCluster:
-    """What is known of one cluster. ``table`` None: no endpoints (warming, or of a type that needs resolving).
+    """What is known of one cluster. ``table`` None: no endpoints (warming, or of a type that is not routable).
 
     ``closed`` says why its connections are refused although there is a table; empty when they are not.
     """
@@ -109,11 +106,22 @@ class _Plan:
     """Names of all slots that were taken for this plan."""
 
 
-class Compiler:
-    """Owner of the published tables. Control thread only, one snapshot at a time."""
+def nothing_resolved(_: Cluster) -> Assignment | None:
+    return None
 
-    def __init__(self, slots: ClusterSlots) -> None:
+
+class Compiler:
+    """Owner of the published tables. Control thread only, one snapshot at a time.
+
+    ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
+    """
+
+    def __init__(
+        self, slots: ClusterSlots, *, resolved: Callable[[Cluster], Assignment | None] = nothing_resolved
+    ) -> None:
         self._slots = slots
+        self._resolved = resolved
+        self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         self._listeners: dict[str, CompiledListener] = {}
         self._rejected: dict[tuple[str, str], str] = {}
@@ -162,9 +170,7 @@ class Compiler:
         plan = _Plan()
         try:
             for index, (name, cluster) in enumerate(snapshot.clusters.items()):
-                assignment = cluster.load_assignment
-                if cluster.assignment_name:
-                    assignment = snapshot.assignments.get(cluster.assignment_name)
+                assignment = self._assignment_of(cluster, snapshot)
                 if self._plan_cluster(plan, name, cluster, assignment) or index % LOOKS_PER_SLICE == 0:
                     yield
             for name, listener in snapshot.listeners.items():
@@ -176,6 +182,23 @@ class Compiler:
         self._publish(plan, snapshot)
         return tuple(plan.errors)
 
+    def refresh(self, name: str) -> None:
+        """Compile and publish one cluster of the newest snapshot by itself: its endpoints changed, and not by xDS.
+
+        Only in the publisher's turn. What cannot be compiled is rejected by name, and the last good table stays.
+        """
+        cluster = self._snapshot.clusters.get(name)
+        if cluster is None:
+            return
+        plan = _Plan()
+        self._plan_cluster(plan, name, cluster, self._assignment_of(cluster, self._snapshot))
+        self._publish_clusters(plan)
+
+    def _assignment_of(self, cluster: Cluster, snapshot: Snapshot) -> Assignment | None:
+        if cluster.assignment_name:
+            return snapshot.assignments.get(cluster.assignment_name)
+        return self._resolved(cluster) if cluster.dns is not None else cluster.load_assignment
+
     def _plan_cluster(self, plan: _Plan, name: str, cluster: Cluster, assignment: Assignment | None) -> bool:
         """Compile a cluster that changed; return whether it did."""
         known = self._clusters.get(name)
@@ -183,13 +206,17 @@ class Compiler:
             return False
         if self._was_attempted("CDS", name, (cluster, assignment)):
             return False
+        if cluster.dns is not None and assignment is None and known is not None and known.table is not None:
+            # Warming under new settings: what there was serves on until the first name is answered, as in Envoy.
+            return False
         plan.attempts["CDS", name] = (cluster, assignment)
         table = None
-        if assignment is not None and cluster.type in ROUTABLE_TYPES:
+        if assignment is not None:
             try:
                 table = compile_table(cluster, assignment, known.table if known else None)
             except ValueError as error:
-                at_fault = "CDS" if known is not None and known.assignment is assignment else "EDS"
+                own = not cluster.assignment_name or (known is not None and known.assignment is assignment)
+                at_fault = "CDS" if own else "EDS"
                 culprit = name if at_fault == "CDS" else cluster.assignment_name or name
                 plan.errors.append(XdsError(at_fault, culprit, str(error)))
                 plan.rejected["CDS", name] = (str(error), known is not None and known.table is not None)
@@ -247,8 +274,7 @@ class Compiler:
             return
         plan.listeners[name] = CompiledListener(listener, routes, names)
 
-    def _publish(self, plan: _Plan, snapshot: Snapshot) -> None:
-        """The one point at which a snapshot becomes visible: no await, no yield."""
+    def _publish_clusters(self, plan: _Plan) -> None:
         self._attempted.update(plan.attempts)
         for key in plan.attempts:
             if key not in plan.rejected:
@@ -258,6 +284,11 @@ class Compiler:
             self._log.warning("resource not compiled", type=kind, name=name, reason=reason, last_good_serves=kept)
         for name, cluster in plan.clusters.items():
             self._publish_cluster(name, cluster)
+
+    def _publish(self, plan: _Plan, snapshot: Snapshot) -> None:
+        """The one point at which a snapshot becomes visible: no await, no yield."""
+        self._publish_clusters(plan)
+        self._snapshot = snapshot
         for name, compiled in plan.listeners.items():
             known = self._listeners.get(name)
             self._listeners[name] = compiled

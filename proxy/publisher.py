@@ -33,6 +33,11 @@ class Publisher:
                 await self._compile(self._newest)
             return self._errors
 
+    async def refresh(self, name: str) -> None:
+        """Compile one cluster anew in a turn of its own: its endpoints changed, and not by a snapshot."""
+        async with self._turn:
+            self._compiler.refresh(name)
+
     async def _compile(self, snapshot: Snapshot) -> None:
         clock = asyncio.get_running_loop().time
         slice_end = clock() + SLICE_S

@@ -27,6 +27,16 @@ NO_CHAIN = (
 ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
 
 
+@dataclass(slots=True)
+class DnsCounters:
+    """How often the names of one cluster were asked for, and what came of it."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    empty: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
     """One cluster: traffic counters and what its table says of its endpoints."""
@@ -38,6 +48,7 @@ class ClusterStats:
     excluded: int = 0
     warming: bool = False
     stat_name: str = ""
+    dns: DnsCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,11 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     yield stat("membership_degraded", stats.degraded, gauge=True)
     yield stat("membership_excluded", stats.excluded, gauge=True)
     yield stat("warming_state", int(stats.warming), gauge=True)
+    if stats.dns is not None:
+        yield stat("update_attempt", stats.dns.attempt)
+        yield stat("update_success", stats.dns.success)
+        yield stat("update_failure", stats.dns.failure)
+        yield stat("update_empty", stats.dns.empty)
 
 
 def _stream(stream: StreamStats) -> Iterator[Stat]:

@@ -9,6 +9,7 @@ from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from .assignment import decode_assignment, read_text
+from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
@@ -18,6 +19,7 @@ from .wire import unknown_fields
 KIND = "CDS"
 _MESSAGE = "envoy.config.cluster.v3.Cluster"
 _TYPES = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
+_DNS_TYPES = ("STRICT_DNS", "LOGICAL_DNS")
 _POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST")
 _EXTENSIONS = "envoy.extensions.load_balancing_policies."
 _POLICY_OF_EXTENSION = {
@@ -68,17 +70,18 @@ def decode_cluster(raw: bytes) -> Cluster:
 def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     if not name:
         raise ValueError("no name")
-    kind = message.get("type", "STATIC")
-    if "cluster_type" in message or kind not in _TYPES:
-        raise ValueError(f"cluster type {'extension' if 'cluster_type' in message else kind} is not supported")
+    kind, dns_config = _type(message)
     if kind == "EDS" and "eds_cluster_config" not in message:
         raise ValueError("type EDS without eds_cluster_config")
     if "lb_subset_config" in message:
         raise ValueError("lb_subset_config is not supported: it would change which endpoints are used")
     warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field)]
     assignment = _load_assignment(name, kind, message, warnings)
+    dns = None
+    if kind in _DNS_TYPES:
+        dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
     policy, policy_config, locality_config = _policy(message, warnings)
-    routable = kind == "EDS" or (assignment is not None and assignment.columns.count > 0)
+    routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
     if policy not in _POLICIES:
         if routable:
             raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
@@ -107,6 +110,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
         load_assignment=assignment,
+        dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
         upstream_tls=_upstream_tls(message),
         warnings=tuple(warnings),
@@ -114,12 +118,25 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     )
 
 
+def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The type, and the message that holds the settings of a DNS cluster: its own, or those of the extension."""
+    extension = message.get("cluster_type")
+    if extension is None:
+        kind = message.get("type", "STATIC")
+        if kind not in _TYPES:
+            raise ValueError(f"cluster type {kind} is not supported")
+        return kind, message
+    config = extension.get("typed_config", {})
+    if type_name(config) != DNS_CLUSTER:
+        raise ValueError(f"cluster_type {extension.get('name', '')} is not supported")
+    kind = "LOGICAL_DNS" if config.get("all_addresses_in_single_endpoint") else "STRICT_DNS"
+    return kind, {**config, "load_assignment": message.get("load_assignment", b"")}
+
+
 def _load_assignment(name: str, kind: str, message: Mapping[str, Any], warnings: list[str]) -> Assignment | None:
-    """Inline endpoints of a STATIC cluster. Those of DNS clusters are names, which nobody resolves."""
+    """Inline endpoints of a STATIC cluster. Those of DNS clusters are names (dns.py)."""
     if kind == "ORIGINAL_DST":
         warnings.append("type: ORIGINAL_DST is known but not routable")
-    elif kind in ("STRICT_DNS", "LOGICAL_DNS"):
-        warnings.append(f"type: names of {kind} clusters are not resolved; not routable")
     elif kind == "STATIC" and "load_assignment" in message:
         return decode_assignment(message["load_assignment"], KIND, name)
     return None

@@ -114,12 +114,54 @@ class OutlierDetection:
     always_eject_one_host: bool = False
 
 
+class DnsTarget(NamedTuple):
+    """A name to resolve and the port of its addresses."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DnsResolver:
+    """How names are asked for. Without ``servers`` (``address:port``) those of the system; 0 leaves c-ares' default."""
+
+    servers: tuple[str, ...] = ()
+    use_tcp: bool = False
+    search_domains: bool = True
+    query_timeout_s: int = 0
+    query_tries: int = 0
+    rotate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSettings:
+    """What a STRICT_DNS or LOGICAL_DNS cluster resolves, and when again; times in seconds.
+
+    ``template`` are the bytes of its load_assignment, names in place of addresses, and ``targets`` these names, each
+    once. ``first_only``: LOGICAL_DNS. ``failure_base_s`` 0: after a failure the refresh rate holds. ``lookup_family``:
+    Envoy's enum name.
+    """
+
+    template: bytes
+    targets: tuple[DnsTarget, ...]
+    first_only: bool = False
+    refresh_rate_s: float = 5.0
+    failure_base_s: float = 0.0
+    failure_max_s: float = 0.0
+    respect_ttl: bool = False
+    min_refresh_s: float = 0.0
+    jitter_s: float = 0.0
+    lookup_family: str = "AUTO"
+    resolver: DnsResolver = DnsResolver()
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A named upstream group from CDS.
 
-    ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name. ``upstream_tls``:
-    whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to endpoints whose flags say tlsMode istio) or ALWAYS.
+    ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
+    ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names. ``upstream_tls``: whether
+    Envoy would originate TLS: NEVER, BY_TLS_MODE (to endpoints whose flags say tlsMode istio) or ALWAYS.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
     """
@@ -136,6 +178,7 @@ class Cluster:
     outlier_detection: OutlierDetection | None = None
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
+    dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: str = "NEVER"
     warnings: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from eastgate.insight.cluster_model import ClusterModel, Ejection, ProxyModel, compile_model
+from eastgate.insight.explain import explain
 from eastgate.insight.read_dump import DumpShapeError, read_document, read_documents
 from eastgate.proxy.config_dump import Query, chunks
 from eastgate.xds.message import read
@@ -87,6 +88,35 @@ def test_clusters_fill_in_for_a_config_dump_without_eds() -> None:
     document["configs"] = [one for one in document["configs"] if not one["@type"].endswith("EndpointsConfigDump")]
     (proxy,) = read_documents([("a", document), ("b", page("anthos-sidecar", "clusters"))])
     assert list(compile_model(proxy.clusters[ECHO]).table.shares()) == [0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("extension", [False, True])
+def test_addresses_of_a_dns_cluster_come_from_the_running_proxy(extension: bool) -> None:
+    inline = {"endpoints": [{"lb_endpoints": [dumps.endpoint("a.example:80")]}]}
+    configured = {**dumps.cluster("c", kind="STRICT_DNS"), "load_assignment": inline}
+    if extension:
+        config = {"@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster"}
+        configured["cluster_type"] = {"name": "envoy.clusters.dns", "typed_config": config}
+        del configured["type"]
+    hosts = [
+        {"address": {"socket_address": {"address": f"10.0.0.{number}", "port_value": 80}}, "weight": 1}
+        for number in (1, 2)
+    ]
+    live = {"cluster_statuses": [{"name": "c", "host_statuses": hosts}]}
+    dump = dumps.config_dump([configured], [])
+    (named,) = read_documents([("a", dump)])
+    assert [one.address for one in named.clusters["c"].endpoints] == ["a.example:80"]
+    assert "each name counts as one endpoint" in explain(compile_model(named.clusters["c"])).notes[0]
+    (proxy,) = read_documents([("a", dump), ("b", live)])
+    assert proxy.clusters["c"].type == "STRICT_DNS"
+    assert [one.address for one in proxy.clusters["c"].endpoints] == ["10.0.0.1:80", "10.0.0.2:80"]
+    assert explain(compile_model(proxy.clusters["c"])).notes == ()
+
+
+def test_other_cluster_extensions_keep_their_name() -> None:
+    configured = {**dumps.cluster("c"), "cluster_type": {"name": "envoy.clusters.aggregate"}}
+    (proxy,) = read_documents([("a", dumps.config_dump([configured], []))])
+    assert proxy.clusters["c"].type == "envoy.clusters.aggregate"
 
 
 def test_two_config_dumps_are_two_proxies() -> None:

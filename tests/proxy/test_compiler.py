@@ -9,6 +9,7 @@ from eastgate.proxy.compiler import Compiler
 from eastgate.xds.resources import (
     Assignment,
     Cluster,
+    DnsSettings,
     FilterChain,
     FilterChainMatch,
     Listener,
@@ -205,3 +206,73 @@ def test_slot_of_a_gone_cluster_is_given_back_when_its_routes_are_replaced() -> 
     assert len(slots) == 1, "the caller has not published the new routes yet"
     assert sum(1 for _ in compiler.tidy()) >= 1
     assert len(slots) == 0
+
+
+# ---- endpoints that change by themselves
+
+
+class Names:
+    """Stands for the resolver: endpoints by cluster, as the test sets them."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Assignment] = {}
+        self.slots = ClusterSlots(16)
+        self.compiler = Compiler(self.slots, resolved=lambda one: self.found.get(id(one)))
+
+    def table_size(self) -> int:
+        table = self.compiler.clusters[NAME].table
+        return -1 if table is None else len(table)
+
+
+def dns_cluster(**fields: object) -> Cluster:
+    return Cluster(name=NAME, type="STRICT_DNS", dns=DnsSettings(b"", ()), **fields)  # type: ignore[arg-type]
+
+
+def test_refresh_publishes_one_cluster_with_its_resolved_endpoints() -> None:
+    names, one = Names(), dns_cluster()
+    assert names.compiler.apply(snapshot(one, None, listener(chain()))) == ()
+    assert names.table_size() == -1
+    names.found[id(one)] = assignment(("10.0.0.1", 80))
+    names.compiler.refresh(NAME)
+    before = names.compiler.clusters[NAME].table
+    names.compiler.refresh(NAME)
+    assert names.compiler.clusters[NAME].table is before
+    names.found[id(one)] = assignment(("10.0.0.1", 80), ("10.0.0.2", 80))
+    names.compiler.refresh(NAME)
+    assert names.table_size() == 2
+    assert names.compiler.clusters[NAME].slot == names.slots.acquire(NAME)
+
+
+def test_refresh_of_an_unknown_cluster_is_nothing() -> None:
+    names = Names()
+    names.compiler.refresh("gone")
+    assert names.compiler.clusters == {}
+
+
+def test_cluster_under_new_settings_serves_with_the_old_ones_until_it_is_resolved() -> None:
+    names, one, other = Names(), dns_cluster(), dns_cluster(connect_timeout_s=1.0)
+    names.found[id(one)] = assignment(("10.0.0.1", 80))
+    names.compiler.apply(snapshot(one, None, listener(chain())))
+    names.compiler.apply(snapshot(other, None, listener(chain())))
+    assert names.compiler.clusters[NAME].cluster is one
+    assert names.table_size() == 1
+    names.found[id(other)] = assignment(("10.0.0.2", 80), ("10.0.0.3", 80))
+    names.compiler.refresh(NAME)
+    assert names.compiler.clusters[NAME].cluster is other
+    assert names.table_size() == 2
+
+
+def test_resolved_endpoints_that_cannot_be_compiled_leave_the_last_good_ones() -> None:
+    names, one = Names(), dns_cluster()
+    names.found[id(one)] = assignment(("10.0.0.1", 80))
+    names.compiler.apply(snapshot(one, None, listener(chain())))
+    names.found[id(one)] = assignment(("10.0.0.2", 80), factor=0)
+    names.compiler.refresh(NAME)
+    assert names.table_size() == 1
+    assert "overprovisioning_factor" in names.compiler.rejected["CDS", NAME]
+
+
+def test_inline_endpoints_that_cannot_be_compiled_are_the_clusters_fault() -> None:
+    static = Cluster(name=NAME, type="STATIC", load_assignment=assignment(("10.0.0.1", 80), factor=0))
+    (error,) = Compiler(ClusterSlots(16)).apply(snapshot(static, None, None))
+    assert (error.kind, error.resource) == ("CDS", NAME)

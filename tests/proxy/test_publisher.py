@@ -91,3 +91,23 @@ async def test_slots_are_given_back_behind_the_routes() -> None:
     assert made.seen == [(50, 50), (0, 1)]
     # The name that the listener still routes to.
     assert len(made.slots) == 1
+
+
+async def test_cluster_that_changed_by_itself_waits_for_a_snapshot_that_is_being_compiled() -> None:
+    made = Published()
+    snapshots = many(50)
+    order: list[str] = []
+    refresh = made.compiler.refresh
+
+    def noted(name: str) -> None:
+        order.append(f"{name} with {len(made.seen)} snapshots")
+        refresh(name)
+
+    made.compiler.refresh = noted  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(made.publisher.publish(snapshots))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not made.seen
+        group.create_task(made.publisher.refresh("one"))
+    assert order == ["one with 1 snapshots"]

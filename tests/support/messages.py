@@ -144,6 +144,12 @@ def chain(name: str, *, filters: Sequence[Filter] = (), idle_timeout_s: float | 
     )
 
 
+def plain_chain(target: str) -> FilterChain:
+    """A chain for every connection, TLS or not: tcp_proxy to the cluster."""
+    proxy = TcpProxy(stat_prefix=target, cluster=target)
+    return FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
+
+
 def listener(
     chains: Sequence[FilterChain],
     *,

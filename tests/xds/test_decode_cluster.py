@@ -109,7 +109,7 @@ def test_outlier_detection_defaults_and_values() -> None:
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
         ({"lb_subset_config": b""}, "lb_subset_config is not supported"),
         ({"type": 9}, "cluster type 9 is not supported"),
-        ({"cluster_type": b""}, "cluster type extension is not supported"),
+        ({"cluster_type": {}}, "cluster_type  is not supported"),
         ({"load_balancing_policy": {}}, "load_balancing_policy holds no known policy"),
         (
             {"load_balancing_policy": {"policies": [policy("random.v3.Random", **{"@value": b""})]}},
@@ -191,13 +191,39 @@ def test_static_cluster_has_its_endpoints() -> None:
     assert "must be an IP address, not 'localhost'" in rejected(type="STATIC", load_assignment=bad)
 
 
-@pytest.mark.parametrize("kind", ["STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST"])
-def test_clusters_that_are_known_but_not_routable_are_accepted(kind: str) -> None:
-    named = assignment("x", [locality_endpoints("", [endpoint("db.example", 80)])])
-    lb_policy = "CLUSTER_PROVIDED" if kind == "ORIGINAL_DST" else "ROUND_ROBIN"
-    one = decoded(type=kind, load_assignment=named, lb_policy=lb_policy)
-    assert one.load_assignment is None
+def test_original_destination_is_known_but_not_routable() -> None:
+    one = decoded(type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED")
+    assert one.load_assignment is one.dns is None
     assert "not routable" in one.warnings[0]
+
+
+def test_dns_clusters_have_names_and_no_assignment_yet() -> None:
+    named = assignment("x", [locality_endpoints("", [endpoint("db.example", 80)])])
+    one = decoded(type="STRICT_DNS", load_assignment=named, dns_refresh_rate="7s")
+    assert one.dns is not None
+    assert (one.load_assignment, one.dns.targets, one.dns.refresh_rate_s) == (None, (("db.example", 80),), 7.0)
+    assert (one.dns.first_only, one.warnings) == (False, ())
+    logical = decoded(type="LOGICAL_DNS", load_assignment=named).dns
+    assert logical is not None
+    assert logical.first_only
+    assert "lb_policy RING_HASH" in rejected(type="STRICT_DNS", load_assignment=named, lb_policy="RING_HASH")
+
+
+def test_dns_cluster_extension_holds_the_settings() -> None:
+    named = assignment("x", [locality_endpoints("", [endpoint("db.example", 80)])])
+    url = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster"
+    config = {"@type": url, "dns_refresh_rate": "9s", "dns_lookup_family": "UNSPECIFIED"}
+    # Settings of the cluster itself are for the older types.
+    given = {"load_assignment": named, "dns_refresh_rate": "7s"}
+    raw = {"name": NAME, "cluster_type": {"name": "envoy.clusters.dns", "typed_config": config}, **given}
+    one = decode_cluster(encode("envoy.config.cluster.v3.Cluster", raw))
+    assert one.dns is not None
+    assert (one.type, one.dns.refresh_rate_s, one.dns.lookup_family) == ("STRICT_DNS", 9.0, "AUTO")
+    raw["cluster_type"] = {"name": "x", "typed_config": {**config, "all_addresses_in_single_endpoint": True}}
+    assert decode_cluster(encode("envoy.config.cluster.v3.Cluster", raw)).type == "LOGICAL_DNS"
+    raw["cluster_type"] = {"name": "envoy.clusters.aggregate"}
+    with pytest.raises(XdsError, match=r"cluster_type envoy.clusters.aggregate is not supported"):
+        decode_cluster(encode("envoy.config.cluster.v3.Cluster", raw))
 
 
 def test_tls_to_endpoints_is_told() -> None:
