@@ -1,5 +1,5 @@
 # Places of the clusters' current tables, and the state of each cluster that all workers share.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.picker cimport Table
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.publication cimport Publication
@@ -32,6 +32,8 @@ cdef struct SlotVersion:
     uint32_t keepalive_time_s
     uint32_t keepalive_interval_s
     uint32_t keepalive_probes
+    uint8_t original_dst        # connect to where the client wanted to go; the table holds a stand-in for its state
+    uint16_t port_override      # of original_dst: instead of the port that the client wanted; 0: none
 
 cdef struct ClusterSlot:
     SlotVersion* current        # atomic; NULL: not routable (warming, or the slot is free)

@@ -44,10 +44,14 @@ class ClusterSlots:
         keepalive_time_s: int = 0,
         keepalive_interval_s: int = 0,
         keepalive_probes: int = 0,
+        original_dst: bool = False,
+        port_override: int = 0,
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
-        keepalive values: 0 leaves the operating system's default, keepalive itself is always on.
+        keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
+        connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
+        endpoint of `table` only counts them.
         """
     def reclaim(self) -> int:
         """Free what no worker can be using any more; return how many replaced objects still wait for a worker."""

@@ -5,7 +5,7 @@ dropped, and a released slot given to another cluster, only when no worker can b
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -63,6 +63,12 @@ cdef ClusterState* new_state(bytes name) except NULL:
 cdef uint32_t as_uint32(object value, str field) except? 0xFFFFFFFF:
     if not 0 <= value <= 0xFFFFFFFF:
         raise ValueError(f"{field} {value} is outside 0..4294967295")
+    return value
+
+
+cdef uint16_t as_port(object value) except? 0xFFFF:
+    if not 0 <= value <= 65535:
+        raise ValueError(f"port_override {value} is outside 0..65535")
     return value
 
 
@@ -190,10 +196,14 @@ cdef class ClusterSlots:
         keepalive_time_s=0,
         keepalive_interval_s=0,
         keepalive_probes=0,
+        original_dst=False,
+        port_override=0,
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
-        keepalive values: 0 leaves the operating system's default, keepalive itself is always on.
+        keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
+        connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
+        endpoint of `table` only counts them.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
@@ -209,6 +219,8 @@ cdef class ClusterSlots:
             version.keepalive_time_s = as_uint32(keepalive_time_s, "keepalive_time_s")
             version.keepalive_interval_s = as_uint32(keepalive_interval_s, "keepalive_interval_s")
             version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")
+            version.original_dst = bool(original_dst)
+            version.port_override = as_port(port_override)
             cluster_acquire(place.owner)
             version.state = place.owner
             self.generation += 1

@@ -79,6 +79,7 @@ cdef struct Listener:
     uint8_t accepting
     uint8_t paused              # out of descriptors: out of the epoll set until the timer says try again
     uint8_t proxy_protocol
+    uint8_t original_dst        # ask netfilter where its connections were going
     int fd
     uint32_t number
     uint16_t port               # host order
@@ -108,6 +109,7 @@ cdef struct Connection:
     uint16_t max_attempts
     Address downstream          # of the socket, or conveyed by a PROXY header
     Address upstream
+    Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
     Listener* listener
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL

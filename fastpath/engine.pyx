@@ -254,11 +254,13 @@ cdef class Engine:
         backlog=4096,
         defer_accept=False,
         fast_open=False,
+        original_dst=False,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
-        taken, where net.ipv4.tcp_fastopen allows servers to.
+        taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
+        that it redirected were going.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
@@ -291,6 +293,7 @@ cdef class Engine:
                 own[worker].number = self.listener_count
                 own[worker].hello_timeout_ms = hello_timeout_ms
                 own[worker].proxy_protocol = bool(proxy_protocol)
+                own[worker].original_dst = bool(original_dst)
                 own[worker].routes = table.routes
         except (OSError, ValueError, MemoryError):
             for worker in range(self.count):

@@ -27,7 +27,7 @@ from eastgate.fastpath.connection cimport (
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.picker cimport (
-    EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
+    EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
     table_size, table_state,
 )
 from eastgate.fastpath.pipe_pool cimport pool_free
@@ -368,6 +368,10 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     cdef socklen_t length
     cdef int fd
     table_address(version.table, endpoint, &address)
+    if version.original_dst:
+        address.family = connection.destination.family
+        address.port = version.port_override or connection.destination.port
+        address.address = connection.destination.bytes
     connection.upstream.family = address.family
     connection.upstream.port = address.port
     if address.family != 1:
@@ -480,6 +484,24 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
     refuse(worker, connection, reason)
 
 
+cdef bint has_destination(Connection* connection, SlotVersion* version) noexcept nogil:
+    """Whether the client wanted to go somewhere else than here: to where it came, the proxy would connect to itself."""
+    cdef sockaddr_storage raw
+    cdef socklen_t length = sizeof(raw)
+    cdef Address own
+    if not connection.destination.family:
+        return False
+    if getsockname(connection.down.fd, <sockaddr*>&raw, &length) != 0:
+        return False
+    memset(&own, 0, sizeof(own))
+    read_sockaddr(&raw, &own)
+    return (
+        own.family != connection.destination.family
+        or own.port != (version.port_override or connection.destination.port)
+        or memcmp(own.bytes, connection.destination.bytes, sizeof(own.bytes)) != 0
+    )
+
+
 cdef int32_t claim_endpoint(
     Worker* worker, Connection* connection, uint32_t slot, SlotVersion* version
 ) noexcept nogil:
@@ -492,7 +514,10 @@ cdef int32_t claim_endpoint(
         atomic_add(&cluster.cx_active, <uint32_t>-1)
         atomic_add64(&cluster.cx_overflow, 1)
         return -<int>Reason.OVERFLOW
-    endpoint = table_pick(version.table, cursor_of(worker, slot, version))
+    if version.original_dst and not has_destination(connection, version):
+        endpoint = PICK_NO_ENDPOINTS
+    else:
+        endpoint = table_pick(version.table, cursor_of(worker, slot, version))
     if endpoint < 0:
         atomic_add(&cluster.cx_active, <uint32_t>-1)
         atomic_add64(&cluster.cx_none_healthy, 1)
@@ -583,6 +608,9 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t avail
         connection.downstream.port = header.source_port
         memcpy(connection.downstream.bytes, header.source, 16)
         connection.destination_port = header.destination_port
+        connection.destination.family = header.family
+        connection.destination.port = header.destination_port
+        memcpy(connection.destination.bytes, header.destination, 16)
     if connection.lowat_raised:
         set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
         connection.lowat_raised = 0
@@ -638,6 +666,18 @@ cdef Connection* new_connection(Worker* worker) noexcept nogil:
     return <Connection*>calloc(1, sizeof(Connection))
 
 
+cdef void ask_netfilter(Connection* connection) noexcept nogil:
+    # Without an answer the connection was not redirected, or nothing tracks connections here: then it came to us.
+    cdef sockaddr_storage raw
+    cdef socklen_t length = sizeof(raw)
+    if (
+        getsockopt(connection.down.fd, IPPROTO_IP, SO_ORIGINAL_DST, &raw, &length) == 0
+        or getsockopt(connection.down.fd, IPPROTO_IPV6, SO_ORIGINAL_DST, &raw, &length) == 0
+    ):
+        read_sockaddr(&raw, &connection.destination)
+        connection.destination_port = connection.destination.port
+
+
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
     cdef Connection* connection = NULL
     count(&listener.cx_total, 1)
@@ -661,6 +701,8 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     connection.destination_port = listener.port
     connection.phase = PHASE_PROXY_HEADER if listener.proxy_protocol else PHASE_SNIFF
     read_sockaddr(peer, &connection.downstream)
+    if listener.original_dst:
+        ask_netfilter(connection)
     connection.next = worker.open
     if worker.open != NULL:
         worker.open.previous = connection

@@ -275,7 +275,9 @@ class Gateway:
         warming = self._store.snapshot.warming | self._dns.warming
         clusters = {}
         for name, compiled in self._compiler.clusters.items():
-            members = compiled.table.priorities() if compiled.table is not None else ()
+            # The table of an ORIGINAL_DST cluster has no endpoint that is one.
+            known = compiled.table is not None and compiled.assignment is not None
+            members = compiled.table.priorities() if compiled.table is not None and known else ()
             clusters[name] = stats.ClusterStats(
                 counters=self._compiler.counters(name),
                 total=sum(priority[0] for priority in members),

@@ -8,6 +8,7 @@ cannot be compiled is rejected by name; its last good table stays published.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from struct import pack
 from types import MappingProxyType
 
 from eastgate.fastpath.chains import DEFAULT_CONNECT_ATTEMPTS, ChainSpec
@@ -16,7 +17,16 @@ from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
 from eastgate.xds.errors import XdsError
-from eastgate.xds.resources import Assignment, Cluster, FilterChain, Listener, Snapshot
+from eastgate.xds.resources import (
+    Assignment,
+    Cluster,
+    Columns,
+    FilterChain,
+    Listener,
+    Locality,
+    LocalityEntry,
+    Snapshot,
+)
 
 from .log import Log
 
@@ -30,7 +40,8 @@ CHAINS_PER_SLICE = 64
 
 @dataclass(frozen=True, slots=True)
 class CompiledCluster:
-    """What is known of one cluster. ``table`` None: no endpoints (warming, or of a type that is not routable).
+    """What is known of one cluster. ``table`` None: no endpoints (warming, or no route needs them). One of
+    type ORIGINAL_DST has a table and no assignment.
 
     ``closed`` says why its connections are refused although there is a table; empty when they are not.
     """
@@ -81,14 +92,22 @@ def compile_table(cluster: Cluster, assignment: Assignment, previous: ClusterTab
     )
 
 
-def wants_tls(cluster: Cluster, assignment: Assignment) -> bool:
+def stand_in_table(previous: ClusterTable | None) -> ClusterTable:
+    """Table of a cluster without endpoints of its own: one that counts connections and is never connected to."""
+    localities = (LocalityEntry(Locality(), 0, None),)
+    one, word = bytes(1), bytes(2)
+    columns = Columns(1, b"\4", bytes(16), word, pack("=I", 1), one, one, word, one, localities)
+    return ClusterTable.compile(columns, previous=previous)
+
+
+def wants_tls(cluster: Cluster, assignment: Assignment | None) -> bool:
     """Whether this proxy itself would have to speak TLS to the cluster's endpoints, which a gateway does not.
 
     Forwarding to them as they are would hand on in the clear what was meant to be encrypted. SNI-DNAT clusters carry
     the client's own TLS and never ask for it.
     """
     if cluster.upstream_tls == "BY_TLS_MODE":
-        return any(flags & TLS_MODE_ISTIO for flags in assignment.columns.flags)
+        return assignment is not None and any(flags & TLS_MODE_ISTIO for flags in assignment.columns.flags)
     return cluster.upstream_tls == "ALWAYS"
 
 
@@ -211,7 +230,9 @@ class Compiler:
             return False
         plan.attempts["CDS", name] = (cluster, assignment)
         table = None
-        if assignment is not None:
+        if cluster.type == "ORIGINAL_DST":
+            table = stand_in_table(known.table if known else None)
+        elif assignment is not None:
             try:
                 table = compile_table(cluster, assignment, known.table if known else None)
             except ValueError as error:
@@ -223,7 +244,7 @@ class Compiler:
                 if known is not None:
                     return True
         closed = ""
-        if table is not None and assignment is not None and wants_tls(cluster, assignment):
+        if table is not None and wants_tls(cluster, assignment):
             closed = "its endpoints expect TLS from the proxy, which a gateway does not originate"
         if known is not None:
             slot = known.slot
@@ -328,6 +349,8 @@ class Compiler:
             keepalive_time_s=(keepalive and keepalive.time_s) or 0,
             keepalive_interval_s=(keepalive and keepalive.interval_s) or 0,
             keepalive_probes=(keepalive and keepalive.probes) or 0,
+            original_dst=cluster.type == "ORIGINAL_DST",
+            port_override=cluster.upstream_port_override,
         )
         self._clusters[name] = compiled
 

@@ -131,6 +131,7 @@ class Listeners:
                     routes=entry.routes,
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=listener.proxy_protocol,
+                    original_dst=listener.original_dst,
                     # A wildcard IPv6 address beside an IPv4 one must not take the IPv4 connections too.
                     defer_accept=self._defer_accept,
                     fast_open=self._fast_open,
@@ -189,9 +190,10 @@ class Listeners:
 
 def needs_rebind(before: Listener, after: Listener) -> bool:
     """Whether a change touches what was given to the socket when it was opened."""
-    return (before.listener_filters_timeout_s, before.proxy_protocol) != (
+    return (before.listener_filters_timeout_s, before.proxy_protocol, before.original_dst) != (
         after.listener_filters_timeout_s,
         after.proxy_protocol,
+        after.original_dst,
     )
 
 

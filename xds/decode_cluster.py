@@ -13,7 +13,7 @@ from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
-from .resources import Assignment, CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+from .resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
 from .wire import unknown_fields
 
 KIND = "CDS"
@@ -25,6 +25,7 @@ _EXTENSIONS = "envoy.extensions.load_balancing_policies."
 _POLICY_OF_EXTENSION = {
     f"{_EXTENSIONS}round_robin.v3.RoundRobin": "ROUND_ROBIN",
     f"{_EXTENSIONS}least_request.v3.LeastRequest": "LEAST_REQUEST",
+    f"{_EXTENSIONS}cluster_provided.v3.ClusterProvided": "CLUSTER_PROVIDED",
 }
 _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.metadata_exchange")
 
@@ -45,6 +46,10 @@ _LEAST_REQUEST_WARNINGS = {
     "active_request_bias": "the default of 1.0 applies",
     "enable_full_scan": "endpoints are drawn, not scanned",
     "slow_start_config": "new endpoints get their full share at once",
+}
+_ORIGINAL_DST = {
+    "use_http_header": "TCP connections have no headers",
+    "metadata_key": "destinations are not taken from metadata",
 }
 _PERCENT_FIELDS = ("max_ejection_percent", "failure_percentage_threshold")
 _DURATIONS = {
@@ -76,17 +81,20 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     if "lb_subset_config" in message:
         raise ValueError("lb_subset_config is not supported: it would change which endpoints are used")
     warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field)]
-    assignment = _load_assignment(name, kind, message, warnings)
+    assignment = None
+    if kind == "STATIC" and "load_assignment" in message:
+        assignment = decode_assignment(message["load_assignment"], KIND, name)
     dns = None
     if kind in _DNS_TYPES:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
     policy, policy_config, locality_config = _policy(message, warnings)
     routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
-    if policy not in _POLICIES:
+    if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
+        raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
+    if kind != "ORIGINAL_DST" and policy not in _POLICIES:
         if routable:
             raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
-        if kind != "ORIGINAL_DST":
-            warnings.append(f"lb_policy: {policy} is not supported")
+        warnings.append(f"lb_policy: {policy} is not supported")
     common_lb = message.get("common_lb_config", {})
     warnings += [
         f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb
@@ -110,6 +118,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
         load_assignment=assignment,
+        upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
         upstream_tls=_upstream_tls(message),
@@ -133,13 +142,15 @@ def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return kind, {**config, "load_assignment": message.get("load_assignment", b"")}
 
 
-def _load_assignment(name: str, kind: str, message: Mapping[str, Any], warnings: list[str]) -> Assignment | None:
-    """Inline endpoints of a STATIC cluster. Those of DNS clusters are names (dns.py)."""
-    if kind == "ORIGINAL_DST":
-        warnings.append("type: ORIGINAL_DST is known but not routable")
-    elif kind == "STATIC" and "load_assignment" in message:
-        return decode_assignment(message["load_assignment"], KIND, name)
-    return None
+def _port_override(message: Mapping[str, Any], warnings: list[str]) -> int:
+    """upstream_port_override of an ORIGINAL_DST cluster, which has no endpoints of its own."""
+    if message.get("load_assignment"):
+        raise ValueError("load_assignment: an ORIGINAL_DST cluster has none")
+    config = message.get("original_dst_lb_config", {})
+    warnings += [
+        f"original_dst_lb_config.{field}: {what}" for field, what in _ORIGINAL_DST.items() if config.get(field)
+    ]
+    return number(config, "upstream_port_override", 0, high=65535)
 
 
 def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:

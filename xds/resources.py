@@ -160,8 +160,9 @@ class Cluster:
     """A named upstream group from CDS.
 
     ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
-    ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names. ``upstream_tls``: whether
-    Envoy would originate TLS: NEVER, BY_TLS_MODE (to endpoints whose flags say tlsMode istio) or ALWAYS.
+    ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
+    (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
+    endpoints whose flags say tlsMode istio) or ALWAYS.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
     """
@@ -178,6 +179,7 @@ class Cluster:
     outlier_detection: OutlierDetection | None = None
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
+    upstream_port_override: int = 0
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: str = "NEVER"
@@ -223,6 +225,9 @@ class FilterChain:
 class Listener:
     """A listener from LDS. ``addresses``: (host, port) pairs, the first is the address of the name.
 
+    ``use_original_dst``: connections go on to the listener of the address that they were redirected from;
+    ``original_dst``: they keep that address for clusters of type ORIGINAL_DST.
+
     ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
     """
 
@@ -232,6 +237,7 @@ class Listener:
     default_filter_chain: FilterChain | None = None
     bind_to_port: bool = True
     use_original_dst: bool = False
+    original_dst: bool = False
     tls_inspector: bool = False
     proxy_protocol: bool = False
     listener_filters_timeout_s: float = 15.0

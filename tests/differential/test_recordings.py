@@ -63,8 +63,6 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
         said.append("upstream_bind_config: connections are not bound to a source address")
     if "transport_socket_matches" in one:
         said.append("transport_socket_matches: TLS to endpoints is not originated")
-    if one["type"] == "ORIGINAL_DST":
-        said.append("type: ORIGINAL_DST is known but not routable")
     return Cluster(
         name=one["name"],
         type=one["type"],
@@ -138,7 +136,8 @@ def check_listener(listener: Listener, one: dict[str, Any]) -> None:
     assert listener.name == one["name"]
     assert listener.addresses == ((address["address"], address["port_value"]),)
     assert listener.bind_to_port == one.get("bind_to_port", True)
-    assert listener.use_original_dst == (one.get("use_original_dst", False) or "original_dst" in filters)
+    assert listener.use_original_dst == one.get("use_original_dst", False)
+    assert listener.original_dst == (listener.use_original_dst or "original_dst" in filters)
     assert listener.tls_inspector == ("tls_inspector" in filters)
     assert not listener.proxy_protocol
     assert listener.listener_filters_timeout_s == duration_s(one.get("listener_filters_timeout"), 15.0)

@@ -364,6 +364,66 @@ def test_proxy_header_is_consumed_and_conveys_the_client(server: socket.socket, 
     gateway.close()
 
 
+def proxy_header(destination: tuple[str, int]) -> bytes:
+    host, port = destination
+    return f"PROXY TCP{6 if ':' in host else 4} {host} {host} 40000 {port}\r\n".encode()
+
+
+def to_original_destination(gateway: Gateway, **settings: int) -> None:
+    """The service's cluster goes to where clients wanted to; its table's endpoint is nobody's address."""
+    gateway.table = ClusterTable.compile(columns(("192.0.2.1", 9)))
+    gateway.slots.publish(gateway.slot, gateway.table, original_dst=True, **settings)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_original_destination_is_connected_to(family: int) -> None:
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.9"
+    with upstream(family, host) as server:
+        gateway = Gateway(proxy_protocol=True)
+        to_original_destination(gateway)
+        # The port that a client wanted is what chains match; this one's takes any.
+        with gateway.connect(proxy_header(server.getsockname()[:2]) + HELLO) as client:
+            gateway.until(lambda: gateway.table.state(0)[0] == 1)
+            with accept(server) as endpoint:
+                assert gateway.receive(endpoint, len(HELLO)) == HELLO
+                endpoint.sendall(b"here")
+                assert gateway.receive(client, 4) == b"here"
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+        shown = f"[{host}]" if ":" in host else host
+        assert gateway.events[-1].upstream == f"{shown}:{server.getsockname()[1]}"
+        assert gateway.table.state(0) == (0, 1, 0, 0)
+        gateway.close()
+
+
+def test_original_destination_with_another_port(server: socket.socket) -> None:
+    gateway = Gateway(proxy_protocol=True)
+    to_original_destination(gateway, port_override=server.getsockname()[1])
+    with gateway.connect(proxy_header(("127.0.0.1", 9)) + HELLO):
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    gateway.close()
+    with pytest.raises(ValueError, match=r"port_override 65536 is outside 0\.\.65535"):
+        gateway.slots.publish(gateway.slot, gateway.table, original_dst=True, port_override=65536)
+
+
+def test_connection_that_wanted_to_come_here_has_no_original_destination(workers: int) -> None:
+    # Nothing redirected it, and connecting to where it came would go round in circles.
+    gateway = Gateway(original_dst=True)
+    to_original_destination(gateway)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.NO_ENDPOINTS) == 1
+    looping = Gateway(proxy_protocol=True)
+    to_original_destination(looping)
+    with looping.connect(proxy_header(looping.address) + HELLO) as client:
+        assert looping.end_of(client) == "RST"
+    assert looping.refused(Reason.NO_ENDPOINTS) == 1
+    assert looping.slots.counters(looping.slot).cx_none_healthy == 1
+    gateway.close()
+    looping.close()
+
+
 def test_missing_proxy_header_is_refused_by_name(server: socket.socket) -> None:
     gateway = Gateway(server.getsockname(), proxy_protocol=True)
     with gateway.connect(HELLO) as client:

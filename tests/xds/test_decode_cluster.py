@@ -105,7 +105,6 @@ def test_outlier_detection_defaults_and_values() -> None:
         ({"lb_policy": "RING_HASH"}, "lb_policy RING_HASH is not supported"),
         ({"lb_policy": "MAGLEV"}, "lb_policy MAGLEV is not supported"),
         ({"lb_policy": "RANDOM"}, "lb_policy RANDOM is not supported"),
-        ({"lb_policy": "CLUSTER_PROVIDED"}, "lb_policy CLUSTER_PROVIDED is not supported"),
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
         ({"lb_subset_config": b""}, "lb_subset_config is not supported"),
         ({"type": 9}, "cluster type 9 is not supported"),
@@ -191,10 +190,26 @@ def test_static_cluster_has_its_endpoints() -> None:
     assert "must be an IP address, not 'localhost'" in rejected(type="STATIC", load_assignment=bad)
 
 
-def test_original_destination_is_known_but_not_routable() -> None:
-    one = decoded(type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED")
+def test_original_destination_has_no_endpoints_of_its_own() -> None:
+    kind = {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+    one = decoded(**kind)
     assert one.load_assignment is one.dns is None
-    assert "not routable" in one.warnings[0]
+    assert (one.upstream_port_override, one.warnings) == (0, ())
+    config = {"upstream_port_override": 8080, "use_http_header": True, "metadata_key": b""}
+    one = decoded(**kind, original_dst_lb_config=config)
+    assert one.upstream_port_override == 8080
+    assert [warning.partition(":")[0] for warning in one.warnings] == ["original_dst_lb_config.use_http_header"]
+    provided = {"policies": [policy("cluster_provided.v3.ClusterProvided", **{"@value": b""})]}
+    assert decoded(type="ORIGINAL_DST", load_balancing_policy=provided).lb_policy == "CLUSTER_PROVIDED"
+    inline = assignment("x", [locality_endpoints("", [endpoint("10.0.0.1", 80)])])
+    assert rejected(**kind, load_assignment=inline) == "load_assignment: an ORIGINAL_DST cluster has none"
+    port = {"upstream_port_override": 70000}
+    assert "upstream_port_override is 70000" in rejected(**kind, original_dst_lb_config=port)
+
+
+def test_policy_of_the_cluster_belongs_to_original_destination_alone() -> None:
+    assert "does not go with cluster type ORIGINAL_DST" in rejected(type="ORIGINAL_DST")
+    assert "does not go with cluster type EDS" in rejected(lb_policy="CLUSTER_PROVIDED")
 
 
 def test_dns_clusters_have_names_and_no_assignment_yet() -> None:

@@ -95,6 +95,13 @@ def test_weighted_clusters() -> None:
     assert one_chain(filters=[tcp_proxy(TARGET, **weighted)]).clusters == (("a", 3), ("b", 1))
 
 
+def test_original_destination_is_asked_for_by_the_filter_and_by_the_older_field() -> None:
+    assert not decoded().original_dst
+    older = decoded(use_original_dst=True)
+    # Only the field hands connections on to other listeners.
+    assert (older.original_dst, older.use_original_dst) == (True, True)
+
+
 def test_listener_with_all_known_filters() -> None:
     one = decoded(
         listener_filters=[
@@ -108,7 +115,7 @@ def test_listener_with_all_known_filters() -> None:
         continue_on_listener_filters_timeout=True,
         bind_to_port=False,
     )
-    assert (one.proxy_protocol, one.tls_inspector, one.use_original_dst) == (True, True, True)
+    assert (one.proxy_protocol, one.tls_inspector, one.original_dst, one.use_original_dst) == (True, True, True, False)
     assert one.addresses == (("0.0.0.0", 15443), ("::", 15443))
     assert (one.traffic_direction, one.bind_to_port) == ("OUTBOUND", False)
     assert one.filter_chains[0].refusal == ""
