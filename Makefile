@@ -28,7 +28,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev demo test soak check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-table wheel clean
+	bench-build bench-quick bench-peers bench-table wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -42,6 +42,9 @@ help:
 	@echo "make bench       benchmarks of the parts"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
+	@echo "make image       eastgate as a container image, in dist/"
+	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
+	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make clean       remove what was built; the environment stays"
 
 dev: $(BUILT)
@@ -91,7 +94,7 @@ stubs: dev
 
 test: check
 	@echo "== tests"
-	@$(PYTEST) --ignore=tests/lab
+	@$(PYTEST) --ignore=tests/lab/real
 
 # Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
 build-debug build-asan build-tsan: build-%: dev
@@ -162,6 +165,26 @@ wheel: dev
 	@echo "== sdist, and the wheel from it"
 	$(call logged,wheel,rm -rf dist && $(BIN)/python -m build --outdir dist)
 	@ls dist
+
+LAB := $(BIN)/python -m lab
+
+image: dev
+	@echo "== image of eastgate"
+	@mkdir -p dist
+	@$(LAB) image dist/eastgate-image.tar
+	@ls dist/eastgate-image.tar
+
+lab-build lab-up lab-down lab-status: lab-%: dev
+	@$(LAB) $*
+
+# CLUSTER=anthos for the other one.
+lab-shell: dev
+	@$(LAB) shell $(or $(CLUSTER),gke)
+
+# Stops at the first failure: what is left of the lab after one says little.
+lab-test: dev
+	@echo "== tests against real istiods"
+	@$(PYTEST) -x -s tests/lab/real
 
 clean:
 	@echo "== remove what was built"

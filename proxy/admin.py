@@ -93,6 +93,11 @@ class Admin:
             ) from None
         return f"http://[{host}]:{bound[1]}" if ":" in host else f"http://{host}:{bound[1]}"
 
+    @property
+    def public_pages(self) -> Mapping[str, Page]:
+        """Pages that may be shown to the network; the second path is that of pilot-agent."""
+        return {"/ready": self._ready, "/healthz/ready": self._ready, "/stats/prometheus": self._prometheus}
+
     async def close(self) -> None:
         await self._server.close()
 

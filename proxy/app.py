@@ -36,6 +36,7 @@ from .publisher import Publisher
 from .refusals import Refusals
 from .settings import GatewaySettings
 from .state_file import StateFile
+from .status import StatusServer
 
 STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds"}
 # How often events are taken from the engine, and how exactly a drain keeps its times.
@@ -146,6 +147,7 @@ class Gateway:
                 quit=self._stopped.set,
             ),
         )
+        self._status = StatusServer(settings.status, self._admin.public_pages) if settings.status else None
 
     async def run(self) -> None:
         """Serve until a drain that ends the process is over, or a second signal came. Raises EastgateError at start."""
@@ -154,6 +156,9 @@ class Gateway:
         # Not a log line: whoever gave port 0 reads the address from it, whatever the log level.
         sys.stderr.write(f"admin listening on {url}\n")
         sys.stderr.flush()
+        if self._status is not None:
+            host, port = await self._status.start()
+            self._log.info("status", address=host, port=port)
         if self._node.warning:
             self._log.warning("node", reason=self._node.warning)
         loop.add_reader(self._engine.fileno(), self._engine_ready)
@@ -176,6 +181,8 @@ class Gateway:
         finally:
             loop.remove_reader(self._engine.fileno())
             await self._admin.close()
+            if self._status is not None:
+                await self._status.close()
             self._engine.close_connections()
             while self._take_events():
                 pass

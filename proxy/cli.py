@@ -52,6 +52,7 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option(
     "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
 )
+@option("--status", default="", metavar="HOST:PORT", help="readiness and metrics for kubelet and Prometheus  [off]")
 @option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
 @option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
 @option(

@@ -32,7 +32,7 @@ CREDENTIAL_FLAGS = {
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Everything that `eastgate gateway` was told. ``discovery``: HOST:PORT or unix:PATH each;
-    ``admin`` is (host, port); times are seconds.
+    ``admin`` and ``status`` are (host, port); times are seconds.
     """
 
     discovery: tuple[str, ...]
@@ -47,6 +47,7 @@ class GatewaySettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     admin: tuple[str, int] = ("127.0.0.1", 15000)
+    status: tuple[str, int] | None = None
     workers: int = 0
     drain_time_s: float = 45.0
     access_log: str = ""
@@ -211,6 +212,7 @@ def gateway_settings(
     locality: str = "",
     meta: Sequence[str] = (),
     admin: str = "",
+    status: str = "",
     workers: int | None = None,
     drain_time: float = 45.0,
     access_log: str = "",
@@ -281,6 +283,7 @@ def gateway_settings(
         labels=labels,
         meta=metadata,
         admin=parse_admin(admin or said.admin or "127.0.0.1:15000"),
+        status=parse_host_port("--status", status, allow_port_zero=True) if status else None,
         workers=workers,
         drain_time_s=drain_time,
         access_log=access_log,

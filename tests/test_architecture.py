@@ -34,6 +34,7 @@ PROXY_LAYERS = (
     {"listeners", "publisher", "dns_clusters"},
     {"compiler"},
     {"refusals"},
+    {"status"},
     {"access_log", "http_server", "settings"},
     {"bootstrap", "line_writer", "state_file"},
     {"answers", "cpus", "envoy_process", "errors", "frames", "log", "name_resolver", "slices", "stats"},

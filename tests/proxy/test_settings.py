@@ -14,6 +14,7 @@ WRONG = [
     (["gateway", "--discovery", "istiod:http"], "--discovery", "port 'http'"),
     (["gateway", "--discovery", "::1:15010"], "--discovery", "brackets"),
     ([*GOOD, "--admin", "0.0.0.0:15000"], "--admin", "loopback"),
+    ([*GOOD, "--status", "15021"], "--status", "HOST:PORT"),
     ([*GOOD, "--admin", "127.0.0.1:99999"], "--admin", "port '99999'"),
     ([*GOOD, "--node-id", "router~10.0.0.1~pod"], "--node-id", "four fields"),
     ([*GOOD, "--node-id", "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"], "--node-id", "router"),

@@ -1,0 +1,32 @@
+"""Versions of everything that the lab is made of, in one place. modules/*/go.mod repeat those of Go modules."""
+
+KUBERNETES = "1.34.4"
+COREDNS = "1.12.4"
+# The module registry knows istio.io/istio by commits only: its tags have no leading v.
+ISTIO_MODULE = "v0.0.0-20260827124520-eed52ebb66ad"
+# What that commit calls itself: main before release 1.31.
+ISTIO = "1.31.0"
+
+# Debian packages whose programs run on this machine: program -> package.
+HOST_PACKAGES = {
+    "busybox": "busybox-static",
+    "cc": "gcc",
+    "containerd": "containerd",
+    "dpkg-deb": "dpkg",
+    "etcd": "etcd-server",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "runc": "runc",
+    "unshare": "util-linux",
+}
+CNI_PLUGINS = "/usr/lib/cni"
+CNI_PACKAGE = "containernetworking-plugins"
+
+# Debian packages of the layer below our images and below the stock proxy.
+BASE_PACKAGES = ("base-files", "libc6", "libgcc-s1", "libssl3", "zlib1g")
+TOOL_PACKAGES = (
+    "bash", "coreutils", "curl", "findutils", "grep", "hostname", "iproute2", "iptables", "libpython3-stdlib", "mount",
+    "procps", "python3-minimal", "sed",
+)  # fmt: skip

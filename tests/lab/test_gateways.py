@@ -1,0 +1,47 @@
+"""The lab runs the manifest that operators get, and changes names, image and drain time only."""
+
+import pytest
+import yaml
+
+from lab import gateways
+from lab.kubectl import named
+from lab.settings import ANTHOS
+
+SHIPPED = [one for one in yaml.safe_load_all(gateways.MANIFEST.read_text()) if one]
+
+
+def container(objects: list[dict]) -> dict:
+    (one,) = named(objects, "Deployment", gateways.NAME)["spec"]["template"]["spec"]["containers"]
+    return one
+
+
+def test_lab_changes_names_image_and_drain_time_only() -> None:
+    objects = gateways.eastgate(ANTHOS, "token")
+    assert named(objects, "ConfigMap", gateways.NAME)["data"] == {
+        "EASTGATE_CLUSTER_ID": "anthos",
+        "EASTGATE_NETWORK": "default",
+    }
+    ours, theirs = container(objects), container(SHIPPED)
+    changed = {key for key in ours if ours[key] != theirs.get(key)}
+    assert changed == {"image", "imagePullPolicy", "resources", "args"}
+    assert {word for word in theirs["args"] if word not in ours["args"]} == {"--drain-time=25"}
+
+
+def test_a_pod_has_time_for_the_whole_drain() -> None:
+    """Once for accepting, once for open connections; then kubelet kills."""
+    pod = named(SHIPPED, "Deployment", gateways.NAME)["spec"]["template"]["spec"]
+    (drain,) = (
+        float(word.partition("=")[2]) for word in container(SHIPPED)["args"] if word.startswith("--drain-time=")
+    )
+    assert pod["terminationGracePeriodSeconds"] > 2 * drain
+
+
+@pytest.mark.parametrize("start", ["token", "bootstrap"])
+def test_both_proxies_stand_behind_the_same_service(start: str) -> None:
+    ours, stock = gateways.objects_of(ANTHOS, "eastgate", start), gateways.objects_of(ANTHOS, "stock", start)
+    for kind, name in (("Service", gateways.NAME), ("Gateway", "cross-network-gateway")):
+        assert named(ours, kind, name) == named(stock, kind, name)
+    selector = named(ours, "Service", gateways.NAME)["spec"]["selector"].items()
+    for objects in (ours, stock):
+        labels = named(objects, "Deployment", gateways.NAME)["spec"]["template"]["metadata"]["labels"]
+        assert selector <= labels.items()
