@@ -15,6 +15,7 @@ PYTEST := $(BIN)/python -P -m pytest -q
 # What runs native code; the debug and sanitizer builds repeat these. A sanitizer cannot be loaded into Envoy.
 NATIVE_TESTS := $(wildcard tests/fastpath tests/fuzz tests/xds tests/integration) \
 	--ignore=tests/integration/test_compare_envoy.py --ignore=tests/integration/test_explain_vs_envoy.py
+OURS := not [envoy
 MEMORY_TEST := through_a_slow_reader
 # CPython leaks on purpose when it ends; its own allocator would hide what is written past an object.
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
@@ -115,7 +116,7 @@ test-debug: build-debug
 test-asan: build-asan
 	@echo "== native tests, asan build"
 	@cd build/asan && PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
-		$(PYTEST) -k "not $(MEMORY_TEST)" $(NATIVE_TESTS)
+		$(PYTEST) -k "$(OURS) and not $(MEMORY_TEST)" $(NATIVE_TESTS)
 	@cd build/asan && PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED):quarantine_size_mb=1 \
 		$(PYTEST) -k "$(MEMORY_TEST)" tests/fastpath
 
