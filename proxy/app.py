@@ -15,7 +15,7 @@ from typing import Any
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.engine import Engine
 from eastgate.xds.ads import AdsClient
-from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
@@ -38,7 +38,7 @@ from .settings import GatewaySettings
 from .state_file import StateFile
 from .status import StatusServer
 
-STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds"}
+STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds", RDS: "eastgate.rds"}
 # How often events are taken from the engine, and how exactly a drain keeps its times.
 TICK_S = 0.1
 # Events kept between two ticks, and taken in one go: half a millisecond with the access log on.

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.resources import Snapshot
 
 from .errors import EastgateError
@@ -126,6 +126,18 @@ def sections(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> 
             fields = {"name": one.name, "active_state": state, **rejected.get((LDS, one.name), {})}
             yield Entry(one.name, fields, ("active_state", "listener"), (LDS, one.raw))
 
+    def inline_routes() -> Iterator[Entry]:
+        for listener in snapshot.listeners.values():
+            for chain in (*listener.filter_chains, listener.default_filter_chain):
+                if chain is not None and chain.route_config is not None:
+                    routes = chain.route_config
+                    yield Entry(routes.name, {}, ("route_config",), (RDS, routes.raw))
+
+    def routes() -> Iterator[Entry]:
+        for one in snapshot.routes.values():
+            fields = {"version_info": versions.get(RDS, ""), **rejected.get((RDS, one.name), {})}
+            yield Entry(one.name, fields, ("route_config",), (RDS, one.raw))
+
     return [
         Section("BootstrapConfigDump", {"bootstrap": dict(bootstrap)}),
         Section(
@@ -136,7 +148,7 @@ def sections(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> 
         *([Section("EndpointsConfigDump", {}, {"dynamic_endpoint_configs": endpoints()})] if query.include_eds else []),
         Section("ListenersConfigDump", {"version_info": versions.get(LDS, "")}, {"dynamic_listeners": listeners()}),
         Section("ScopedRoutesConfigDump"),
-        Section("RoutesConfigDump"),
+        Section("RoutesConfigDump", {}, {"static_route_configs": inline_routes(), "dynamic_route_configs": routes()}),
         Section("SecretsConfigDump"),
     ]
 

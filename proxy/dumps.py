@@ -13,7 +13,7 @@ from typing import Any
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import HEALTH_NAMES
 from eastgate.insight.read_dump import flat_address
-from eastgate.xds.decode import CDS, EDS, LDS, decode_assignment
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.resources import Assignment, Columns, LocalityEntry
@@ -24,7 +24,9 @@ from .listeners import OpenListener
 MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
     LDS: "envoy.config.listener.v3.Listener",
+    RDS: "envoy.config.route.v3.RouteConfiguration",
 }
+VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"
 
 
@@ -46,6 +48,8 @@ def render(type_url: str, raw: bytes) -> dict[str, Any]:
                     message[field] = [
                         read(CHAIN, chain) if isinstance(chain, bytes) else chain for chain in message[field]
                     ]
+        if type_url == RDS and "virtual_hosts" in message:
+            message["virtual_hosts"] = [read(VIRTUAL_HOST, host) for host in message["virtual_hosts"]]
     except XdsError as error:
         return {"@type": type_url, "eastgate_error": str(error)}
     unread: list[str] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
 from eastgate.xds.resources import Snapshot
@@ -22,7 +22,9 @@ from eastgate.xds.subscription import DISCOVERY_RESPONSE, Response
 
 NAME = "last-good.state"
 DAMAGED = NAME + ".damaged"
-FORMAT = 1
+FORMAT = 2
+# Format 1 had no routes.
+_READABLE = (b"1", b"2")
 _MAGIC = b"eastgate-state"
 # A key that came inside a resource instead of by SDS: such a resource is left out.
 _KEY_MARK = b"PRIVATE KEY-----"
@@ -84,7 +86,13 @@ class StateFile:
     def save(self, snapshot: Snapshot) -> None:
         """Replace the file. Called from any thread, one at a time. Raises OSError; the former file is then intact."""
         body = [json.dumps(self._identity, sort_keys=True).encode() + b"\n"]
-        for type_url, resources in ((CDS, snapshot.clusters), (EDS, snapshot.assignments), (LDS, snapshot.listeners)):
+        kept: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            (CDS, snapshot.clusters),
+            (EDS, snapshot.assignments),
+            (LDS, snapshot.listeners),
+            *([(RDS, snapshot.routes)] if snapshot.routes else []),
+        )
+        for type_url, resources in kept:
             packed = [
                 encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw})
                 for one in resources.values()
@@ -117,7 +125,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], tuple[Response, ...]]:
     words = first.split(b" ")
     if len(words) != 3 or words[0] != _MAGIC:
         raise StateError("is no state file", damaged=True)
-    if words[1] != b"%d" % FORMAT:
+    if words[1] not in _READABLE:
         raise StateError(f"has format {words[1].decode('ascii', 'replace')}, this version reads {FORMAT}")
     if hashlib.sha256(rest).hexdigest().encode() != words[2]:
         raise StateError("is damaged: its checksum does not match", damaged=True)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .assignment import read_text
+from .decode_route import http_routes
 from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
@@ -221,6 +222,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
             f"tcp_proxy.{field}: {what}" for field, what in _TCP_PROXY_WARNINGS.items() if tcp_proxy.get(field)
         )
     config = tcp_proxy or {}
+    routes = http_routes(message.get("filters", ()))
     chain = FilterChain(
         name=message.get("name", ""),
         match=match,
@@ -229,7 +231,9 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         max_downstream_connection_duration_s=seconds(config, "max_downstream_connection_duration", 0.0),
         max_connect_attempts=number(config, "max_connect_attempts", 0, low=1),
         stat_prefix=config.get("stat_prefix", ""),
-        refusal=refusal,
+        route_config_name=routes.name,
+        route_config=routes.inline,
+        refusal="; ".join(filter(None, (refusal, routes.refusal))),
     )
     return DecodedChain(chain, warnings)
 

@@ -4,8 +4,8 @@
 class XdsError(Exception):
     """Something from outside cannot be accepted: what kind of thing, its name, and why, in words for an operator.
 
-    ``kind`` is CDS, EDS or LDS for a resource, otherwise what was read (``DiscoveryResponse``, ``node``). ``resource``
-    is its name, empty where it has none or the name could not be read.
+    ``kind`` is CDS, EDS, LDS, RDS or SDS for a resource, otherwise what was read (``DiscoveryResponse``, ``node``).
+    ``resource`` is its name, empty where it has none or the name could not be read.
     """
 
     def __init__(self, kind: str, resource: str, reason: str) -> None:

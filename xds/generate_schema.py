@@ -69,6 +69,17 @@ HONOURED = (
     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+    "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+    "envoy.config.route.v3.RouteConfiguration",
+    "envoy.config.route.v3.VirtualHost",
+    "envoy.config.route.v3.Route",
+    "envoy.config.route.v3.RouteMatch",
+    "envoy.config.route.v3.RouteAction",
+    "envoy.config.route.v3.WeightedCluster",
+    "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+    "envoy.config.route.v3.RedirectAction",
+    "envoy.config.route.v3.DirectResponseAction",
+    "envoy.type.matcher.v3.RegexMatcher",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
 )
 
@@ -78,6 +89,8 @@ OPAQUE_FIELDS = {
     ("envoy.service.discovery.v3.DiscoveryResponse", "resources"),
     ("envoy.service.discovery.v3.Resource", "resource"),
     ("envoy.config.cluster.v3.Cluster", "load_assignment"),
+    ("envoy.config.route.v3.RouteConfiguration", "virtual_hosts"),
+    ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", "route_config"),
     ("envoy.config.listener.v3.Listener", "filter_chains"),
     ("envoy.config.listener.v3.Listener", "default_filter_chain"),
 }

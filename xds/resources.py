@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .route import RouteConfiguration
+
 
 class Locality(NamedTuple):
     """Where endpoints or this proxy run; empty strings where unset."""
@@ -208,7 +210,8 @@ class FilterChain:
     """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
 
     ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster.
-    ``max_connect_attempts`` 0: not set.
+    ``max_connect_attempts`` 0: not set. Of a chain with an HTTP connection manager, ``route_config_name`` says which
+    routes it has from RDS, or ``route_config`` holds its inline ones.
     """
 
     name: str
@@ -218,6 +221,8 @@ class FilterChain:
     max_downstream_connection_duration_s: float = 0.0
     max_connect_attempts: int = 0
     stat_prefix: str = ""
+    route_config_name: str = ""
+    route_config: RouteConfiguration | None = None
     refusal: str = ""
 
 
@@ -263,14 +268,31 @@ class Snapshot:
     """Everything accepted, frozen. ``warming`` are EDS clusters asked for and never yet answered: not routable.
 
     An EDS cluster that is neither warming nor has its assignment here was not asked for, because no route leads to it.
-    ``versions``: last accepted version per type URL. ``generation`` grows exactly when clusters, assignments,
-    listeners or warming change in meaning; rejections, versions and raw bytes do not move it.
+    ``missing_routes``: routes that chains name and that are not in ``routes``. ``versions``: last accepted version per
+    type URL. ``generation`` grows exactly when clusters, assignments, listeners, routes, warming or missing_routes
+    change in meaning; rejections, versions and raw bytes do not move it.
     """
 
     generation: int = 0
     clusters: Mapping[str, Cluster] = field(default_factory=lambda: MappingProxyType({}))
     assignments: Mapping[str, Assignment] = field(default_factory=lambda: MappingProxyType({}))
     listeners: Mapping[str, Listener] = field(default_factory=lambda: MappingProxyType({}))
+    routes: Mapping[str, RouteConfiguration] = field(default_factory=lambda: MappingProxyType({}))
     warming: frozenset[str] = frozenset()
+    missing_routes: frozenset[str] = frozenset()
     rejections: tuple[Rejection, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def routes_of(self, chain: FilterChain) -> RouteConfiguration | None:
+        """The routes of a chain, inline ones or those of RDS; None while they are missing or when it has none."""
+        return chain.route_config or self.routes.get(chain.route_config_name)
+
+    def refusal(self, chain: FilterChain) -> str:
+        """Why the chain refuses, its routes considered; empty when it serves."""
+        reasons = [chain.refusal]
+        routes = self.routes_of(chain)
+        if routes is None and chain.route_config_name:
+            reasons.append(f"its routes are missing (RDS {chain.route_config_name})")
+        elif routes is not None and routes.refusal:
+            reasons.append(f"its routes ({routes.name or 'inline'}) are unusable: {routes.refusal}")
+        return "; ".join(filter(None, reasons))

@@ -4,8 +4,9 @@ Guarantees:
 - A bad resource never costs another one of the same response, nor its own last good version.
 - Bytes that did not change are not decoded; other bytes of equal meaning do not move the generation.
 - A CDS or LDS response is the complete state of its type, unless it says what was removed (Delta): then it is merged by
-  name, as an EDS response always is.
-- An assignment lives as long as an accepted cluster refers to it, however the cluster changes meanwhile.
+  name, as EDS and RDS responses always are.
+- An assignment lives as long as an accepted cluster refers to it, however the cluster changes meanwhile; and so do
+  routes with the listeners that name them, unless Delta says that they are gone.
 """
 
 from collections import Counter
@@ -18,12 +19,15 @@ from .decode import (
     CDS,
     EDS,
     LDS,
+    RDS,
     SHORT_NAMES,
     Chains,
+    Hosts,
     decode_assignment,
     decode_cluster,
     listener_steps,
     read_text,
+    route_steps,
 )
 from .errors import XdsError
 from .message import read
@@ -34,6 +38,8 @@ _TYPE_URLS = {short: url for url, short in SHORT_NAMES.items()}
 _REASONS_SHOWN = 5
 # Unpacking a name takes about 2 us.
 _NAMES_PER_SLICE = 256
+# Asked for by name: a response holds some of them, and says nothing of the others.
+_BY_NAME = frozenset((EDS, RDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,18 @@ class Store:
     def __init__(self, *, router: bool = True) -> None:
         self._router = router
         # Accepted resources by name, per type URL. The inner maps are replaced as a whole: snapshots share them.
-        self._resources: dict[str, dict[str, Any]] = {CDS: {}, EDS: {}, LDS: {}}
+        self._resources: dict[str, dict[str, Any]] = {CDS: {}, EDS: {}, LDS: {}, RDS: {}}
         self._versions: dict[str, str] = {}
         self._rejections: dict[tuple[str, str], Rejection] = {}
         self._chains: dict[str, Chains] = {}
+        self._hosts: dict[str, Hosts] = {}
         # Assignment name of each EDS cluster, all of these names, and those of them to subscribe to.
         self._assignment_of: dict[str, str] = {}
         self._referred: frozenset[str] = frozenset()
         self._wanted: frozenset[str] = frozenset()
         self._warming: frozenset[str] = frozenset()
+        # Names of the routes that accepted listeners refer to.
+        self._wanted_routes: frozenset[str] = frozenset()
         self._generation = 0
         self._snapshot: Snapshot | None = Snapshot()
         # What the last response replaced, and the version before it: for revoke.
@@ -89,7 +98,9 @@ class Store:
                 clusters=MappingProxyType(self._resources[CDS]),
                 assignments=MappingProxyType(self._resources[EDS]),
                 listeners=MappingProxyType(self._resources[LDS]),
+                routes=MappingProxyType(self._resources[RDS]),
                 warming=self._warming,
+                missing_routes=self._wanted_routes.difference(self._resources[RDS]),
                 rejections=tuple(self._rejections.values()),
                 versions=MappingProxyType(self._versions),
             )
@@ -99,6 +110,11 @@ class Store:
     def wanted_assignments(self) -> tuple[str, ...]:
         """Names to subscribe to for EDS, sorted."""
         return tuple(sorted(self._wanted))
+
+    @property
+    def wanted_routes(self) -> tuple[str, ...]:
+        """Names to subscribe to for RDS, sorted."""
+        return tuple(sorted(self._wanted_routes))
 
     def names(self, type_url: str) -> tuple[str, ...]:
         """Names of the accepted resources of a type."""
@@ -113,7 +129,7 @@ class Store:
         names: Sequence[str] = (),
         removed: Sequence[str] | None = None,
     ) -> Applied:
-        """Accept or reject the Anys of a response of type CDS, EDS or LDS, all at once."""
+        """Accept or reject the Anys of a response of type CDS, EDS, LDS or RDS, all at once."""
         steps = self.steps(type_url, version, resources, names=names, removed=removed)
         while True:
             try:
@@ -136,14 +152,19 @@ class Store:
         ``removed`` is None for state of the world. Otherwise nothing else is taken away; and of EDS nothing at all: an
         assignment goes with its cluster.
         """
-        decoders = {CDS: self._clusters_in, EDS: self._assignments_in, LDS: self._listeners_in}
+        decoders = {
+            CDS: self._clusters_in,
+            EDS: self._assignments_in,
+            LDS: self._listeners_in,
+            RDS: self._routes_in,
+        }
         rejected: list[Rejection] = []
         named, unreadable = yield from self._named(type_url, version, resources, names, rejected)
         accepted = yield from decoders[type_url](named, version, rejected)
         rejected_names = {one.name for one in rejected}
 
         current = self._resources[type_url]
-        if type_url == EDS or (unreadable and removed is None):
+        if type_url == EDS or (removed is None and (unreadable or type_url in _BY_NAME)):
             # An unreadable resource may be any of ours: take nothing as deleted.
             resources_now = {**current, **accepted}
         elif removed is not None:
@@ -166,7 +187,7 @@ class Store:
         for key in [key for key in self._rejections if key[0] == type_url]:
             # A rejection is over when its name was accepted or, in a complete state, is gone; one without a readable
             # name when the next response of its type has come.
-            complete = type_url != EDS and removed is None
+            complete = type_url not in _BY_NAME and removed is None
             if key[1] in accepted or complete or key[1].startswith("(") or key[1] in (removed or ()):
                 del self._rejections[key]
         self._rejections.update({(type_url, one.name): one for one in rejected})
@@ -214,9 +235,17 @@ class Store:
                 self._resources[EDS] = assignments
         if type_url == LDS:
             self._chains = {name: chains for name, chains in self._chains.items() if name in listeners}
-        if type_url != EDS:
+            self._wanted_routes = self._wanted_routes_now()
+            if not self._wanted_routes.issuperset(self._resources[RDS]):
+                routes = self._resources[RDS]
+                self._resources[RDS] = {name: one for name, one in routes.items() if name in self._wanted_routes}
+            for key in [key for key in self._rejections if key[0] == RDS and key[1] not in self._wanted_routes]:
+                del self._rejections[key]
+        if type_url in (LDS, RDS):
+            self._hosts = {name: hosts for name, hosts in self._hosts.items() if name in self._resources[RDS]}
+        if type_url not in _BY_NAME:
             self._wanted = self._wanted_now()
-        if type_url != EDS or self._warming:
+        if type_url not in _BY_NAME or self._warming:
             unanswered = self._wanted.difference(assignments)
             self._warming = frozenset(
                 [name for name, wanted in self._assignment_of.items() if wanted in unanswered] if unanswered else ()
@@ -238,6 +267,14 @@ class Store:
             assignment
             for name, assignment in self._assignment_of.items()
             if name.startswith(SNI_DNAT_PREFIX) or name in routed
+        )
+
+    def _wanted_routes_now(self) -> frozenset[str]:
+        return frozenset(
+            chain.route_config_name
+            for listener in self._resources[LDS].values()
+            for chain in (*listener.filter_chains, listener.default_filter_chain)
+            if chain is not None and chain.route_config_name
         )
 
     def _named(
@@ -322,5 +359,24 @@ class Store:
                 accepted[name] = known if known and known.raw == payload else decode_assignment(payload)
             except XdsError as error:
                 rejected.append(Rejection(EDS, name, version, error.reason, payload))
+            yield
+        return accepted
+
+    def _routes_in(
+        self, named: Sequence[tuple[str, bytes]], version: str, rejected: list[Rejection]
+    ) -> Generator[None, None, dict[str, Any]]:
+        accepted: dict[str, Any] = {}
+        for name, payload in named:
+            # No listener names it any more, or none did.
+            if name not in self._wanted_routes:
+                continue
+            known = self._resources[RDS].get(name)
+            try:
+                if known and known.raw == payload:
+                    accepted[name] = known
+                else:
+                    accepted[name], self._hosts[name] = yield from route_steps(payload, self._hosts.get(name, {}))
+            except XdsError as error:
+                rejected.append(Rejection(RDS, name, version, error.reason, payload))
             yield
         return accepted

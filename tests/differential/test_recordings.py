@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.xds.decode import CDS, EDS, LDS, decode_assignment, decode_cluster, decode_listener
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_assignment, decode_cluster, decode_listener, decode_route
 from eastgate.xds.message import read
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import CircuitBreakers, Cluster, FilterChain, Listener, Locality, OutlierDetection
+from eastgate.xds.route import Route, RouteConfiguration, RouteMatch, VirtualHost
 from eastgate.xds.store import Store
 
 from ..xds.rows import Row, rows_of
@@ -180,14 +181,40 @@ def test_recorded_listeners(path: Path) -> None:
         check_listener(decode_listener(payload)[0], written)
 
 
+def expected_routes(one: dict[str, Any]) -> RouteConfiguration:
+    hosts = []
+    for host in one["virtual_hosts"]:
+        routes = [
+            Route(
+                RouteMatch("prefix", route["match"]["prefix"], route["match"].get("case_sensitive", True)),
+                "route",
+                route["name"],
+                ((route["route"]["cluster"], 1),),
+            )
+            for route in host["routes"]
+        ]
+        hosts.append(VirtualHost(host["name"], tuple(host["domains"]), tuple(routes)))
+    return RouteConfiguration(one["name"], tuple(hosts), one["ignore_port_in_host_matching"])
+
+
+@pytest.mark.parametrize("path", [path for path in SETS if (path / "rds.pb").exists()], ids=label)
+def test_recorded_routes(path: Path) -> None:
+    written = recorded(path, "rds")
+    assert len(written) >= 4
+    for payload, one in written:
+        assert decode_route(payload)[0] == expected_routes(one)
+
+
 @pytest.mark.parametrize("path", SOTW, ids=label)
 def test_recorded_set_is_accepted_whole(path: Path) -> None:
     store = Store(router="gateway" in path.name)
-    for kind in ("cds", "eds", "lds"):
+    for kind in ("cds", "eds", "lds", *(["rds"] if (path / "rds.pb").exists() else [])):
         message = read("envoy.service.discovery.v3.DiscoveryResponse", (path / f"{kind}.pb").read_bytes())
         applied = store.apply(message["type_url"], message["version_info"], message.get("resources", ()))
         assert applied.reason == ""
     assert store.snapshot.warming == frozenset()
+    assert store.snapshot.missing_routes == frozenset()
+    assert set(store.wanted_routes) == set(store.snapshot.routes)
     wanted = set(store.wanted_assignments)
     assert wanted <= set(store.snapshot.assignments)
     if "gateway" in path.name:
@@ -201,7 +228,7 @@ def contents(store: Store) -> tuple[Any, ...]:
         for name, one in snapshot.listeners.items()
     }
     assignments = {name: sorted(rows_of(one.columns)) for name, one in snapshot.assignments.items()}
-    return dict(snapshot.clusters), assignments, listeners
+    return dict(snapshot.clusters), assignments, listeners, dict(snapshot.routes)
 
 
 @pytest.mark.parametrize("role", ["gateway", "sidecar"])
@@ -210,11 +237,11 @@ def test_series_of_pushes_reaches_the_recorded_final_state(role: str) -> None:
     store = Store(router=role == "gateway")
     for entry in json.loads((folder / "index.json").read_text()):
         message = read("envoy.service.discovery.v3.DiscoveryResponse", (folder / entry["file"]).read_bytes())
-        if message["type_url"] not in (CDS, EDS, LDS):
+        if message["type_url"] not in (CDS, EDS, LDS, RDS):
             continue
         assert not store.apply(message["type_url"], message["version_info"], message.get("resources", ())).rejected
     final = Store(router=role == "gateway")
-    for kind in ("cds", "eds", "lds"):
+    for kind in ("cds", "eds", "lds", *(["rds"] if role == "sidecar" else [])):
         data = (RECORDINGS / "9-subsets" / f"anthos-{role}" / f"{kind}.pb").read_bytes()
         message = read("envoy.service.discovery.v3.DiscoveryResponse", data)
         final.apply(message["type_url"], message["version_info"], message.get("resources", ()))

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from eastgate.xds.assignment import decode_assignment, read_text
-from eastgate.xds.decode import CDS, EDS, LDS, decode_cluster, decode_listener
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_cluster, decode_listener, decode_route
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.schema import MESSAGES
@@ -68,11 +68,11 @@ def check_assignment(data: bytes) -> None:
 
 
 def check_resource(data: bytes) -> None:
-    for decode in (decode_cluster, decode_listener):
+    for decode in (decode_cluster, decode_listener, decode_route):
         try:
             decode(data)
         except XdsError as error:
-            check_error(error, "CDS", "LDS")
+            check_error(error, "CDS", "LDS", "RDS")
 
 
 def check_every_reader(data: bytes) -> None:
@@ -99,13 +99,13 @@ def test_damaged_assignments(data: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=400)
-@given(st.one_of(damaged("cds"), damaged("lds")))
-def test_damaged_clusters_and_listeners(data: bytes) -> None:
+@given(st.one_of(damaged("cds"), damaged("lds"), damaged("rds")))
+def test_damaged_clusters_listeners_and_routes(data: bytes) -> None:
     check_resource(data)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.sampled_from(("cds", "eds", "lds")), st.data())
+@given(st.sampled_from(("cds", "eds", "lds", "rds")), st.data())
 def test_every_truncation_of_a_recorded_message(kind: str, data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from(recorded(kind)))
     for length in range(0, len(whole), max(1, len(whole) // 200)):
@@ -113,10 +113,10 @@ def test_every_truncation_of_a_recorded_message(kind: str, data: st.DataObject) 
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.tuples(st.sampled_from(("cds", "eds", "lds")), st.data()), min_size=1, max_size=4))
+@given(st.lists(st.tuples(st.sampled_from(("cds", "eds", "lds", "rds")), st.data()), min_size=1, max_size=4))
 def test_store_survives_damaged_responses(pushes: list[tuple[str, st.DataObject]]) -> None:
     store = Store(router=False)
-    type_urls = {"cds": CDS, "eds": EDS, "lds": LDS}
+    type_urls = {"cds": CDS, "eds": EDS, "lds": LDS, "rds": RDS}
     for number, (kind, data) in enumerate(pushes):
         payloads = data.draw(st.lists(st.one_of(damaged(kind), st.sampled_from(recorded(kind))), max_size=4))
         packed = [_any(type_urls[kind], payload) for payload in payloads]
@@ -124,6 +124,7 @@ def test_store_survives_damaged_responses(pushes: list[tuple[str, st.DataObject]
         applied = store.apply(type_urls[kind], str(number), packed)
         assert (store.snapshot.generation > before.generation) == applied.changed
         assert set(store.snapshot.assignments) <= {one.assignment_name for one in store.snapshot.clusters.values()}
+        assert set(store.snapshot.routes) | store.snapshot.missing_routes == set(store.wanted_routes)
         assert (applied.reason == "") == (not applied.rejected)
 
 

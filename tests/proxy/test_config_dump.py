@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from eastgate.proxy import config_dump, rendering
 from eastgate.proxy.config_dump import BadQueryError, NotFoundError, Query
-from eastgate.xds.decode import CDS, EDS, LDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.store import Store
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from ..support import messages
-from ..support.recordings import Resources
+from ..support.recordings import Resources, recorded
 
 FIRST, SECOND = messages.sni("first"), messages.sni("second")
 
@@ -20,8 +20,8 @@ FIRST, SECOND = messages.sni("first"), messages.sni("second")
 def stored(resources: Resources, *types: str) -> Store:
     """A store that has accepted these resources."""
     store = Store()
-    for type_url in types or (CDS, LDS, EDS):
-        packed = [bytes(PackedAny(type_url=type_url, value=raw)) for raw in resources[type_url].values()]
+    for type_url in types or (CDS, LDS, EDS, RDS):
+        packed = [bytes(PackedAny(type_url=type_url, value=raw)) for raw in resources.get(type_url, {}).values()]
         store.apply(type_url, f"{type_url[-4:]}-1", packed)
     return store
 
@@ -54,6 +54,28 @@ async def test_sections_hold_every_accepted_resource(store: Store) -> None:
     (listener,) = listeners["dynamic_listeners"]
     assert listener["active_state"]["listener"]["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] == FIRST
     assert kinds(rest) == ["ScopedRoutesConfigDump", "RoutesConfigDump", "SecretsConfigDump"]
+
+
+async def test_routes_are_shown_as_envoy_shows_them() -> None:
+    resources = recorded("1-default", "anthos-sidecar")
+    routes = resources[RDS]
+    store = stored(resources)
+    (section,) = [one for one in await dump(store) if one["@type"].endswith("RoutesConfigDump") and len(one) > 1]
+    dynamic = section["dynamic_route_configs"]
+    assert {one["route_config"]["name"] for one in dynamic} == set(routes)
+    assert {one["version_info"] for one in dynamic} == {"tion-1"}
+    (host, *_) = next(one for one in dynamic if one["route_config"]["name"].startswith("echo"))["route_config"][
+        "virtual_hosts"
+    ]
+    assert host["routes"][0]["route"]["cluster"] == "outbound|80||echo-svc.default.svc.cluster.local"
+    # Inline routes are static ones to Envoy.
+    assert {one["route_config"]["name"] for one in section["static_route_configs"]} == {"InboundPassthroughCluster"}
+    (item,) = await dump(store, resource="dynamic_route_configs", name_regex="15010", mask="version_info")
+    assert item == {"@type": config_dump.ADMIN + "RoutesConfigDump.DynamicRouteConfig", "version_info": "tion-1"}
+    store.apply(RDS, "bad", [bytes(PackedAny(type_url=RDS, value=routes["15010"] + b"\x12\x01"))])
+    (item,) = await dump(store, resource="dynamic_route_configs", name_regex="15010")
+    assert item["error_state"]["version_info"] == "bad"
+    assert item["route_config"]["virtual_hosts"]
 
 
 async def test_endpoints_are_shown_when_asked_for(store: Store) -> None:

@@ -10,7 +10,7 @@ from eastgate.proxy.state_file import DAMAGED, NAME, StateError, StateFile
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.store import Store
 
-from ..support.recordings import CDS, EDS, LDS, PREFIX, recorded
+from ..support.recordings import CDS, EDS, LDS, PREFIX, RDS, recorded
 from ..xds import istiod as build
 
 IDENTITY = {"NETWORK": "n1", "LABELS": {"istio": "eastwestgateway"}}
@@ -49,6 +49,25 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     )
     assert after.versions == {CDS: "v7", EDS: "v7", LDS: "v7"}
     assert not after.warming
+
+
+def test_routes_come_back_with_the_listeners_that_name_them(tmp_path: Path) -> None:
+    store, stage = Store(router=False), recorded("9-subsets", "anthos-sidecar")
+    for type_url in (CDS, EDS, LDS, RDS):
+        store.apply(type_url, "v7", [build.packed(type_url, payload) for payload in stage[type_url].values()])
+    file = state_file(tmp_path)
+    file.save(store.snapshot)
+    after = restored(file)
+    assert set(after.routes) == set(stage[RDS])
+    assert after.routes == store.snapshot.routes
+    assert after.versions[RDS] == "v7"
+
+
+def test_a_file_from_before_routes_were_kept_is_served(tmp_path: Path) -> None:
+    file = state_file(tmp_path)
+    file.save(recorded_store().snapshot)
+    file.path.write_bytes(file.path.read_bytes().replace(b"eastgate-state 2 ", b"eastgate-state 1 ", 1))
+    assert restored(file).clusters == recorded_store().snapshot.clusters
 
 
 def test_only_the_owner_may_read_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -106,8 +125,8 @@ def test_configuration_of_another_node_is_not_served(tmp_path: Path) -> None:
 def test_file_of_a_later_version_is_left_where_it_is(tmp_path: Path) -> None:
     file = state_file(tmp_path)
     file.save(Snapshot())
-    file.path.write_bytes(file.path.read_bytes().replace(b" 1 ", b" 2 ", 1))
-    with pytest.raises(StateError, match="has format 2, this version reads 1"):
+    file.path.write_bytes(file.path.read_bytes().replace(b" 2 ", b" 3 ", 1))
+    with pytest.raises(StateError, match="has format 3, this version reads 2"):
         file.load()
     assert file.path.exists()
 

@@ -13,14 +13,16 @@ PREFIX = "type.googleapis.com/"
 CDS = PREFIX + "envoy.config.cluster.v3.Cluster"
 EDS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LDS = PREFIX + "envoy.config.listener.v3.Listener"
-SHORT = {CDS: "cds", EDS: "eds", LDS: "lds"}
+RDS = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SDS = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+SHORT = {CDS: "cds", EDS: "eds", LDS: "lds", RDS: "rds"}
 
 Resources = dict[str, dict[str, bytes]]
 """type URL -> name -> bytes inside the Any"""
 
 
 def resource_name(payload: bytes) -> str:
-    """Field 1 of a Cluster, an assignment or a Listener: its name."""
+    """Field 1 of a resource: its name."""
     assert payload[:1] == b"\x0a", "a resource begins with its name"
     length, at = betterproto2.decode_varint(payload, 1)
     return payload[at : at + length].decode()
@@ -36,7 +38,11 @@ def recorded(stage: str, role: str) -> Resources:
     """What istiod sent to this node in this stage."""
     found: Resources = {}
     for type_url, short in SHORT.items():
-        response = DiscoveryResponse.parse((FOLDER / stage / role / f"{short}.pb").read_bytes())
+        path = FOLDER / stage / role / f"{short}.pb"
+        if type_url == RDS and not path.exists():
+            # A gateway has no HTTP chains.
+            continue
+        response = DiscoveryResponse.parse(path.read_bytes())
         found[type_url] = {resource_name(one.value): one.value for one in response.resources}
     return found
 

@@ -5,7 +5,7 @@ What it does with a state-of-the-world request is what istiod does (reading of p
 | request | reaction |
 |---|---|
 | first of a type on a stream, or with an empty nonce | subscribe, answer in full |
-| EDS without names | unsubscribe, no answer |
+| EDS, RDS, SDS without names | unsubscribe, no answer |
 | error_detail | recorded, nothing is sent again before the next push |
 | nonce that is not the newest of the type | ignored |
 | newest nonce, same or fewer names | ACK: names replaced, no answer |
@@ -49,10 +49,12 @@ from envoy_data_plane.envoy.service.discovery.v3 import (
 from envoy_data_plane.google.protobuf import Any as PackedAny
 from grpc import aio
 
-from .recordings import CDS, EDS, LDS, Resources, recorded
+from .recordings import CDS, EDS, LDS, RDS, SDS, Resources, recorded
 
 # Order of the types within one push of istiod.
-PUSH_ORDER = (CDS, EDS, LDS)
+PUSH_ORDER = (CDS, EDS, LDS, RDS, SDS)
+# Types that are asked for by name: a response holds what was asked for.
+BY_NAME = frozenset((EDS, RDS, SDS))
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 DEADLINE_S = 20.0
 
@@ -190,13 +192,13 @@ class ReplayAds:
         await self.wait_answered()
 
     async def push_some(self, type_url: str, resources: dict[str, bytes], *, wait: bool = True) -> None:
-        """One push of one type, as recorded: a partial EDS push holds these names only, CDS and LDS are complete.
+        """One push of one type, as recorded: a push by name holds these names only, CDS and LDS are complete.
 
         Returns when every stream has answered, unless told not to wait.
         """
-        if type_url == EDS:
-            self.resources = {**self.resources, EDS: {**self.resources.get(EDS, {}), **resources}}
-            self._send_to_all({EDS: frozenset(resources)})
+        if type_url in BY_NAME:
+            self.resources = {**self.resources, type_url: {**self.resources.get(type_url, {}), **resources}}
+            self._send_to_all({type_url: frozenset(resources)})
         else:
             self.resources = {**self.resources, type_url: resources}
             self._send_to_all({type_url: None})
@@ -313,8 +315,8 @@ class ReplayAds:
     def _answer(self, stream: Stream, request: DiscoveryRequest) -> None:
         type_url, nonce = request.type_url, request.response_nonce
         names = frozenset(request.resource_names)
-        if type_url == EDS and not names:
-            stream.watches.pop(EDS, None)
+        if type_url in BY_NAME and not names:
+            stream.watches.pop(type_url, None)
             return
         watch = stream.watches.get(type_url)
         if watch is None or not nonce:
@@ -334,7 +336,7 @@ class ReplayAds:
         if watch.always_respond:
             watch.always_respond = False
             added = names
-        if added and type_url == EDS:
+        if added and type_url in BY_NAME:
             self._send(stream, type_url, added)
 
     def _answer_delta(self, stream: Stream, request: DeltaDiscoveryRequest) -> None:
@@ -361,7 +363,7 @@ class ReplayAds:
         added = frozenset(subscribe - watch.names)
         watch.names = (watch.names | subscribe) - unsubscribe
         watch.held -= unsubscribe
-        if added and type_url == EDS:
+        if added and type_url in BY_NAME:
             self._send_delta(stream, type_url, added)
 
     def _send_delta(self, stream: Stream, type_url: str, names: frozenset[str]) -> None:
@@ -369,6 +371,9 @@ class ReplayAds:
         removed: set[str] = set()
         if type_url == EDS:
             chosen = {name: chosen[name] if name in chosen else empty_assignment(name) for name in sorted(names)}
+        elif type_url in BY_NAME:
+            # istiod reports a name that does not exist as removed.
+            chosen, removed = self._named(type_url, names), set(names) - set(chosen)
         else:
             removed = watch.held - set(chosen)
         watch.held = (watch.held | set(chosen)) - removed
@@ -385,6 +390,11 @@ class ReplayAds:
         )
         stream.queue.put_nowait(bytes(response))
 
+    def _named(self, type_url: str, names: Iterable[str]) -> dict[str, bytes]:
+        """Those of the names that there are."""
+        served = self.resources.get(type_url, {})
+        return {name: served[name] for name in sorted(names) if name in served}
+
     def _send_to_all(self, wanted: dict[str, frozenset[str] | None]) -> None:
         """Types and, for a partial push, the names in it. One push has one version for all types."""
         self._version = f"v{next(self._pushes)}"
@@ -394,9 +404,9 @@ class ReplayAds:
                 if watch is None:
                     continue
                 names = watch.names if only is None else watch.names & only
-                if stream.delta and (names or type_url != EDS):
+                if stream.delta and (names or type_url not in BY_NAME):
                     self._send_delta(stream, type_url, names)
-                elif names or type_url != EDS:
+                elif names or type_url not in BY_NAME:
                     self._send(stream, type_url, names)
 
     def _send(self, stream: Stream, type_url: str, names: frozenset[str]) -> None:
@@ -404,6 +414,8 @@ class ReplayAds:
         if type_url == EDS:
             # istiod answers for a service that it does not know with an assignment without endpoints.
             chosen = {name: chosen[name] if name in chosen else empty_assignment(name) for name in sorted(names)}
+        elif type_url in BY_NAME:
+            chosen = self._named(type_url, names)
         watch = stream.watches[type_url]
         watch.nonce, watch.sent_version = f"{self._version}-nonce-{next(self._nonces)}", self._version
         response = DiscoveryResponse(

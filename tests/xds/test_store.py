@@ -1,7 +1,10 @@
 """What is accepted, kept, replaced, forgotten and published."""
 
-from eastgate.xds.decode import CDS, EDS, LDS
+from collections.abc import Sequence
+
+from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
+from eastgate.xds.message import encode
 from eastgate.xds.store import Store
 
 from . import istiod as build
@@ -318,3 +321,87 @@ def test_delta_removal_of_an_assignment_is_left_to_its_cluster() -> None:
     assert store.names(EDS) == ("a",)
     store.apply(CDS, "v3", [], removed=("a",))
     assert store.names(EDS) == ()
+
+
+def http_chain(route_config_name: str) -> bytes:
+    url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    manager = {"@type": url, "rds": {"route_config_name": route_config_name}}
+    return build.chain("", filters=[{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}])
+
+
+def route_configuration(name: str, cluster: str = "a", *domains: str) -> bytes:
+    route = {"match": {"prefix": "/"}, "route": {"cluster": cluster}}
+    host = encode("envoy.config.route.v3.VirtualHost", {"name": "h", "domains": domains or ["*"], "routes": [route]})
+    return encode("envoy.config.route.v3.RouteConfiguration", {"name": name, "virtual_hosts": [host]})
+
+
+def routes(store: Store, *payloads: bytes, version: str = "v1", removed: Sequence[str] | None = None):
+    return store.apply(RDS, version, [packed(RDS, payload) for payload in payloads], removed=removed)
+
+
+def with_routes(*names: str) -> Store:
+    store = Store()
+    listeners(store, build.listener("l", [build.chain(A), *(http_chain(name) for name in names)]))
+    return store
+
+
+def test_routes_are_wanted_by_the_listeners_that_name_them() -> None:
+    store = with_routes("80", "8080")
+    assert store.wanted_routes == ("80", "8080")
+    assert store.snapshot.missing_routes == {"80", "8080"}
+    assert not routes(store, route_configuration("80"), route_configuration("other")).reason
+    snapshot = store.snapshot
+    assert (set(snapshot.routes), snapshot.missing_routes) == ({"80"}, {"8080"})
+    listeners(store, build.listener("l", [http_chain("8080")]))
+    assert (store.wanted_routes, dict(store.snapshot.routes)) == (("8080",), {})
+
+
+def test_a_response_says_nothing_of_the_routes_that_it_lacks() -> None:
+    store = with_routes("80", "8080")
+    routes(store, route_configuration("80"), route_configuration("8080"))
+    routes(store, route_configuration("80", "b"), version="v2")
+    assert store.snapshot.routes["80"].clusters == {"b"}
+    assert set(store.snapshot.routes) == {"80", "8080"}
+    routes(store, removed=["8080"])
+    assert (set(store.snapshot.routes), store.snapshot.missing_routes) == ({"80"}, {"8080"})
+
+
+def test_bad_routes_are_rejected_by_name_and_the_last_good_ones_stay() -> None:
+    store = with_routes("80", "8080")
+    routes(store, route_configuration("80"), route_configuration("8080"))
+    generation = store.snapshot.generation
+    applied = routes(store, route_configuration("80", "b", "x", "X"), route_configuration("8080"), version="v2")
+    assert applied.reason == "RDS 80 rejected: domain 'x' stands there more than once"
+    assert store.snapshot.routes["80"].clusters == {"a"}
+    assert (store.snapshot.generation, store.snapshot.versions[RDS]) == (generation, "v1")
+    assert [one.name for one in store.snapshot.rejections] == ["80"]
+    # Nobody names them any more: the rejection is over.
+    listeners(store, build.listener("l", [http_chain("8080")]))
+    assert store.snapshot.rejections == ()
+
+
+def test_equal_routes_in_other_bytes_do_not_move_the_generation() -> None:
+    store = with_routes("80")
+    routes(store, route_configuration("80"))
+    generation, first = store.snapshot.generation, store.snapshot.routes["80"]
+    whole = route_configuration("80")
+    name = build.field(1, b"80")
+    reordered = whole.removeprefix(name) + name
+    assert not routes(store, route_configuration("80"), version="v2").changed
+    assert store.snapshot.routes["80"] is first
+    assert reordered != whole
+    assert not store.apply(RDS, "v3", [packed(RDS, reordered)]).changed
+    assert store.snapshot.generation == generation
+    assert store.snapshot.routes["80"].raw == reordered
+
+
+def test_a_chain_without_its_routes_refuses_with_that_reason_and_no_other_chain_does() -> None:
+    store = with_routes("80")
+    plain, http = store.snapshot.listeners["l"].filter_chains
+    assert store.snapshot.refusal(plain) == ""
+    assert store.snapshot.refusal(http).endswith("; its routes are missing (RDS 80)")
+    routes(store, route_configuration("80"))
+    assert store.snapshot.refusal(http) == http.refusal
+    routes(store, route_configuration("80") + build.number_field(99, 1))
+    assert store.snapshot.refusal(http).endswith("; its routes (80) are unusable: unknown fields: #99")
+    assert store.snapshot.refusal(plain) == ""

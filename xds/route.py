@@ -1,0 +1,81 @@
+"""Accepted RouteConfigurations as the rest of eastgate sees them: frozen, plain. decode_route.py makes them.
+
+A match is data, not code: whoever routes a request evaluates it. What may not be used says why in ``refusal``, as a
+filter chain does; everything else around it stays usable.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """``kind``: prefix, path, safe_regex, path_separated_prefix, connect_matcher or path_match_policy, with its
+    ``value`` (the type's name of the last, empty for connect_matcher).
+
+    ``conditions``: what else a request must fulfil, as "headers end-user" or "runtime_fraction". Not evaluated here.
+    """
+
+    kind: str
+    value: str = ""
+    case_sensitive: bool = True
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Empty or 0: as the request has it."""
+
+    host: str = ""
+    path: str = ""
+    scheme: str = ""
+    port: int = 0
+    response_code: int = 301
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. ``action``: route, redirect, direct_response, non_forwarding_action or filter_action.
+
+    Of action route, ``clusters`` are (name, weight) pairs, one of weight 1 for a plain cluster, and ``cluster_header``
+    names the request header that says the cluster; one of the two is there.
+    """
+
+    match: RouteMatch
+    action: str
+    name: str = ""
+    clusters: tuple[tuple[str, int], ...] = ()
+    cluster_header: str = ""
+    redirect: Redirect | None = None
+    response_status: int = 0
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """``domains`` as sent: exact, "*.suffix", "prefix.*" or "*"; Envoy compares them without regard to case."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfiguration:
+    """``refusal`` closes every chain that uses it; ``warnings`` name what the message holds and eastgate does not do.
+
+    ``raw`` are the bytes inside the Any; equality ignores them.
+    """
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...] = ()
+    ignore_port_in_host_matching: bool = False
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def clusters(self) -> frozenset[str]:
+        """Names of the clusters that some route leads to."""
+        routes = [route for host in self.virtual_hosts for route in host.routes]
+        return frozenset(name for route in routes for name, _ in route.clusters)
