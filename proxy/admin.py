@@ -13,9 +13,10 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 
-from . import config_dump, dumps, log, stats
+from . import config_dump, dumps, ledger_page, log, stats
 from .compiler import Compiler
 from .errors import EastgateError
 from .http_server import JSON, HttpServer, Request, Response
@@ -31,6 +32,7 @@ class Sources:
     """What admin shows, and the two things that it can ask for. All callables are for the loop's thread."""
 
     snapshot: Callable[[], Snapshot]
+    ads: AdsClient
     compiler: Compiler
     listeners: Listeners
     refusals: Refusals
@@ -127,6 +129,11 @@ class Admin:
                 "accepted configuration (include_eds, mask, resource, name_regex)",
                 False,
             ),
+            "/debug/xds": (
+                self._ledger,
+                "ACK and NACK of each resource (format=text, type, state, name)",
+                False,
+            ),
             "/refusals": (self._refusals, "latest refused connections and why", False),
             "/drain_listeners": (self._drain, "stop listening (graceful, skip_exit, inboundonly)", True),
             "/healthcheck/fail": (self._healthcheck_fail, "make /ready fail", True),
@@ -209,6 +216,19 @@ class Admin:
             return Response(f"{error}\n", status=400)
         chunks = config_dump.chunks(self._sources.snapshot(), self._sources.bootstrap(), query)
         return Response(chunks=chunks, content_type=JSON)
+
+    async def _ledger(self, request: Request) -> Response:
+        query = query_of(request)
+        if error := ledger_page.query_error(query):
+            return Response(f"{error}\n", status=400)
+        ads, moment = self._sources.ads, ledger_page.now(asyncio.get_running_loop().time())
+        stream = ledger_page.stream_json(ads, moment)
+        lines = ads.ledger.lines(ads.store.snapshot, ads.store.wanted)
+        chosen = ledger_page.wanted(lines, query)
+        if query.get("format") != "text":
+            return Response(chunks=encoded(ledger_page.json_pieces(stream, chosen, moment)), content_type=JSON)
+        rows = [ledger_page.cells(ledger_page.line_json(line, moment)) async for line in sliced(chosen)]
+        return Response(chunks=encoded(ledger_page.text_pieces(stream, rows)))
 
     def _refusals(self, request: Request) -> Response:
         listeners = self._sources.listeners

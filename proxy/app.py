@@ -15,7 +15,7 @@ from typing import Any
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.engine import Engine
 from eastgate.xds.ads import AdsClient
-from eastgate.xds.decode import CDS, EDS, LDS, RDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
@@ -136,6 +136,7 @@ class Gateway:
             settings.admin,
             Sources(
                 snapshot=lambda: self._store.snapshot,
+                ads=self._ads,
                 compiler=self._compiler,
                 listeners=self._listeners,
                 refusals=self._refusals,
@@ -267,6 +268,7 @@ class Gateway:
     def process_stats(self) -> stats.ProcessStats:
         """Everything that is counted, now."""
         state = self._state()
+        resources = self._ads.ledger.counts(self._store.snapshot, self._store.wanted)
         streams = tuple(
             stats.StreamStats(
                 prefix=prefix,
@@ -275,6 +277,9 @@ class Gateway:
                 update_rejected=one.update_rejected,
                 update_failure=one.update_failure,
                 version=one.version,
+                kind=SHORT_NAMES[type_url],
+                rejections=self._ads.ledger.rejections[type_url],
+                resources=resources[type_url],
             )
             for type_url, prefix in STREAM_PREFIXES.items()
             for one in (self._ads.statistics[type_url],)
@@ -300,6 +305,7 @@ class Gateway:
             uptime_s=int(time.monotonic() - self._started),
             workers_started=self._initialized,
             connected=self._ads.connected,
+            connects=self._ads.connects,
             listeners=self._listeners.counters(),
             clusters=clusters,
             streams=streams,

@@ -133,6 +133,24 @@ def doctor(admin: str, dump: tuple[str, ...], **wanted: Any) -> None:
 
 
 @eastgate.command()
+@option("--admin", default="http://127.0.0.1:15000", metavar="URL", help="admin of a running eastgate")
+@click.option("--type", "kind", default="", type=click.Choice(["", "cds", "eds", "lds"]), help="only this type")
+@click.option("--state", default="", type=click.Choice(["", "acked", "nacked", "requested", "restored"]))
+@click.option("--name", default="", metavar="PART", help="only resources whose name holds this")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def ledger(admin: str, kind: str, state: str, name: str, as_json: bool) -> None:
+    """Show which version of each resource was accepted or rejected, when, and why."""
+    from urllib.parse import quote, urlencode
+
+    from .dump_source import fetch
+    from .ledger_page import print_ledger
+
+    url = f"{admin.rstrip('/')}/debug/xds"
+    query = urlencode({"type": kind, "state": state, "name": name}, quote_via=quote)
+    print_ledger(fetch(f"{url}?{query}"), url, as_json=as_json)
+
+
+@eastgate.command()
 @click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per stage  [1000]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def demo(connections: int | None, as_json: bool) -> None:

@@ -53,7 +53,9 @@ class ClusterStats:
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """One resource type of the xDS stream, under Envoy's prefix (cluster_manager.cds and so on)."""
+    """One resource type of the xDS stream, under Envoy's prefix (cluster_manager.cds and so on). ``resources``: how
+    many the ledger has in each state; ``rejections``: rejected versions of single resources.
+    """
 
     prefix: str
     update_attempt: int
@@ -61,6 +63,9 @@ class StreamStats:
     update_rejected: int
     update_failure: int
     version: str
+    kind: str = ""
+    rejections: int = 0
+    resources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class ProcessStats:
     uptime_s: int
     workers_started: bool
     connected: bool
+    connects: int = 0
     listeners: Mapping[str, ListenerCounters] = field(default_factory=dict)
     clusters: Mapping[str, ClusterStats] = field(default_factory=dict)
     streams: tuple[StreamStats, ...] = ()
@@ -163,6 +169,26 @@ def _stream(stream: StreamStats) -> Iterator[Stat]:
     for short in ("update_attempt", "update_success", "update_rejected", "update_failure"):
         name = f"{stream.prefix}.{short}"
         yield Stat(name, getattr(stream, short), "envoy_" + name.replace(".", "_"))
+    kind = stream.kind.lower()
+    labels = (("type", stream.kind),)
+    for state, count in stream.resources.items():
+        name = f"eastgate.xds.{kind}.{state.lower()}"
+        yield Stat(
+            name,
+            count,
+            "eastgate_xds_resources",
+            (*labels, ("state", state.lower())),
+            gauge=True,
+            help="Resources by state in the ACK/NACK ledger",
+        )
+    if kind:
+        yield Stat(
+            f"eastgate.xds.{kind}.rejections",
+            stream.rejections,
+            "eastgate_xds_rejections_total",
+            labels,
+            help="Rejected versions of single resources",
+        )
 
 
 def stats_of(process: ProcessStats) -> Iterator[Stat]:
@@ -179,6 +205,7 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("cluster_manager.active_clusters", sum(not stats.warming for stats in process.clusters.values()))
     yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
     yield gauge("control_plane.connected_state", int(process.connected))
+    yield Stat("eastgate.xds.streams", process.connects, "eastgate_xds_streams_total", help="ADS streams that answered")
     yield Stat("eastgate.configuration_stale", int(process.stale), "eastgate_configuration_stale", gauge=True)
     yield Stat("eastgate.state_save_failed", process.state_save_failed, "eastgate_state_save_failed_total")
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")

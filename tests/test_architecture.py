@@ -30,7 +30,7 @@ PROXY_LAYERS = (
     {"config_dump"},
     {"rendering"},
     {"message_json"},
-    {"dumps", "drain", "outlier", "last_good"},
+    {"dumps", "drain", "ledger_page", "outlier", "last_good"},
     {"listeners", "publisher", "dns_clusters"},
     {"compiler"},
     {"refusals"},

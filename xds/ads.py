@@ -19,8 +19,9 @@ from .channel import ChannelFactory, plaintext
 from .decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
 from .errors import XdsError
+from .ledger import Ledger
 from .node import NodeIdentity
-from .resources import Snapshot
+from .resources import Rejection, Snapshot
 from .store import Applied, Store
 from .subscription import Request, Response, SotwSubscriptions
 
@@ -54,12 +55,26 @@ class TypeStatistics:
     updated_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One response, as it came, and what was answered. ``reason``: that of a NACK, empty for an ACK."""
+
+    type_url: str
+    version: str
+    nonce: str
+    protocol: Protocol
+    payload: bytes
+    reason: str
+    rejected: tuple[Rejection, ...]
+
+
 class AdsClient:
     """Keeps `store` in step with an istiod over one ADS stream. Made and run on one event loop.
 
     ``addresses``: tried in turn, each `host:port` or `unix:path`. ``protocol``: the variant of the stream.
     ``on_snapshot`` is called whenever the generation has moved, and awaited if it returns an awaitable, before the
-    response that moved it is acknowledged. A lost stream changes nothing but `connected`; a network failure is logged
+    response that moved it is acknowledged. ``on_push`` is called for every response, once the store holds what came of
+    it; it must not wait. A lost stream changes nothing but `connected`; a network failure is logged
     in one line and never raised.
     """
 
@@ -71,6 +86,7 @@ class AdsClient:
         *,
         protocol: Protocol = "sotw",
         on_snapshot: OnSnapshot | None = None,
+        on_push: Callable[[Push], None] | None = None,
         open_channel: ChannelFactory = plaintext,
         metadata: Callable[[str], Sequence[tuple[str, str]]] = lambda _: (),
         backoff: Backoff | None = None,
@@ -83,9 +99,15 @@ class AdsClient:
         self.connected = False
         self.address = ""
         self.last_error = ""
+        self.connects = 0
+        self.changed_s = 0.0
+        """Loop time of the last change of `connected`; 0 before the first."""
+        self.ledger = Ledger()
         self.statistics = {type_url: TypeStatistics() for type_url, _ in _TYPES}
         self._addresses = tuple(addresses)
+        self.protocol: Protocol = protocol
         self._on_snapshot = on_snapshot
+        self._on_push = on_push
         self._open_channel = open_channel
         self._metadata = metadata
         self._backoff = backoff or Backoff(random.Random())
@@ -139,6 +161,8 @@ class AdsClient:
                     if not answered:
                         answered = self.connected = True
                         self.address, self.last_error = address, ""
+                        self.connects += 1
+                        self.changed_s = asyncio.get_running_loop().time()
                         logger.info("ads_connected address=%s node=%s", address, self.node.id)
                     await self._send(call, await self._take(payload))
                 reason = await self._status(end)
@@ -154,7 +178,8 @@ class AdsClient:
         except XdsError as error:
             reason = str(error)
         finally:
-            self.connected = False
+            if self.connected:
+                self.connected, self.changed_s = False, asyncio.get_running_loop().time()
             await self._close_channel(channel)
         self._lost(address, reason)
         return answered
@@ -206,25 +231,51 @@ class AdsClient:
         statistics.update_attempt += 1
         statistics.nonce = response.nonce
         applied = await self._apply(response)
-        reason, rejected = applied.reason, [one.name for one in applied.rejected]
+        reason, rejected = applied.reason, applied.rejected
         if applied.changed:
             # Publish before ACK: istiod may withdraw old endpoints once it has seen the ACK.
             revoked = self.store.revoke(await self._publish())
             reason = "; ".join(part for part in (reason, revoked.reason) if part)
-            rejected += [one.name for one in revoked.rejected]
+            rejected += revoked.rejected
+        now_s = asyncio.get_running_loop().time()
         if reason:
             statistics.update_rejected += 1
             logger.warning("ads_nack type=%s version=%s reason=%s", SHORT_NAMES[type_url], version, reason)
         else:
             statistics.update_success += 1
             statistics.version = version
-            statistics.updated_s = asyncio.get_running_loop().time()
+            statistics.updated_s = now_s
+        self._note(response, payload, reason, applied.accepted, rejected, now_s)
         requests: list[Request | DeltaRequest] = []
-        requests += self._subscriptions.answer(type_url, version, reason, rejected)
+        requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])
         requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
         requests += self._subscriptions.want(RDS, self.store.wanted_routes)
         requests += self._subscriptions.release()
         return requests
+
+    def _note(
+        self,
+        response: Response,
+        payload: bytes,
+        reason: str,
+        accepted: Iterable[str],
+        rejected: tuple[Rejection, ...],
+        now_s: float,
+    ) -> None:
+        self.ledger.note(
+            response.type_url,
+            response.version,
+            response.nonce,
+            now_s,
+            accepted=accepted,
+            rejected=rejected,
+            versions=response.versions,
+        )
+        self.ledger.forget(self.store.snapshot)
+        if self._on_push is not None:
+            self._on_push(
+                Push(response.type_url, response.version, response.nonce, self.protocol, payload, reason, rejected)
+            )
 
     async def _apply(self, response: Response) -> Applied:
         """Apply in slices, so that a large push does not hold up whoever else uses this loop."""

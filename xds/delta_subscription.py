@@ -133,8 +133,8 @@ class DeltaSubscriptions:
         resources = message.get("resources", ())
         names = [one.get("name", "") for one in resources]
         removed = message.get("removed_resources", ())
+        versions = {name: one.get("version", "") for name, one in zip(names, resources, strict=True)}
         if type_url in self._by_type:
-            versions = {name: one.get("version", "") for name, one in zip(names, resources, strict=True)}
             self._by_type[type_url].received(nonce, versions, removed)
         return Response(
             type_url,
@@ -143,6 +143,7 @@ class DeltaSubscriptions:
             [one.get("resource", b"") for one in resources],
             names,
             removed,
+            versions,
         )
 
     def restart(self, held: Mapping[str, Iterable[str]] | None = None) -> list[DeltaRequest]:

@@ -10,7 +10,7 @@ Guarantees:
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -44,10 +44,13 @@ _BY_NAME = frozenset((EDS, RDS))
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of one response. ``changed``: the generation moved. ``rejected``: in order of the response."""
+    """What became of one response. ``changed``: the generation moved. ``rejected``: in order of the response.
+    ``accepted``: names of what it left in use, changed or not.
+    """
 
     changed: bool
     rejected: tuple[Rejection, ...]
+    accepted: Collection[str] = ()
 
     @property
     def reason(self) -> str:
@@ -115,6 +118,11 @@ class Store:
     def wanted_routes(self) -> tuple[str, ...]:
         """Names to subscribe to for RDS, sorted."""
         return tuple(sorted(self._wanted_routes))
+
+    @property
+    def wanted(self) -> Mapping[str, frozenset[str]]:
+        """Names to subscribe to, by type, where a type is asked for by name."""
+        return {EDS: self._wanted, RDS: self._wanted_routes}
 
     def names(self, type_url: str) -> tuple[str, ...]:
         """Names of the accepted resources of a type."""
@@ -194,7 +202,7 @@ class Store:
         self._snapshot = None
         if changed:
             self._refresh(type_url)
-        return Applied(changed, tuple(rejected))
+        return Applied(changed, tuple(rejected), accepted.keys())
 
     def revoke(self, errors: Iterable[XdsError]) -> Applied:
         """Take back resources of the last response that nobody could compile: their last good version is back.

@@ -50,6 +50,7 @@ class Request:
 class Response:
     """What a response of either variant says. ``resources``: Anys. ``names``: what the server calls each of them, empty
     where it does not say. ``removed``: None when the resources are all that was asked for (state of the world).
+    ``versions``: of each resource, where the server versions them one by one.
     """
 
     type_url: str
@@ -58,6 +59,7 @@ class Response:
     resources: Sequence[bytes]
     names: Sequence[str] = ()
     removed: Sequence[str] | None = None
+    versions: Mapping[str, str] | None = None
 
 
 class SotwSubscription:

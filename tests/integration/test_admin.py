@@ -170,3 +170,33 @@ def test_drain_listeners_closes_the_port_and_keeps_the_process(mesh: Mesh) -> No
         mesh.connect()
     assert mesh.gateway.running
     assert mesh.gateway.get("/drain_listeners", method="POST") == (200, "OK\n")
+
+
+def test_ledger_names_versions_and_reasons_by_resource(mesh: Mesh) -> None:
+    gateway = mesh.gateway
+    document = gateway.json("/debug/xds")
+    assert {one["type"]: (one["name"], one["state"]) for one in document["resources"]} == {
+        "CDS": (NAME, "ACKED"),
+        "EDS": (NAME, "ACKED"),
+        "LDS": (messages.LISTENER, "ACKED"),
+    }
+    accepted = document["resources"][1]["accepted"]
+    assert document["stream"]["connected"] is True
+    assert document["stream"]["types"]["EDS"]["nonce"] == accepted["nonce"] != ""
+    bad = messages.assignment(NAME, [messages.At(mesh.endpoint.address, priority=200)])
+    mesh.server.push(mesh.with_changed(EDS, **{NAME: bad}))
+    mesh.server.wait_nacks(1)
+    gateway.wait_stat("eastgate.xds.eds.nacked", 1)
+    (line,) = gateway.json("/debug/xds?type=eds&state=nacked")["resources"]
+    # What serves is still the version before.
+    assert line["accepted"] == {**accepted, "age_s": line["accepted"]["age_s"], "at": line["accepted"]["at"]}
+    assert line["rejected"]["version"] != accepted["version"]
+    assert line["rejected"]["reason"] in mesh.server.nacks[0].reason
+    status, text = gateway.get("/debug/xds?format=text")
+    assert status == 200
+    assert "EDS: 1 nacked" in text
+    assert any(row.split()[:3] == ["EDS", "NACKED", NAME] for row in text.splitlines())
+    assert 'eastgate_xds_resources{state="nacked",type="EDS"} 1.0' in gateway.get("/stats/prometheus")[1]
+    assert gateway.stat("eastgate.xds.eds.rejections") == 1
+    assert gateway.get("/debug/xds?type=sds")[0] == 400
+    assert mesh.answers()
