@@ -16,11 +16,10 @@ NAME = "istio-eastwestgateway"
 LABELS = {"app": NAME}
 # Shorter than an operator would want, so that a test need not wait.
 DRAIN_S = 4
-CPU = {"requests": {"cpu": "10m", "memory": "64Mi"}}
-BOOTSTRAP = "/etc/eastgate/bootstrap.json"
+SMALL = {"requests": {"cpu": "100m", "memory": "64Mi"}}
 
 
-def eastgate(cluster: Cluster, start: str) -> list[Object]:
+def eastgate(cluster: Cluster) -> list[Object]:
     """The manifest that operators get, with this cluster's names and the lab's image."""
     objects = [one for one in yaml.safe_load_all(MANIFEST.read_text()) if one]
     named(objects, "ConfigMap", NAME)["data"] = {
@@ -30,7 +29,7 @@ def eastgate(cluster: Cluster, start: str) -> list[Object]:
     named(objects, "Service", NAME)["metadata"]["labels"]["topology.istio.io/network"] = cluster.network
     pod = named(objects, "Deployment", NAME)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    container.update(image=image("eastgate"), imagePullPolicy="Never", resources=CPU)
+    container.update(image=image("eastgate"), imagePullPolicy="Never")
     container["args"] = [
         f"--drain-time={DRAIN_S}" if word.startswith("--drain-time=") else word for word in container["args"]
     ]
@@ -40,7 +39,7 @@ def eastgate(cluster: Cluster, start: str) -> list[Object]:
 
 def stock(cluster: Cluster) -> list[Object]:
     """The same Service and Gateway; the pod is what Istio's injection makes of a gateway."""
-    objects = eastgate(cluster, "token")
+    objects = eastgate(cluster)
     deployment = named(objects, "Deployment", NAME)
     template = deployment["spec"]["template"]
     template["metadata"] = {
@@ -56,7 +55,7 @@ def stock(cluster: Cluster) -> list[Object]:
         "name": "istio-proxy",
         "image": "auto",
         "imagePullPolicy": "Never",
-        "resources": CPU,
+        "resources": SMALL,
         "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": cluster.network}],
     }
     template["spec"] = {
@@ -68,13 +67,13 @@ def stock(cluster: Cluster) -> list[Object]:
     return [one for one in objects if one["kind"] != "ConfigMap"]
 
 
-def objects_of(cluster: Cluster, proxy: str, start: str) -> list[Object]:
-    return eastgate(cluster, start) if proxy == "eastgate" else stock(cluster)
+def objects_of(cluster: Cluster, proxy: str) -> list[Object]:
+    return eastgate(cluster) if proxy == "eastgate" else stock(cluster)
 
 
-def apply(kubectl: Kubectl, cluster: Cluster, proxy: str, start: str) -> None:
+def apply(kubectl: Kubectl, cluster: Cluster, proxy: str) -> None:
     """Run this proxy as the gateway, and give it its address."""
-    objects = objects_of(cluster, proxy, start)
+    objects = objects_of(cluster, proxy)
     # istiod's webhook checks the Gateway resource, and is there a moment after istiod.
     wait_for(f"{cluster.name} webhook", lambda: kubectl.apply(*objects) is None)
     kubectl.expose(NAMESPACE, NAME, cluster.gateway_ip)

@@ -10,10 +10,11 @@ from . import pki
 from .kubectl import Kubectl
 from .objects import namespace, secret
 from .settings import CLUSTERS, HUB, MESH_ID, TAG, Cluster, Settings, other
-from .shell import program, run, wait_for
+from .shell import program, run
 
 Object = dict[str, Any]
 NAMESPACE = "istio-system"
+ISTIOD = "pilot-discovery"
 # A stock Envoy lacks istio.metadata_exchange, istio.alpn and istio.stats (without_metrics), and rejects their users.
 PILOT_ENVIRONMENT = {"PILOT_ENABLE_METADATA_EXCHANGE": "false", "PILOT_ENABLE_ALPN_FILTER": "false"}
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}}
@@ -69,7 +70,7 @@ def istioctl(settings: Settings, kubectl: Kubectl, *arguments: Any) -> str:
 
 def install(settings: Settings, clusters: Mapping[str, Kubectl]) -> None:
     """Install, and wait until both istiods are ready."""
-    pki.write_mesh({name: kubectl.node.folder for name, kubectl in clusters.items()})
+    pki.write_mesh({name: kubectl.node.folder / "cacerts" for name, kubectl in clusters.items()})
     for name, kubectl in clusters.items():
         cluster = CLUSTERS[name]
         objects = rendered(settings, cluster)
@@ -84,5 +85,5 @@ def install(settings: Settings, clusters: Mapping[str, Kubectl]) -> None:
             settings, kubectl, "create-remote-secret", f"--name={name}", f"--server={CLUSTERS[name].api_url}"
         )
         clusters[other(CLUSTERS[name]).name].apply(text)
-    for name, kubectl in clusters.items():
-        wait_for(f"{name} istiod", lambda k=kubectl: k.rolled_out(NAMESPACE, ["istiod"]))
+    for kubectl in clusters.values():
+        kubectl.wait_rolled_out(NAMESPACE, "istiod")

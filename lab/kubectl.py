@@ -8,7 +8,7 @@ import yaml
 
 from .errors import LabError
 from .node import Node
-from .shell import program
+from .shell import program, wait_for
 
 Object = dict[str, Any]
 REPEATS = 3
@@ -62,6 +62,10 @@ class Kubectl:
         for name in names:
             self("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=2s")
         return True
+
+    def wait_rolled_out(self, namespace: str, name: str) -> None:
+        """Wait until this Deployment is complete."""
+        wait_for(f"{self.node.cluster.name} {namespace}/{name}", lambda: self.rolled_out(namespace, [name]))
 
     def exec(self, namespace: str, pod: str, container: str, *command: Any, **more: Any) -> str:
         """Standard output of a command in a container."""

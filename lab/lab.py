@@ -77,14 +77,13 @@ class Lab:
         istio.install(self.settings, self.kubectl)
         say(f"== gateways: {', '.join(f'{name} {proxy}' for name, proxy in self.settings.gateways.items())}")
         for name, cluster in CLUSTERS.items():
-            gateways.apply(self.kubectl[name], cluster, self.settings.gateways[name], self.settings.start)
+            gateways.apply(self.kubectl[name], cluster, self.settings.gateways[name])
         say("== services")
         for name, cluster in CLUSTERS.items():
             self.kubectl[name].apply(*objects.apps(cluster))
-        for name, kubectl in self.kubectl.items():
-            wait_for(f"{name} gateway", lambda k=kubectl: k.rolled_out(gateways.NAMESPACE, [gateways.NAME]))
-            wait_for(f"{name} services", lambda k=kubectl: k.rolled_out("default", ["echoserver"]))
-            wait_for(f"{name} client", lambda k=kubectl: k.rolled_out("sleep", ["sleep"]))
+        for kubectl in self.kubectl.values():
+            for where, deployment in ((gateways.NAMESPACE, gateways.NAME), *objects.APPS):
+                kubectl.wait_rolled_out(where, deployment)
         say(f"== up in {time.monotonic() - begin:.0f} s; `make lab-shell` opens a shell, `make lab-down` ends it")
 
     def _complete(self, cluster: Cluster) -> None:
@@ -96,7 +95,7 @@ class Lab:
         wait_for(f"{name} API server", lambda: kubectl("get", "--raw", "/readyz"))
         wait_for(f"{name} node is Ready", lambda: node_ready(kubectl, cluster))
         kubectl.apply(*objects.dns(cluster))
-        wait_for(f"{name} DNS", lambda: kubectl.rolled_out("kube-system", ["coredns"]))
+        kubectl.wait_rolled_out("kube-system", "coredns")
 
     def down(self) -> None:
         """End both nodes; what is not there is no error."""

@@ -62,24 +62,22 @@ class Node:
     def start(self) -> None:
         """Start the node's first process; it waits for its end of the wire. Raises LabError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / "init.log").open("ab") as log:
-            outer = subprocess.Popen(
-                [program("unshare"), "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc",
-                 "--kill-child", sys.executable, "-m", "lab.node_init", self.cluster.name],
-                cwd=ROOT,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        log = self.folder / "init.log"
+        # The shell ends at once: whoever starts the lab is not the parent of what must outlive it.
+        outer = run(
+            "sh", "-c", 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh", log,
+            program("unshare"), "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child",
+            sys.executable, "-m", "lab.node_init", self.cluster.name,
+            cwd=ROOT, env=self.environment(),
+        ).stdout.strip()  # fmt: skip
+        children = Path(f"/proc/{outer}/task/{outer}/children")
         for _ in range(100):
-            if outer.poll() is None and (found := children.read_text().split()):
-                break
+            with suppress(OSError):
+                if found := children.read_text().split():
+                    break
             time.sleep(0.05)
         else:
-            said = (self.folder / "init.log").read_text(errors="replace").strip()[-200:]
+            said = log.read_text(errors="replace").strip()[-200:]
             raise LabError(f"{self.cluster.name}: no namespaces of its own (root is needed): {said}")
         pid = int(found[0])
         self._pid_file.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
@@ -125,6 +123,20 @@ class Node:
         """Words that run a command in all namespaces of the node."""
         flags = ("--net", "--mount", "--uts", "--ipc", "--pid")
         return ["nsenter", "-t", str(self._running()), *flags, *map(str, command)]
+
+    def processes(self, name: str) -> list[int]:
+        """Processes of the node with this name, as the node numbers them."""
+        found = (
+            'for each in /proc/[0-9]*; do read -r is < $each/comm; [ "$is" = "$1" ] && echo ${each#/proc/}; done; true'
+        )
+        return [int(word) for word in run(*self.inside("bash", "-c", found, "bash", name)).stdout.split()]
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """To the processes of the node with this name. Raises LabError when there is none."""
+        found = self.processes(name)
+        if not found:
+            raise LabError(f"{self.cluster.name}: no process {name} to send {number.name}")
+        run(*self.inside("kill", f"-{number.value}", *found))
 
     def _running(self) -> int:
         if not (pid := self.pid):

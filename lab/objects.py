@@ -19,6 +19,9 @@ COREFILE = """.:53 {
     reload
 }
 """
+# Namespace and name of the Deployments of `apps`.
+APPS = (("default", "echoserver"), ("sleep", "sleep"))
+UNREADY = "/tmp/unready"
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -125,7 +128,12 @@ def apps(cluster: Cluster) -> Iterator[Object]:
             "image": image("app"),
             "args": ["/app/echo.py", cluster.greeting, "$(POD_NAME)"],
             "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+            # A file makes the pod not ready: the server answers all the same.
+            "readinessProbe": {
+                "exec": {"command": ["test", "!", "-e", UNREADY]},
+                "periodSeconds": 1,
+                "failureThreshold": 1,
+            },
         },
         replicas=2,
     )

@@ -15,8 +15,6 @@ from .settings import Cluster
 
 LIFETIME = timedelta(days=30)
 LEEWAY = timedelta(hours=1)
-# What istioctl presents itself as when it asks an istiod directly.
-ISTIOCTL = "spiffe://cluster.local/ns/istio-system/sa/default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +35,7 @@ class Pair:
 
 
 def alternative_name(text: str) -> x509.GeneralName:
-    """An address, a URI or a DNS name."""
-    if "://" in text:
-        return x509.UniformResourceIdentifier(text)
+    """An address or a DNS name."""
     try:
         return x509.IPAddress(ip_address(text))
     except ValueError:
@@ -106,21 +102,17 @@ def write_kubernetes(folder: Path, cluster: Cluster) -> None:
 
 
 def write_mesh(folders: dict[str, Path]) -> None:
-    """cluster name -> where the files of its `cacerts` secret go, and (in istioctl/) a client certificate."""
+    """cluster name -> where the files of its `cacerts` secret go."""
     root = issue("root", group="lab", ca=True)
     for name, folder in folders.items():
         intermediate = issue(f"intermediate {name}", root, group="lab", ca=True)
-        client = issue("istioctl", intermediate, names=(ISTIOCTL,))
         chain = intermediate.certificate_pem + root.certificate_pem
+        folder.mkdir(mode=0o700, exist_ok=True)
         files = {
-            "cacerts/ca-cert.pem": intermediate.certificate_pem,
-            "cacerts/ca-key.pem": intermediate.key_pem,
-            "cacerts/cert-chain.pem": chain,
-            "cacerts/root-cert.pem": root.certificate_pem,
-            "istioctl/cert-chain.pem": client.certificate_pem + intermediate.certificate_pem,
-            "istioctl/key.pem": client.key_pem,
-            "istioctl/root-cert.pem": root.certificate_pem,
+            "ca-cert.pem": intermediate.certificate_pem,
+            "ca-key.pem": intermediate.key_pem,
+            "cert-chain.pem": chain,
+            "root-cert.pem": root.certificate_pem,
         }
         for path, content in files.items():
-            (folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / path).write_bytes(content)

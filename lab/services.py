@@ -113,7 +113,8 @@ def kubelet_config(folder: Path, cluster: Cluster, cgroup: str) -> str:
         "imageGCLowThresholdPercent": 99,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "nodeStatusUpdateFrequency": "5s",
-        "syncFrequency": "10s",
+        # How soon a changed ConfigMap is seen by the pods that mount it.
+        "syncFrequency": "2s",
     }
     return yaml.safe_dump(content)
 

@@ -82,7 +82,6 @@ class Settings:
     cache: Path
     state: Path
     gateways: Mapping[str, str]
-    start: str
 
     @property
     def binaries(self) -> Path:
@@ -97,10 +96,10 @@ class Settings:
         return self.state / cluster.name
 
 
-def one_of(variable: str, value: str, allowed: tuple[str, ...]) -> str:
-    """The value. Raises LabError when it is none of these."""
-    if value not in allowed:
-        raise LabError(f"{variable}={value}: expected {' or '.join(allowed)}")
+def proxy_named(variable: str, value: str) -> str:
+    """The value. Raises LabError when it names no proxy."""
+    if value not in PROXIES:
+        raise LabError(f"{variable}={value}: expected {' or '.join(PROXIES)}")
     return value
 
 
@@ -112,12 +111,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for name in CLUSTERS:
         variable = f"EASTGATE_LAB_GATEWAY_{name.upper()}"
         value = environment.get(variable)
-        gateways[name] = one_of(variable if value else "EASTGATE_LAB_GATEWAYS", value or everywhere, PROXIES)
+        gateways[name] = proxy_named(variable if value else "EASTGATE_LAB_GATEWAYS", value or everywhere)
     return Settings(
         cache=cache,
         state=Path(environment.get("EASTGATE_LAB_STATE") or cache / "state").absolute(),
         gateways=gateways,
-        start=one_of("EASTGATE_LAB_START", environment.get("EASTGATE_LAB_START", "token"), ("token", "bootstrap")),
     )
 
 

@@ -12,6 +12,7 @@ HOST_PACKAGES = {
     "busybox": "busybox-static",
     "cc": "gcc",
     "containerd": "containerd",
+    "curl": "curl",
     "dpkg-deb": "dpkg",
     "etcd": "etcd-server",
     "ip": "iproute2",

@@ -29,7 +29,7 @@ Protocol = Literal["sotw", "delta"]
 _TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False))
 
 # How long a connection, and a request, may take before the next address gets its chance.
-_CONNECT_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
 # What the loop may be busy with one response before others run.

@@ -3,7 +3,8 @@
 import random
 
 FIRST_S = 0.5
-LONGEST_S = 30.0
+# A gateway must follow within ten seconds of istiod's return, however long it was away.
+LONGEST_S = 8.0
 
 
 class Backoff:

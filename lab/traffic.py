@@ -1,0 +1,139 @@
+"""Traffic between pods, and what proxies say about it: what the tests of the lab ask for."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from .errors import LabError
+from .istio import istioctl
+from .kubectl import Kubectl
+from .node import Node
+from .settings import Settings
+from .shell import run
+
+LOAD = ("python3", "/app/load.py")
+STOP_S = 30.0
+XDS_TYPES = ("cluster", "endpoint", "listener")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Who answered how often, and how many connections failed."""
+
+    answers: Mapping[str, int]
+    failed: int
+    errors: tuple[str, ...]
+    longest_ms: float
+    seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        said = json.loads(text)
+        return cls(said["answers"], said["failed"], tuple(said["errors"]), said["longest_ms"], said["seconds"])
+
+    @property
+    def total(self) -> int:
+        return sum(self.answers.values()) + self.failed
+
+    def share(self, who: str) -> float:
+        """Of all connections, failed ones included."""
+        return self.answers.get(who, 0) / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{who} {count}" for who, count in sorted(self.answers.items())]
+        return ", ".join([*parts, *([f"failed {self.failed}"] if self.failed else [])])
+
+
+def kind_of(service: str) -> str:
+    return "tcp" if service.endswith("-tcp") else "http"
+
+
+def ask(kubectl: Kubectl, service: str, count: int) -> Answers:
+    """Connect from the cluster's client to a service of the article, one after the other."""
+    words = (*LOAD, kind_of(service), f"{service}.default", 80, count)
+    return Answers.parse(kubectl.exec("sleep", "deploy/sleep", "sleep", *words))
+
+
+class Load:
+    """Connections at a rate, from `with` until `stop`."""
+
+    def __init__(self, kubectl: Kubectl, service: str, per_second: float) -> None:
+        words = (*LOAD, kind_of(service), f"{service}.default", 80, 0, per_second)
+        self._argv = kubectl.argv("-n", "sleep", "exec", "-i", "deploy/sleep", "-c", "sleep", "--", *words)
+
+    def __enter__(self) -> Self:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        return self
+
+    def stop(self) -> Answers:
+        """End it, and say what it saw. Raises LabError when it cannot say."""
+        try:
+            text, said = self._process.communicate("stop\n", timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"the load does not end within {STOP_S:g} s") from None
+        if self._process.returncode != 0:
+            raise LabError(f"the load ended with {self._process.returncode}: {said.strip()}")
+        return Answers.parse(text)
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+def eastgate_admin(node: Node, path: str) -> str:
+    """A page of the admin of the node's eastgate gateway: the pod that was started last, asked from its own network."""
+    processes = node.processes("eastgate")
+    if not processes:
+        raise LabError(f"no eastgate runs in {node.cluster.name}")
+    url = f"http://127.0.0.1:15000{path}"
+    return run(*node.inside("nsenter", "-t", max(processes), "--net", "curl", "-s", "-S", "-f", url)).stdout
+
+
+def envoy_admin(kubectl: Kubectl, namespace: str, pod: str, path: str, method: str = "GET") -> str:
+    """A page of the admin of a stock proxy."""
+    url = f"http://127.0.0.1:15000{path}"
+    return kubectl.exec(namespace, pod, "istio-proxy", "curl", "-s", "-S", "-f", "-X", method, url)
+
+
+def gateway_endpoints(node: Node, cluster: str) -> dict[str, str]:
+    """Address -> health, as istiod told the eastgate gateway."""
+    for one in json.loads(eastgate_admin(node, "/clusters?format=json"))["cluster_statuses"]:
+        if one["name"] == cluster:
+            return {
+                "{address}:{port_value}".format(**host["address"]["socket_address"]): host["health_status"][
+                    "eds_health_status"
+                ]
+                for host in one.get("host_statuses", ())
+            }
+    raise LabError(f"the gateway of {node.cluster.name} has no cluster {cluster}")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What istiod has sent a proxy of one type, and what of it was acknowledged: nonces, and when."""
+
+    sent: str
+    acked: str
+
+
+def subscriptions(settings: Settings, kubectl: Kubectl, proxy: str) -> dict[str, Subscription]:
+    """By type, from istiod's /debug/syncz. Raises LabError when it does not list this proxy."""
+    for one in json.loads(istioctl(settings, kubectl, "x", "internal-debug", "syncz")):
+        if one["proxy"] == proxy:
+            return {kind: Subscription(one.get(f"{kind}_sent", ""), one.get(f"{kind}_acked", "")) for kind in XDS_TYPES}
+    raise LabError(f"istiod does not list {proxy}")
+
+
+def connections_through(node: Node, cluster: str) -> int:
+    """How many connections the eastgate gateway has opened to endpoints of this cluster."""
+    # istiod's name for the statistics of a cluster ends in a semicolon.
+    name = f"cluster.{cluster};.upstream_cx_total"
+    for line in eastgate_admin(node, "/stats").splitlines():
+        key, _, value = line.partition(": ")
+        if key == name:
+            return int(value)
+    raise LabError(f"the gateway of {node.cluster.name} has no counter {name}")

@@ -1,0 +1,62 @@
+"""The gateways as pods: what carries the traffic, probes, a rolling restart under load."""
+
+import pytest
+
+from lab import gateways
+from lab.errors import LabError
+from lab.settings import ANTHOS, CLUSTERS, Cluster, other
+from lab.traffic import Load, ask, connections_through
+
+from .mesh import Mesh
+from .rules import subset_rules
+
+PER_SECOND = 50.0
+
+
+def sni_cluster(service: str, subset: str = "") -> str:
+    return f"outbound_.80_.{subset}_.{service}.default.svc.cluster.local"
+
+
+def test_remote_traffic_passes_the_gateway_under_the_subsets_name(mesh: Mesh) -> None:
+    """Each connection of a client to the other cluster is one of the gateway there; none goes another way."""
+    mesh.apply(subset_rules(ANTHOS))
+    (client,) = (one for one in CLUSTERS.values() if one is not ANTHOS)
+    mesh.answers("subset anthos", client, "echo-tcp", {ANTHOS.greeting: 1.0})
+    gateway, name = mesh.lab.nodes[ANTHOS.name], sni_cluster("echo-tcp", ANTHOS.name)
+    before = connections_through(gateway, name)
+    assert ask(mesh.kubectl[client.name], "echo-tcp", 30).answers == {ANTHOS.greeting: 30}
+    assert connections_through(gateway, name) - before == 30
+
+
+def test_status_port_serves_readiness_and_metrics_only(mesh: Mesh) -> None:
+    kubectl = mesh.kubectl[ANTHOS.name]
+    (pod,) = kubectl.pods(gateways.NAMESPACE, gateways.LABELS)
+    conditions = {one["type"]: one["status"] for one in pod["status"]["conditions"]}
+    assert conditions["Ready"] == "True"
+
+    def page(path: str) -> str:
+        url = f"http://{pod['status']['podIP']}:15021{path}"
+        # As the sidecar's user, whose connections are not intercepted.
+        return kubectl.exec("sleep", "deploy/sleep", "istio-proxy", "curl", "-s", "-S", "-f", "-m", "5", url)
+
+    assert page("/ready") == "LIVE\n"
+    assert "envoy_server_live" in page("/stats/prometheus") or "eastgate" in page("/stats/prometheus")
+    with pytest.raises(LabError, match="404"):
+        page("/config_dump")
+
+
+@pytest.mark.parametrize("target", CLUSTERS.values(), ids=CLUSTERS)
+def test_rolling_restart_under_load_loses_no_connection(mesh: Mesh, target: Cluster) -> None:
+    client, kubectl = other(target), mesh.kubectl[target.name]
+    mesh.apply(subset_rules(target))
+    mesh.answers("before the restart", client, "echo-tcp", {target.greeting: 1.0})
+    (before,) = kubectl.pods(gateways.NAMESPACE, gateways.LABELS)
+    with Load(mesh.kubectl[client.name], "echo-tcp", PER_SECOND) as load:
+        mesh.restart(target, gateways.NAMESPACE, gateways.NAME)
+        # Until the old pod is gone: it drains, then ends.
+        kubectl("-n", gateways.NAMESPACE, "wait", "--for=delete", f"pod/{before['metadata']['name']}", "--timeout=60s")
+        seen = load.stop()
+    mesh.row("rolling restart of the gateway", f"{client.name} echo-tcp", f"{target.greeting} 100%", str(seen))
+    assert seen.failed == 0, seen.errors
+    assert seen.total > PER_SECOND * gateways.DRAIN_S
+    assert seen.share(target.greeting) == 1.0

@@ -1,0 +1,90 @@
+"""A stock gateway beside eastgate's, subscribed as the same kind of node: the same endpoints, the same shares."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import gateways
+from lab.kubectl import Kubectl, named
+from lab.settings import GKE
+from lab.shell import run, wait_for
+from lab.traffic import eastgate_admin, envoy_admin, subscriptions
+
+from .mesh import ECHO, Mesh
+from .rules import FAILOVER, FAILOVER_PRIORITY, distribute, locality_rules, subset_rules
+
+PEER = "stock-gateway"
+DUMP = "/config_dump?include_eds"
+# What both must agree on; the order is nobody's.
+FIELDS = ("cluster", "address", "status", "priority", "locality", "weight", "share")
+Table = dict[tuple[str, str], tuple]
+
+
+@pytest.fixture(scope="module")
+def peer(lab) -> Iterator[Kubectl]:
+    """The same Deployment with Istio's own proxy, under another name, so that the Service does not send it traffic."""
+    kubectl = lab.kubectl[GKE.name]
+    deployment = named(gateways.stock(GKE), "Deployment", gateways.NAME)
+    deployment["metadata"]["name"] = PEER
+    deployment["spec"]["selector"]["matchLabels"]["app"] = PEER
+    deployment["spec"]["template"]["metadata"]["labels"]["app"] = PEER
+    kubectl.apply(deployment)
+    kubectl.wait_rolled_out(gateways.NAMESPACE, PEER)
+    yield kubectl
+    kubectl.delete(gateways.NAMESPACE, "deployment", PEER)
+
+
+def endpoints(folder: Path, dump: str) -> Table:
+    """What `eastgate endpoints` reads in a dump: (cluster, address) -> the rest."""
+    file = folder / "dump.json"
+    file.write_text(dump)
+    rows = json.loads(run("eastgate", "endpoints", "--json", "--dump", file).stdout)
+    kept = [[row[field] for field in FIELDS] for row in rows if row["cluster"].startswith("outbound")]
+    return {(row[0], row[1]): (*row[2:-1], round(row[-1], 4)) for row in kept}
+
+
+def pushes(mesh: Mesh, kubectl: Kubectl) -> set[str]:
+    """Nonces of the clusters that both gateways have acknowledged last."""
+    pods = [kubectl.pods(gateways.NAMESPACE, {"app": name})[0]["metadata"]["name"] for name in (PEER, gateways.NAME)]
+    return {subscriptions(mesh.lab.settings, kubectl, f"{pod}.{gateways.NAMESPACE}")["cluster"].acked for pod in pods}
+
+
+def compared(mesh: Mesh, kubectl: Kubectl, folder: Path, stage: str, differs_from: Table | None) -> Table:
+    """Wait until both proxies show the same, and something else than before; return it."""
+    seen: dict[str, Table] = {}
+
+    def agree() -> bool:
+        seen["eastgate"] = endpoints(folder, eastgate_admin(kubectl.node, DUMP))
+        seen["envoy"] = endpoints(folder, envoy_admin(kubectl, gateways.NAMESPACE, f"deploy/{PEER}", DUMP))
+        return seen["eastgate"] == seen["envoy"] and seen["envoy"] != differs_from
+
+    wait_for(f"{stage}: eastgate and Envoy agree", agree, seconds=20)
+    table = seen["eastgate"]
+    assert len([1 for cluster, _ in table if "echo-" in cluster]) >= 4, table
+    mesh.row(f"{stage}: endpoints and shares", "gke gateways", "as stock Envoy", f"{len(table)} equal")
+    return table
+
+
+def test_same_endpoints_and_shares_as_envoy(mesh: Mesh, peer: Kubectl, tmp_path: Path) -> None:
+    table = compared(mesh, peer, tmp_path, "no rule", None)
+    (pod, second) = (one["metadata"]["name"] for one in peer.pods("default", ECHO))
+    stages = {
+        "failover": lambda: mesh.apply(locality_rules(FAILOVER)),
+        "failoverPriority": lambda: mesh.apply(locality_rules(FAILOVER_PRIORITY)),
+        "distribute": lambda: mesh.apply(locality_rules(distribute(80))),
+        "one pod unready": lambda: mesh.set_ready(GKE, pod, False),
+        "none ready": lambda: mesh.set_ready(GKE, second, False),
+        "ready again": lambda: [mesh.set_ready(GKE, one, True) for one in (pod, second)],
+        "subsets": lambda: mesh.apply(subset_rules(GKE)),
+    }
+    changing = {"one pod unready", "none ready", "ready again", "subsets"}
+    for stage, change in stages.items():
+        before = pushes(mesh, peer)
+        change()
+        if stage not in changing:
+            # Rules of locality change no endpoint of a gateway that sees one network only: what istiod sent says that
+            # both know them.
+            wait_for(f"{stage}: pushed", lambda known=before: known.isdisjoint(pushes(mesh, peer)), every=0.1)
+        table = compared(mesh, peer, tmp_path, stage, table if stage in changing else None)
