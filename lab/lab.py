@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ class Lab:
         self.settings = settings
         self.nodes = {name: Node(settings, cluster) for name, cluster in CLUSTERS.items()}
         self.kubectl = {name: Kubectl(node) for name, node in self.nodes.items()}
+        # There when everything is up: one that was stopped on its way there is not.
+        self._complete_mark = settings.state / "complete"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -61,7 +64,7 @@ class Lab:
         """Start whatever is not there yet: nodes, Istio, services."""
         if reason := obstacle():
             raise LabError(reason)
-        if all(node.pid for node in self.nodes.values()):
+        if self._complete_mark.exists() and all(node.pid for node in self.nodes.values()):
             say("== both clusters are up already: `make lab-down` ends them")
             return
         self.build()
@@ -84,6 +87,7 @@ class Lab:
         for kubectl in self.kubectl.values():
             for where, deployment in ((gateways.NAMESPACE, gateways.NAME), *objects.APPS):
                 kubectl.wait_rolled_out(where, deployment)
+        self._complete_mark.touch()
         say(f"== up in {time.monotonic() - begin:.0f} s; `make lab-shell` opens a shell, `make lab-down` ends it")
 
     def _complete(self, cluster: Cluster) -> None:
@@ -99,8 +103,18 @@ class Lab:
 
     def down(self) -> None:
         """End both nodes; what is not there is no error."""
+        self._complete_mark.unlink(missing_ok=True)
         for node in self.nodes.values():
             node.end()
+
+    def save_logs(self, folder: Path) -> None:
+        """Copy the logs of services and pods there, in the place of earlier ones."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, node in self.nodes.items():
+            for log in node.folder.glob("**/*.log"):
+                kept = folder / name / log.relative_to(node.folder)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, kept)
 
     def status(self) -> Iterator[str]:
         """One line for each node and each pod."""

@@ -11,10 +11,11 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import Lab, obstacle
-from lab.settings import CLUSTERS, from_environment
+from lab.settings import CLUSTERS, ROOT, from_environment
 
 from .mesh import Mesh
 
+LOGS = ROOT / "build/lab-logs"
 HEAD = ("stage", "client", "expected", "seen")
 TABLE: list[tuple[str, ...]] = []
 
@@ -27,8 +28,8 @@ def unavailable(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """Both clusters, up. What an earlier run left behind is ended first."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Both clusters, up. What an earlier run left behind is ended first; logs are kept when something fails."""
     if reason := obstacle():
         unavailable(reason)
     one = Lab(replace(from_environment(), gateways=dict.fromkeys(CLUSTERS, "eastgate")))
@@ -39,9 +40,13 @@ def lab() -> Iterator[Lab]:
                 one.down()
             one.up()
         except LabError as error:
+            one.save_logs(LOGS)
+            one.down()
             # The sentence says it: no traceback of the lab's own.
-            pytest.exit(f"lab: {error}", returncode=2)
+            pytest.exit(f"lab: {error} (logs: {LOGS})", returncode=2)
         yield one
+        if request.session.testsfailed:
+            one.save_logs(LOGS)
         if not keep:
             one.down()
 
