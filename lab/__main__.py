@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
 
 from . import images, layers
@@ -80,6 +82,7 @@ def image(words: list[str]) -> None:
     if len(words) != 1:
         raise LabError("image: expected one FILE")
     one = next(one for one in images.IMAGES if one.name == "eastgate")
+    one = replace(one, tag=distribution("eastgate").version, hub="")
     known = layers.eastgate_layers(settings)
     images.write_archive(Path(words[0]), one, [layers.made(settings, known[name]) for name in one.layers])
 

@@ -25,10 +25,12 @@ class Image:
     entrypoint: tuple[str, ...]
     user: str = ""
     environment: tuple[str, ...] = ()
+    hub: str = HUB
+    tag: str = TAG
 
     @property
     def reference(self) -> str:
-        return f"{HUB}/{self.name}:{TAG}"
+        return f"{self.hub}/{self.name}:{self.tag}".removeprefix("/")
 
 
 IMAGES = (

@@ -29,6 +29,11 @@ def test_archive_names_its_layers_by_content(tmp_path: Path) -> None:
     assert not target.with_suffix(".part").exists()
 
 
+def test_an_image_for_elsewhere_has_another_name() -> None:
+    assert Image("eastgate", (), ()).reference == "localhost/lab/eastgate:dev"
+    assert Image("eastgate", (), (), hub="", tag="0.1.0").reference == "eastgate:0.1.0"
+
+
 def test_layer_is_made_again_only_with_another_key(tmp_path: Path) -> None:
     settings = read_settings({"EASTGATE_LAB_CACHE": str(tmp_path)})
     filled: list[str] = []
