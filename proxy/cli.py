@@ -1,6 +1,5 @@
 """The command line: flags to settings, errors to exit codes. 0 fine, 1 a finding, 2 bad usage or configuration."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -74,9 +73,6 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 def gateway(**flags: Any) -> None:
     """Run as an east-west gateway, configured by istiod."""
     from . import log
-
-    # Before grpc is imported. Its handlers of fork() abort the child that renders dumps, now and then, before exec().
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from .app import run_gateway
     from .settings import gateway_settings
 
