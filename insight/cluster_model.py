@@ -28,7 +28,8 @@ class Endpoint(NamedTuple):
 
     ``health`` is the EDS name; ``failed`` says what else keeps it out: "outlier", "active check", or nothing.
     ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
-    the proxy itself said, None when it says nothing.
+    the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
+    it in use.
     """
 
     address: str
@@ -40,6 +41,7 @@ class Endpoint(NamedTuple):
     tls_mode: bool | None = None
     workload: str | None = None
     stated_share: float | None = None
+    removed: bool = False
 
     @property
     def state(self) -> str:

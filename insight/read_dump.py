@@ -186,6 +186,9 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
     status = get(host, "health_status", {})
     health = str(get(status, "eds_health_status", "UNKNOWN"))
     failed = ""
+    if get(status, "pending_active_hc") or get(status, "excluded_via_immediate_hc_fail"):
+        # Out, and not counted among the endpoints: what DRAINING means to the table.
+        health = "DRAINING"
     if get(status, "failed_outlier_check"):
         failed = "outlier"
     elif get(status, "failed_active_health_check"):
@@ -200,6 +203,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         health if health in HEALTH_NAMES else "UNKNOWN",
         failed,
         stated_share=host.get("eastgate_share"),
+        removed=bool(get(status, "pending_dynamic_removal")),
     )
     return checked(found)
 
@@ -335,7 +339,12 @@ def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -
     for host in hosts:
         by_address.setdefault(host.address, host)
     found = [(one, by_address.get(one.address)) for one in endpoints]
-    return tuple(one if host is None else one._replace(health=host.health, failed=host.failed) for one, host in found)
+    known = {one.address for one in endpoints}
+    kept = [host for host in hosts if host.removed and host.address not in known]
+    return (
+        *(one if host is None else one._replace(health=host.health, failed=host.failed) for one, host in found),
+        *kept,
+    )
 
 
 def read_documents(documents: Iterable[tuple[str, Any]]) -> tuple[ProxyModel, ...]:

@@ -28,6 +28,8 @@ from .compiler import Compiler
 from .dns_clusters import DnsClusters
 from .drain import Drain
 from .errors import SettingsError
+from .health_checks import HealthChecks
+from .health_probes import open_probe
 from .last_good import LastGood, identity
 from .listeners import Listeners
 from .log import Log
@@ -90,7 +92,10 @@ class Gateway:
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
         )
         self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random)
-        self._compiler = Compiler(slots, resolved=self._dns.assignment)
+        self._health = HealthChecks(
+            open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random
+        )
+        self._compiler = Compiler(slots, resolved=self._dns.assignment, judge=self._health.follow)
         self._listeners = Listeners(
             self._engine,
             call_later=loop.call_later,
@@ -172,12 +177,14 @@ class Gateway:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ads.run())
                 resolving = group.create_task(self._dns.run())
+                checking = group.create_task(self._health.run())
                 saving = group.create_task(self._last_good.run())
                 ticking = group.create_task(self._tick())
                 await self._stopped.wait()
                 ticking.cancel()
                 saving.cancel()
                 resolving.cancel()
+                checking.cancel()
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
@@ -196,10 +203,15 @@ class Gateway:
     async def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         # Before the compiler: names whose addresses are known already are compiled with the snapshot.
         self._dns.apply(routed_dns_clusters(snapshot))
-        return await self._publisher.publish(snapshot)
+        errors = await self._publisher.publish(snapshot)
+        self._health.retain([name for name, one in snapshot.clusters.items() if one.health_check is not None])
+        return errors
 
-    async def _refresh(self, cluster: str) -> None:
-        await self._publisher.refresh(cluster)
+    def _has_traffic(self, cluster: str) -> bool:
+        return cluster in self._compiler.clusters and self._compiler.counters(cluster).cx_total > 0
+
+    def _refresh(self, cluster: str) -> None:
+        self._publisher.refresh((cluster,))
 
     def _engine_ready(self) -> None:
         self._engine.turn()
@@ -259,11 +271,14 @@ class Gateway:
         if not self._initialized:
             if not (self._last_good.answered or self._last_good.stale):
                 return stats.PRE_INITIALIZING
-            if self._store.snapshot.warming or self._dns.warming or not self._listeners.started:
+            if self._warming() or not self._listeners.started:
                 return stats.INITIALIZING
             # From here on a new cluster that warms does not make the process unready again.
             self._initialized = True
         return stats.LIVE
+
+    def _warming(self) -> frozenset[str]:
+        return self._store.snapshot.warming | self._dns.warming | self._health.warming
 
     def process_stats(self) -> stats.ProcessStats:
         """Everything that is counted, now."""
@@ -284,7 +299,7 @@ class Gateway:
             for type_url, prefix in STREAM_PREFIXES.items()
             for one in (self._ads.statistics[type_url],)
         )
-        warming = self._store.snapshot.warming | self._dns.warming
+        warming = self._warming()
         clusters = {}
         for name, compiled in self._compiler.clusters.items():
             # The table of an ORIGINAL_DST cluster has no endpoint that is one.
@@ -299,6 +314,7 @@ class Gateway:
                 warming=name in warming,
                 stat_name=compiled.cluster.alt_stat_name,
                 dns=self._dns.counters(name),
+                health=self._health.counters(name),
             )
         return stats.ProcessStats(
             state=state,

@@ -28,6 +28,8 @@ from eastgate.xds.resources import (
     Snapshot,
 )
 
+from .endpoint_flags import Judge, as_discovered, combined, judged
+from .endpoint_health import EndpointHealth
 from .log import Log
 
 # Bit of Columns.flags.
@@ -41,7 +43,8 @@ CHAINS_PER_SLICE = 64
 @dataclass(frozen=True, slots=True)
 class CompiledCluster:
     """What is known of one cluster. ``table`` None: no endpoints (warming, or no route needs them). One of
-    type ORIGINAL_DST has a table and no assignment.
+    type ORIGINAL_DST has a table and no assignment. ``assignment`` is the one in use, which holds endpoints that
+    discovery has removed from ``discovered`` and that their health checks keep; ``flags`` by row, see endpoint_flags.
 
     ``closed`` says why its connections are refused although there is a table; empty when they are not.
     """
@@ -51,6 +54,8 @@ class CompiledCluster:
     table: ClusterTable | None
     slot: int
     closed: str = ""
+    flags: bytes = b""
+    discovered: Assignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +83,13 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> Ch
     )
 
 
-def compile_table(cluster: Cluster, assignment: Assignment, previous: ClusterTable | None) -> ClusterTable:
+def compile_table(
+    cluster: Cluster, assignment: Assignment, previous: ClusterTable | None, flags: bytes = b""
+) -> ClusterTable:
     """Table of a cluster with its endpoints. Raises ValueError naming the field for what cannot be compiled."""
+    columns, failed = judged(assignment.columns, flags)
     return ClusterTable.compile(
-        assignment.columns,
+        columns,
         policy=cluster.lb_policy,
         overprovisioning_factor=assignment.overprovisioning_factor,
         panic_threshold=cluster.healthy_panic_threshold_percent,
@@ -89,6 +97,7 @@ def compile_table(cluster: Cluster, assignment: Assignment, previous: ClusterTab
         weighted_priority_health=assignment.weighted_priority_health,
         choice_count=cluster.least_request_choice_count,
         previous=previous,
+        failed=failed,
     )
 
 
@@ -133,13 +142,23 @@ class Compiler:
     """Owner of the published tables. Control thread only, one snapshot at a time.
 
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
+    ``judge`` says what else than discovery makes of the endpoints of clusters with health checks.
     """
 
     def __init__(
-        self, slots: ClusterSlots, *, resolved: Callable[[Cluster], Assignment | None] = nothing_resolved
+        self,
+        slots: ClusterSlots,
+        health: EndpointHealth | None = None,
+        *,
+        resolved: Callable[[Cluster], Assignment | None] = nothing_resolved,
+        judge: Judge = as_discovered,
     ) -> None:
         self._slots = slots
+        self.health = health if health is not None else EndpointHealth()
+        self.observers: list[Callable[[str, CompiledCluster | None], None]] = []
+        """Told of each cluster that was published, and with None of each that left, in the turn in which it happens."""
         self._resolved = resolved
+        self._judge = judge
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         self._listeners: dict[str, CompiledListener] = {}
@@ -221,22 +240,34 @@ class Compiler:
     def _plan_cluster(self, plan: _Plan, name: str, cluster: Cluster, assignment: Assignment | None) -> bool:
         """Compile a cluster that changed; return whether it did."""
         known = self._clusters.get(name)
-        if known is not None and known.cluster is cluster and known.assignment is assignment:
+        used, flags, waiting = assignment, b"", False
+        if assignment is not None and cluster.health_check is not None:
+            live = self._judge(cluster, assignment)
+            used, flags, waiting = live.assignment, live.flags, live.waiting
+        if used is not None:
+            flags = combined(flags, self.health.failed(name, used))
+        # Without a table although there are endpoints: it waited for their first checks, and they are done.
+        settled = known is not None and (known.table is not None or waiting or assignment is None)
+        unchanged = known is not None and known.cluster is cluster and known.discovered is assignment
+        if settled and unchanged and known is not None and known.flags == flags:
             return False
-        if self._was_attempted("CDS", name, (cluster, assignment)):
+        if self._was_attempted("CDS", name, (cluster, assignment, flags)):
+            return False
+        if waiting and known is not None and known.table is not None:
+            # What there was serves on until the first checks are done, as in Envoy.
             return False
         if cluster.dns is not None and assignment is None and known is not None and known.table is not None:
             # Warming under new settings: what there was serves on until the first name is answered, as in Envoy.
             return False
-        plan.attempts["CDS", name] = (cluster, assignment)
+        plan.attempts["CDS", name] = (cluster, assignment, flags)
         table = None
         if cluster.type == "ORIGINAL_DST":
             table = stand_in_table(known.table if known else None)
-        elif assignment is not None:
+        elif assignment is not None and not waiting:
             try:
-                table = compile_table(cluster, assignment, known.table if known else None)
+                table = compile_table(cluster, used or assignment, known.table if known else None, flags)
             except ValueError as error:
-                own = not cluster.assignment_name or (known is not None and known.assignment is assignment)
+                own = not cluster.assignment_name or (known is not None and known.discovered is assignment)
                 at_fault = "CDS" if own else "EDS"
                 culprit = name if at_fault == "CDS" else cluster.assignment_name or name
                 plan.errors.append(XdsError(at_fault, culprit, str(error)))
@@ -256,7 +287,7 @@ class Compiler:
                 plan.rejected["CDS", name] = (str(error), False)
                 return True
             plan.acquired.append(name)
-        plan.clusters[name] = CompiledCluster(cluster, assignment, table, slot, closed)
+        plan.clusters[name] = CompiledCluster(cluster, used, table, slot, closed, flags, assignment)
         return True
 
     def _plan_listener(self, plan: _Plan, name: str, listener: Listener) -> Generator[None, None, None]:
@@ -318,7 +349,11 @@ class Compiler:
         for name in [name for name in self._listeners if name not in snapshot.listeners]:
             self._unused += self._listeners.pop(name).cluster_names
             self._forget("LDS", name)
-        self._gone += [(name, self._clusters.pop(name)) for name in self._clusters.keys() - snapshot.clusters.keys()]
+        for name in self._clusters.keys() - snapshot.clusters.keys():
+            self._gone.append((name, self._clusters.pop(name)))
+            self.health.retain(name, None)
+            for observer in self.observers:
+                observer(name, None)
 
     def tidy(self) -> Generator[None, None, None]:
         """Give back, in slices, what the last snapshot no longer has. Call it when the routes are published.
@@ -353,11 +388,16 @@ class Compiler:
             port_override=cluster.upstream_port_override,
         )
         self._clusters[name] = compiled
+        self.health.retain(name, compiled.assignment)
+        for observer in self.observers:
+            observer(name, compiled)
 
     def _was_attempted(self, kind: str, name: str, version: tuple[object, ...]) -> bool:
         """Whether this very input was rejected before."""
         before = self._attempted.get((kind, name), ())
-        same = len(before) == len(version) and all(a is b for a, b in zip(before, version, strict=True))
+        same = len(before) == len(version) and all(
+            a is b or (isinstance(a, bytes) and a == b) for a, b in zip(before, version, strict=True)
+        )
         return same and (kind, name) in self._rejected
 
     def _forget(self, kind: str, name: str) -> None:

@@ -69,11 +69,9 @@ class _Entry:
 
 
 class DnsClusters:
-    """Resolves while `run` runs. ``changed`` is awaited with a cluster's name when it has another assignment."""
+    """Resolves while `run` runs. ``changed`` is told a cluster's name when it has another assignment."""
 
-    def __init__(
-        self, resolve: Resolve, *, changed: Callable[[str], Awaitable[object]], random: Callable[[], float]
-    ) -> None:
+    def __init__(self, resolve: Resolve, *, changed: Callable[[str], object], random: Callable[[], float]) -> None:
         self._resolve = resolve
         self._changed = changed
         self._random = random
@@ -157,15 +155,15 @@ class DnsClusters:
                 wait_s = refresh.after_failure()
                 self._log.warning("name not resolved", cluster=entry.name, host=host, reason=str(error))
                 if not entry.warm:
-                    await self._note(entry)
+                    self._note(entry)
             else:
                 entry.counters.success += 1
                 entry.counters.empty += not answer.addresses
                 wait_s = refresh.after_answer(answer.ttl_s)
-                await self._answered(entry, host, answer)
+                self._answered(entry, host, answer)
             await asyncio.sleep(wait_s)
 
-    async def _answered(self, entry: _Entry, host: str, answer: Answer) -> None:
+    def _answered(self, entry: _Entry, host: str, answer: Answer) -> None:
         before = entry.addresses.get(host)
         first_only = entry.settings.first_only
         if first_only and not answer.addresses and before:
@@ -176,12 +174,12 @@ class DnsClusters:
             entry.addresses[host] = before
             return
         self._log.info("name resolved", cluster=entry.name, host=host, addresses=len(answer.addresses))
-        await self._note(entry)
+        self._note(entry)
 
-    async def _note(self, entry: _Entry) -> None:
+    def _note(self, entry: _Entry) -> None:
         entry.warm = True
         self._assign(entry)
-        await self._changed(entry.name)
+        self._changed(entry.name)
 
     def _assign(self, entry: _Entry) -> None:
         try:

@@ -18,6 +18,7 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.resources import Assignment, Columns, LocalityEntry
 
+from . import endpoint_flags
 from .compiler import CompiledCluster
 from .listeners import OpenListener
 
@@ -28,6 +29,19 @@ MESSAGE_OF = {
 }
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"
+
+
+# Field of envoy.admin.v3.HostHealthStatus and word in health_flags, by bit.
+FLAG_NAMES = {
+    endpoint_flags.FAILED_ACTIVE_CHECK: ("failed_active_health_check", "failed_active_hc"),
+    endpoint_flags.FAILED_OUTLIER_CHECK: ("failed_outlier_check", "failed_outlier_check"),
+    endpoint_flags.DEGRADED_ACTIVE_CHECK: ("failed_active_degraded_check", "degraded_active_hc"),
+    endpoint_flags.PENDING_REMOVAL: ("pending_dynamic_removal", "pending_dynamic_removal"),
+    endpoint_flags.PENDING_FIRST_CHECK: ("pending_active_hc", "pending_active_hc"),
+    endpoint_flags.EXCLUDED_BY_ANSWER: ("excluded_via_immediate_hc_fail", "excluded_via_immediate_hc_fail"),
+    endpoint_flags.CHECK_TIMED_OUT: ("active_hc_timeout", "active_hc_timeout"),
+}
+EDS_FLAGS = {"HEALTHY": "", "UNKNOWN": "", "DEGRADED": "/degraded_eds_health"}
 
 
 def timestamp(seconds: float) -> str:
@@ -92,7 +106,9 @@ def locality_json(entry: LocalityEntry) -> dict[str, str]:
     return {key: value for key, value in entry.locality._asdict().items() if value}
 
 
-def host_status(columns: Columns, row: int, table: ClusterTable | None, share: float) -> dict[str, Any]:
+def host_status(
+    columns: Columns, row: int, table: ClusterTable | None, share: float, *, flags: int = 0
+) -> dict[str, Any]:
     """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields."""
     active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
     entry = columns.localities[memoryview(columns.locality).cast("H")[row]]
@@ -101,6 +117,7 @@ def host_status(columns: Columns, row: int, table: ClusterTable | None, share: f
         # istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open.
         "eds_health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY"
     }
+    status |= {name: True for bit, (name, _) in FLAG_NAMES.items() if flags & bit}
     return {
         "address": endpoint_address(columns, row),
         "stats": [
@@ -136,8 +153,9 @@ def cluster_status(name: str, compiled: CompiledCluster) -> dict[str, Any]:
     if compiled.assignment is not None:
         columns = compiled.assignment.columns
         shares = compiled.table.shares() if compiled.table is not None else [0.0] * columns.count
+        flags = compiled.flags or bytes(columns.count)
         status["host_statuses"] = [
-            host_status(columns, row, compiled.table, shares[row]) for row in range(columns.count)
+            host_status(columns, row, compiled.table, shares[row], flags=flags[row]) for row in range(columns.count)
         ]
     return status
 
@@ -172,11 +190,12 @@ def clusters_text(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
 
 
 def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
-    health = host["health_status"]["eds_health_status"]
-    flags = {"HEALTHY": "healthy", "UNKNOWN": "healthy", "DEGRADED": "/degraded_eds_health"}
+    status = host["health_status"]
+    flags = "".join(f"/{text}" for name, text in FLAG_NAMES.values() if status.get(name))
+    flags += EDS_FLAGS.get(status["eds_health_status"], "/failed_eds_health")
     for stat in host["stats"]:
         yield f"{stat['name']}::{stat['value']}"
-    yield f"health_flags::{flags.get(health, '/failed_eds_health')}"
+    yield f"health_flags::{flags or 'healthy'}"
     yield f"weight::{host['weight']}"
     for part in ("region", "zone", "sub_zone"):
         yield f"{part}::{host['locality'].get(part, '')}"

@@ -1,7 +1,7 @@
 """When a snapshot is compiled and becomes visible: in slices on the loop, the newest one only, one at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from eastgate.xds.errors import XdsError
@@ -21,6 +21,7 @@ class Publisher:
         self._published: Snapshot | None = None
         self._errors: tuple[XdsError, ...] = ()
         self._turn = asyncio.Lock()
+        self._stale: set[str] = set()
 
     async def publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         """Return when `snapshot`, or a newer one that came meanwhile, is current; with what could not be compiled.
@@ -31,12 +32,22 @@ class Publisher:
         async with self._turn:
             while self._newest is not None and self._published is not self._newest:
                 await self._compile(self._newest)
+                self._refresh()
             return self._errors
 
-    async def refresh(self, name: str) -> None:
-        """Compile one cluster anew in a turn of its own: its endpoints changed, and not by a snapshot."""
-        async with self._turn:
-            self._compiler.refresh(name)
+    def refresh(self, clusters: Iterable[str]) -> None:
+        """Compile these clusters again because the health of their endpoints changed, without waiting.
+
+        At once, or when the snapshot that is being compiled has been published: until then its tables, and what they
+        say of health, could still replace these.
+        """
+        self._stale.update(clusters)
+        if not self._turn.locked():
+            self._refresh()
+
+    def _refresh(self) -> None:
+        while self._stale:
+            self._compiler.refresh(self._stale.pop())
 
     async def _compile(self, snapshot: Snapshot) -> None:
         clock = asyncio.get_running_loop().time

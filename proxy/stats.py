@@ -37,6 +37,19 @@ class DnsCounters:
     empty: int = 0
 
 
+@dataclass(slots=True)
+class HealthCounters:
+    """Active health checks of one cluster; ``healthy`` and ``degraded`` are endpoints, now."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    network_failure: int = 0
+    verify_cluster: int = 0
+    healthy: int = 0
+    degraded: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
     """One cluster: traffic counters and what its table says of its endpoints."""
@@ -49,6 +62,7 @@ class ClusterStats:
     warming: bool = False
     stat_name: str = ""
     dns: DnsCounters | None = None
+    health: HealthCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,8 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     labels = (("cluster_name", shown.removesuffix(";")),)
 
     def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
-        return Stat(f"cluster.{shown}.{short}", value, f"envoy_cluster_{short}", labels, gauge)
+        family = f"envoy_cluster_{short.replace('.', '_')}"
+        return Stat(f"cluster.{shown}.{short}", value, family, labels, gauge)
 
     yield stat("upstream_cx_total", counters.cx_total)
     yield stat("upstream_cx_active", counters.cx_active, gauge=True)
@@ -163,6 +178,17 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
         yield stat("update_success", stats.dns.success)
         yield stat("update_failure", stats.dns.failure)
         yield stat("update_empty", stats.dns.empty)
+    if stats.health is not None:
+        health = stats.health
+        yield stat("health_check.attempt", health.attempt)
+        yield stat("health_check.success", health.success)
+        yield stat("health_check.failure", health.failure)
+        # The filter that would let an endpoint fail itself is an HTTP one.
+        yield stat("health_check.passive_failure", 0)
+        yield stat("health_check.network_failure", health.network_failure)
+        yield stat("health_check.verify_cluster", health.verify_cluster)
+        yield stat("health_check.healthy", health.healthy, gauge=True)
+        yield stat("health_check.degraded", health.degraded, gauge=True)
 
 
 def _stream(stream: StreamStats) -> Iterator[Stat]:

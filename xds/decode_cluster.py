@@ -4,7 +4,7 @@ docs/xds-support.md lists every field. What would send traffic elsewhere than En
 in a warning; a policy that eastgate does not have is never replaced by another one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
@@ -12,8 +12,9 @@ from .assignment import decode_assignment, read_text
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import number, seconds, type_name
+from .health_check import decode_health_checks
 from .message import read
-from .resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
 from .wire import unknown_fields
 
 KIND = "CDS"
@@ -31,7 +32,6 @@ _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.met
 
 # Fields that change what happens to a connection and that eastgate does not honour.
 _WARNINGS = {
-    "health_checks": "active health checks are not run",
     "upstream_bind_config": "connections are not bound to a source address",
     "upstream_config": "the upstream extension is not used",
     "transport_socket_matches": "TLS to endpoints is not originated",
@@ -104,6 +104,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         if filter_name not in _INERT_FILTERS:
             warnings.append(f"filters: upstream filter {filter_name} is not run")
     warnings += [f"{path}: unknown field" for path in unknown_fields(message)]
+    upstream_tls = _upstream_tls(message)
     keepalive = message.get("upstream_connection_options", {}).get("tcp_keepalive")
     return Cluster(
         name=name,
@@ -116,12 +117,15 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         locality_weighted="locality_weighted_lb_config" in locality_config,
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
+        health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),
+        ignore_health_on_host_removal=message.get("ignore_health_on_host_removal", False),
+        ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
         tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
         load_assignment=assignment,
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
-        upstream_tls=_upstream_tls(message),
+        upstream_tls=upstream_tls,
         warnings=tuple(warnings),
         raw=raw,
     )
@@ -140,6 +144,18 @@ def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"cluster_type {extension.get('name', '')} is not supported")
     kind = "LOGICAL_DNS" if config.get("all_addresses_in_single_endpoint") else "STRICT_DNS"
     return kind, {**config, "load_assignment": message.get("load_assignment", b"")}
+
+
+def _health_check(
+    kind: str, upstream_tls: str, checks: Sequence[Mapping[str, Any]], warnings: list[str]
+) -> HealthCheck | None:
+    if kind == "ORIGINAL_DST" and checks:
+        warnings.append("health_checks: there are no endpoints to check in an ORIGINAL_DST cluster")
+        return None
+    made = decode_health_checks(checks, warnings)
+    if made is not None and upstream_tls != "NEVER":
+        warnings.append("health_checks: checks are made without TLS")
+    return made
 
 
 def _port_override(message: Mapping[str, Any], warnings: list[str]) -> int:

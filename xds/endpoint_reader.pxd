@@ -34,6 +34,7 @@ cdef enum:
     HEALTH_LAST = 5  # HealthStatus.DEGRADED
     PRIORITY_LAST = 127
     FLAG_TLS_MODE_ISTIO = 1
+    FLAG_OWN_HEALTH_CHECK = 2
     LOCALITY_LIMIT = 65536
 
 cdef struct LocalityEndpoints:

@@ -180,7 +180,7 @@ cdef int read_metadata(Reader* reader, Cursor at, Cursor end, Endpoint* endpoint
                     return MALFORMED
             else:
                 entry_at = skip_value(entry_at, entry.end, wire_type)
-        endpoint.flags = FLAG_TLS_MODE_ISTIO if is_istio else 0
+        endpoint.flags = endpoint.flags & ~FLAG_TLS_MODE_ISTIO | (FLAG_TLS_MODE_ISTIO if is_istio else 0)
     return 0
 
 
@@ -291,6 +291,8 @@ cdef int read_endpoint(Reader* reader, Cursor at, Cursor end, Endpoint* endpoint
             if fault < 0:
                 return fault
         else:
+            if field == 2 and wire_type == LENGTH_DELIMITED:
+                endpoint.flags |= FLAG_OWN_HEALTH_CHECK
             at = skip_value(at, end, wire_type)
             if at == NULL:
                 return fail(reader, before, MALFORMED)

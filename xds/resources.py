@@ -38,7 +38,7 @@ class Columns:
     ``family`` uint8: 4, 6, or 1 for a Unix socket path; ``address`` 16 bytes each: network order, IPv4 in the first
     four, or for family 1 a uint32 index into ``names``; ``port`` uint16; ``weight`` uint32 (>= 1); ``health`` uint8,
     EDS HealthStatus; ``priority`` uint8; ``locality`` uint16 index into ``localities``; ``flags`` uint8, bit 0:
-    tlsMode istio.
+    tlsMode istio, bit 1: it has a health_check_config.
     """
 
     count: int
@@ -116,6 +116,78 @@ class OutlierDetection:
     always_eject_one_host: bool = False
 
 
+class ServiceNameMatch(NamedTuple):
+    """What x-envoy-upstream-healthchecked-cluster must hold. ``kind``: exact, prefix, suffix or contains."""
+
+    kind: str
+    text: str
+    ignore_case: bool = False
+
+    def matches(self, name: str) -> bool:
+        found, wanted = (name.lower(), self.text.lower()) if self.ignore_case else (name, self.text)
+        if self.kind == "exact":
+            return found == wanted
+        if self.kind == "prefix":
+            return found.startswith(wanted)
+        return found.endswith(wanted) if self.kind == "suffix" else wanted in found
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    """What an HTTP health check asks and expects. Statuses are half-open ranges; ``host`` empty: the cluster's name.
+
+    ``response_buffer_bytes``: how much of the body is searched; 0 is all of it.
+    """
+
+    path: str
+    host: str = ""
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    headers_removed: tuple[str, ...] = ()
+    expected_statuses: tuple[tuple[int, int], ...] = ((200, 201),)
+    retriable_statuses: tuple[tuple[int, int], ...] = ()
+    response_buffer_bytes: int = 1024
+    service_name: ServiceNameMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """The active health check of a cluster, TCP unless ``http`` is there; times in seconds, defaults resolved.
+
+    ``receive`` must be found in the answer in this order, other bytes between them; without any a connection, or the
+    status of the answer, is enough.
+    """
+
+    timeout_s: float
+    interval_s: float
+    unhealthy_threshold: int
+    healthy_threshold: int
+    unhealthy_interval_s: float
+    unhealthy_edge_interval_s: float
+    healthy_edge_interval_s: float
+    no_traffic_interval_s: float = 60.0
+    no_traffic_healthy_interval_s: float = 60.0
+    initial_jitter_s: float = 0.0
+    interval_jitter_s: float = 0.0
+    interval_jitter_percent: int = 0
+    reuse_connection: bool = True
+    log_failures: bool = False
+    log_successes: bool = False
+    send: bytes = b""
+    receive: tuple[bytes, ...] = ()
+    http: HttpCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCheck:
+    """What one endpoint wants otherwise (Endpoint.HealthCheckConfig); 0 and empty: as the endpoint and its cluster."""
+
+    port: int = 0
+    address: str = ""
+    hostname: str = ""
+    disabled: bool = False
+
+
 class DnsTarget(NamedTuple):
     """A name to resolve and the port of its addresses."""
 
@@ -179,6 +251,9 @@ class Cluster:
     locality_weighted: bool = False
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
+    health_check: HealthCheck | None = None
+    ignore_health_on_host_removal: bool = False
+    ignore_new_hosts_until_first_check: bool = False
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
     upstream_port_override: int = 0

@@ -69,7 +69,7 @@ class Names:
         self.waiting[host] = asyncio.get_running_loop().create_future()
         return await self.waiting[host]
 
-    async def note(self, name: str) -> None:
+    def note(self, name: str) -> None:
         self.changed.append(name)
 
     async def answer(self, host: str, *addresses: str) -> None:

@@ -109,5 +109,6 @@ async def test_cluster_that_changed_by_itself_waits_for_a_snapshot_that_is_being
         for _ in range(5):
             await asyncio.sleep(0)
         assert not made.seen
-        group.create_task(made.publisher.refresh("one"))
+        made.publisher.refresh(["one"])
+        assert not order
     assert order == ["one with 1 snapshots"]

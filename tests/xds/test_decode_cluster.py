@@ -150,7 +150,6 @@ def test_policy_extensions_win_over_the_enum() -> None:
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        ({"health_checks": [b""]}, "health_checks: active health checks are not run"),
         ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
         ({"common_lb_config": {"zone_aware_lb_config": b""}}, "common_lb_config.zone_aware_lb_config: zones"),

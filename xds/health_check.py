@@ -1,0 +1,173 @@
+"""Active health checks as configured: of a cluster, and what single endpoints want otherwise. Checks nothing.
+
+A kind of check that eastgate does not have, or a setting that would make a check pass or fail differently, is named in
+a warning, and no check of that cluster is run: its endpoints count as passing, as without the check.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from .dns import is_address
+from .fields import number, seconds
+from .message import read
+from .resources import EndpointCheck, HealthCheck, HttpCheck, ServiceNameMatch
+
+_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+_NOT_RUN = "active health checks are not run"
+_WARNINGS = {
+    "event_log_path": "transitions are in eastgate's log",
+    "event_service": "transitions are in eastgate's log",
+    "event_logger": "transitions are in eastgate's log",
+    "tls_options": "checks are made without TLS",
+    "transport_socket_match_criteria": "checks are made without TLS",
+}
+_MATCHES = ("exact", "prefix", "suffix", "contains")
+# Headers whose value may hold Envoy's command operators.
+_OPERATOR = "%"
+
+
+def decode_health_checks(checks: Sequence[Mapping[str, Any]], warnings: list[str]) -> HealthCheck | None:
+    """The health check of a cluster; None without one, or with one that is not run. Raises ValueError as Envoy does."""
+    if not checks:
+        return None
+    if len(checks) > 1:
+        raise ValueError("health_checks: more than one is not supported, by Envoy neither")
+    (check,) = checks
+    for field in ("timeout", "interval", "unhealthy_threshold", "healthy_threshold"):
+        if field not in check:
+            raise ValueError(f"health_checks: no {field}")
+    interval = _positive(check, "interval", 0.0)
+    unhealthy = _positive(check, "unhealthy_interval", interval)
+    idle = _positive(check, "no_traffic_interval", 60.0)
+    common: dict[str, Any] = {
+        "timeout_s": _positive(check, "timeout", 0.0),
+        "interval_s": interval,
+        "initial_jitter_s": seconds(check, "initial_jitter", 0.0),
+        "interval_jitter_s": seconds(check, "interval_jitter", 0.0),
+        "interval_jitter_percent": check.get("interval_jitter_percent", 0),
+        "unhealthy_threshold": check["unhealthy_threshold"],
+        "healthy_threshold": check["healthy_threshold"],
+        "reuse_connection": check.get("reuse_connection", True),
+        "unhealthy_interval_s": unhealthy,
+        "unhealthy_edge_interval_s": _positive(check, "unhealthy_edge_interval", unhealthy),
+        "healthy_edge_interval_s": _positive(check, "healthy_edge_interval", interval),
+        "no_traffic_interval_s": idle,
+        "no_traffic_healthy_interval_s": _positive(check, "no_traffic_healthy_interval", idle),
+        "log_failures": check.get("always_log_health_check_failures", False),
+        "log_successes": check.get("always_log_health_check_success", False),
+    }
+    warnings += [f"health_checks.{field}: {what}" for field, what in _WARNINGS.items() if check.get(field)]
+    if "tcp_health_check" in check:
+        made, problem = _tcp(check["tcp_health_check"], common)
+    elif "http_health_check" in check:
+        made, problem = _http(check["http_health_check"], common)
+    else:
+        kind = next((field for field in ("grpc_health_check", "custom_health_check") if field in check), "")
+        if not kind:
+            raise ValueError("health_checks: neither TCP nor HTTP nor any other check")
+        made, problem = None, kind
+    if problem:
+        warnings.append(f"health_checks.{problem}: {_NOT_RUN}")
+        return None
+    return made
+
+
+def _positive(check: Mapping[str, Any], name: str, default: float) -> float:
+    return seconds(check, name, default, positive=True)
+
+
+def _payload(payload: Mapping[str, Any]) -> bytes:
+    """Bytes of a Payload, whose text is hexadecimal."""
+    if "binary" in payload:
+        return bytes(payload["binary"])
+    text = payload.get("text", "")
+    try:
+        if not text:
+            raise ValueError
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"health_checks: payload {text!r} is not hexadecimal text") from None
+
+
+def _tcp(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthCheck | None, str]:
+    if "proxy_protocol_config" in config:
+        return None, "tcp_health_check.proxy_protocol_config"
+    send = _payload(config["send"]) if "send" in config else b""
+    return HealthCheck(**common, send=send, receive=tuple(map(_payload, config.get("receive", ())))), ""
+
+
+def _http(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthCheck | None, str]:
+    path = config.get("path", "")
+    if not path:
+        raise ValueError("health_checks.http_health_check: no path")
+    if config.get("codec_client_type", "HTTP1") != "HTTP1":
+        return None, f"http_health_check.codec_client_type {config['codec_client_type']}"
+    matcher = config.get("service_name_matcher")
+    if matcher is not None and not any(kind in matcher for kind in _MATCHES):
+        return None, "http_health_check.service_name_matcher"
+    headers = []
+    for option in config.get("request_headers_to_add", ()):
+        header = option.get("header", {})
+        value = header.get("value", "") or header.get("raw_value", b"").decode("latin-1")
+        if _OPERATOR in value or "append_action" in option or not option.get("append", True):
+            return None, f"http_health_check.request_headers_to_add {header.get('key', '')}"
+        headers.append((header.get("key", ""), value))
+    method = str(config.get("method", "GET"))
+    send = _payload(config["send"]) if "send" in config else b""
+    if method == "CONNECT":
+        raise ValueError("health_checks.http_health_check: method CONNECT cannot be checked with")
+    http = HttpCheck(
+        path=path,
+        host=config.get("host", ""),
+        method="GET" if method == "METHOD_UNSPECIFIED" else method,
+        headers=tuple(headers),
+        headers_removed=tuple(name.lower() for name in config.get("request_headers_to_remove", ())),
+        expected_statuses=tuple(_ranges(config, "expected_statuses")) or ((200, 201),),
+        retriable_statuses=tuple(_ranges(config, "retriable_statuses")),
+        response_buffer_bytes=config.get("response_buffer_size", 1024),
+        service_name=None if matcher is None else _match(matcher),
+    )
+    return HealthCheck(**common, send=send, receive=tuple(map(_payload, config.get("receive", ()))), http=http), ""
+
+
+def _match(matcher: Mapping[str, Any]) -> ServiceNameMatch:
+    kind = next(kind for kind in _MATCHES if kind in matcher)
+    return ServiceNameMatch(kind, matcher[kind], matcher.get("ignore_case", False))
+
+
+def _ranges(config: Mapping[str, Any], field: str) -> Iterator[tuple[int, int]]:
+    for one in config.get(field, ()):
+        start, end = one.get("start", 0), one.get("end", 0)
+        if not 100 <= start < end <= 600:
+            raise ValueError(f"health_checks.http_health_check.{field}: {start} to {end} is no range within 100 to 600")
+        yield start, end
+
+
+def endpoint_checks(assignment: bytes) -> dict[tuple[str, int], EndpointCheck]:
+    """What endpoints of an assignment want otherwise, by (address, port); a Unix socket by its path and 0."""
+    found: dict[tuple[str, int], EndpointCheck] = {}
+    for locality in read(_ASSIGNMENT, assignment).get("endpoints", ()):
+        for one in locality.get("lb_endpoints", ()):
+            endpoint = one.get("endpoint", {})
+            config = endpoint.get("health_check_config")
+            if config is not None:
+                where = endpoint.get("address", {})
+                place = where.get("socket_address", {})
+                host = place.get("address") or where.get("pipe", {}).get("path", "")
+                key = (str(ip_address(host)) if is_address(host) else host, place.get("port_value", 0))
+                # Of equal addresses the first one is the endpoint.
+                found.setdefault(key, _endpoint_check(config))
+    return found
+
+
+def _endpoint_check(config: Mapping[str, Any]) -> EndpointCheck:
+    where = config.get("address", {}).get("socket_address", {})
+    host = where.get("address", "")
+    # Anything but an address is not connected to; Envoy rejects it.
+    return EndpointCheck(
+        port=config.get("port_value", 0) or number(where, "port_value", 0),
+        address=host if is_address(host) else "",
+        hostname=config.get("hostname", ""),
+        disabled=config.get("disable_active_health_check", False),
+    )
