@@ -23,6 +23,7 @@ from eastgate.xds.resources import Assignment, Cluster, Columns, EndpointCheck, 
 
 from . import endpoint_flags as flag
 from .endpoint_flags import Live
+from .endpoint_health import EndpointKey, key_of
 from .health_probes import Outcome, Probe, Target
 from .health_state import EndpointHealth, Intervals, Transition
 from .log import Log
@@ -136,6 +137,8 @@ class HealthChecks:
         self._group: asyncio.TaskGroup | None = None
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
+        self.observers: list[Callable[[str, EndpointKey], object]] = []
+        """Told of each check that passes and leaves its endpoint healthy: outlier detection takes it back then."""
         self._log = Log("health")
 
     @property
@@ -316,6 +319,10 @@ class HealthChecks:
         changed = health.failed != failed_before or (first and health.failed)
         if changed or (check.log_successes if outcome.passed else check.log_failures):
             self._tell(entry.cluster.name, session, outcome)
+        if outcome.passed and not health.failed and self.observers:
+            identity = key_of(entry.live.columns, entry.live_keys.index(session.key))
+            for observer in self.observers:
+                observer(entry.cluster.name, identity)
         if self._warm(entry) or (transition is Transition.CHANGED and entry.warm):
             self._dirty[entry.cluster.name] = None
             self._woken.set()

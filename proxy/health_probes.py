@@ -6,6 +6,7 @@ answer; a kept connection that the endpoint closes between two checks fails the 
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class _Connected:
             return Outcome(network=True, timed_out=True, reason=f"no answer within {self._check.timeout_s:g} s")
         except OSError as error:
             self.close()
-            return Outcome(network=True, reason=error.strerror or str(error))
+            return Outcome(network=True, reason=os.strerror(error.errno) if error.errno else str(error))
 
     async def _once(self) -> Outcome:
         raise NotImplementedError
