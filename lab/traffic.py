@@ -128,10 +128,10 @@ def subscriptions(settings: Settings, kubectl: Kubectl, proxy: str) -> dict[str,
     raise LabError(f"istiod does not list {proxy}")
 
 
-def connections_through(node: Node, cluster: str) -> int:
-    """How many connections the eastgate gateway has opened to endpoints of this cluster."""
+def gateway_counter(node: Node, cluster: str, counter: str) -> int:
+    """A counter of this cluster in the eastgate gateway."""
     # istiod's name for the statistics of a cluster ends in a semicolon.
-    name = f"cluster.{cluster};.upstream_cx_total"
+    name = f"cluster.{cluster};.{counter}"
     for line in eastgate_admin(node, "/stats").splitlines():
         key, _, value = line.partition(": ")
         if key == name:

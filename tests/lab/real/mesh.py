@@ -84,9 +84,9 @@ class Mesh:
                 f"{stage}, {client.name} {service}: {who} should get {share:.0%}: {seen}"
             )
 
-    def drain(self, cluster: Cluster) -> None:
+    def drain(self, cluster: Cluster, pods: int = 2) -> None:
         """Make the sidecars of the services refuse new connections; the pods stay Ready."""
-        for pod in self.kubectl[cluster.name].pods("default", ECHO):
+        for pod in self.kubectl[cluster.name].pods("default", ECHO)[:pods]:
             envoy_admin(self.kubectl[cluster.name], "default", pod["metadata"]["name"], "/drain_listeners", "POST")
 
     def restart(self, cluster: Cluster, namespace: str = "default", name: str = "echoserver") -> None:

@@ -1,5 +1,6 @@
 """istiod and the gateways: acknowledged pushes, and traffic while istiod is killed, replaced or frozen."""
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from lab import gateways
 from lab.istio import ISTIOD, NAMESPACE, istioctl
 from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster, other
 from lab.shell import wait_for
-from lab.traffic import XDS_TYPES, Load, gateway_endpoints, subscriptions
+from lab.traffic import XDS_TYPES, Load, eastgate_admin, gateway_endpoints, subscriptions
 
 from .mesh import ECHO, Mesh
-from .rules import distribute, locality_rules
+from .rules import distribute, locality_rules, subset_rules
 
 ACKED_S = 5.0
 CONVERGED_S = 10.0
@@ -113,6 +114,29 @@ def test_traffic_does_not_notice_that_istiod_is(mesh: Mesh, fault: Callable[[Mes
         assert answers.failed == 0, (cluster.name, answers.errors)
         assert set(answers.answers) == {GKE.greeting, ANTHOS.greeting}
         assert took[cluster.name] <= CONVERGED_S
+
+
+def test_gateway_that_starts_without_istiod_serves_what_it_knew(mesh: Mesh) -> None:
+    kubectl, node = mesh.kubectl[ANTHOS.name], mesh.lab.nodes[ANTHOS.name]
+    mesh.apply(subset_rules(ANTHOS))
+    mesh.answers("before the restart", GKE, "echo-tcp", {ANTHOS.greeting: 1.0})
+    old = node.processes("eastgate")
+    kubectl("-n", NAMESPACE, "scale", "deploy/istiod", "--replicas=0")
+    try:
+        wait_for("istiod is gone", lambda: not node.processes(ISTIOD))
+        node.send_signal("eastgate", signal.SIGKILL)
+        wait_for("the gateway is started again", lambda: set(node.processes("eastgate")) - set(old))
+        wait_for("it is ready", lambda: kubectl.rolled_out(gateways.NAMESPACE, [gateways.NAME]))
+        assert json.loads(eastgate_admin(node, "/server_info"))["eastgate"]["configuration"]["stale"] is True
+        mesh.answers("started while istiod is away", GKE, "echo-tcp", {ANTHOS.greeting: 1.0})
+    finally:
+        kubectl("-n", NAMESPACE, "scale", "deploy/istiod", "--replicas=1")
+        kubectl.wait_rolled_out(NAMESPACE, "istiod")
+
+    def fresh() -> bool:
+        return json.loads(eastgate_admin(node, "/server_info"))["eastgate"]["configuration"]["stale"] is False
+
+    wait_for("what it serves is istiod's again", fresh, seconds=30)
 
 
 def converged_after(mesh: Mesh, cluster: Cluster, pod: dict) -> float:

@@ -4,8 +4,9 @@ import pytest
 
 from lab import gateways
 from lab.errors import LabError
-from lab.settings import ANTHOS, CLUSTERS, Cluster, other
-from lab.traffic import Load, ask, connections_through
+from lab.kubectl import named
+from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster, other
+from lab.traffic import Load, ask, gateway_counter
 
 from .mesh import Mesh
 from .rules import subset_rules
@@ -20,12 +21,11 @@ def sni_cluster(service: str, subset: str = "") -> str:
 def test_remote_traffic_passes_the_gateway_under_the_subsets_name(mesh: Mesh) -> None:
     """Each connection of a client to the other cluster is one of the gateway there; none goes another way."""
     mesh.apply(subset_rules(ANTHOS))
-    (client,) = (one for one in CLUSTERS.values() if one is not ANTHOS)
-    mesh.answers("subset anthos", client, "echo-tcp", {ANTHOS.greeting: 1.0})
+    mesh.answers("subset anthos", GKE, "echo-tcp", {ANTHOS.greeting: 1.0})
     gateway, name = mesh.lab.nodes[ANTHOS.name], sni_cluster("echo-tcp", ANTHOS.name)
-    before = connections_through(gateway, name)
-    assert ask(mesh.kubectl[client.name], "echo-tcp", 30).answers == {ANTHOS.greeting: 30}
-    assert connections_through(gateway, name) - before == 30
+    before = gateway_counter(gateway, name, "upstream_cx_total")
+    assert ask(mesh.kubectl[GKE.name], "echo-tcp", 30).answers == {ANTHOS.greeting: 30}
+    assert gateway_counter(gateway, name, "upstream_cx_total") - before == 30
 
 
 def test_status_port_serves_readiness_and_metrics_only(mesh: Mesh) -> None:
@@ -43,6 +43,40 @@ def test_status_port_serves_readiness_and_metrics_only(mesh: Mesh) -> None:
     assert "envoy_server_live" in page("/stats/prometheus") or "eastgate" in page("/stats/prometheus")
     with pytest.raises(LabError, match="404"):
         page("/config_dump")
+
+
+def test_drained_pod_behind_the_gateway_costs_no_connection(mesh: Mesh) -> None:
+    """It refuses connections and is still Ready: eastgate tries the other pod before the client notices."""
+    mesh.apply(subset_rules(ANTHOS))
+    mesh.answers("before the drain", GKE, "echo-tcp", {ANTHOS.greeting: 1.0})
+    gateway, name = mesh.lab.nodes[ANTHOS.name], sni_cluster("echo-tcp", ANTHOS.name)
+    assert gateway_counter(gateway, name, "upstream_cx_connect_fail") == 0
+    mesh.drain(ANTHOS, pods=1)
+    try:
+        seen = ask(mesh.kubectl[GKE.name], "echo-tcp", 50)
+        mesh.row("one of two pods there drained", "gke echo-tcp", "Anthos!!! 100%", str(seen))
+        assert seen.answers == {ANTHOS.greeting: 50}, seen.errors
+        # The drained one was asked, and refused.
+        assert gateway_counter(gateway, name, "upstream_cx_connect_fail") >= 10
+    finally:
+        mesh.restart(ANTHOS)
+
+
+def test_gateway_that_speaks_state_of_the_world_is_served_as_well(mesh: Mesh) -> None:
+    """The manifest asks for Delta; the other variant is one flag."""
+    kubectl = mesh.kubectl[ANTHOS.name]
+    objects = gateways.eastgate(ANTHOS)
+    (container,) = named(objects, "Deployment", gateways.NAME)["spec"]["template"]["spec"]["containers"]
+    container["args"] = [word.replace("=delta", "=sotw") for word in container["args"]]
+    assert "--xds-protocol=sotw" in container["args"]
+    kubectl.apply(*objects)
+    try:
+        kubectl.wait_rolled_out(gateways.NAMESPACE, gateways.NAME)
+        mesh.apply(subset_rules(ANTHOS))
+        mesh.answers("state of the world", GKE, "echo-tcp", {ANTHOS.greeting: 1.0})
+    finally:
+        gateways.apply(kubectl, ANTHOS, "eastgate")
+        kubectl.wait_rolled_out(gateways.NAMESPACE, gateways.NAME)
 
 
 @pytest.mark.parametrize("target", CLUSTERS.values(), ids=CLUSTERS)
