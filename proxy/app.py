@@ -14,7 +14,7 @@ from typing import Any
 
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.engine import Engine
-from eastgate.xds.ads import AdsClient
+from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
@@ -35,6 +35,7 @@ from .listeners import Listeners
 from .log import Log
 from .name_resolver import resolve
 from .publisher import Publisher
+from .recorder import Recorder
 from .refusals import Refusals
 from .settings import GatewaySettings
 from .state_file import StateFile
@@ -112,12 +113,18 @@ class Gateway:
                 listener_name=self._listeners.name_of,
             )
             self._engine.record_events(True)
+        self._recorder: Recorder | None = None
+        if settings.record:
+            self._recorder = Recorder(
+                settings.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.record_files
+            )
         self._store = Store(router=True)
         self._ads = AdsClient(
             settings.discovery,
             node,
             self._store,
             on_snapshot=self._publish,
+            on_push=self._pushed,
             protocol=settings.xds_protocol,
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
@@ -173,6 +180,8 @@ class Gateway:
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
         await self._last_good.restore()
+        if self._recorder is not None:
+            self._recorder.begin(self._store.snapshot)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ads.run())
@@ -198,6 +207,8 @@ class Gateway:
             self._engine.close()
             if self._access_log is not None:
                 self._access_log.close()
+            if self._recorder is not None:
+                self._recorder.close()
             self._log.info("stopped")
 
     async def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
@@ -212,6 +223,10 @@ class Gateway:
 
     def _refresh(self, cluster: str) -> None:
         self._publisher.refresh((cluster,))
+
+    def _pushed(self, push: Push) -> None:
+        if self._recorder is not None:
+            self._recorder.record(push, self._store.snapshot)
 
     def _engine_ready(self) -> None:
         self._engine.turn()
@@ -331,6 +346,7 @@ class Gateway:
             state_save_failed=self._last_good.save_failed,
             access_log_failed=self._access_log.failed if self._access_log is not None else 0,
             access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,
+            journal=self._recorder.counters() if self._recorder is not None else (0, 0, 0),
         )
 
     def _node_json(self) -> dict[str, Any]:

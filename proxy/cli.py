@@ -55,6 +55,9 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--status", default="", metavar="HOST:PORT", help="readiness and metrics for kubelet and Prometheus  [off]")
 @option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
 @option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
+@option("--record", default="", metavar="DIR", help="keep every push of istiod in a journal there")
+@option("--record-file-mb", default=64.0, type=float, metavar="MB", help="size of one file of the journal")
+@option("--record-files", default=8, type=int, metavar="N", help="files of the journal to keep")
 @option(
     "--workers",
     default=None,
@@ -148,6 +151,21 @@ def ledger(admin: str, kind: str, state: str, name: str, as_json: bool) -> None:
     url = f"{admin.rstrip('/')}/debug/xds"
     query = urlencode({"type": kind, "state": state, "name": name}, quote_via=quote)
     print_ledger(fetch(f"{url}?{query}"), url, as_json=as_json)
+
+
+@eastgate.command()
+@click.argument("journal", type=click.Path())
+@click.option("--push", default=None, type=click.IntRange(min=1), metavar="N", help="after push N  [default: the last]")
+@click.option("--at", default="", metavar="TIME", help="as it was at this time, 2026-03-04T09:12:01Z")
+@click.option("--cluster", default="", metavar="NAME", help="only this cluster")
+@click.option("--explain", is_flag=True, help="explain the shares of the cluster, as eastgate explain does")
+@click.option("--list", "listed", is_flag=True, help="list the pushes instead")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def replay(journal: str, **wanted: Any) -> None:
+    """Show the endpoints that a gateway had after one push of JOURNAL, a directory of --record or a file of it."""
+    from .replay import print_replay
+
+    print_replay(journal, **wanted)
 
 
 @eastgate.command()

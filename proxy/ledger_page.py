@@ -170,9 +170,9 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def table_pieces(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def table_pieces(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> Iterator[str]:
     """Padded columns, a piece for each row."""
-    table = [HEADER, *rows]
+    table = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"

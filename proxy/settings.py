@@ -61,6 +61,9 @@ class GatewaySettings:
     credentials: Credentials = NO_CREDENTIALS
     state_dir: str = ""
     state_max_age_s: float = 86_400.0
+    record: str = ""
+    record_file_bytes: int = 64 << 20
+    record_files: int = 8
 
     @property
     def node_id(self) -> str:
@@ -182,16 +185,16 @@ def check_log_path(path: str) -> None:
         raise SettingsError("--access-log", path, f"cannot be written: {error.strerror}") from None
 
 
-def check_state_dir(path: str) -> None:
+def check_directory(flag: str, path: str) -> None:
     """Make the directory for its owner alone if it is missing. Raises SettingsError unless it can be written to."""
     if not path:
         return
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise SettingsError("--state-dir", path, f"cannot be made: {error.strerror}") from None
+        raise SettingsError(flag, path, f"cannot be made: {error.strerror}") from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise SettingsError("--state-dir", path, "cannot be written to")
+        raise SettingsError(flag, path, "cannot be written to")
 
 
 def in_range(flag: str, value: float, low: float, high: float) -> None:
@@ -226,6 +229,9 @@ def gateway_settings(
     bootstrap: str = "",
     state_dir: str = "",
     state_max_age: float = 86_400.0,
+    record: str = "",
+    record_file_mb: float = 64.0,
+    record_files: int = 8,
     discovery_root_cert: str = "",
     discovery_server_name: str = "",
     token_file: str = "",
@@ -256,7 +262,10 @@ def gateway_settings(
     in_range("--max-connections", max_connections, 1, 100_000_000)
     check_log_path(access_log)
     in_range("--state-max-age", state_max_age, 1, 366 * 86_400.0)
-    check_state_dir(state_dir)
+    check_directory("--state-dir", state_dir)
+    in_range("--record-file-mb", record_file_mb, 0.01, 65_536)
+    in_range("--record-files", record_files, 2, 100_000)
+    check_directory("--record", record)
     if node_id:
         try:
             ip, pod, id_namespace, domain = parse_node_id(node_id)
@@ -295,6 +304,9 @@ def gateway_settings(
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
         state_dir=state_dir,
         state_max_age_s=state_max_age,
+        record=record,
+        record_file_bytes=int(record_file_mb * (1 << 20)),
+        record_files=record_files,
         xds_protocol=xds_protocol or said.protocol,
         credentials=checked(
             Credentials(

@@ -100,6 +100,8 @@ class ProcessStats:
     access_log_dropped: int = 0
     stale: bool = False
     state_save_failed: int = 0
+    journal: tuple[int, int, int] = (0, 0, 0)
+    """Pushes recorded, lost to a slow disk, and refused by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield Stat("eastgate.xds.streams", process.connects, "eastgate_xds_streams_total", help="ADS streams that answered")
     yield Stat("eastgate.configuration_stale", int(process.stale), "eastgate_configuration_stale", gauge=True)
     yield Stat("eastgate.state_save_failed", process.state_save_failed, "eastgate_state_save_failed_total")
+    for short, value in zip(("recorded", "lost", "failed"), process.journal, strict=True):
+        yield Stat(f"eastgate.journal.{short}", value, f"eastgate_journal_{short}_total")
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
     yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")

@@ -22,15 +22,15 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "compare_envoy", "endpoints", "doctor", "mesh_run", "mesh_serve"},
-    {"explain"},
+    {"app", "compare_envoy", "doctor", "mesh_run", "mesh_serve", "replay"},
+    {"endpoints", "explain"},
     {"compare_model", "dump_source", "trial", "mesh_report"},
     {"mesh_client", "child", "workload"},
     {"admin"},
     {"config_dump"},
     {"rendering"},
     {"message_json"},
-    {"dumps", "drain", "ledger_page", "outlier", "last_good"},
+    {"dumps", "drain", "ledger_page", "outlier", "last_good", "recorder"},
     {"listeners", "publisher", "dns_clusters"},
     {"compiler", "health_checks"},
     {"endpoint_flags", "health_probes", "health_state"},
@@ -38,7 +38,7 @@ PROXY_LAYERS = (
     {"refusals"},
     {"status"},
     {"access_log", "http_server", "settings"},
-    {"bootstrap", "line_writer", "state_file"},
+    {"bootstrap", "journal", "line_writer", "state_file"},
     {"answers", "cpus", "envoy_process", "errors", "frames", "log", "name_resolver", "slices", "stats"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}

@@ -1,0 +1,91 @@
+"""A store's snapshot as the models that dumps are read into. Reads no files.
+
+What a snapshot does not hold is left open: health that a proxy found out by itself, and the workloads of endpoints.
+"""
+
+from collections.abc import Iterator
+from socket import AF_INET, AF_INET6, inet_ntop
+
+from eastgate.xds.decode import SHORT_NAMES
+from eastgate.xds.resources import Assignment, Cluster, Columns, Listener, Snapshot
+
+from .cluster_model import HEALTH_NAMES, ChainModel, ClusterModel, Ejection, Endpoint, ProxyModel, RejectedResource
+
+# Columns.family of a Unix socket.
+UNIX = 1
+TLS_MODE_ISTIO = 1
+
+
+def address_of(columns: Columns, row: int) -> str:
+    """host:port, [host]:port or the path of a Unix socket, as dumps write them."""
+    family, packed = columns.family[row], columns.address[16 * row : 16 * row + 16]
+    if family == UNIX:
+        return columns.names[memoryview(packed[:4]).cast("I")[0]].decode(errors="replace")
+    port = memoryview(columns.port).cast("H")[row]
+    if family == 4:
+        return f"{inet_ntop(AF_INET, packed[:4])}:{port}"
+    return f"[{inet_ntop(AF_INET6, packed)}]:{port}"
+
+
+def endpoints_of(assignment: Assignment) -> Iterator[Endpoint]:
+    """Endpoints in message order."""
+    columns = assignment.columns
+    weights, places = memoryview(columns.weight).cast("I"), memoryview(columns.locality).cast("H")
+    for row in range(columns.count):
+        yield Endpoint(
+            address_of(columns, row),
+            columns.priority[row],
+            columns.localities[places[row]].locality,
+            weights[row],
+            HEALTH_NAMES[columns.health[row]],
+            tls_mode=bool(columns.flags[row] & TLS_MODE_ISTIO),
+        )
+
+
+def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool = False) -> ClusterModel:
+    """A cluster with what is assigned to it."""
+    outlier = cluster.outlier_detection
+    return ClusterModel(
+        name=cluster.name,
+        type=cluster.type,
+        policy=cluster.lb_policy,
+        panic_threshold=cluster.healthy_panic_threshold_percent,
+        locality_weighted=cluster.locality_weighted,
+        choice_count=cluster.least_request_choice_count,
+        ejection=Ejection(outlier.max_ejection_percent, outlier.always_eject_one_host) if outlier else None,
+        overprovisioning_factor=assignment.overprovisioning_factor if assignment else 140,
+        weighted_priority_health=assignment.weighted_priority_health if assignment else False,
+        endpoints=tuple(endpoints_of(assignment)) if assignment else (),
+        localities=assignment.columns.localities if assignment else (),
+        warming=warming,
+    )
+
+
+def chains_of(listener: Listener) -> Iterator[ChainModel]:
+    """The filter chains of a listener, each with what tells it from the others."""
+    default = listener.default_filter_chain
+    for chain in (*listener.filter_chains, *((default,) if default else ())):
+        match = chain.match
+        criteria = ", ".join(match.server_names) or (f"port {match.destination_port}" if match.destination_port else "")
+        name = criteria or chain.name or ("default chain" if chain is default else "any")
+        yield ChainModel(listener.name, name, tuple(cluster for cluster, _ in chain.clusters))
+
+
+def proxy_of(snapshot: Snapshot, source: str) -> ProxyModel:
+    """Everything that is accepted."""
+    clusters = {}
+    for name, cluster in snapshot.clusters.items():
+        assignment = cluster.load_assignment
+        if cluster.assignment_name:
+            assignment = snapshot.assignments.get(cluster.assignment_name)
+        clusters[name] = cluster_of(cluster, assignment, warming=name in snapshot.warming)
+    return ProxyModel(
+        source,
+        clusters,
+        chains=tuple(chain for listener in snapshot.listeners.values() for chain in chains_of(listener)),
+        rejected=tuple(
+            RejectedResource(SHORT_NAMES[one.type_url], one.name, one.reason) for one in snapshot.rejections
+        ),
+        has_configuration=True,
+        has_endpoints=True,
+    )
