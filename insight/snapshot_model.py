@@ -62,12 +62,10 @@ def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool
 
 
 def chains_of(listener: Listener) -> Iterator[ChainModel]:
-    """The filter chains of a listener, each with what tells it from the others."""
+    """The filter chains of a listener, named as dumps name them."""
     default = listener.default_filter_chain
     for chain in (*listener.filter_chains, *((default,) if default else ())):
-        match = chain.match
-        criteria = ", ".join(match.server_names) or (f"port {match.destination_port}" if match.destination_port else "")
-        name = criteria or chain.name or ("default chain" if chain is default else "any")
+        name = chain.name or ", ".join(chain.match.server_names)
         yield ChainModel(listener.name, name, tuple(cluster for cluster, _ in chain.clusters))
 
 

@@ -169,6 +169,22 @@ def replay(journal: str, **wanted: Any) -> None:
 
 
 @eastgate.command()
+@click.argument("before")
+@click.argument("after", required=False, default="")
+@click.option("--cluster", default="", metavar="NAME", help="only this cluster and the chains that lead to it")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def diff(before: str, after: str, cluster: str, as_json: bool) -> None:
+    """Say what the step from BEFORE to AFTER does to traffic, in shares. Exit code 1 when something differs.
+
+    Each is JOURNAL@PUSH, JOURNAL@TIME, JOURNAL (its end) or a config_dump with endpoints. BEFORE alone: what that push
+    did.
+    """
+    from .diff import print_difference
+
+    sys.exit(print_difference(before, after, cluster=cluster, json_wanted=as_json))
+
+
+@eastgate.command()
 @click.option("--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per stage  [1000]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def demo(connections: int | None, as_json: bool) -> None:

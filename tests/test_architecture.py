@@ -22,7 +22,8 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "compare_envoy", "doctor", "mesh_run", "mesh_serve", "replay"},
+    {"app", "compare_envoy", "diff", "doctor", "mesh_run", "mesh_serve"},
+    {"replay"},
     {"endpoints", "explain"},
     {"compare_model", "dump_source", "trial", "mesh_report"},
     {"mesh_client", "child", "workload"},
