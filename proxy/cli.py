@@ -26,29 +26,58 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(flag, envvar=f"EASTGATE_{name}", show_envvar=True, **settings)
 
 
+def options(*each: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options that commands share, in this order."""
+
+    def apply(command: Command) -> Command:
+        for one in reversed(each):
+            command = one(command)
+        return command
+
+    return apply
+
+
+stream_options = options(
+    option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's ADS, or unix:PATH; repeat for fail-over"),
+    option(
+        "--discovery-root-cert", default="", metavar="FILE", help="istiod's root certificate; turns TLS on (port 15012)"
+    ),
+    option(
+        "--discovery-server-name", default="", metavar="NAME", help="name in istiod's certificate  [default: the host]"
+    ),
+    option("--token-file", default="", metavar="FILE", help="bearer token for istiod, read anew at each connection"),
+    option("--client-cert", default="", metavar="FILE", help="client certificate chain for istiod"),
+    option("--client-key", default="", metavar="FILE", help="its private key"),
+    option(
+        "--xds-protocol", default=None, type=click.Choice(["sotw", "delta"]), help="variant of ADS  [default: sotw]"
+    ),
+    option(
+        "--bootstrap", default="", metavar="FILE", help="Envoy's bootstrap as pilot-agent renders it; flags win over it"
+    ),
+    option(
+        "--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing"
+    ),
+    option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh"),
+    option("--network", default="", metavar="NAME", help="network of this gateway"),
+    option(
+        "--network-view",
+        default=None,
+        metavar="NAMES",
+        help="networks whose endpoints are wanted  [default: --network]",
+    ),
+    option("--namespace", default="", metavar="NAME", help="namespace of the gateway  [default: istio-system]"),
+    option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable"),
+    option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone"),
+    option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable"),
+)
+journal_options = options(
+    option("--record-file-mb", default=64.0, type=float, metavar="MB", help="size of one file of the journal"),
+    option("--record-files", default=8, type=int, metavar="N", help="files of the journal to keep"),
+)
+
+
 @eastgate.command()
-@option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's ADS, or unix:PATH; repeat for fail-over")
-@option(
-    "--discovery-root-cert", default="", metavar="FILE", help="istiod's root certificate; turns TLS on (port 15012)"
-)
-@option("--discovery-server-name", default="", metavar="NAME", help="name in istiod's certificate  [default: the host]")
-@option("--token-file", default="", metavar="FILE", help="bearer token for istiod, read anew at each connection")
-@option("--client-cert", default="", metavar="FILE", help="client certificate chain for istiod")
-@option("--client-key", default="", metavar="FILE", help="its private key")
-@option("--xds-protocol", default=None, type=click.Choice(["sotw", "delta"]), help="variant of ADS  [default: sotw]")
-@option(
-    "--bootstrap", default="", metavar="FILE", help="Envoy's bootstrap as pilot-agent renders it; flags win over it"
-)
-@option("--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing")
-@option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh")
-@option("--network", default="", metavar="NAME", help="network of this gateway")
-@option(
-    "--network-view", default=None, metavar="NAMES", help="networks whose endpoints are wanted  [default: --network]"
-)
-@option("--namespace", default="", metavar="NAME", help="namespace of the gateway  [default: istio-system]")
-@option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable")
-@option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone")
-@option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable")
+@stream_options
 @option(
     "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
 )
@@ -56,8 +85,7 @@ def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
 @option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
 @option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
 @option("--record", default="", metavar="DIR", help="keep every push of istiod in a journal there")
-@option("--record-file-mb", default=64.0, type=float, metavar="MB", help="size of one file of the journal")
-@option("--record-files", default=8, type=int, metavar="N", help="files of the journal to keep")
+@journal_options
 @option(
     "--workers",
     default=None,
@@ -154,6 +182,22 @@ def ledger(admin: str, kind: str, state: str, name: str, as_json: bool) -> None:
 
 
 @eastgate.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+@stream_options
+@journal_options
+@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
+def record(directory: str, log_level: str, **flags: Any) -> None:
+    """Subscribe to istiod as a gateway would, serve nobody, and keep every push in a journal in DIRECTORY."""
+    from . import log
+    from .record import run_record
+    from .settings import gateway_settings
+
+    settings = gateway_settings(record=directory, log_level=log_level, workers=0, **flags)
+    log.configure(log_level)
+    run_record(settings)
+
+
+@eastgate.command()
 @click.argument("journal", type=click.Path())
 @click.option("--push", default=None, type=click.IntRange(min=1), metavar="N", help="after push N  [default: the last]")
 @click.option("--at", default="", metavar="TIME", help="as it was at this time, 2026-03-04T09:12:01Z")
@@ -161,8 +205,17 @@ def ledger(admin: str, kind: str, state: str, name: str, as_json: bool) -> None:
 @click.option("--explain", is_flag=True, help="explain the shares of the cluster, as eastgate explain does")
 @click.option("--list", "listed", is_flag=True, help="list the pushes instead")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def replay(journal: str, **wanted: Any) -> None:
+@click.option("--serve", default="", metavar="HOST:PORT", help="be a control plane that sends this, plaintext ADS")
+@click.option("--interval", default=0.0, type=click.FloatRange(0), metavar="SECONDS", help="and then push after push")
+def replay(journal: str, serve: str, interval: float, **wanted: Any) -> None:
     """Show the endpoints that a gateway had after one push of JOURNAL, a directory of --record or a file of it."""
+    if serve:
+        from . import log
+        from .replay_serve import run_serve
+
+        log.configure("info")
+        run_serve(journal, serve, push=wanted["push"], at=wanted["at"], interval_s=interval)
+        return
     from .replay import print_replay
 
     print_replay(journal, **wanted)

@@ -22,7 +22,8 @@ MAY_IMPORT = {
 PROXY_LAYERS = (
     {"__main__"},
     {"cli"},
-    {"app", "compare_envoy", "diff", "doctor", "mesh_run", "mesh_serve"},
+    {"compare_envoy", "diff", "doctor", "mesh_run", "mesh_serve", "record", "replay_serve"},
+    {"app"},
     {"replay"},
     {"endpoints", "explain"},
     {"compare_model", "dump_source", "trial", "mesh_report"},
@@ -47,7 +48,17 @@ LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for modu
 HEAVY = {"envoy_data_plane", "betterproto2", "pydantic"}
 TOOLS = {"__init__", "__main__", "generate_schema"}
 # The embedded control plane and its trials: commands of their own, which encode messages.
-TRIALS = {"answers", "compare_envoy", "compare_model", "mesh_run", "mesh_serve", "mesh_client", "trial", "workload"}
+TRIALS = {
+    "answers",
+    "compare_envoy",
+    "compare_model",
+    "mesh_run",
+    "mesh_serve",
+    "mesh_client",
+    "replay_serve",
+    "trial",
+    "workload",
+}
 
 FROM = re.compile(r"^\s*from\s+([\w.]+)\s+c?import\s+\(?\s*([\w, ]*)", re.MULTILINE)
 PLAIN = re.compile(r"^\s*c?import\s+([\w., ]+)", re.MULTILINE)
