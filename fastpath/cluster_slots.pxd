@@ -4,6 +4,10 @@ from eastgate.fastpath.picker cimport Table
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.publication cimport Publication
 
+# Clusters whose endpoints crossed a threshold since the control side last took them: a stack that any worker may push.
+cdef struct DirtyClusters:
+    ClusterState* head          # atomic
+
 # Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
 # another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.
 cdef struct ClusterState:
@@ -18,6 +22,12 @@ cdef struct ClusterState:
     uint64_t pending_overflow
     uint64_t rx_bytes           # from the endpoints
     uint64_t tx_bytes           # to the endpoints
+    # Thresholds of outlier detection, 0: off; see outlier_counters.pxd. Atomic, as they change with the configuration.
+    uint32_t failure_threshold
+    uint32_t gateway_threshold
+    uint8_t dirty               # atomic; in `dirty_clusters`, which holds a reference
+    ClusterState* next_dirty
+    DirtyClusters* dirty_clusters
     uint32_t name_length
     char* name                  # owned
 
@@ -45,6 +55,8 @@ cdef inline SlotVersion* slot_version(ClusterSlot* slot) noexcept nogil:
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil
 cdef void cluster_release(ClusterState* state) noexcept nogil
+# An endpoint of it crossed a threshold: have the control side look. Returns whether it does not know yet.
+cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil
 
 cdef class ClusterSlots:
     cdef ClusterSlot* slots
@@ -55,6 +67,8 @@ cdef class ClusterSlots:
     cdef dict versions          # slot -> Version: keeps alive what `current` points to
     cdef Publication publication
     cdef list free_slots
+    cdef DirtyClusters dirty_clusters
     cdef uint32_t used
+    cdef ClusterState* pop_dirty(self) noexcept
     cdef ClusterSlot* slot_of(self, object slot) except NULL
     cdef int replace(self, object slot, object version, object then) except -1

@@ -46,13 +46,18 @@ class ClusterSlots:
         keepalive_probes: int = 0,
         original_dst: bool = False,
         port_override: int = 0,
+        failure_threshold: int = 0,
+        gateway_threshold: int = 0,
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
-        endpoint of `table` only counts them.
+        endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look
+        (take_dirty); 0: never.
         """
+    def take_dirty(self) -> list[str]:
+        """Names of clusters of which an endpoint crossed a threshold since the last call."""
     def reclaim(self) -> int:
         """Free what no worker can be using any more; return how many replaced objects still wait for a worker."""
     def counters(self, slot: int) -> ClusterCounters:

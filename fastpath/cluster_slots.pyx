@@ -11,7 +11,8 @@ from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.cluster_table cimport ClusterTable
 from eastgate.fastpath.posix cimport (
-    atomic_add, atomic_load, atomic_load64, atomic_store_pointer, atomic_sub_release,
+    atomic_add, atomic_exchange8, atomic_exchange_pointer, atomic_load, atomic_load64, atomic_load_pointer,
+    atomic_store, atomic_store_pointer, atomic_sub_release, atomic_swap_if_pointer,
 )
 from eastgate.fastpath.publication cimport Publication
 
@@ -45,7 +46,22 @@ cdef void cluster_release(ClusterState* state) noexcept nogil:
         free(state)
 
 
-cdef ClusterState* new_state(bytes name) except NULL:
+cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil:
+    cdef void** head = <void**>&state.dirty_clusters.head
+    cdef void* first
+    # Whoever takes the clusters sets this back before it looks at the endpoints: either it sees what was crossed, or
+    # the cluster is put there once more.
+    if atomic_exchange8(&state.dirty, 1):
+        return False
+    cluster_acquire(state)
+    first = atomic_load_pointer(head)
+    while True:
+        state.next_dirty = <ClusterState*>first
+        if atomic_swap_if_pointer(head, &first, state):
+            return True
+
+
+cdef ClusterState* new_state(bytes name, DirtyClusters* dirty_clusters) except NULL:
     cdef ClusterState* state = <ClusterState*>calloc(1, sizeof(ClusterState))
     cdef uint32_t length = <uint32_t>PyBytes_GET_SIZE(name)
     if state == NULL:
@@ -57,6 +73,7 @@ cdef ClusterState* new_state(bytes name) except NULL:
     memcpy(state.name, PyBytes_AS_STRING(name), length + 1)
     state.name_length = length
     state.refs = 1
+    state.dirty_clusters = dirty_clusters
     return state
 
 
@@ -119,6 +136,12 @@ cdef class ClusterSlots:
 
     def __dealloc__(self):
         cdef uint32_t slot
+        cdef ClusterState* dirty = self.pop_dirty()
+        cdef ClusterState* following
+        while dirty != NULL:
+            following = dirty.next_dirty
+            cluster_release(dirty)
+            dirty = following
         if self.slots != NULL:
             for slot in range(self.used):
                 if self.slots[slot].owner != NULL:
@@ -127,6 +150,25 @@ cdef class ClusterSlots:
 
     def __reduce__(self):
         raise TypeError("ClusterSlots cannot be pickled")
+
+    cdef ClusterState* pop_dirty(self) noexcept:
+        return <ClusterState*>atomic_exchange_pointer(<void**>&self.dirty_clusters.head, NULL)
+
+    def take_dirty(self):
+        """Names of clusters of which an endpoint crossed a threshold since the last call."""
+        cdef ClusterState* state
+        cdef ClusterState* following
+        if atomic_load_pointer(<void**>&self.dirty_clusters.head) == NULL:
+            return []
+        state = self.pop_dirty()
+        names = []
+        while state != NULL:
+            following = state.next_dirty
+            atomic_exchange8(&state.dirty, 0)
+            names.append(state.name[:state.name_length].decode())
+            cluster_release(state)
+            state = following
+        return names
 
     cdef ClusterSlot* slot_of(self, object slot) except NULL:
         if not 0 <= slot < self.used or self.slots[<uint32_t>slot].owner == NULL:
@@ -164,7 +206,7 @@ cdef class ClusterSlots:
             self.used += 1
         slot = self.free_slots.pop()
         try:
-            self.slots[slot].owner = new_state(state)
+            self.slots[slot].owner = new_state(state, &self.dirty_clusters)
         except MemoryError:
             self.free_slots.append(slot)
             raise
@@ -198,16 +240,21 @@ cdef class ClusterSlots:
         keepalive_probes=0,
         original_dst=False,
         port_override=0,
+        failure_threshold=0,
+        gateway_threshold=0,
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
-        endpoint of `table` only counts them.
+        endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look
+        (take_dirty); 0: never.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
         cdef SlotVersion* version
+        atomic_store(&place.owner.failure_threshold, as_uint32(failure_threshold, "failure_threshold"))
+        atomic_store(&place.owner.gateway_threshold, as_uint32(gateway_threshold, "gateway_threshold"))
         if table is not None:
             made = Version.__new__(Version)
             made.table = <ClusterTable?>table

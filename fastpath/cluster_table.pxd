@@ -2,7 +2,7 @@
 # here; contracts of the functions stand in picker.pxd and endpoint_state.pxd.
 from libc.stdint cimport uint32_t
 from eastgate.fastpath.endpoint_rows cimport EndpointRows
-from eastgate.fastpath.endpoint_state cimport ENDPOINT_DIRTY, EndpointState, state_acquire, state_release
+from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.picker cimport (
     PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address,
     table_pick, table_size, table_state,

@@ -1,24 +1,27 @@
 # State of endpoints that outlives tables: counters and failures, shared by all workers through relaxed atomics.
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from eastgate.fastpath.endpoint_rows cimport EndpointRows
 
 cdef enum:
-    ENDPOINT_DIRTY = 1          # EndpointState.flags: a threshold was crossed since the control side last looked
     BLOCK_STATES = 64
+    BLOCK_HEADER = 16           # bytes before StateBlock.states
 
 cdef struct EndpointState:
-    uint32_t place              # within its StateBlock; never changes
+    uint8_t place               # within its StateBlock; never changes
+    uint8_t crossed             # see outlier_counters.pxd; set by workers, taken by the control side
+    uint16_t gateway_failures   # consecutive ones, as consecutive_failures, but set back by themselves
     uint32_t active             # established connections (least request reads it)
     uint32_t consecutive_failures
-    uint32_t flags
     uint32_t cx_total           # attempts
     uint32_t cx_connect_fail
+    uint32_t cx_connected
 
 # Freed by the last of its holders: maps count once for the whole block, connections once each.
 cdef struct StateBlock:
     uint32_t refs
     uint16_t used               # states given out so far; only grows. Written under the GIL
     uint16_t capacity
+    uint32_t* window            # cx_connected, cx_connect_fail of each when the last interval ended; or NULL
     EndpointState states[64]    # `capacity` of them are allocated
 
 # Where the state of each row lies; shared by the tables of a cluster whose rows have the same identities in the same
@@ -41,6 +44,9 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil
 
 cdef void state_acquire(EndpointState* state) noexcept nogil
 cdef void state_release(EndpointState* state) noexcept nogil
+
+cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
+    return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)
 
 cdef inline EndpointState* state_of(const StateMap* map, uint32_t row) noexcept nogil:
     cdef uint32_t handle = row if map.handles == NULL else map.handles[row]

@@ -26,10 +26,6 @@ cdef extern from *:
     void take "eg_state_take"(uint32_t* refs) nogil
     bint drop_last "eg_state_drop"(uint32_t* refs) nogil
 
-cdef enum:
-    BLOCK_HEADER = 8            # bytes before StateBlock.states
-
-
 cdef StateBlock* block_new(uint32_t capacity) noexcept nogil:
     cdef StateBlock* block = <StateBlock*>calloc(1, BLOCK_HEADER + capacity * sizeof(EndpointState))
     if block != NULL:
@@ -38,12 +34,9 @@ cdef StateBlock* block_new(uint32_t capacity) noexcept nogil:
     return block
 
 
-cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
-    return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)
-
-
 cdef inline void block_release(StateBlock* block) noexcept nogil:
     if drop_last(&block.refs):
+        free(block.window)
         free(block)
 
 
@@ -74,6 +67,8 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
     cdef uint32_t block
     for block in range(map.block_count):
         total += BLOCK_HEADER + map.blocks[block].capacity * sizeof(EndpointState)
+        if map.blocks[block].window != NULL:
+            total += 2 * map.blocks[block].capacity * sizeof(uint32_t)
     if map.handles != NULL:
         total += map.count * sizeof(uint32_t)
     return total
@@ -81,7 +76,7 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
 
 cdef inline uint32_t block_take_place(StateBlock* block) noexcept nogil:
     cdef uint32_t place = block.used
-    block.states[place].place = place
+    block.states[place].place = <uint8_t>place
     block.used += 1
     return place
 

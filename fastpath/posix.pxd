@@ -136,10 +136,16 @@ cdef extern from *:
     #define eg_sub_release(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
     #define eg_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define eg_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define eg_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+    #define eg_or_release(p, v) ((void)__atomic_fetch_or((p), (v), __ATOMIC_RELEASE))
+    #define eg_swap_if(p, was, v) __atomic_compare_exchange_n((p), (was), (v), 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)
     #define eg_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define eg_count(p, v) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (v), __ATOMIC_RELAXED)
     """
     uint8_t atomic_load8 "eg_load"(uint8_t* place) nogil
+    uint16_t atomic_load16 "eg_load"(uint16_t* place) nogil
+    void atomic_store16 "eg_store"(uint16_t* place, uint16_t value) nogil
+    uint16_t atomic_add16 "eg_add"(uint16_t* place, uint16_t value) nogil
     void atomic_store8 "eg_store"(uint8_t* place, uint8_t value) nogil
     void atomic_store "eg_store"(uint32_t* place, uint32_t value) nogil
     void atomic_store64 "eg_store"(uint64_t* place, uint64_t value) nogil
@@ -149,6 +155,11 @@ cdef extern from *:
     void atomic_store_release64 "eg_store_release"(uint64_t* place, uint64_t value) nogil
     void* atomic_load_pointer "eg_load_acquire"(void** place) nogil
     void atomic_store_pointer "eg_store_release"(void** place, void* value) nogil
+    void* atomic_exchange_pointer "eg_exchange"(void** place, void* value) nogil
+    uint8_t atomic_exchange8 "eg_exchange"(uint8_t* place, uint8_t value) nogil
+    void atomic_or_release8 "eg_or_release"(uint8_t* place, uint8_t bits) nogil
+    # Store `value` when the place holds what `expected` points to; otherwise put there what it holds.
+    bint atomic_swap_if_pointer "eg_swap_if"(void** place, void** expected, void* value) nogil
     void atomic_fence "eg_fence"() nogil
     # Add to a counter that this thread alone writes and any may read: no locked instruction.
     void count "eg_count"(uint64_t* place, uint64_t value) nogil

@@ -26,6 +26,7 @@ from eastgate.fastpath.connection cimport (
 )
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
+from eastgate.fastpath.outlier_counters cimport endpoint_connected, endpoint_failed
 from eastgate.fastpath.picker cimport (
     EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
     table_size, table_state,
@@ -338,8 +339,7 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
     connection.last_activity = worker.now
     atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
     atomic_add(&connection.endpoint.active, 1)
-    if atomic_load(&connection.endpoint.consecutive_failures):
-        atomic_store(&connection.endpoint.consecutive_failures, 0)
+    endpoint_connected(connection.endpoint)
     wheel_cancel(&worker.wheel, &connection.timer)
     check_relay_timer(worker, connection)
     if connection.lowat_raised:
@@ -404,13 +404,15 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     return 0
 
 
-cdef void count_failure(Connection* connection, int reason) noexcept nogil:
+cdef void count_failure(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef uint64_t one = 1
     atomic_add64(&connection.cluster.cx_connect_fail, 1)
     if reason == Reason.CONNECT_TIMEOUT:
         atomic_add64(&connection.cluster.cx_connect_timeout, 1)
-    if reason != Reason.LIMIT:
-        atomic_add(&connection.endpoint.cx_connect_fail, 1)
-        atomic_add(&connection.endpoint.consecutive_failures, 1)
+    if reason != Reason.LIMIT and endpoint_failed(connection.cluster, connection.endpoint):
+        # Whoever hosts a worker looks after each turn; with a thread, the control side sleeps until it is told.
+        if worker.events.notify_fd >= 0:
+            write(worker.events.notify_fd, &one, sizeof(one))
 
 
 cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, SlotVersion* version) noexcept nogil:
@@ -462,7 +464,7 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
     cdef SlotVersion* version
     cdef int32_t endpoint
     while True:
-        count_failure(connection, reason)
+        count_failure(worker, connection, reason)
         version = slot_version(&worker.slots[connection.slot])
         # The slot may have been given to another cluster since: its endpoints are none of this connection's.
         if (

@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
+from random import Random
 from typing import Any
 
 from eastgate.fastpath.cluster_slots import ClusterSlots
@@ -27,6 +28,7 @@ from .admin import Admin, Sources
 from .compiler import Compiler
 from .dns_clusters import DnsClusters
 from .drain import Drain
+from .ejections import Ejections
 from .errors import SettingsError
 from .health_checks import HealthChecks
 from .health_probes import open_probe
@@ -104,6 +106,14 @@ class Gateway:
             fast_open=settings.fast_open,
         )
         self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners))
+        self._ejections = Ejections(
+            self._compiler,
+            slots,
+            refresh=self._publisher.refresh,
+            call_later=loop.call_later,
+            clock=loop.time,
+            random=partial(Random(settings.seed).getrandbits, 64),
+        )
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
         if settings.access_log:
@@ -197,6 +207,7 @@ class Gateway:
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
+            self._ejections.close()
             await self._admin.close()
             if self._status is not None:
                 await self._status.close()
@@ -230,6 +241,7 @@ class Gateway:
 
     def _engine_ready(self) -> None:
         self._engine.turn()
+        self._ejections.take()
         if self._settings.workers:
             # The workers wake us once; not again before the events are taken.
             asyncio.get_running_loop().call_later(EVENTS_DELAY_S, self._take_burst)
@@ -245,6 +257,7 @@ class Gateway:
         while True:
             # A burst of events is worked off at once, but others get their turn in between.
             more = self._take_events()
+            self._ejections.take()
             self._drain.tick(loop.time())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True
@@ -330,6 +343,7 @@ class Gateway:
                 stat_name=compiled.cluster.alt_stat_name,
                 dns=self._dns.counters(name),
                 health=self._health.counters(name),
+                outlier=self._ejections.counters.get(name),
             )
         return stats.ProcessStats(
             state=state,

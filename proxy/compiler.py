@@ -25,6 +25,7 @@ from eastgate.xds.resources import (
     Listener,
     Locality,
     LocalityEntry,
+    OutlierDetection,
     Snapshot,
 )
 
@@ -107,6 +108,16 @@ def stand_in_table(previous: ClusterTable | None) -> ClusterTable:
     one, word = bytes(1), bytes(2)
     columns = Columns(1, b"\4", bytes(16), word, pack("=I", 1), one, one, word, one, localities)
     return ClusterTable.compile(columns, previous=previous)
+
+
+def consecutive_thresholds(settings: OutlierDetection | None) -> tuple[int, int]:
+    """After how many failed connects in a row workers call, and the same for gateway failures; 0: never."""
+    if settings is None:
+        return 0, 0
+    if settings.split_external_local_origin_errors:
+        # What TCP reports is all of local origin: nothing feeds the other two counters.
+        return settings.consecutive_local_origin_failure, 0
+    return settings.consecutive_5xx, settings.consecutive_gateway_failure
 
 
 def wants_tls(cluster: Cluster, assignment: Assignment | None) -> bool:
@@ -339,8 +350,9 @@ class Compiler:
 
     def _publish(self, plan: _Plan, snapshot: Snapshot) -> None:
         """The one point at which a snapshot becomes visible: no await, no yield."""
-        self._publish_clusters(plan)
+        # Before the clusters: who observes one that is published may ask to have it compiled again.
         self._snapshot = snapshot
+        self._publish_clusters(plan)
         for name, compiled in plan.listeners.items():
             known = self._listeners.get(name)
             self._listeners[name] = compiled
@@ -375,6 +387,7 @@ class Compiler:
     def _publish_cluster(self, name: str, compiled: CompiledCluster) -> None:
         cluster = compiled.cluster
         keepalive = cluster.tcp_keepalive
+        failures, gateway = consecutive_thresholds(cluster.outlier_detection)
         self._slots.publish(
             compiled.slot,
             None if compiled.closed else compiled.table,
@@ -386,6 +399,8 @@ class Compiler:
             keepalive_probes=(keepalive and keepalive.probes) or 0,
             original_dst=cluster.type == "ORIGINAL_DST",
             port_override=cluster.upstream_port_override,
+            failure_threshold=failures,
+            gateway_threshold=gateway,
         )
         self._clusters[name] = compiled
         self.health.retain(name, compiled.assignment)

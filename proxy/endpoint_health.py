@@ -7,11 +7,12 @@ has the cluster recompiled by Publisher.refresh. An endpoint is failed while any
 
 from collections.abc import Iterable, Iterator
 from enum import IntFlag
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from eastgate.xds.resources import Assignment, Columns
 
-FAMILY_UNIX = 1
+FAMILY_UNIX, FAMILY_IPV4 = 1, 4
 ADDRESS_BYTES = 16
 # Searching the addresses takes 10 us per endpoint and 10,000 of them; past so many an index of them is cheaper.
 SEARCHED = 64
@@ -32,6 +33,14 @@ class EndpointKey(NamedTuple):
     port: int
     family: int
     locality: tuple[str, str, str]
+
+
+def address_text(key: EndpointKey) -> str:
+    """host:port, [host]:port, or unix:path."""
+    if key.family == FAMILY_UNIX:
+        return "unix:" + key.address.decode("utf-8", "backslashreplace")
+    host = str(ip_address(key.address[:4] if key.family == FAMILY_IPV4 else key.address))
+    return f"{host}:{key.port}" if key.family == FAMILY_IPV4 else f"[{host}]:{key.port}"
 
 
 def key_of(columns: Columns, row: int) -> EndpointKey:

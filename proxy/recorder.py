@@ -79,7 +79,7 @@ def held_frames(snapshot: Snapshot) -> Iterator[tuple[Mapping[str, Any], bytes]]
         (CDS, snapshot.clusters),
         (EDS, snapshot.assignments),
         (LDS, snapshot.listeners),
-        *([(RDS, snapshot.routes)] if snapshot.routes else []),
+        (RDS, snapshot.routes),
     )
     for type_url, resources in held:
         version = snapshot.versions.get(type_url, "")

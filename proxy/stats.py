@@ -10,6 +10,8 @@ from eastgate.fastpath.cluster_slots import ClusterCounters
 from eastgate.fastpath.engine import ListenerCounters
 from eastgate.fastpath.reason import LABELS, Reason
 
+from .outlier import Counters
+
 # server.state of Envoy.
 LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING = range(4)
 STATE_NAMES = ("LIVE", "DRAINING", "PRE_INITIALIZING", "INITIALIZING")
@@ -63,6 +65,8 @@ class ClusterStats:
     stat_name: str = ""
     dns: DnsCounters | None = None
     health: HealthCounters | None = None
+    outlier: Counters | None = None
+    """None: the cluster has no outlier detection"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +195,22 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
         yield stat("health_check.verify_cluster", health.verify_cluster)
         yield stat("health_check.healthy", health.healthy, gauge=True)
         yield stat("health_check.degraded", health.degraded, gauge=True)
+    if stats.outlier is not None:
+        yield stat("outlier_detection.ejections_active", stats.outlier.active, gauge=True)
+        for short, value in _ejections(stats.outlier):
+            yield stat(f"outlier_detection.ejections_{short}", value)
+
+
+def _ejections(counters: Counters) -> Iterator[tuple[str, int]]:
+    yield "enforced_total", counters.enforced_total
+    yield "overflow", counters.overflow
+    for kind, value in counters.detected.items():
+        yield f"detected_{kind.value}", value
+    for kind, value in counters.enforced.items():
+        yield f"enforced_{kind.value}", value
+    yield "total", counters.total
+    yield "consecutive_5xx", counters.consecutive_5xx
+    yield "success_rate", counters.success_rate
 
 
 def _stream(stream: StreamStats) -> Iterator[Stat]:

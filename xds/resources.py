@@ -114,6 +114,7 @@ class OutlierDetection:
     failure_percentage_minimum_hosts: int = 5
     failure_percentage_request_volume: int = 50
     always_eject_one_host: bool = False
+    successful_active_health_check_uneject_host: bool = True
 
 
 class ServiceNameMatch(NamedTuple):

@@ -49,9 +49,9 @@ async def test_push_is_kept_with_its_answer(tmp_path: Path) -> None:
     recorder.record(push(2, rejected=(Rejection(EDS, A, "v2", "no good", b""),)), held)
     recorder.close()
     recorder.close()
-    begin, cds, eds, lds, first, second = frames(tmp_path)
+    begin, cds, eds, lds, rds, first, second = frames(tmp_path)
     assert begin.header["node"] == {"id": "router~x"}
-    assert [one.header["type"] for one in (cds, eds, lds)] == ["CDS", "EDS", "LDS"]
+    assert [one.header["type"] for one in (cds, eds, lds, rds)] == ["CDS", "EDS", "LDS", "RDS"]
     assert cds.header["version"] == "v1"
     assert first.payload == push(1).payload
     assert {key: first.header[key] for key in ("push", "type", "version", "nonce", "protocol", "reason")} == {

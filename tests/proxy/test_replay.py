@@ -157,7 +157,7 @@ async def test_truncated_tail_is_a_note_and_state_is_that_of_the_push_before(tmp
     assert replayed.push.number == 3
     assert tables(replayed.compiler) == live.after[2]
     (note,) = replayed.notes
-    assert note.startswith(f"{path.name}: frame 8 at byte ")
+    assert note.startswith(f"{path.name}: frame 9 at byte ")
 
 
 async def test_file_that_a_crash_ended_at_its_beginning_is_passed_over(tmp_path: Path) -> None:
