@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
+    OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
@@ -72,6 +73,7 @@ def cluster(
     lb_policy: ClusterLbPolicy = ClusterLbPolicy.ROUND_ROBIN,
     connect_timeout_s: float = 10.0,
     max_connections: int = 4294967295,
+    outlier_detection: OutlierDetection | None = None,
 ) -> bytes:
     """An EDS cluster as istiod writes it for a gateway: panic threshold 0, no limits unless given."""
     return bytes(
@@ -99,6 +101,7 @@ def cluster(
                 ]
             ),
             common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
+            outlier_detection=outlier_detection,
         )
     )
 
@@ -130,12 +133,19 @@ def assignment(name: str, endpoints: Iterable[At]) -> bytes:
     )
 
 
-def chain(name: str, *, filters: Sequence[Filter] = (), idle_timeout_s: float | None = None) -> FilterChain:
+def chain(
+    name: str,
+    *,
+    filters: Sequence[Filter] = (),
+    idle_timeout_s: float | None = None,
+    max_connect_attempts: int | None = None,
+) -> FilterChain:
     """An AUTO_PASSTHROUGH chain: one SNI, Istio's ALPNs, tcp_proxy to the cluster of the same name."""
     proxy = TcpProxy(
         stat_prefix=name,
         cluster=name,
         idle_timeout=None if idle_timeout_s is None else timedelta(seconds=idle_timeout_s),
+        max_connect_attempts=max_connect_attempts,
     )
     return FilterChain(
         filter_chain_match=FilterChainMatch(server_names=[name], application_protocols=list(ISTIO_ALPN)),
