@@ -27,8 +27,9 @@ class SwitchedEndpoints:
         return f"127.0.0.{2 + number}", self.port
 
     def switch(self, number: int, *, on: bool) -> None:
-        """Return when it has been done."""
-        self._tell(lambda: self._open(number) if on else self._close(number))
+        """Return when it has been done; one that is that way already stays."""
+        if (number in self._listening) != on:
+            self._tell(lambda: self._open(number) if on else self._close(number))
 
     def close(self) -> None:
         def end() -> None:
