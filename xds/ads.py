@@ -16,7 +16,7 @@ from grpc import aio
 from .backoff import Backoff
 from .call_end import CallEnd
 from .channel import ChannelFactory, plaintext
-from .decode import CDS, EDS, LDS, RDS, SHORT_NAMES
+from .decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
 from .errors import XdsError
 from .ledger import Ledger
@@ -26,7 +26,7 @@ from .store import Applied, Store
 from .subscription import Request, Response, SotwSubscriptions
 
 Protocol = Literal["sotw", "delta"]
-_TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False))
+_TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False), (SDS, False))
 
 # How long a connection, and a request, may take before the next address gets its chance.
 _CONNECT_TIMEOUT_S = 5.0
@@ -250,6 +250,7 @@ class AdsClient:
         requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])
         requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
         requests += self._subscriptions.want(RDS, self.store.wanted_routes)
+        requests += self._subscriptions.want(SDS, self.store.secrets.wanted())
         requests += self._subscriptions.release()
         return requests
 

@@ -15,6 +15,7 @@ from .fields import number, seconds, type_name
 from .health_check import decode_health_checks
 from .message import read
 from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
+from .secret_refs import cluster_secret_refs
 from .wire import unknown_fields
 
 KIND = "CDS"
@@ -126,6 +127,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
         upstream_tls=upstream_tls,
+        secrets=cluster_secret_refs(message),
         warnings=tuple(warnings),
         raw=raw,
     )

@@ -22,6 +22,7 @@ from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
 from .resources import FilterChain, FilterChainMatch, Listener
+from .secret_refs import secret_refs
 from .wire import unknown_fields
 
 KIND = "LDS"
@@ -233,6 +234,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         stat_prefix=config.get("stat_prefix", ""),
         route_config_name=routes.name,
         route_config=routes.inline,
+        secrets=secret_refs(message["transport_socket"]) if "transport_socket" in message else (),
         refusal="; ".join(filter(None, (refusal, routes.refusal))),
     )
     return DecodedChain(chain, warnings)

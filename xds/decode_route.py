@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .assignment import read_text
+from .config_source import ADS, source_of
 from .errors import XdsError
 from .fields import number, type_name
 from .message import read
@@ -130,7 +131,12 @@ def http_routes(filters: Iterable[Mapping[str, Any]]) -> HttpRoutes:
                 return HttpRoutes(refusal=f"its inline routes are unusable: {error.reason}")
         if "scoped_routes" in config:
             return HttpRoutes(refusal="its routes come in scopes (scoped_routes), which are not served")
-        return HttpRoutes(config.get("rds", {}).get("route_config_name", ""))
+        rds = config.get("rds", {})
+        if "config_source" in rds:
+            source = source_of(read("envoy.config.core.v3.ConfigSource", rds["config_source"]))
+            if source != ADS:
+                return HttpRoutes(refusal=f"its routes come from {source}, which is not asked")
+        return HttpRoutes(rds.get("route_config_name", ""))
     return HttpRoutes()
 
 

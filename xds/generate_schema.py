@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 API = "envoy_data_plane"
+TLS = "envoy.extensions.transport_sockets.tls.v3."
 
 # Messages that are read or written field by field. A field of any other message type is known and opaque: its bytes
 # are kept unread, so that its presence can be reported.
@@ -89,17 +90,48 @@ HONOURED = (
     "envoy.config.route.v3.RedirectAction",
     "envoy.config.route.v3.DirectResponseAction",
     "envoy.type.matcher.v3.RegexMatcher",
+    "envoy.type.matcher.v3.StringMatcher",
+    "envoy.config.core.v3.DataSource",
+    "envoy.config.core.v3.ConfigSource",
+    "envoy.config.core.v3.ApiConfigSource",
+    "envoy.config.core.v3.GrpcService",
+    "envoy.config.core.v3.GrpcService.EnvoyGrpc",
+    "envoy.config.core.v3.TransportSocket",
+    "envoy.config.cluster.v3.Cluster.TransportSocketMatch",
+    f"{TLS}DownstreamTlsContext",
+    f"{TLS}UpstreamTlsContext",
+    f"{TLS}CommonTlsContext",
+    f"{TLS}CommonTlsContext.CombinedCertificateValidationContext",
+    f"{TLS}SdsSecretConfig",
+    f"{TLS}Secret",
+    f"{TLS}TlsCertificate",
+    f"{TLS}CertificateValidationContext",
+    f"{TLS}SubjectAltNameMatcher",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
 )
 
 # Fields whose bytes are wanted as they are: resources and chains are compared by bytes before anything is read, and
-# endpoints have a reader of their own.
+# endpoints have a reader of their own. Transport sockets and where configuration comes from are read where they matter.
 OPAQUE_FIELDS = {
     ("envoy.service.discovery.v3.DiscoveryResponse", "resources"),
     ("envoy.service.discovery.v3.Resource", "resource"),
     ("envoy.config.cluster.v3.Cluster", "load_assignment"),
     ("envoy.config.route.v3.RouteConfiguration", "virtual_hosts"),
     ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", "route_config"),
+    ("envoy.config.route.v3.DirectResponseAction", "body"),
+    ("envoy.extensions.filters.network.http_connection_manager.v3.Rds", "config_source"),
+    ("envoy.config.cluster.v3.Cluster", "lrs_server"),
+    ("envoy.config.cluster.v3.Cluster", "transport_socket"),
+    ("envoy.config.cluster.v3.Cluster", "transport_socket_matches"),
+    ("envoy.config.cluster.v3.Cluster.EdsClusterConfig", "eds_config"),
+    ("envoy.config.cluster.v3.Cluster.TransportSocketMatch", "transport_socket"),
+    ("envoy.config.listener.v3.FilterChain", "transport_socket"),
+    (f"{TLS}CommonTlsContext", "tls_certificates"),
+    (f"{TLS}CommonTlsContext", "validation_context"),
+    (f"{TLS}CommonTlsContext", "tls_certificate_sds_secret_configs"),
+    (f"{TLS}CommonTlsContext", "validation_context_sds_secret_config"),
+    (f"{TLS}CommonTlsContext.CombinedCertificateValidationContext", "default_validation_context"),
+    (f"{TLS}CommonTlsContext.CombinedCertificateValidationContext", "validation_context_sds_secret_config"),
     ("envoy.config.listener.v3.Listener", "filter_chains"),
     ("envoy.config.listener.v3.Listener", "default_filter_chain"),
 }

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .route import RouteConfiguration
+from .secret_refs import SecretRef
 
 
 class Locality(NamedTuple):
@@ -237,7 +238,7 @@ class Cluster:
     ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
     (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
-    endpoints whose flags say tlsMode istio) or ALWAYS.
+    endpoints whose flags say tlsMode istio) or ALWAYS; ``secrets`` are those that it would need for that.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
     """
@@ -261,6 +262,7 @@ class Cluster:
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: str = "NEVER"
+    secrets: tuple[SecretRef, ...] = ()
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)
 
@@ -287,7 +289,7 @@ class FilterChain:
 
     ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster.
     ``max_connect_attempts`` 0: not set. Of a chain with an HTTP connection manager, ``route_config_name`` says which
-    routes it has from RDS, or ``route_config`` holds its inline ones.
+    routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names.
     """
 
     name: str
@@ -299,6 +301,7 @@ class FilterChain:
     stat_prefix: str = ""
     route_config_name: str = ""
     route_config: RouteConfiguration | None = None
+    secrets: tuple[SecretRef, ...] = ()
     refusal: str = ""
 
 

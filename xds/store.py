@@ -20,6 +20,7 @@ from .decode import (
     EDS,
     LDS,
     RDS,
+    SDS,
     SHORT_NAMES,
     Chains,
     Hosts,
@@ -32,6 +33,8 @@ from .decode import (
 from .errors import XdsError
 from .message import read
 from .resources import Rejection, Snapshot
+from .secret_refs import SecretRef
+from .secret_store import SecretStore
 
 SNI_DNAT_PREFIX = "outbound_."
 _TYPE_URLS = {short: url for url, short in SHORT_NAMES.items()}
@@ -73,6 +76,8 @@ class Store:
 
     def __init__(self, *, router: bool = True) -> None:
         self._router = router
+        # Kept apart: nothing that shows, saves or compares a snapshot gets hold of a key.
+        self.secrets = SecretStore()
         # Accepted resources by name, per type URL. The inner maps are replaced as a whole: snapshots share them.
         self._resources: dict[str, dict[str, Any]] = {CDS: {}, EDS: {}, LDS: {}, RDS: {}}
         self._versions: dict[str, str] = {}
@@ -126,6 +131,8 @@ class Store:
 
     def names(self, type_url: str) -> tuple[str, ...]:
         """Names of the accepted resources of a type."""
+        if type_url == SDS:
+            return self.secrets.held()
         return tuple(self._resources[type_url])
 
     def apply(
@@ -137,7 +144,7 @@ class Store:
         names: Sequence[str] = (),
         removed: Sequence[str] | None = None,
     ) -> Applied:
-        """Accept or reject the Anys of a response of type CDS, EDS, LDS or RDS, all at once."""
+        """Accept or reject the Anys of a response of type CDS, EDS, LDS, RDS or SDS, all at once."""
         steps = self.steps(type_url, version, resources, names=names, removed=removed)
         while True:
             try:
@@ -160,6 +167,9 @@ class Store:
         ``removed`` is None for state of the world. Otherwise nothing else is taken away; and of EDS nothing at all: an
         assignment goes with its cluster.
         """
+        if type_url == SDS:
+            # Few and small. Whoever uses them has been told when this returns; the generation does not move.
+            return Applied(False, self.secrets.apply(version, resources, names=names))
         decoders = {
             CDS: self._clusters_in,
             EDS: self._assignments_in,
@@ -253,6 +263,7 @@ class Store:
             self._hosts = {name: hosts for name, hosts in self._hosts.items() if name in self._resources[RDS]}
         if type_url not in _BY_NAME:
             self._wanted = self._wanted_now()
+            self.secrets.want(self._wanted_secrets_now())
         if type_url not in _BY_NAME or self._warming:
             unanswered = self._wanted.difference(assignments)
             self._warming = frozenset(
@@ -284,6 +295,16 @@ class Store:
             for chain in (*listener.filter_chains, listener.default_filter_chain)
             if chain is not None and chain.route_config_name
         )
+
+    def _wanted_secrets_now(self) -> frozenset[SecretRef]:
+        chains = {
+            chain.secrets
+            for listener in self._resources[LDS].values()
+            for chain in (*listener.filter_chains, listener.default_filter_chain)
+            if chain is not None
+        }
+        named = chains.union(cluster.secrets for cluster in self._resources[CDS].values())
+        return frozenset(ref for refs in named for ref in refs)
 
     def _named(
         self,

@@ -13,6 +13,7 @@ from eastgate.xds.message import read
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import CircuitBreakers, Cluster, FilterChain, Listener, Locality, OutlierDetection
 from eastgate.xds.route import Route, RouteConfiguration, RouteMatch, VirtualHost
+from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.store import Store
 
 from ..xds.rows import Row, rows_of
@@ -86,6 +87,9 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
         ),
         load_assignment=None,
         alt_stat_name=one["alt_stat_name"],
+        secrets=(SecretRef("default", "cluster:sds-grpc"), SecretRef("ROOTCA", "cluster:sds-grpc"))
+        if "transport_socket_matches" in one
+        else (),
         upstream_tls="BY_TLS_MODE" if "transport_socket_matches" in one else "NEVER",
         warnings=tuple(said),
     )
@@ -120,6 +124,9 @@ def check_chain(chain: FilterChain, one: dict[str, Any]) -> None:
     assert list(chain.match.application_protocols) == match.get("application_protocols", [])
     assert chain.match.transport_protocol == match.get("transport_protocol", "")
     assert chain.match.unsupported == ()
+    sds = json.dumps(one.get("transport_socket", {})).count('"sds_config"')
+    assert len(chain.secrets) == sds
+    assert {ref.source for ref in chain.secrets} <= {"cluster:sds-grpc"}
     names = {network_filter["name"] for network_filter in one["filters"]}
     serves = names <= INERT and "transport_socket" not in one
     assert (chain.refusal == "") == serves, chain

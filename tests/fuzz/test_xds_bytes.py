@@ -1,18 +1,23 @@
 """Whatever bytes arrive: an answer or an XdsError, and never anything else. Seeds are recorded messages, damaged."""
 
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from eastgate.xds.assignment import decode_assignment, read_text
-from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_cluster, decode_listener, decode_route
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_cluster, decode_listener, decode_route
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.schema import MESSAGES
+from eastgate.xds.secret import decode_secret
+from eastgate.xds.secret_refs import SecretRef, secret_refs
+from eastgate.xds.secret_store import SecretStore
 from eastgate.xds.store import Store
 from eastgate.xds.wire import unknown_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ..support.secrets import ca_secret, keyed, tls_secret
 from ..xds.rows import rows_of
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
@@ -34,7 +39,11 @@ def recorded(kind: str) -> tuple[bytes, ...]:
 @st.composite
 def damaged(draw: st.DrawFn, kind: str) -> bytes:
     """A recorded message with bits flipped, bytes put in or taken out, or its end missing."""
-    data = bytearray(draw(st.sampled_from(recorded(kind))))
+    return _changed(draw, draw(st.sampled_from(recorded(kind))))
+
+
+def _changed(draw: st.DrawFn, whole: bytes) -> bytes:
+    data = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(len(data) - 1, 0)))
         change = draw(st.sampled_from(("flip", "set", "insert", "cut", "remove")))
@@ -53,6 +62,7 @@ def check_error(error: XdsError, *kinds: str) -> None:
     assert error.kind in kinds
     assert error.reason
     assert "\n" not in error.reason
+    assert "PRIVATE" not in error.reason
 
 
 def check_assignment(data: bytes) -> None:
@@ -75,9 +85,32 @@ def check_resource(data: bytes) -> None:
             check_error(error, "CDS", "LDS", "RDS")
 
 
+@cache
+def secrets() -> tuple[bytes, ...]:
+    pair = keyed("spiffe://cluster.local/ns/sleep/sa/sleep")
+    return tls_secret("default", pair), ca_secret("ROOTCA", pair.certificate)
+
+
+def check_secret(data: bytes) -> None:
+    # A broken key may still be a key: neither what is shown nor what is said may hold it.
+    try:
+        secret = decode_secret(data, datetime.now(UTC))
+    except XdsError as error:
+        check_error(error, "SDS")
+        return
+    assert secret.certificates
+    assert b"PRIVATE" not in secret.public
+    assert "PRIVATE" not in repr(secret)
+
+
 def check_every_reader(data: bytes) -> None:
     check_assignment(data)
     check_resource(data)
+    check_secret(data)
+    try:
+        secret_refs(data)
+    except XdsError as error:
+        check_error(error, "TransportSocket", "SdsSecretConfig")
     read_text(data, 1)
     for name in MESSAGES:
         try:
@@ -126,6 +159,26 @@ def test_store_survives_damaged_responses(pushes: list[tuple[str, st.DataObject]
         assert set(store.snapshot.assignments) <= {one.assignment_name for one in store.snapshot.clusters.values()}
         assert set(store.snapshot.routes) | store.snapshot.missing_routes == set(store.wanted_routes)
         assert (applied.reason == "") == (not applied.rejected)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_damaged_secrets(data: st.DataObject) -> None:
+    check_secret(_changed(data.draw, data.draw(st.sampled_from(secrets()))))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_secret_store_survives_damaged_responses(data: st.DataObject) -> None:
+    store = SecretStore()
+    store.want([SecretRef("default"), SecretRef("ROOTCA")])
+    for version in range(3):
+        payload = _changed(data.draw, data.draw(st.sampled_from(secrets())))
+        before = store.snapshot
+        rejected = store.apply(str(version), [_any(SDS, payload), _any(SDS, data.draw(st.sampled_from(secrets())))])
+        assert set(store.snapshot.secrets) >= set(before.secrets)
+        assert (store.snapshot.generation > before.generation) == (store.snapshot.secrets != before.secrets)
+        assert all(one.raw == b"" for one in rejected)
 
 
 def _any(type_url: str, payload: bytes) -> bytes:

@@ -1,0 +1,63 @@
+"""Which secrets a transport socket names, and where they are to be asked for. Reads no secret."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .config_source import ADS, source_of
+from .fields import type_name
+from .message import read
+
+_TLS = "envoy.extensions.transport_sockets.tls.v3."
+_CONTEXTS = (f"{_TLS}DownstreamTlsContext", f"{_TLS}UpstreamTlsContext")
+_SDS_SECRET_CONFIG = f"{_TLS}SdsSecretConfig"
+
+
+class SecretRef(NamedTuple):
+    """A secret by name, and where it is to be asked for: what config_source.source_of says."""
+
+    name: str
+    source: str = ADS
+
+
+def secret_refs(transport_socket: bytes) -> tuple[SecretRef, ...]:
+    """Secrets that the bytes of a TransportSocket name: certificates first. Empty for a socket without TLS.
+
+    Raises XdsError for bytes that are no TransportSocket.
+    """
+    config = read("envoy.config.core.v3.TransportSocket", transport_socket).get("typed_config", {})
+    if type_name(config) not in _CONTEXTS:
+        return ()
+    common = config.get("common_tls_context", {})
+    combined = common.get("combined_validation_context", {})
+    found = [
+        *common.get("tls_certificate_sds_secret_configs", ()),
+        *_present(common, "validation_context_sds_secret_config"),
+        *_present(combined, "validation_context_sds_secret_config"),
+    ]
+    return _shared(tuple(ref for ref in map(_secret_ref, found) if ref.name))
+
+
+def cluster_secret_refs(cluster: Mapping[str, Any]) -> tuple[SecretRef, ...]:
+    """Secrets that a Cluster names, as message.read answers it. Raises XdsError."""
+    sockets: list[bytes] = list(_present(cluster, "transport_socket"))
+    for match in cluster.get("transport_socket_matches", ()):
+        sockets += _present(read("envoy.config.cluster.v3.Cluster.TransportSocketMatch", match), "transport_socket")
+    found = [ref for socket in sockets for ref in secret_refs(socket)]
+    return _shared(tuple(dict.fromkeys(found)))
+
+
+def _present(message: Mapping[str, Any], field: str) -> Iterable[bytes]:
+    return (message[field],) if field in message else ()
+
+
+@lru_cache(maxsize=256)
+def _secret_ref(raw: bytes) -> SecretRef:
+    # A mesh has thousands of clusters that all name the same two secrets in the same bytes.
+    message = read(_SDS_SECRET_CONFIG, raw)
+    return SecretRef(message.get("name", ""), source_of(message.get("sds_config")))
+
+
+@lru_cache(maxsize=256)
+def _shared(refs: tuple[SecretRef, ...]) -> tuple[SecretRef, ...]:
+    return refs

@@ -1,0 +1,138 @@
+"""Which secrets are wanted, and the last good version of each. Knows no stream; holds keys in memory only.
+
+A secret that is not wanted any more is forgotten at once, and so is its key. One that its server says is gone stays, as
+in Envoy: who deletes a secret that listeners still name would otherwise stop them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from .assignment import read_text
+from .config_source import ADS
+from .errors import XdsError
+from .message import read
+from .resources import Rejection
+from .secret import KIND, SECRET, Certificate, Secret, decode_secret, digest_of
+from .secret_refs import SecretRef
+
+SDS = f"type.googleapis.com/{SECRET}"
+
+OnSecrets = Callable[["SecretSnapshot"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSnapshot:
+    """Accepted secrets, frozen. ``wanted``: what accepted clusters and listeners name. ``generation`` grows exactly
+    when wanted or accepted secrets change. ``rejections`` hold no bytes.
+    """
+
+    generation: int = 0
+    secrets: Mapping[SecretRef, Secret] = field(default_factory=lambda: MappingProxyType({}))
+    wanted: frozenset[SecretRef] = frozenset()
+    rejections: Mapping[SecretRef, Rejection] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def missing(self) -> frozenset[SecretRef]:
+        """Wanted and never accepted: what needs them cannot be used yet."""
+        return self.wanted.difference(self.secrets)
+
+    def names(self, source: str) -> tuple[str, ...]:
+        """Names wanted of a source, sorted."""
+        return tuple(sorted(ref.name for ref in self.wanted if ref.source == source))
+
+    @property
+    def certificates(self) -> Iterable[Certificate]:
+        """Every certificate of every secret."""
+        return [one for secret in self.secrets.values() for one in secret.certificates]
+
+
+class SecretStore:
+    """Secrets of one node. Owned by the thread that feeds it; what it hands out is frozen. ``now``: the wall clock."""
+
+    def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._snapshot = SecretSnapshot()
+        self._listeners: list[OnSecrets] = []
+
+    @property
+    def snapshot(self) -> SecretSnapshot:
+        """What is accepted now."""
+        return self._snapshot
+
+    def on_change(self, callback: OnSecrets) -> Callable[[], None]:
+        """Have `callback` called with each new generation, before it is acknowledged; return what ends that.
+
+        New connections use what the newest snapshot holds; live ones keep what they began with.
+        """
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def want(self, refs: Iterable[SecretRef]) -> None:
+        """Set what is wanted from now on; what is not is forgotten."""
+        wanted = frozenset(refs)
+        if wanted != self._snapshot.wanted:
+            secrets = {ref: one for ref, one in self._snapshot.secrets.items() if ref in wanted}
+            rejections = {ref: one for ref, one in self._snapshot.rejections.items() if ref in wanted}
+            self._replace(secrets, rejections, wanted, moved=True)
+
+    def wanted(self, source: str = ADS) -> tuple[str, ...]:
+        """Names to subscribe to at a source, sorted."""
+        return self._snapshot.names(source)
+
+    def held(self, source: str = ADS) -> tuple[str, ...]:
+        """Names of the accepted secrets of a source."""
+        return tuple(ref.name for ref in self._snapshot.secrets if ref.source == source)
+
+    def apply(
+        self, version: str, resources: Sequence[bytes], *, source: str = ADS, names: Sequence[str] = ()
+    ) -> tuple[Rejection, ...]:
+        """Accept or reject the Anys of a response of a source; return what was rejected. Names are merged."""
+        before = self._snapshot
+        secrets, rejections = dict(before.secrets), dict(before.rejections)
+        rejected = []
+        for index, resource in enumerate(resources):
+            said = names[index] if index < len(names) else ""
+            name = said
+            try:
+                packed = read("google.protobuf.Any", resource)
+                payload: bytes = packed.get("value", b"")
+                own = read_text(payload, 1)
+                name = said or own
+                if packed.get("type_url") != SDS:
+                    raise XdsError(KIND, name, f"its type is {packed.get('type_url') or 'missing'}")
+                if said and own != said:
+                    raise XdsError(KIND, name, f"it calls itself {own!r}")
+                ref = SecretRef(name, source)
+                if name and ref not in before.wanted:
+                    continue
+                known = secrets.get(ref)
+                if known is None or known.digest != digest_of(payload):
+                    secret = decode_secret(payload, self._now(), version)
+                    secrets[ref] = secret
+            except XdsError as error:
+                label = name or f"(resource {index + 1} of {len(resources)})"
+                one = Rejection(SDS, label, version, error.reason, b"")
+                rejected.append(one)
+                if name:
+                    rejections[SecretRef(name, source)] = one
+            else:
+                rejections.pop(ref, None)
+        self._replace(secrets, rejections, before.wanted, moved=secrets != before.secrets)
+        return tuple(rejected)
+
+    def _replace(
+        self,
+        secrets: dict[SecretRef, Secret],
+        rejections: dict[SecretRef, Rejection],
+        wanted: frozenset[SecretRef],
+        *,
+        moved: bool,
+    ) -> None:
+        self._snapshot = SecretSnapshot(
+            self._snapshot.generation + moved, MappingProxyType(secrets), wanted, MappingProxyType(rejections)
+        )
+        if moved:
+            for callback in tuple(self._listeners):
+                callback(self._snapshot)
