@@ -9,14 +9,16 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
+from eastgate.xds.secret_store import SecretSnapshot
 
-from . import config_dump, dumps, ledger_page, log, stats
+from . import certs, config_dump, dumps, ledger_page, log, stats
 from .compiler import Compiler
 from .errors import EastgateError
 from .http_server import JSON, HttpServer, Request, Response
@@ -43,6 +45,7 @@ class Sources:
     drain: Callable[[bool, bool, bool], None]
     """graceful, skip_exit, inbound_only"""
     quit: Callable[[], None]
+    secrets: Callable[[], SecretSnapshot] = SecretSnapshot
 
 
 def is_loopback_name(host: str) -> bool:
@@ -123,6 +126,7 @@ class Admin:
             "/stats": (self._stats, "counters (filter=REGEX, usedonly, format=text|json|prometheus)", False),
             "/stats/prometheus": (self._prometheus, "counters for Prometheus", False),
             "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)", False),
+            "/certs": (self._certs, "certificates that came by SDS", False),
             "/listeners": (self._listeners, "listening sockets (format=json)", False),
             "/config_dump": (
                 self._config_dump,
@@ -207,6 +211,9 @@ class Admin:
             return as_json(dumps.listeners_json(listeners))
         return Response(dumps.listeners_text(listeners))
 
+    def _certs(self, request: Request) -> Response:
+        return as_json(certs.certs_json(self._sources.snapshot(), self._sources.secrets(), datetime.now(UTC)))
+
     def _config_dump(self, request: Request) -> Response:
         try:
             query = config_dump.Query.parse(query_of(request))
@@ -214,7 +221,8 @@ class Admin:
             return Response(f"{error}\n", status=404)
         except config_dump.BadQueryError as error:
             return Response(f"{error}\n", status=400)
-        chunks = config_dump.chunks(self._sources.snapshot(), self._sources.bootstrap(), query)
+        sources = self._sources
+        chunks = config_dump.chunks(sources.snapshot(), sources.bootstrap(), query, sources.secrets())
         return Response(chunks=chunks, content_type=JSON)
 
     async def _ledger(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache, partial
 from random import Random
 from typing import Any
@@ -16,15 +17,17 @@ from typing import Any
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.engine import Engine
 from eastgate.xds.ads import AdsClient, Push
-from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
+from eastgate.xds.sds import SdsClient
 from eastgate.xds.store import Store
 
 from . import stats
 from .access_log import AccessLog
 from .admin import Admin, Sources
+from .certs import days_until_first_expires
 from .compiler import Compiler
 from .dns_clusters import DnsClusters
 from .drain import Drain
@@ -43,7 +46,13 @@ from .settings import GatewaySettings
 from .state_file import StateFile
 from .status import StatusServer
 
-STREAM_PREFIXES = {CDS: "cluster_manager.cds", EDS: "eastgate.eds", LDS: "listener_manager.lds", RDS: "eastgate.rds"}
+STREAM_PREFIXES = {
+    CDS: "cluster_manager.cds",
+    EDS: "eastgate.eds",
+    LDS: "listener_manager.lds",
+    RDS: "eastgate.rds",
+    SDS: "eastgate.sds",
+}
 # How often events are taken from the engine, and how exactly a drain keeps its times.
 TICK_S = 0.1
 # Events kept between two ticks, and taken in one go: half a millisecond with the access log on.
@@ -139,6 +148,10 @@ class Gateway:
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
         )
+        self._sds = tuple(
+            SdsClient(f"cluster:{cluster}", address, node, self._store.secrets)
+            for cluster, address in settings.secret_sockets.items()
+        )
         self._last_good = LastGood(
             StateFile(settings.state_dir, identity(node), max_age_s=settings.state_max_age_s)
             if settings.state_dir
@@ -168,6 +181,7 @@ class Gateway:
                 server_info=self._server_info,
                 drain=self._drain_asked,
                 quit=self._stopped.set,
+                secrets=lambda: self._store.secrets.snapshot,
             ),
         )
         self._status = StatusServer(settings.status, self._admin.public_pages) if settings.status else None
@@ -197,6 +211,8 @@ class Gateway:
                 group.create_task(self._ads.run())
                 resolving = group.create_task(self._dns.run())
                 checking = group.create_task(self._health.run())
+                for sds in self._sds:
+                    group.create_task(sds.run())
                 saving = group.create_task(self._last_good.run())
                 ticking = group.create_task(self._tick())
                 await self._stopped.wait()
@@ -204,6 +220,8 @@ class Gateway:
                 saving.cancel()
                 resolving.cancel()
                 checking.cancel()
+                for sds in self._sds:
+                    sds.close()
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
@@ -320,12 +338,23 @@ class Gateway:
                 update_rejected=one.update_rejected,
                 update_failure=one.update_failure,
                 version=one.version,
-                kind=SHORT_NAMES[type_url],
-                rejections=self._ads.ledger.rejections[type_url],
-                resources=resources[type_url],
+                kind=SHORT_NAMES[type_url] if type_url in resources else "",
+                rejections=self._ads.ledger.rejections.get(type_url, 0),
+                resources=resources.get(type_url, {}),
             )
             for type_url, prefix in STREAM_PREFIXES.items()
             for one in (self._ads.statistics[type_url],)
+        )
+        streams += tuple(
+            stats.StreamStats(
+                prefix=f"sds.{one.source.removeprefix('cluster:')}",
+                update_attempt=one.statistics.update_attempt,
+                update_success=one.statistics.update_success,
+                update_rejected=one.statistics.update_rejected,
+                update_failure=one.statistics.update_failure,
+                version="",
+            )
+            for one in self._sds
         )
         warming = self._warming()
         clusters = {}
@@ -357,6 +386,7 @@ class Gateway:
             events_dropped=self._engine.events_dropped(),
             pipes_refused=self._engine.pipes_refused(),
             stale=self._last_good.stale,
+            days_until_first_cert_expiring=days_until_first_expires(self._store.secrets.snapshot, datetime.now(UTC)),
             state_save_failed=self._last_good.save_failed,
             access_log_failed=self._access_log.failed if self._access_log is not None else 0,
             access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,

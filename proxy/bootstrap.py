@@ -28,7 +28,9 @@ class BootstrapError(EastgateError):
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset."""
+    """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset;
+    ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets.
+    """
 
     node_id: str
     discovery: tuple[str, ...]
@@ -37,6 +39,7 @@ class Bootstrap:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     locality: Locality = field(default_factory=Locality)
     credentials: Credentials = field(default_factory=Credentials)
+    sockets: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Reader:
@@ -147,7 +150,29 @@ def _bootstrap(reader: _Reader, value: Mapping[str, Any]) -> Bootstrap:
         metadata=metadata,
         locality=Locality(*[reader.text(locality, "node.locality", part) for part in Locality._fields]),
         credentials=credentials,
+        sockets={cluster: path for cluster, path in _sockets(reader, value).items() if cluster != name},
     )
+
+
+def _sockets(reader: _Reader, value: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of the static clusters with one endpoint that is a pipe. Whatever has another shape is none of them."""
+    found = {}
+    static = reader.optional(value, "", "static_resources")
+    for path, cluster in reader.items(static, "static_resources", "clusters"):
+        try:
+            load = reader.optional(cluster, path, "load_assignment")
+            groups = reader.items(load, path, "endpoints")
+            endpoints = [one for at, group in groups for _, one in reader.items(group, at, "lb_endpoints")]
+            (pipe,) = [
+                reader.mapping(reader.mapping(reader.mapping(one, path, "endpoint"), path, "address"), path, "pipe")
+                for one in endpoints
+            ]
+            found[reader.text(cluster, path, "name", required=True)] = "unix:" + reader.text(
+                pipe, path, "path", required=True
+            )
+        except (BootstrapError, ValueError):
+            continue
+    return found
 
 
 def _ads_cluster(reader: _Reader, ads: Mapping[str, Any], path: str) -> tuple[str, str]:

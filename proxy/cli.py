@@ -78,6 +78,7 @@ journal_options = options(
 
 @eastgate.command()
 @stream_options
+@option("--sds-socket", default="", metavar="PATH", help="Unix socket where pilot-agent serves the workload's keys")
 @option(
     "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
 )

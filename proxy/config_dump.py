@@ -14,9 +14,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from eastgate.xds.decode import CDS, EDS, LDS, RDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS
+from eastgate.xds.message import encode
 from eastgate.xds.resources import Snapshot
+from eastgate.xds.secret import SECRET
+from eastgate.xds.secret_refs import SecretRef
+from eastgate.xds.secret_store import SecretSnapshot
 
+from .dumps import timestamp
 from .errors import EastgateError
 from .rendering import Resource, texts
 from .slices import SLICE_S
@@ -39,6 +44,7 @@ ITEMS = {
 }
 SINGLE = ("bootstrap", "version_info", "last_updated")
 CHUNK_BYTES = 65536
+NO_SECRETS = SecretSnapshot()
 
 
 Piece = str | Resource
@@ -102,7 +108,9 @@ class Section:
     items: dict[str, Iterable[Entry]] = field(default_factory=dict)
 
 
-def sections(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> list[Section]:
+def sections(
+    snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query, secrets: SecretSnapshot = NO_SECRETS
+) -> list[Section]:
     """The sections that a gateway has, before any query but include_eds."""
     versions = snapshot.versions
     rejected = {
@@ -138,6 +146,24 @@ def sections(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> 
             fields = {"version_info": versions.get(RDS, ""), **rejected.get((RDS, one.name), {})}
             yield Entry(one.name, fields, ("route_config",), (RDS, one.raw))
 
+    def active_secrets() -> Iterator[Entry]:
+        for ref, secret in secrets.secrets.items():
+            fields = {
+                "name": secret.name,
+                "version_info": secret.version,
+                "last_updated": timestamp(secret.updated.timestamp()),
+            }
+            yield Entry(secret.name, {**fields, **failed_secret(ref)}, ("secret",), (SDS, secret.public))
+
+    def warming_secrets() -> Iterator[Entry]:
+        for ref in sorted(secrets.missing):
+            fields = {"name": ref.name, "version_info": "uninitialized", **failed_secret(ref)}
+            yield Entry(ref.name, fields, ("secret",), (SDS, encode(SECRET, {"name": ref.name})))
+
+    def failed_secret(ref: SecretRef) -> dict[str, Any]:
+        one = secrets.rejections.get(ref)
+        return {} if one is None else {"error_state": {"details": one.reason, "version_info": one.version}}
+
     return [
         Section("BootstrapConfigDump", {"bootstrap": dict(bootstrap)}),
         Section(
@@ -149,7 +175,11 @@ def sections(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> 
         Section("ListenersConfigDump", {"version_info": versions.get(LDS, "")}, {"dynamic_listeners": listeners()}),
         Section("ScopedRoutesConfigDump"),
         Section("RoutesConfigDump", {}, {"static_route_configs": inline_routes(), "dynamic_route_configs": routes()}),
-        Section("SecretsConfigDump"),
+        Section(
+            "SecretsConfigDump",
+            {},
+            {"dynamic_active_secrets": active_secrets(), "dynamic_warming_secrets": warming_secrets()},
+        ),
     ]
 
 
@@ -223,9 +253,11 @@ def indented(text: str, depth: int) -> str:
     return (" " * depth + text).replace("\n", "\n" + " " * depth)
 
 
-async def chunks(snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query) -> AsyncGenerator[bytes, None]:
+async def chunks(
+    snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query, secrets: SecretSnapshot = NO_SECRETS
+) -> AsyncGenerator[bytes, None]:
     """The dump in pieces of some 64 KiB, made in slices on the loop."""
-    pieces = _Writer(query).dump(sections(snapshot, bootstrap, query), query)
+    pieces = _Writer(query).dump(sections(snapshot, bootstrap, query, secrets), query)
     # Pieces that were made to find resources which are rendered ahead, and resources that were found without that.
     ahead: deque[Piece] = deque()
     met: deque[Resource] = deque()

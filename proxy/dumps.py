@@ -13,7 +13,7 @@ from typing import Any
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import HEALTH_NAMES
 from eastgate.insight.read_dump import flat_address
-from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_assignment
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.resources import Assignment, Columns, LocalityEntry
@@ -26,6 +26,7 @@ MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
     LDS: "envoy.config.listener.v3.Listener",
     RDS: "envoy.config.route.v3.RouteConfiguration",
+    SDS: "envoy.extensions.transport_sockets.tls.v3.Secret",
 }
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"

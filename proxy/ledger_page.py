@@ -12,7 +12,7 @@ from typing import Any
 
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import SHORT_NAMES
-from eastgate.xds.ledger import STATES, Accepted, Line, Rejected
+from eastgate.xds.ledger import STATES, TYPES, Accepted, Line, Rejected
 
 from .errors import DumpError
 
@@ -62,6 +62,7 @@ def stream_json(ads: AdsClient, moment: Now) -> dict[str, Any]:
                 "resources": {state.lower(): counts[type_url][state] for state in STATES},
             }
             for type_url, one in ads.statistics.items()
+            if type_url in counts
         },
     }
 
@@ -104,7 +105,11 @@ def wanted(lines: Iterable[Line], query: Mapping[str, str]) -> Iterator[Line]:
 
 def query_error(query: Mapping[str, str]) -> str:
     """Why a query cannot be answered; empty when it can."""
-    for key, known in (("type", tuple(SHORT_NAMES.values())), ("state", STATES), ("format", ("TEXT", "JSON"))):
+    for key, known in (
+        ("type", tuple(SHORT_NAMES[one] for one in TYPES)),
+        ("state", STATES),
+        ("format", ("TEXT", "JSON")),
+    ):
         if query.get(key, "").upper() not in {"", *known}:
             return f"{key} {query[key]!r} is none of {', '.join(one.lower() for one in known)}"
     return ""

@@ -21,6 +21,8 @@ UNKNOWN_LOCALITY = Locality()
 NO_CREDENTIALS = Credentials()
 NO_BOOTSTRAP = Bootstrap("", (), "sotw")
 FLAG_KEYS = {"CLUSTER_ID", "NETWORK", "REQUESTED_NETWORK_VIEW", "LABELS"}
+# What istiod calls pilot-agent's SDS in every transport socket.
+SDS_CLUSTER = "sds-grpc"
 CREDENTIAL_FLAGS = {
     "root_cert": "--discovery-root-cert",
     "token": "--token-file",
@@ -64,6 +66,8 @@ class GatewaySettings:
     record: str = ""
     record_file_bytes: int = 64 << 20
     record_files: int = 8
+    secret_sockets: Mapping[str, str] = field(default_factory=dict)
+    """unix:PATH by the name of the bootstrap's cluster that secrets are asked through"""
 
     @property
     def node_id(self) -> str:
@@ -92,6 +96,14 @@ def parse_discovery(text: str) -> str:
         return text
     host, port = parse_host_port("--discovery", text)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_sds_socket(text: str) -> dict[str, str]:
+    """The socket of pilot-agent's cluster, of PATH or unix:PATH; nothing for no text. Raises SettingsError."""
+    path = text.removeprefix(UNIX_PREFIX)
+    if text and not path:
+        raise SettingsError("--sds-socket", text, "expected a path")
+    return {SDS_CLUSTER: UNIX_PREFIX + path} if path else {}
 
 
 def checked(credentials: Credentials) -> Credentials:
@@ -227,6 +239,7 @@ def gateway_settings(
     seed: int | None = None,
     xds_protocol: Literal["sotw", "delta"] | None = None,
     bootstrap: str = "",
+    sds_socket: str = "",
     state_dir: str = "",
     state_max_age: float = 86_400.0,
     record: str = "",
@@ -308,6 +321,7 @@ def gateway_settings(
         record_file_bytes=int(record_file_mb * (1 << 20)),
         record_files=record_files,
         xds_protocol=xds_protocol or said.protocol,
+        secret_sockets={**said.sockets, **parse_sds_socket(sds_socket)},
         credentials=checked(
             Credentials(
                 root_cert=discovery_root_cert or file_credentials.root_cert,

@@ -106,6 +106,7 @@ class ProcessStats:
     state_save_failed: int = 0
     journal: tuple[int, int, int] = (0, 0, 0)
     """Pushes recorded, lost to a slow disk, and refused by it."""
+    days_until_first_cert_expiring: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ def _ejections(counters: Counters) -> Iterator[tuple[str, int]]:
 def _stream(stream: StreamStats) -> Iterator[Stat]:
     for short in ("update_attempt", "update_success", "update_rejected", "update_failure"):
         name = f"{stream.prefix}.{short}"
-        yield Stat(name, getattr(stream, short), "envoy_" + name.replace(".", "_"))
+        yield Stat(name, getattr(stream, short), "envoy_" + name.replace(".", "_").replace("-", "_"))
     kind = stream.kind.lower()
     labels = (("type", stream.kind),)
     for state, count in stream.resources.items():
@@ -254,6 +255,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
     yield gauge("control_plane.connected_state", int(process.connected))
     yield Stat("eastgate.xds.streams", process.connects, "eastgate_xds_streams_total", help="ADS streams that answered")
+    if process.days_until_first_cert_expiring is not None:
+        yield gauge("server.days_until_first_cert_expiring", process.days_until_first_cert_expiring)
     yield Stat("eastgate.configuration_stale", int(process.stale), "eastgate_configuration_stale", gauge=True)
     yield Stat("eastgate.state_save_failed", process.state_save_failed, "eastgate_state_save_failed_total")
     for short, value in zip(("recorded", "lost", "failed"), process.journal, strict=True):

@@ -41,7 +41,7 @@ PROXY_LAYERS = (
     {"status"},
     {"access_log", "http_server", "settings"},
     {"bootstrap", "journal", "line_writer", "state_file"},
-    {"answers", "cpus", "envoy_process", "errors", "frames", "log", "name_resolver", "slices", "stats"},
+    {"answers", "certs", "cpus", "envoy_process", "errors", "frames", "log", "name_resolver", "slices", "stats"},
     {"outlier"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}

@@ -245,7 +245,9 @@ class AdsClient:
             statistics.update_success += 1
             statistics.version = version
             statistics.updated_s = now_s
-        self._note(response, payload, reason, applied.accepted, rejected, now_s)
+        if type_url != SDS:
+            # Secrets are shown elsewhere, and never recorded.
+            self._note(response, payload, reason, applied.accepted, rejected, now_s)
         requests: list[Request | DeltaRequest] = []
         requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])
         requests += self._subscriptions.want(EDS, self.store.wanted_assignments)

@@ -45,6 +45,7 @@ def test_recorded_bootstrap_is_read() -> None:
     assert said.discovery == ("unix:./etc/istio/proxy/XDS",)
     assert (said.protocol, said.admin, said.credentials) == ("delta", "127.0.0.1:15000", Credentials())
     assert said.metadata["REQUESTED_NETWORK_VIEW"] == "default"
+    assert said.sockets == {"sds-grpc": "unix:./var/run/secrets/workload-spiffe-uds/socket"}
 
 
 def test_node_that_istiod_hears_is_that_of_the_file() -> None:
@@ -55,6 +56,26 @@ def test_node_that_istiod_hears_is_that_of_the_file() -> None:
         recorded["cluster"],
         recorded["metadata"],
     )
+
+
+def test_secrets_are_asked_for_at_the_socket_of_the_file_unless_a_flag_names_another() -> None:
+    where = gateway_settings(discovery=(), bootstrap=str(RECORDED)).secret_sockets
+    assert where == {"sds-grpc": "unix:./var/run/secrets/workload-spiffe-uds/socket"}
+    for given in ("/run/spire.sock", "unix:/run/spire.sock"):
+        where = gateway_settings(discovery=(), bootstrap=str(RECORDED), sds_socket=given).secret_sockets
+        assert where == {"sds-grpc": "unix:/run/spire.sock"}
+    assert gateway_settings(discovery=("h:1",)).secret_sockets == {}
+    with pytest.raises(SettingsError, match="--sds-socket"):
+        gateway_settings(discovery=("h:1",), sds_socket="unix:")
+
+
+def test_static_clusters_of_any_other_shape_are_no_sockets(tmp_path: Path) -> None:
+    def odd(value: dict[str, Any]) -> None:
+        for cluster in value["static_resources"]["clusters"]:
+            if cluster["name"] == "sds-grpc":
+                cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0] = {"endpoint": {"address": {"pipe": 5}}}
+
+    assert read_bootstrap(changed(tmp_path, odd)).sockets == {}
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -161,3 +163,29 @@ class AgentSds:
         finally:
             reading.cancel()
             self._streams.pop(queue, None)
+
+
+class AgentThread:
+    """An AgentSds on a thread and a loop of its own, for tests that block."""
+
+    def __init__(self, path: str, secrets: dict[str, bytes]) -> None:
+        self.agent = AgentSds(path, secrets)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="agent-sds")
+        self._thread.start()
+        self._call(self.agent.start())
+
+    def rotate(self, name: str, secret: bytes) -> None:
+        async def rotate() -> None:
+            self.agent.rotate(name, secret)
+
+        self._call(rotate())
+
+    def close(self) -> None:
+        self._call(self.agent.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
