@@ -9,6 +9,8 @@ from eastgate.xds.secret import Certificate
 from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretSnapshot
 
+KINDS = ("dns", "uri", "ip_address")
+
 
 def days_until_first_expires(secrets: SecretSnapshot, now: datetime) -> int | None:
     """Whole days until the first certificate of any secret expires; None while there is none."""
@@ -47,7 +49,8 @@ def _shown(certificates: Iterable[Certificate], now: datetime) -> Iterator[dict[
         yield {
             "path": "<inline>",
             "serial_number": one.serial,
-            "subject_alt_names": [{kind: text} for kind, text in one.names],
+            # Envoy goes by kind, and "dns" comes before "uri" before "ip_address" to it.
+            "subject_alt_names": [{kind: text} for wanted in KINDS for kind, text in one.names if kind == wanted],
             "days_until_expiration": str(one.days_left(now)),
             "valid_from": _text(one.not_before),
             "expiration_time": _text(one.not_after),

@@ -178,8 +178,10 @@ def route_steps(
 
 def _configuration(name: str, message: Mapping[str, Any], raw: bytes, hosts: Hosts) -> RouteConfiguration:
     found = [hosts[raw_host] for raw_host in message.get("virtual_hosts", ())]
-    _check_unique("virtual host", [one.host.name for one in found])
-    _check_unique("domain", [domain.lower() for one in found for domain in one.host.domains])
+    counts = Counter(domain.lower() for one in found for domain in one.host.domains)
+    repeated = [domain for domain, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(f"domain {repeated[0]!r} stands there more than once")
     unknown = unknown_fields(message)
     unknown += [f"virtual_hosts[{index}].{path}" for index, one in enumerate(found) for path in one.unknown]
     refusal = f"unknown fields: {', '.join(unknown)}" if unknown else _first(_CONFIG_REFUSALS, message)
@@ -195,12 +197,6 @@ def _configuration(name: str, message: Mapping[str, Any], raw: bytes, hosts: Hos
         ),
         raw=raw,
     )
-
-
-def _check_unique(what: str, names: Iterable[str]) -> None:
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{what} {repeated[0]!r} stands there more than once")
 
 
 def _decoded_host(raw: bytes) -> DecodedHost:
@@ -290,11 +286,13 @@ def _weighted(message: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tu
     for one in items:
         if bool(one.get("name")) == bool(one.get("cluster_header")):
             raise ValueError("weighted_clusters: exactly one of name and cluster_header is needed")
+        if "weight" not in one:
+            raise ValueError("weighted_clusters: a cluster without a weight")
         warnings += _said(_WEIGHT_WARNINGS, one, "routes.route.weighted_clusters.")
         refusal = refusal or _first(_WEIGHT_REFUSALS, one)
         if one.get("cluster_header"):
             refusal = refusal or "a header would say a weighted cluster (weighted_clusters.cluster_header)"
-        clusters.append((one.get("name", ""), one.get("weight", 0)))
+        clusters.append((one.get("name", ""), one["weight"]))
     total = sum(weight for _, weight in clusters)
     if not 0 < total <= 2**32 - 1:
         raise ValueError(f"weighted_clusters: weights sum to {total}, must be at least 1 and below 2^32")

@@ -98,7 +98,6 @@ def test_where_routes_lead() -> None:
 @pytest.mark.parametrize(
     ("hosts", "expected"),
     [
-        ([host([]), host([])], "virtual host 'h' stands there more than once"),
         ([host([], name="a", domains=["A.b"]), host([], name="b", domains=["a.B"])], "domain 'a.b' stands there more"),
         ([host([], domains=[])], "virtual host 'h' has no domain"),
         ([host([], domains=["a", ""])], "virtual host 'h' has an empty domain"),
@@ -109,7 +108,8 @@ def test_where_routes_lead() -> None:
         ([host([route(match={"safe_regex": {}})])], "match.safe_regex.regex is empty"),
         ([host([route(match={"path_separated_prefix": "/a/"})])], "match.path_separated_prefix is '/a/'"),
         ([host([route(route={"weighted_clusters": {}})])], "weighted_clusters holds no cluster"),
-        ([host([route(route={"weighted_clusters": {"clusters": [{"name": "a"}]}})])], "weights sum to 0"),
+        ([host([route(route={"weighted_clusters": {"clusters": [{"name": "a"}]}})])], "a cluster without a weight"),
+        ([host([route(route={"weighted_clusters": {"clusters": [{"name": "a", "weight": 0}]}})])], "weights sum to 0"),
         ([host([route(route={"weighted_clusters": {"clusters": [{"weight": 1}]}})])], "exactly one of name and"),
         ([host([{"match": ANY, "direct_response": {"status": 99}}])], "direct_response.status is 99"),
         ([host([{"match": ANY, "redirect": {"response_code": 9}}])], "redirect.response_code 9 is unknown"),
