@@ -5,7 +5,7 @@ host that it stands at, and what the schema does not know closes the whole confi
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .assignment import read_text
@@ -98,11 +98,15 @@ _ACTION_WARNINGS = {
 }
 _WEIGHT_WARNINGS = {**_HEADERS, "host_rewrite_literal": "the host is not rewritten"}
 
+# Known virtual hosts between two chances for the caller to let others run: well below 1 ms.
+_SLICE = 256
+
 
 class DecodedHost(NamedTuple):
-    """A virtual host, the warnings in it, and its fields that the schema does not know."""
+    """A virtual host, its domains without regard to case, the warnings in it, and the fields that nobody knows."""
 
     host: VirtualHost
+    folded: tuple[str, ...]
     warnings: tuple[str, ...]
     unknown: tuple[str, ...]
 
@@ -157,43 +161,45 @@ def decode_route(raw: bytes, known: Mapping[bytes, DecodedHost] | None = None) -
 def route_steps(
     raw: bytes, known: Mapping[bytes, DecodedHost]
 ) -> Generator[None, None, tuple[RouteConfiguration, Hosts]]:
-    """decode_route in slices: yields after each virtual host that is new."""
+    """decode_route in slices: yields after each virtual host that is new, and now and then between known ones."""
     name = ""
     try:
         message = read(_PREFIX + "RouteConfiguration", raw)
         name = message.get("name", "")
         hosts: Hosts = {}
-        for raw_host in message.get("virtual_hosts", ()):
+        domains: set[str] = set()
+        warned: Counter[str] = Counter()
+        unknown = unknown_fields(message)
+        for index, raw_host in enumerate(message.get("virtual_hosts", ())):
             found = known.get(raw_host)
-            if found is None:
-                found = _decoded_host(raw_host)
+            hosts[raw_host] = one = found or _decoded_host(raw_host)
+            for domain in one.folded:
+                if domain in domains:
+                    raise ValueError(f"domain {domain!r} stands there more than once")
+                domains.add(domain)
+            warned.update(one.warnings)
+            unknown += [f"virtual_hosts[{index}].{path}" for path in one.unknown]
+            if found is None or index % _SLICE == _SLICE - 1:
                 yield
-            hosts[raw_host] = found
-        return _configuration(name, message, raw, hosts), hosts
+        # A virtual host has a domain, and no domain stands there twice: none of them was merged.
+        return _configuration(name, message, raw, hosts, warned, unknown), hosts
     except XdsError as error:
         raise XdsError(KIND, name or read_text(raw, 1), error.reason) from None
     except ValueError as error:
         raise XdsError(KIND, name, str(error)) from None
 
 
-def _configuration(name: str, message: Mapping[str, Any], raw: bytes, hosts: Hosts) -> RouteConfiguration:
-    found = [hosts[raw_host] for raw_host in message.get("virtual_hosts", ())]
-    counts = Counter(domain.lower() for one in found for domain in one.host.domains)
-    repeated = [domain for domain, count in counts.items() if count > 1]
-    if repeated:
-        raise ValueError(f"domain {repeated[0]!r} stands there more than once")
-    unknown = unknown_fields(message)
-    unknown += [f"virtual_hosts[{index}].{path}" for index, one in enumerate(found) for path in one.unknown]
-    refusal = f"unknown fields: {', '.join(unknown)}" if unknown else _first(_CONFIG_REFUSALS, message)
-    counted = Counter(warning for one in found for warning in one.warnings)
+def _configuration(
+    name: str, message: Mapping[str, Any], raw: bytes, hosts: Hosts, warned: Mapping[str, int], unknown: Sequence[str]
+) -> RouteConfiguration:
     return RouteConfiguration(
         name=name,
-        virtual_hosts=tuple(one.host for one in found),
+        virtual_hosts=tuple(one.host for one in hosts.values()),
         ignore_port_in_host_matching=message.get("ignore_port_in_host_matching", False),
-        refusal=refusal,
+        refusal=f"unknown fields: {', '.join(unknown)}" if unknown else _first(_CONFIG_REFUSALS, message),
         warnings=(
             *_said(_CONFIG_WARNINGS, message, ""),
-            *(f"{warning} ({count} virtual host{'s' if count > 1 else ''})" for warning, count in counted.items()),
+            *(f"{warning} ({count} virtual host{'s' if count > 1 else ''})" for warning, count in warned.items()),
         ),
         raw=raw,
     )
@@ -214,7 +220,8 @@ def _decoded_host(raw: bytes) -> DecodedHost:
         except ValueError as error:
             raise ValueError(f"virtual host {name!r}, route {index + 1}: {error}") from None
     host = VirtualHost(name, domains, tuple(routes), _first(_HOST_REFUSALS, message))
-    return DecodedHost(host, tuple(dict.fromkeys(warnings)), tuple(unknown_fields(message)))
+    folded = tuple(domain.lower() for domain in domains)
+    return DecodedHost(host, folded, tuple(dict.fromkeys(warnings)), tuple(unknown_fields(message)))
 
 
 def _route(message: Mapping[str, Any], warnings: list[str]) -> Route:

@@ -834,11 +834,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.cluster.v3.Cluster.TransportSocketMatch": (
         F(1, "name", "string"),
-        F(2, "match", "struct", presence=True),
+        F(2, "match", "opaque", presence=True),
         F(3, "transport_socket", "opaque", presence=True),
     ),
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext": (
-        F(1, "common_tls_context", "message", type="envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", presence=True),
+        F(1, "common_tls_context", "opaque", presence=True),
         F(2, "require_client_certificate", "wrapped bool", presence=True),
         F(3, "require_sni", "wrapped bool", presence=True),
         F(4, "session_ticket_keys", "opaque", oneof="session_ticket_keys_type", presence=True),
@@ -851,7 +851,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(11, "prefer_client_ciphers", "bool"),
     ),
     "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext": (
-        F(1, "common_tls_context", "message", type="envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", presence=True),
+        F(1, "common_tls_context", "opaque", presence=True),
         F(2, "sni", "string"),
         F(3, "allow_renegotiation", "bool"),
         F(4, "max_session_keys", "wrapped uint32", presence=True),

@@ -26,16 +26,8 @@ def secret_refs(transport_socket: bytes) -> tuple[SecretRef, ...]:
     Raises XdsError for bytes that are no TransportSocket.
     """
     config = read("envoy.config.core.v3.TransportSocket", transport_socket).get("typed_config", {})
-    if type_name(config) not in _CONTEXTS:
-        return ()
-    common = config.get("common_tls_context", {})
-    combined = common.get("combined_validation_context", {})
-    found = [
-        *common.get("tls_certificate_sds_secret_configs", ()),
-        *_present(common, "validation_context_sds_secret_config"),
-        *_present(combined, "validation_context_sds_secret_config"),
-    ]
-    return _shared(tuple(ref for ref in map(_secret_ref, found) if ref.name))
+    common = config.get("common_tls_context")
+    return () if common is None or type_name(config) not in _CONTEXTS else _named(common)
 
 
 def cluster_secret_refs(cluster: Mapping[str, Any]) -> tuple[SecretRef, ...]:
@@ -52,8 +44,21 @@ def _present(message: Mapping[str, Any], field: str) -> Iterable[bytes]:
 
 
 @lru_cache(maxsize=256)
+def _named(common_tls_context: bytes) -> tuple[SecretRef, ...]:
+    # A mesh has thousands of clusters with few different contexts.
+    common = read(f"{_TLS}CommonTlsContext", common_tls_context)
+    combined = common.get("combined_validation_context", {})
+    found = [
+        *common.get("tls_certificate_sds_secret_configs", ()),
+        *_present(common, "validation_context_sds_secret_config"),
+        *_present(combined, "validation_context_sds_secret_config"),
+    ]
+    return _shared(tuple(ref for ref in map(_secret_ref, found) if ref.name))
+
+
+@lru_cache(maxsize=256)
 def _secret_ref(raw: bytes) -> SecretRef:
-    # A mesh has thousands of clusters that all name the same two secrets in the same bytes.
+    # Contexts that differ, by the names that they accept, still name the same two secrets.
     message = read(_SDS_SECRET_CONFIG, raw)
     return SecretRef(message.get("name", ""), source_of(message.get("sds_config")))
 

