@@ -15,7 +15,7 @@ from typing import Any
 from grpc import aio
 
 from .backoff import Backoff
-from .channel import ChannelFactory, plaintext
+from .channel import ChannelFactory, without_pings
 from .errors import XdsError
 from .message import read
 from .node import NodeIdentity
@@ -56,7 +56,7 @@ class SdsClient:
         node: NodeIdentity,
         store: SecretStore,
         *,
-        open_channel: ChannelFactory = plaintext,
+        open_channel: ChannelFactory = without_pings,
         make_backoff: Callable[[], Backoff] = lambda: Backoff(random.Random()),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
