@@ -20,6 +20,7 @@ from .shell import program, run, say
 
 RUN = Path("/run")
 AGAIN_S = 2.0
+CPU_SHARES = 16 * 1024
 # kubelet moves nothing out of these: the node's own processes live there.
 OWN_CGROUPS = ("memory", "systemd")
 
@@ -40,8 +41,9 @@ def make_mounts(folder: Path) -> None:
     """Folders that are the node's alone. Its mount namespace ends with it, and these with that."""
     mount("tmpfs", RUN, "-t", "tmpfs")
     (RUN / "netns").mkdir()
-    # Addresses of pods: must not survive the node.
-    mount("tmpfs", "/var/lib/cni", "-t", "tmpfs")
+    # Addresses of pods must not survive the node; kubelet writes into the other one whatever its --root-dir.
+    for path in ("/var/lib/cni", "/var/lib/kubelet"):
+        mount("tmpfs", path, "-t", "tmpfs")
     log = folder / "var-log"
     log.mkdir(exist_ok=True)
     mount(log, "/var/log", "--bind")
@@ -59,6 +61,8 @@ def make_cgroups(name: str) -> None:
             own = root / name / "services"
             own.mkdir(exist_ok=True)
             (own / "cgroup.procs").write_text("1")
+    # All pods of a node count as one against each process of the machine otherwise, and starve beside a build.
+    (CGROUPS / "cpu" / name / "cpu.shares").write_text(f"{CPU_SHARES}\n")
 
 
 def wire_is_there(cluster: Cluster) -> bool:

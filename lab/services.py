@@ -54,7 +54,8 @@ def containerd_config(folder: Path) -> str:
 root = "{folder}/containerd"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-                    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
+                    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper",
+                    "io.containerd.internal.v1.opt"]
 [grpc]
   address = "{CONTAINERD}"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -101,6 +102,7 @@ def kubelet_config(folder: Path, cluster: Cluster, cgroup: str) -> str:
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
         "resolvConf": "",
+        "volumePluginDir": f"{folder}/volume-plugins",
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": False},
@@ -180,6 +182,7 @@ def commands(folder: Path, cluster: Cluster, find: Find) -> dict[str, list[str]]
             "--leader-elect=false",
             f"--root-ca-file={pki}/ca.crt",
             f"--service-account-private-key-file={pki}/sa.key",
+            f"--flex-volume-plugin-dir={folder}/volume-plugins",
             certificates,
             "--bind-address=127.0.0.1",
         ],

@@ -19,7 +19,7 @@ from .rules import distribute, locality_rules, subset_rules
 ACKED_S = 5.0
 CONVERGED_S = 10.0
 FAULT_S = 12.0
-PER_SECOND = 40.0
+PER_SECOND = 30.0
 CLUSTER = "outbound_.80_._.echo-tcp.default.svc.cluster.local"
 
 
