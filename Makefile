@@ -87,6 +87,7 @@ lint: dev
 types: dev
 	@echo "== mypy"
 	@mypy --package eastgate
+	@mypy lab
 
 stubs: dev
 	@echo "== stubtest"

@@ -74,6 +74,11 @@ def objects_of(cluster: Cluster, proxy: str) -> list[Object]:
 def apply(kubectl: Kubectl, cluster: Cluster, proxy: str) -> None:
     """Run this proxy as the gateway, and give it its address."""
     objects = objects_of(cluster, proxy)
+
+    def accepted() -> bool:
+        kubectl.apply(*objects)
+        return True
+
     # istiod's webhook checks the Gateway resource, and is there a moment after istiod.
-    wait_for(f"{cluster.name} webhook", lambda: kubectl.apply(*objects) is None)
+    wait_for(f"{cluster.name} webhook", accepted)
     kubectl.expose(NAMESPACE, NAME, cluster.gateway_ip)

@@ -45,7 +45,7 @@ def kubeconfig(folder: Path, cluster: Cluster, user: str) -> str:
             }
         ],
     }
-    return yaml.safe_dump(content)
+    return str(yaml.safe_dump(content))
 
 
 def containerd_config(folder: Path) -> str:
@@ -118,7 +118,7 @@ def kubelet_config(folder: Path, cluster: Cluster, cgroup: str) -> str:
         # How soon a changed ConfigMap is seen by the pods that mount it.
         "syncFrequency": "2s",
     }
-    return yaml.safe_dump(content)
+    return str(yaml.safe_dump(content))
 
 
 def node_labels(cluster: Cluster) -> dict[str, str]:
