@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from .layers import all_layers, digest, made, owned
 from .settings import HUB, TAG, Settings
 from .shell import say
 
+# What the OCI specification calls them.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MESH_USER = "1337:1337"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON = ("PYTHONPATH=/opt/eastgate", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1")
@@ -46,7 +49,7 @@ IMAGES = (
 def config(image: Image, layer_digests: list[str]) -> bytes:
     """The image's configuration, as the OCI image specification has it."""
     content = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {
             "Env": [PATH, *image.environment],
