@@ -25,6 +25,7 @@ REQUIRED = {
     "filter_chain",
     "eds",
     "weighted_clusters",
+    "outlier",
 }
 
 

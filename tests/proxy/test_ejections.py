@@ -1,6 +1,6 @@
 """From counted failures to published tables: ejections, their end, and what later configurations leave of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,8 @@ class Timer:
 class Proxy:
     """Compiler and ejections with a clock of the test's. Connects end where the test says so."""
 
-    def __init__(self, one: Cluster, endpoints: Assignment = FOUR) -> None:
+    def __init__(self, one: Cluster, endpoints: Assignment = FOUR, draws: Iterable[int] = ()) -> None:
+        numbers = iter(draws)
         self.now = 0.0
         self.timers: list[Timer] = []
         self.slots = ClusterSlots(8)
@@ -46,7 +47,7 @@ class Proxy:
             refresh=lambda names: [self.compiler.refresh(name) for name in names],  # type: ignore[arg-type, return-value]
             call_later=self.call_later,
             clock=lambda: self.now,
-            random=lambda: 0,
+            random=lambda: next(numbers, 0),
         )
         self.apply(one, endpoints)
 

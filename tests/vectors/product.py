@@ -12,6 +12,8 @@ from eastgate.fastpath.priority_load import (
     effective_locality_weight,
 )
 from eastgate.fastpath.route_table import RouteTable
+from eastgate.proxy.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
+from eastgate.xds.resources import OutlierDetection
 
 from ..columns import columns
 from ..oracle.shares import Endpoint, LocalityName
@@ -322,6 +324,60 @@ def answer_weighted_clusters(vector: dict[str, Any]) -> Outcome:
     return outcome
 
 
+def answer_outlier(vector: dict[str, Any]) -> Outcome:
+    """Limits and thresholds from the rules themselves, times from a detector of one endpoint."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    if "success_rates" in given:
+        found = rate_threshold(given["success_rates"], given["stdev_factor_milli"])
+        stdev = (found.average - found.threshold) * 1000 / given["stdev_factor_milli"]
+        outcome.expect_close("mean", expected["mean"], found.average, 1e-9)
+        outcome.expect_close("stdev", expected["stdev"], stdev, 1e-9)
+        outcome.expect_close("threshold", expected["threshold"], found.threshold, 1e-9)
+        settings = OutlierDetection(max_ejection_percent=100, success_rate_stdev_factor=given["stdev_factor_milli"])
+        detector = Detector[int](settings, Counters(), lambda: 0)
+        detector.set_hosts(len(given["success_rates"]))
+        volumes = [Volume(number, rate, 100) for number, rate in enumerate(given["success_rates"])]
+        ejected = [verdict.host for verdict in detector.tick(0, external=volumes)]
+        outcome.expect("ejected", expected["ejected"], ejected)
+    elif "events" in given:
+        answer_ejection_times(outcome, given, expected)
+    else:
+        settings = OutlierDetection(
+            max_ejection_percent=given["max_ejection_percent"], always_eject_one_host=given["always_eject_one_host"]
+        )
+        allowed = has_room(settings, ejected=given["already_ejected"], hosts=given["hosts"])
+        outcome.expect("allowed", expected["allowed"], allowed)
+    return outcome
+
+
+def answer_ejection_times(outcome: Outcome, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    """One endpoint, ejected and asked at the given times; "50 healthy ticks until t=600" are ticks at each interval."""
+    settings = OutlierDetection(
+        max_ejection_percent=100, base_ejection_time_s=given["base_ejection_time_s"], interval_s=given["interval_s"]
+    )
+    detector = Detector[int](settings, Counters(), lambda: 0)
+    detector.set_hosts(1)
+    interval = given["interval_s"]
+    events: list[tuple[int, str]] = []
+    for event in given["events"]:
+        time, _, what = event.rpartition("t=")[2].partition(" ")
+        if "healthy ticks" in event:
+            count = int(event.partition(" ")[0])
+            events += [(int(time) - interval * (count - 1 - n), "tick") for n in range(count)]
+        else:
+            events.append((int(time), what))
+    returned, multipliers = [], []
+    for second, what in events:
+        if what == "eject":
+            detector.crossed(0, EjectionType.CONSECUTIVE_5XX, second * 1000)
+            multipliers.append(detector.backoff(0))
+        else:
+            returned += [second for verdict in detector.tick(second * 1000) if not verdict.ejected]
+    outcome.expect("unejected_at_s", expected["unejected_at_s"], returned)
+    outcome.expect("multipliers", expected["backoff_multiplier_of_each_ejection"], multipliers)
+
+
 ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "priority": answer_priority,
     "priority_docs": answer_priority_docs,
@@ -333,4 +389,5 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "filter_chain": answer_filter_chain,
     "eds": answer_eds,
     "weighted_clusters": answer_weighted_clusters,
+    "outlier": answer_outlier,
 }

@@ -1,10 +1,12 @@
 """Answers of the oracle: Envoy's exact rules, the order of picks included."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
-from ..oracle import edf, eds, filter_chain, health, locality, policies, priority
+from ..oracle import edf, eds, filter_chain, health, locality, outlier, policies, priority
 from .outcome import NoRuleError, Outcome
 
 
@@ -290,6 +292,64 @@ def answer_weighted_clusters(vector: dict[str, Any]) -> Outcome:
     given = vector["input"]
     found = policies.weighted_cluster(given["random"], [(name, weight) for name, weight in given["clusters"]])
     outcome.expect("cluster", vector["expect"]["cluster"], found)
+    return outcome
+
+
+def outlier_settings(given: dict[str, Any]) -> dict[str, int]:
+    """Everything off but what the vector says."""
+    off = dict.fromkeys(["always_eject_one_host", "split_external_local_origin_errors", "max_ejection_time_jitter"], 0)
+    off |= dict.fromkeys(outlier.KINDS[:3], 0)
+    off |= {f"enforcing_{kind}": 100 for kind in (*outlier.KINDS, "failure_percentage_local_origin")}
+    off |= dict.fromkeys(["success_rate_minimum_hosts", "failure_percentage_minimum_hosts"], 100)
+    off |= dict.fromkeys(["success_rate_request_volume", "failure_percentage_request_volume"], 100)
+    off |= {"failure_percentage_threshold": 100, "success_rate_stdev_factor": given.get("stdev_factor_milli", 0)}
+    off |= {"interval": 1000 * given.get("interval_s", 10), "max_ejection_time": 300_000, "consecutive_5xx": 1}
+    off |= {"base_ejection_time": 1000 * given.get("base_ejection_time_s", 30)}
+    off |= {"max_ejection_percent": given.get("max_ejection_percent", 100)}
+    return off | {"always_eject_one_host": given.get("always_eject_one_host", 0)}
+
+
+def answer_outlier(vector: dict[str, Any]) -> Outcome:
+    """Hosts that fail at the given times."""
+    outcome = Outcome("oracle")
+    given, expected = vector["input"], vector["expect"]
+    settings = outlier_settings(given)
+    if "success_rates" in given:
+        settings["success_rate_minimum_hosts"] = len(given["success_rates"])
+    model = outlier.Detector(settings, repeat(0))
+    if "success_rates" in given:
+        for number, rate in enumerate(given["success_rates"]):
+            model.add(str(number))
+            model.hosts[str(number)].external = outlier.Bucket(rate, 100)
+        model.tick(0)
+        mean, threshold = outlier.rate_threshold(given["success_rates"], given["stdev_factor_milli"])
+        outcome.expect("mean and threshold", [expected["mean"], expected["threshold"]], [mean, threshold])
+        ejected = [int(name) for name, host in model.hosts.items() if host.ejected]
+        outcome.expect("ejected", expected["ejected"], ejected)
+    elif "hosts" in given:
+        for number in range(given["hosts"]):
+            model.add(str(number))
+            model.hosts[str(number)].ejected = number < given["already_ejected"]
+        last = str(given["hosts"] - 1)
+        model.failed(last, 0)
+        outcome.expect("allowed", expected["allowed"], model.hosts[last].ejected)
+    else:
+        model.add("only")
+        returned, multipliers = [], []
+        for event in given["events"]:
+            second, what = int(re.findall(r"t=(\d+)", event)[0]), event.rpartition(" ")[2]
+            if what == "eject":
+                model.failed("only", 1000 * second)
+                multipliers.append(model.hosts["only"].backoff)
+                continue
+            count = int(event.split()[0]) if event[0] != "t" else 1
+            for number in range(count):
+                was_out = model.hosts["only"].ejected
+                model.tick(1000 * (second - given["interval_s"] * (count - 1 - number)))
+                if was_out and not model.hosts["only"].ejected:
+                    returned.append(second)
+        outcome.expect("unejected_at_s", expected["unejected_at_s"], returned)
+        outcome.expect("multipliers", expected["backoff_multiplier_of_each_ejection"], multipliers)
     return outcome
 
 
