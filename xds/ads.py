@@ -32,6 +32,8 @@ _TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False), (SDS, False))
 _CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
+# How long a stream may be silent at its beginning: istiod answers the first request at once, or refuses the stream.
+_ANSWER_TIMEOUT_S = 30.0
 # What the loop may be busy with one response before others run.
 _SLICE_S = 0.001
 
@@ -90,6 +92,7 @@ class AdsClient:
         open_channel: ChannelFactory = plaintext,
         metadata: Callable[[str], Sequence[tuple[str, str]]] = lambda _: (),
         backoff: Backoff | None = None,
+        answer_timeout_s: float = _ANSWER_TIMEOUT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if not addresses:
@@ -111,6 +114,7 @@ class AdsClient:
         self._open_channel = open_channel
         self._metadata = metadata
         self._backoff = backoff or Backoff(random.Random())
+        self._answer_timeout_s = answer_timeout_s
         self._sleep = sleep
         variant = DeltaSubscriptions if protocol == "delta" else SotwSubscriptions
         self._subscriptions: DeltaSubscriptions | SotwSubscriptions = variant(_TYPES)
@@ -155,21 +159,26 @@ class AdsClient:
             await self._connect(channel)
             call = channel.stream_stream(self._subscriptions.method)(metadata=metadata)
             end = CallEnd(call)
+            silence = asyncio.get_running_loop().call_later(self._answer_timeout_s, self._silent, call, address)
             try:
                 await self._send(call, self._restart(), first=True)
                 while (payload := await call.read()) is not aio.EOF:
-                    if not answered:
-                        answered = self.connected = True
-                        self.address, self.last_error = address, ""
-                        self.connects += 1
-                        self.changed_s = asyncio.get_running_loop().time()
-                        logger.info("ads_connected address=%s node=%s", address, self.node.id)
+                    silence.cancel()
+                    if not self.connected:
+                        self._connected(address)
                     await self._send(call, await self._take(payload))
                 reason = await self._status(end)
             except (aio.AioRpcError, asyncio.InvalidStateError):
                 # What grpc raises for a read or write after the call has ended says nothing of why; the call does.
                 reason = await self._status(end)
+            except asyncio.CancelledError:
+                # So does a read end after the call was cancelled for its silence; we ourselves may be cancelled too.
+                task = asyncio.current_task()
+                if not call.cancelled() or (task is not None and task.cancelling()):
+                    raise
+                reason = f"no answer within {self._answer_timeout_s:g} s"
             finally:
+                silence.cancel()
                 call.cancel()
         except aio.AioRpcError as error:
             reason = f"{error.code().name} {error.details() or ''}".strip()
@@ -179,10 +188,29 @@ class AdsClient:
             reason = str(error)
         finally:
             if self.connected:
+                answered = True
                 self.connected, self.changed_s = False, asyncio.get_running_loop().time()
             await self._close_channel(channel)
         self._lost(address, reason)
         return answered
+
+    def _connected(self, address: str) -> None:
+        self.connected = True
+        self.address, self.last_error = address, ""
+        self.connects += 1
+        self.changed_s = asyncio.get_running_loop().time()
+        logger.info("ads_connected address=%s node=%s", address, self.node.id)
+
+    def _silent(self, call: Any, address: str) -> None:
+        """Give up a stream without an answer, unless its server may have nothing to say.
+
+        That is so where the first request named the version that the server has too: istiod sends it again, and
+        go-control-plane's cache waits for the next one.
+        """
+        if self.statistics[CDS].version and self.protocol == "sotw":
+            self._connected(address)
+        else:
+            call.cancel()
 
     async def _status(self, end: CallEnd) -> str:
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):

@@ -14,6 +14,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", _UNLIMITED),
     ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+    # What ends the connection: gRPC's core waits this long for an answer to a ping, a minute unless told, whatever
+    # keepalive_timeout says (seen with grpcio 1.85).
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     # One reconnect policy is enough: the caller's.
