@@ -20,6 +20,7 @@ class Relay:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None] | None] = set()
 
     async def __aenter__(self) -> "Relay":
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
@@ -29,8 +30,10 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
         self._flowing.set()
+        while connections := [task for task in self._connections if task is not None and not task.done()]:
+            self.cut()
+            await asyncio.wait(connections, timeout=0.1)
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -46,6 +49,7 @@ class Relay:
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self._connections.add(asyncio.current_task())
         try:
             upstream_reader, upstream = await asyncio.open_connection(*self._target)
         except OSError:
