@@ -6,11 +6,11 @@ import asyncio
 import fcntl
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from eastgate.xds.ads import Push
@@ -107,15 +107,16 @@ class Recorder:
         self._path = Path(folder)
         self._log = Log("journal")
         self._writer = JournalWriter(self._path, keep=keep)
-        self._queue: deque[_Begin | _Write] = deque()
-        self._queued_bytes = 0
+        # Its put takes no lock that the thread could hold while it waits for the interpreter. None ends the thread.
+        self._queue: SimpleQueue[_Begin | _Write | None] = SimpleQueue()
+        self._put_bytes = 0
+        self._taken_bytes = 0
         self._lost_told = 0
         self._gap = False
         self._broken = False
         self._retry_s = 0.0
         self._rotating = False
         self._closing = False
-        self._wake = threading.Condition()
         self._lock = self._locked()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
@@ -127,24 +128,23 @@ class Recorder:
     def record(self, push: Push, snapshot: Snapshot) -> None:
         """Queue a push; `snapshot` is what is held after it. Never waits for the disk."""
         now_s = asyncio.get_running_loop().time()
+        queued_bytes = self._put_bytes - self._taken_bytes
         if self._gap or self._broken:
             # This push is in no file, but what came of it is in the next one.
             self.lost += 1
             if now_s < self._retry_s and self._broken:
                 return
-            if self._queued_bytes == 0:
+            if queued_bytes == 0:
                 self._retry_s = now_s + RETRY_S
                 self._gap = self._broken = False
                 self._begin(snapshot)
             return
-        if self._queued_bytes + len(push.payload) > QUEUE_BYTES and self._queued_bytes:
+        if queued_bytes and queued_bytes + len(push.payload) > QUEUE_BYTES:
             self.lost += 1
             self._gap = True
             return
-        with self._wake:
-            self._queue.append(_Write(push, at_now()))
-            self._queued_bytes += len(push.payload)
-            self._wake.notify()
+        self._put_bytes += len(push.payload)
+        self._queue.put(_Write(push, at_now()))
         if self._writer.size >= self._file_bytes and not self._rotating:
             self._begin(snapshot)
 
@@ -154,19 +154,18 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is queued, but wait for it no longer than CLOSE_S. A second call does nothing."""
-        with self._wake:
+        if not self._closing:
             self._closing = True
-            self._wake.notify()
+            self._queue.put(None)
         if self._thread.ident is not None:
             self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            self._log.error("journal is stuck, pushes are lost", path=str(self._path), bytes=self._queued_bytes)
+            queued_bytes = self._put_bytes - self._taken_bytes
+            self._log.error("journal is stuck, pushes are lost", path=str(self._path), bytes=queued_bytes)
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._rotating = True
-        with self._wake:
-            self._queue.append(_Begin(snapshot, at_now(), self.lost - self._lost_told))
-            self._wake.notify()
+        self._queue.put(_Begin(snapshot, at_now(), self.lost - self._lost_told))
         self._lost_told = self.lost
 
     def _locked(self) -> int:
@@ -188,17 +187,14 @@ class Recorder:
         except OSError as error:
             self._complain(error)
         while True:
-            if not self._queue:
+            if self._queue.empty():
                 self._sync()
-            with self._wake:
-                self._wake.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
-                    break
-                item = self._queue.popleft()
+            item = self._queue.get()
+            if item is None:
+                break
             self._take(item)
-            with self._wake:
-                if isinstance(item, _Write):
-                    self._queued_bytes -= len(item.push.payload)
+            if isinstance(item, _Write):
+                self._taken_bytes += len(item.push.payload)
         try:
             self._writer.close()
         except OSError as error:
