@@ -26,7 +26,6 @@ from .explain import ENDPOINTS_SHOWN, answer, answer_json, find_cluster, output_
 from .journal import Frame, JournalError, JournalFile, files_of, first_of
 from .ledger_page import table_pieces
 
-TYPE_URLS = {short: url for url, short in SHORT_NAMES.items()}
 TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False))
 LIST_HEADER = ("PUSH", "TIME", "TYPE", "BYTES", "ANSWER", "VERSION", "REASON")
 
@@ -136,8 +135,11 @@ class Journal:
             return first_of(file.path) > wanted.number
         if wanted.at is None:
             return False
-        begin = next(file.frames())
-        return moment(str(begin.header.get("at", ""))) > wanted.at
+        begin = next(file.frames(), None)
+        try:
+            return begin is None or moment(str(begin.header["at"])) > wanted.at
+        except (KeyError, ValueError) as error:
+            raise JournalError(f"{file.path}: its first frame does not say when it began: {error}") from None
 
     def _replay(self, file: JournalFile, wanted: Wanted) -> Replayed | None:
         """None for a file that a crash ended before it held anything."""
@@ -155,9 +157,8 @@ class Journal:
             push = checked(file, frame) if frame.kind == "push" else None
             if push is not None and wanted.reached(push):
                 break
-            if "withheld" in frame.header:
-                names = ", ".join(map(str, frame.header["withheld"]))
-                notes.append(f"push {frame.header['push']}: not recorded, they hold a private key: {names}")
+            if isinstance(withheld := frame.header.get("withheld"), list):
+                notes.append(f"{frame.kind} at byte {frame.offset}: left out for a private key: {withheld}")
             if push is not None and not frame.payload:
                 continue
             reader = delta if push is not None and push.protocol == "delta" else sotw
@@ -167,6 +168,8 @@ class Journal:
                 # The gateway ended its stream over it, and kept what it had.
                 notes.append(f"{frame.kind} at byte {frame.offset} of {file.path.name}: {error}")
                 continue
+            if response.type_url not in SHORT_NAMES:
+                raise JournalError(f"{file.path}: the push at byte {frame.offset} is of type {response.type_url!r}")
             held += frame.kind == "held"
             take(replayed, response)
             replayed.push = push or replayed.push

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.proxy.compiler import Compiler
-from eastgate.proxy.journal import JournalError, JournalFile, files_of
+from eastgate.proxy.journal import JournalError, JournalFile, files_of, packed
 from eastgate.proxy.recorder import Recorder
 from eastgate.proxy.replay import Journal, Push, Wanted, moment
 from eastgate.xds.ads import Push as Pushed
@@ -181,3 +181,38 @@ def test_directory_without_a_journal_is_refused(tmp_path: Path) -> None:
 def test_push_says_what_became_of_it() -> None:
     push = Push(7, "2026-03-04T09:12:01+00:00", "EDS", "v2", "n", "sotw", "no good", 5)
     assert push.sentence == "push 7 of 2026-03-04T09:12:01+00:00: EDS version v2, rejected: no good"
+
+
+def crafted(folder: Path, begin: dict[str, Any], **push: Any) -> str:
+    """A journal whose checksums are right and whose contents are not."""
+    held = [packed({"kind": "held", "type": name}, build.response(url, "", "", [])) for name, url in SHORT.items()]
+    header = {"kind": "push", "push": 1, "at": "2026-03-04T09:00:00+00:00", "type": "EDS", "version": "v", "nonce": "n"}
+    header |= {"protocol": "sotw", "reason": "", **push}
+    frames = [packed({"kind": "begin", "journal": 1, "first": 1, **begin}), *held]
+    payload = build.response("type.googleapis.com/odd", "v", "n", [])
+    (folder / "pushes-000000000001.gz").write_bytes(b"".join((*frames, packed(header, payload))))
+    (folder / "pushes-000000000002.gz").write_bytes(frames[0])
+    return str(folder)
+
+
+SHORT = {"CDS": CDS, "EDS": EDS, "LDS": LDS}
+
+
+@pytest.mark.parametrize(
+    ("begin", "push", "wanted", "said"),
+    [
+        ({}, {}, Wanted(), "is of type 'type.googleapis.com/odd'"),
+        ({}, {"at": "late"}, Wanted(), "its header lacks or spoils Invalid isoformat string: 'late'"),
+        ({}, {"push": "x"}, Wanted(), "its header is none of a journal's"),
+        ({}, {"withheld": 7}, Wanted(), "is of type"),
+        ({}, {}, Wanted(at=moment("2026-03-04T10:00:00Z")), "does not say when it began: 'at'"),
+        ({"at": "x"}, {}, Wanted(at=moment("2026-03-04T10:00:00Z")), "does not say when it began"),
+    ],
+)
+def test_crafted_journal_is_refused_in_one_line(
+    tmp_path: Path, begin: dict[str, Any], push: dict[str, Any], wanted: Wanted, said: str
+) -> None:
+    with pytest.raises(JournalError, match=said) as raised:
+        Journal(crafted(tmp_path, begin, **push)).at(wanted)
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
