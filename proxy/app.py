@@ -373,6 +373,7 @@ class Gateway:
                 dns=self._dns.counters(name),
                 health=self._health.counters(name),
                 outlier=self._ejections.counters.get(name),
+                circuit_breakers=compiled.cluster.circuit_breakers,
             )
         return stats.ProcessStats(
             state=state,

@@ -9,6 +9,7 @@ from typing import Any
 from eastgate.fastpath.cluster_slots import ClusterCounters
 from eastgate.fastpath.engine import ListenerCounters
 from eastgate.fastpath.reason import LABELS, Reason
+from eastgate.xds.resources import CircuitBreakers
 
 from .outlier import Counters
 
@@ -67,6 +68,7 @@ class ClusterStats:
     health: HealthCounters | None = None
     outlier: Counters | None = None
     """None: the cluster has no outlier detection"""
+    circuit_breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,14 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
         yield stat("health_check.verify_cluster", health.verify_cluster)
         yield stat("health_check.healthy", health.healthy, gauge=True)
         yield stat("health_check.degraded", health.degraded, gauge=True)
+    limits = stats.circuit_breakers
+    for short, left_name, active, limit in (
+        ("cx_open", "remaining_cx", counters.cx_active, limits.max_connections),
+        ("rq_pending_open", "remaining_pending", counters.pending_active, limits.max_pending_requests),
+    ):
+        yield stat(f"circuit_breakers.default.{short}", int(active >= limit), gauge=True)
+        if limits.track_remaining:
+            yield stat(f"circuit_breakers.default.{left_name}", max(0, limit - active), gauge=True)
     if stats.outlier is not None:
         yield stat("outlier_detection.ejections_active", stats.outlier.active, gauge=True)
         for short, value in _ejections(stats.outlier):

@@ -215,7 +215,9 @@ def _circuit_breakers(message: Mapping[str, Any], warnings: list[str]) -> Circui
     for thresholds in message.get("thresholds", ()):
         if "priority" not in thresholds:
             return CircuitBreakers(
-                number(thresholds, "max_connections", 1024), number(thresholds, "max_pending_requests", 1024)
+                number(thresholds, "max_connections", 1024),
+                number(thresholds, "max_pending_requests", 1024),
+                bool(thresholds.get("track_remaining", False)),
             )
     return CircuitBreakers()
 

@@ -73,10 +73,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreakers:
-    """Thresholds of the DEFAULT routing priority."""
+    """Thresholds of the DEFAULT routing priority, which is that of all TCP. ``track_remaining``: show what is left."""
 
     max_connections: int = 1024
     max_pending_requests: int = 1024
+    track_remaining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def test_honoured_fields() -> None:
         circuit_breakers={
             "thresholds": [
                 {"priority": "HIGH", "max_connections": 1},
-                {"max_connections": 7, "max_pending_requests": 8},
+                {"max_connections": 7, "max_pending_requests": 8, "track_remaining": True},
+                {"max_connections": 9},
             ]
         },
         upstream_connection_options={"tcp_keepalive": {"keepalive_time": 5}},
@@ -57,7 +58,7 @@ def test_honoured_fields() -> None:
     assert one.assignment_name == "s"
     assert (one.lb_policy, one.least_request_choice_count) == ("LEAST_REQUEST", 3)
     assert (one.healthy_panic_threshold_percent, one.locality_weighted) == (30, True)
-    assert one.circuit_breakers == CircuitBreakers(7, 8)
+    assert one.circuit_breakers == CircuitBreakers(7, 8, True)
     assert one.tcp_keepalive == TcpKeepalive(None, 5, None)
     assert (one.alt_stat_name, one.warnings) == ("alt", ())
 
@@ -77,6 +78,8 @@ def test_outlier_detection_defaults_and_values() -> None:
             "enforcing_success_rate": 0,
             "split_external_local_origin_errors": True,
             "max_ejection_time_jitter": "2s",
+            "successful_active_health_check_uneject_host": False,
+            "always_eject_one_host": True,
         }
     ).outlier_detection
     # Without a maximum of its own the longer of 300 s and the base counts.
@@ -88,6 +91,8 @@ def test_outlier_detection_defaults_and_values() -> None:
         max_ejection_time_jitter_s=2.0,
         enforcing_success_rate=0,
         split_external_local_origin_errors=True,
+        always_eject_one_host=True,
+        successful_active_health_check_uneject_host=False,
     )
 
 
