@@ -6,7 +6,8 @@ istiod makes of these requests decides the rules here:
 1. Nonces belong to a stream: after a reconnect each type begins with an empty one and its full list of names.
 2. A request whose nonce is not the newest is dropped by the server, so the names in it may never have arrived. Every
    ACK therefore carries the names wanted now; a NACK is not read for names, so after one they are sent again.
-3. Empty names mean "unsubscribe" for EDS, so a request without names is never sent for a type that has names.
+3. Empty names mean "unsubscribe" for a type that has names: sent once, when the last name is not wanted any more. A
+   name that comes back is then answered as a new one, where a request that repeats the former names is not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,7 +120,7 @@ class SotwSubscription:
     def _ask(self) -> Request | None:
         if self._asked is not None and (self.wildcard or self._asked == self._wanted):
             return None
-        if not self.wildcard and not self._wanted:
+        if not self.wildcard and not self._wanted and not self._asked:
             return None
         self._names_in_doubt = self._asked is not None or self.nonce != ""
         self._asked = self._wanted

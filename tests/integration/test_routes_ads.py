@@ -106,3 +106,16 @@ async def test_delta_says_which_routes_do_not_exist() -> None:
         assert store.snapshot.missing_routes == {ECHO}
         await server.push_some(RDS, {ECHO: every[RDS][ECHO]})
         assert store.snapshot.missing_routes == frozenset()
+
+
+@pytest.mark.parametrize("protocol", ["sotw", "delta"])
+async def test_routes_come_back_with_the_only_listeners_that_name_them(protocol: Protocol) -> None:
+    async with following(protocol, "1-default") as (server, store):
+        every = recorded("1-default", ROLE)
+        await server.push({**every, LDS: {}}, types=[LDS])
+        assert store.wanted_routes == ()
+        await server.push(every, types=[LDS])
+        async with asyncio.timeout(20):
+            while store.snapshot.missing_routes:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert set(store.snapshot.routes) == set(every[RDS])
