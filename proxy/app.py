@@ -338,9 +338,9 @@ class Gateway:
                 update_rejected=one.update_rejected,
                 update_failure=one.update_failure,
                 version=one.version,
-                kind=SHORT_NAMES[type_url] if type_url in resources else "",
-                rejections=self._ads.ledger.rejections.get(type_url, 0),
-                resources=resources.get(type_url, {}),
+                kind=SHORT_NAMES[type_url],
+                rejections=self._ads.ledger.rejections[type_url],
+                resources=resources[type_url],
             )
             for type_url, prefix in STREAM_PREFIXES.items()
             for one in (self._ads.statistics[type_url],)

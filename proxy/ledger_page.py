@@ -62,7 +62,6 @@ def stream_json(ads: AdsClient, moment: Now) -> dict[str, Any]:
                 "resources": {state.lower(): counts[type_url][state] for state in STATES},
             }
             for type_url, one in ads.statistics.items()
-            if type_url in counts
         },
     }
 

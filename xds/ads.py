@@ -273,9 +273,7 @@ class AdsClient:
             statistics.update_success += 1
             statistics.version = version
             statistics.updated_s = now_s
-        if type_url != SDS:
-            # Secrets are shown elsewhere, and never recorded.
-            self._note(response, payload, reason, applied.accepted, rejected, now_s)
+        self._note(response, payload, reason, applied.accepted, rejected, now_s)
         requests: list[Request | DeltaRequest] = []
         requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])
         requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
@@ -303,7 +301,8 @@ class AdsClient:
             versions=response.versions,
         )
         self.ledger.forget(self.store.snapshot)
-        if self._on_push is not None:
+        # A push of secrets is nobody else's business: what gets hold of pushes writes them to disk.
+        if self._on_push is not None and response.type_url != SDS:
             self._on_push(
                 Push(response.type_url, response.version, response.nonce, self.protocol, payload, reason, rejected)
             )

@@ -7,13 +7,13 @@ share it. A resource that left the configuration leaves the ledger.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .decode import CDS, EDS, LDS, RDS
+from .decode import CDS, EDS, LDS, RDS, SDS
 from .resources import Rejection, Snapshot
 
 # What of a reason is kept for as long as the resource lives.
 REASON_LIMIT = 512
 
-TYPES = (CDS, EDS, LDS, RDS)
+TYPES = (CDS, EDS, LDS, RDS, SDS)
 ACKED, NACKED, REQUESTED, RESTORED = "ACKED", "NACKED", "REQUESTED", "RESTORED"
 STATES = (ACKED, NACKED, REQUESTED, RESTORED)
 
@@ -122,7 +122,13 @@ class Ledger:
 
 
 def _held(snapshot: Snapshot) -> dict[str, Mapping[str, object]]:
-    return {CDS: snapshot.clusters, EDS: snapshot.assignments, LDS: snapshot.listeners, RDS: snapshot.routes}
+    return {
+        CDS: snapshot.clusters,
+        EDS: snapshot.assignments,
+        LDS: snapshot.listeners,
+        RDS: snapshot.routes,
+        SDS: dict.fromkeys(snapshot.secret_names),
+    }
 
 
 def _lines(

@@ -348,8 +348,9 @@ class Snapshot:
     """Everything accepted, frozen. ``warming`` are EDS clusters asked for and never yet answered: not routable.
 
     An EDS cluster that is neither warming nor has its assignment here was not asked for, because no route leads to it.
-    ``missing_routes``: routes that chains name and that are not in ``routes``. ``versions``: last accepted version per
-    type URL. ``generation`` grows exactly when clusters, assignments, listeners, routes, warming or missing_routes
+    ``missing_routes``: routes that chains name and that are not in ``routes``. ``secret_names``: accepted
+    secrets of the ADS stream, which stand in a store of their own. ``versions``: last accepted version per type URL.
+    ``generation`` grows exactly when clusters, assignments, listeners, routes, warming or missing_routes
     change in meaning; rejections, versions and raw bytes do not move it.
     """
 
@@ -360,6 +361,7 @@ class Snapshot:
     routes: Mapping[str, RouteConfiguration] = field(default_factory=lambda: MappingProxyType({}))
     warming: frozenset[str] = frozenset()
     missing_routes: frozenset[str] = frozenset()
+    secret_names: frozenset[str] = frozenset()
     rejections: tuple[Rejection, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

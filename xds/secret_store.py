@@ -85,6 +85,10 @@ class SecretStore:
         """Names of the accepted secrets of a source."""
         return tuple(ref.name for ref in self._snapshot.secrets if ref.source == source)
 
+    def rejections(self, source: str = ADS) -> tuple[Rejection, ...]:
+        """What of a source is being rejected."""
+        return tuple(one for ref, one in self._snapshot.rejections.items() if ref.source == source)
+
     def apply(
         self, version: str, resources: Sequence[bytes], *, source: str = ADS, names: Sequence[str] = ()
     ) -> tuple[Rejection, ...]:

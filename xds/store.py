@@ -109,7 +109,8 @@ class Store:
                 routes=MappingProxyType(self._resources[RDS]),
                 warming=self._warming,
                 missing_routes=self._wanted_routes.difference(self._resources[RDS]),
-                rejections=tuple(self._rejections.values()),
+                secret_names=frozenset(self.secrets.held()),
+                rejections=(*self._rejections.values(), *self.secrets.rejections()),
                 versions=MappingProxyType(self._versions),
             )
         return self._snapshot
@@ -127,7 +128,7 @@ class Store:
     @property
     def wanted(self) -> Mapping[str, frozenset[str]]:
         """Names to subscribe to, by type, where a type is asked for by name."""
-        return {EDS: self._wanted, RDS: self._wanted_routes}
+        return {EDS: self._wanted, RDS: self._wanted_routes, SDS: frozenset(self.secrets.wanted())}
 
     def names(self, type_url: str) -> tuple[str, ...]:
         """Names of the accepted resources of a type."""
@@ -169,7 +170,9 @@ class Store:
         """
         if type_url == SDS:
             # Few and small. Whoever uses them has been told when this returns; the generation does not move.
-            return Applied(False, self.secrets.apply(version, resources, names=names))
+            rejected_secrets = self.secrets.apply(version, resources, names=names)
+            self._snapshot = None
+            return Applied(False, rejected_secrets, self.secrets.held())
         decoders = {
             CDS: self._clusters_in,
             EDS: self._assignments_in,

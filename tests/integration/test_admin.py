@@ -198,5 +198,5 @@ def test_ledger_names_versions_and_reasons_by_resource(mesh: Mesh) -> None:
     assert any(row.split()[:3] == ["EDS", "NACKED", NAME] for row in text.splitlines())
     assert 'eastgate_xds_resources{state="nacked",type="EDS"} 1.0' in gateway.get("/stats/prometheus")[1]
     assert gateway.stat("eastgate.xds.eds.rejections") == 1
-    assert gateway.get("/debug/xds?type=sds")[0] == 400
+    assert gateway.get("/debug/xds?type=vhds")[0] == 400
     assert mesh.answers()

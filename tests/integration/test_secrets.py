@@ -59,7 +59,7 @@ class Place:
         return Eastgate(
             self.server.address,
             *("--sds-socket", str(self.folder / "socket"), "--state-dir", str(self.state)),
-            *("--access-log", str(self.log), "--log-level", "debug", *flags),
+            *("--access-log", str(self.log), "--record", str(self.folder / "journal"), "--log-level", "debug", *flags),
         )
 
     def rotate(self, pair: Keyed) -> None:
@@ -140,6 +140,12 @@ def test_secrets_are_shown_and_no_key_gets_out(place: Place, protocol: str) -> N
             f"SDS {WEB} rejected: tls_certificate.private_key is not the key of its certificate"
         ]
 
+        (ledger,) = [one for one in gateway.json("/debug/xds?type=sds")["resources"] if one["name"] == WEB]
+        assert (ledger["state"], ledger["rejected"]["reason"]) == (
+            "NACKED",
+            place.server.nacks[0].reason.split(": ")[1],
+        )
+
         until((place.state / "last-good.state").exists, "the configuration is saved")
         help_text = gateway.get("/help")[1]
         pages = [line.split(" (GET)")[0].strip() for line in help_text.splitlines() if " (GET)" in line]
@@ -148,6 +154,8 @@ def test_secrets_are_shown_and_no_key_gets_out(place: Place, protocol: str) -> N
         assert all("envoy.admin.v3" in texts[pages.index(page)] for page in ["/config_dump"])
     written = [path for path in place.folder.rglob("*") if path.is_file()]
     assert {path.name for path in written} >= {"last-good.state", "access.log"}
+    (journal,) = [path for path in written if path.parent.name == "journal" and path.stat().st_size > 1000]
+    assert journal
     found = [text.encode() for text in [*texts, gateway.stderr]] + [path.read_bytes() for path in written]
     check_no_key(found, place.keys)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from eastgate.xds.decode import CDS, EDS, LDS, RDS
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS
 from eastgate.xds.ledger import REASON_LIMIT, Ledger, Line
 from eastgate.xds.resources import Rejection
 from eastgate.xds.store import Store
@@ -82,7 +82,7 @@ def test_rejected_version_stands_beside_the_accepted_one_and_stays_as_history() 
     assert line.accepted is not None
     assert line.rejected is not None
     assert (line.accepted.version, line.rejected.version) == ("v3", "v2")
-    assert fed.ledger.rejections == {CDS: 1, EDS: 0, LDS: 0, RDS: 0}
+    assert fed.ledger.rejections == {CDS: 1, EDS: 0, LDS: 0, RDS: 0, SDS: 0}
 
 
 def test_counts_are_those_of_the_lines() -> None:
