@@ -63,6 +63,7 @@ cdef class ClusterSlots:
     cdef readonly uint32_t capacity
     cdef uint64_t generation
     cdef dict slot_by_name
+    cdef dict name_by_slot      # the name given to acquire: of a view it is not that of its state
     cdef dict holders           # slot -> number of acquire calls not yet released
     cdef dict versions          # slot -> Version: keeps alive what `current` points to
     cdef Publication publication

@@ -29,8 +29,13 @@ class ClusterSlots:
     def capacity(self) -> int: ...
     def __init__(self, capacity: int = 65536) -> None: ...
     def __len__(self) -> int: ...
-    def acquire(self, name: str) -> int:
-        """Return the slot of `name`, taking a free one at first; each call must be paired with a release."""
+    def __contains__(self, name: str, /) -> bool: ...
+    def acquire(self, name: str, *, view_of: int | None = None) -> int:
+        """Return the slot of `name`, taking a free one at first; each call must be paired with a release.
+
+        `view_of`: the slot of the cluster whose state (counters, limits, connections) a new one shares; its table is
+        its own. It outlives that slot.
+        """
     def release(self, slot: int) -> None:
         """Give back one acquire; the last one frees the slot. Connections of the cluster go on."""
     def publish(

@@ -129,6 +129,7 @@ cdef class ClusterSlots:
             raise MemoryError
         self.capacity = capacity
         self.slot_by_name = {}
+        self.name_by_slot = {}
         self.holders = {}
         self.versions = {}
         self.publication = Publication()
@@ -190,9 +191,14 @@ cdef class ClusterSlots:
         """Free what no worker can be using any more; return how many replaced objects still wait for a worker."""
         return self.publication.reclaim()
 
-    def acquire(self, name):
-        """Return the slot of `name`, taking a free one at first; each call must be paired with a release."""
+    def acquire(self, name, *, view_of=None):
+        """Return the slot of `name`, taking a free one at first; each call must be paired with a release.
+
+        `view_of`: the slot of the cluster whose state (counters, limits, connections) a new one shares; its table is
+        its own. It outlives that slot.
+        """
         cdef uint32_t slot
+        cdef ClusterSlot* shared
         known = self.slot_by_name.get(name)
         if known is not None:
             self.holders[known] += 1
@@ -201,16 +207,22 @@ cdef class ClusterSlots:
         if not self.free_slots and self.used == self.capacity:
             raise ValueError(f"no free cluster slot for {name}: all {self.capacity} are in use")
         state = name.encode()
+        shared = self.slot_of(view_of) if view_of is not None else NULL
         if not self.free_slots:
             self.free_slots.append(self.used)
             self.used += 1
         slot = self.free_slots.pop()
-        try:
-            self.slots[slot].owner = new_state(state, &self.dirty_clusters)
-        except MemoryError:
-            self.free_slots.append(slot)
-            raise
+        if shared != NULL:
+            cluster_acquire(shared.owner)
+            self.slots[slot].owner = shared.owner
+        else:
+            try:
+                self.slots[slot].owner = new_state(state, &self.dirty_clusters)
+            except MemoryError:
+                self.free_slots.append(slot)
+                raise
         self.slot_by_name[name] = slot
+        self.name_by_slot[slot] = name
         self.holders[slot] = 1
         return slot
 
@@ -221,7 +233,7 @@ cdef class ClusterSlots:
         if self.holders[slot]:
             return
         del self.holders[slot]
-        del self.slot_by_name[place.owner.name[:place.owner.name_length].decode()]
+        del self.slot_by_name[self.name_by_slot.pop(slot)]
         cluster_release(place.owner)
         place.owner = NULL
         # A worker may hold routes from before that lead here: the slot is nobody's until it cannot.
@@ -293,3 +305,6 @@ cdef class ClusterSlots:
 
     def __len__(self):
         return len(self.slot_by_name)
+
+    def __contains__(self, name):
+        return name in self.slot_by_name

@@ -95,6 +95,7 @@ class ClusterModel:
 
     ``localities`` are the entries of the assignment, also those without endpoints. ``configured`` is False when the
     dump does not hold the cluster's configuration: the settings are then Envoy's defaults, not this cluster's.
+    ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
     """
 
     name: str
@@ -110,6 +111,7 @@ class ClusterModel:
     localities: tuple[LocalityEntry, ...] = ()
     configured: bool = True
     warming: bool = False
+    subset_fallback: str = ""
 
     @property
     def sni_dnat(self) -> bool:
@@ -246,6 +248,11 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
 
 def compile_model(model: ClusterModel) -> CompiledModel:
     """Compile the cluster as a proxy does. Raises ValueError for a policy without shares, or too large numbers."""
+    if model.subset_fallback not in ("", "ANY_ENDPOINT"):
+        raise ValueError(
+            f"lb_subset_config with fallback {model.subset_fallback}: which endpoints a connection gets depends on the"
+            " metadata_match of its route"
+        )
     try:
         columns = build_columns(model)
     except OverflowError as error:

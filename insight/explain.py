@@ -103,6 +103,10 @@ def notes_of(model: ClusterModel) -> list[str]:
         notes.append(
             f"{model.type}: each name counts as one endpoint here; the running proxy has one per address (/clusters)"
         )
+    if model.subset_fallback:
+        notes.append(
+            "lb_subset_config: shares are those of connections without metadata_match; others get a subset's endpoints"
+        )
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
     if model.weighted_priority_health:

@@ -133,7 +133,16 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
             number(outlier, "max_ejection_percent", 10), bool(number(outlier, "always_eject_one_host", False))
         ),
         warming=warming,
+        subset_fallback=read_subset_fallback(cluster),
     )
+
+
+def read_subset_fallback(cluster: Mapping[str, Any]) -> str:
+    """Fallback policy of a cluster that has subsets; empty without. load_balancing_policy switches them off."""
+    config = get(cluster, "lb_subset_config", {})
+    if not get(config, "subset_selectors") or get(cluster, "load_balancing_policy") is not None:
+        return ""
+    return str(get(config, "fallback_policy", "NO_FALLBACK"))
 
 
 def read_metadata(metadata: Mapping[str, Any] | None) -> tuple[bool, str | None]:

@@ -6,8 +6,10 @@ cannot be compiled is rejected by name; its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from json import dumps
 from struct import pack
 from types import MappingProxyType
 
@@ -21,6 +23,7 @@ from eastgate.xds.resources import (
     Assignment,
     Cluster,
     Columns,
+    Criteria,
     FilterChain,
     Listener,
     Locality,
@@ -28,10 +31,12 @@ from eastgate.xds.resources import (
     OutlierDetection,
     Snapshot,
 )
+from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 
-from .endpoint_flags import Judge, as_discovered, combined, judged
+from .endpoint_flags import Judge, as_discovered, combined, endpoint_keys, judged
 from .endpoint_health import EndpointHealth
 from .log import Log
+from .subsets import select, subset_columns
 
 # Bit of Columns.flags.
 TLS_MODE_ISTIO = 1
@@ -61,22 +66,35 @@ class CompiledCluster:
 
 @dataclass(frozen=True, slots=True)
 class CompiledListener:
-    """One listener's route table; ``cluster_names`` hold the slots that it refers to."""
+    """One listener's route table; ``cluster_names``, of clusters and views, hold the slots that it refers to."""
 
     listener: Listener
     routes: RouteTable
     cluster_names: tuple[str, ...]
 
 
+def view_name(cluster: str, criteria: Criteria) -> str:
+    """Name of the slot of a cluster for connections with these criteria; no cluster has such a name."""
+    return f"{cluster}\0{dumps(criteria)}" if criteria else cluster
+
+
+def chain_targets(chain: FilterChain, slots: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """(slot, weight) of each cluster of a chain, or of the view of it that the chain asks for."""
+    if not chain.criteria:
+        return tuple((slots[cluster], weight) for cluster, weight in chain.clusters)
+    both = zip(chain.clusters, chain.criteria, strict=True)
+    return tuple((slots[view_name(cluster, criteria)], weight) for (cluster, weight), criteria in both)
+
+
 def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> ChainSpec:
-    """The fast path's form of a chain; `slots` maps the names of its clusters."""
+    """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them."""
     return ChainSpec(
         name=chain.name or name,
         destination_port=chain.match.destination_port,
         server_names=chain.match.server_names,
         transport_protocol=chain.match.transport_protocol,
         application_protocols=chain.match.application_protocols,
-        targets=tuple((slots[cluster], weight) for cluster, weight in chain.clusters),
+        targets=chain_targets(chain, slots),
         refusal=Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE,
         idle_timeout_ms=round(chain.idle_timeout_s * 1000),
         max_duration_ms=round(chain.max_downstream_connection_duration_s * 1000),
@@ -99,6 +117,22 @@ def compile_table(
         choice_count=cluster.least_request_choice_count,
         previous=previous,
         failed=failed,
+    )
+
+
+def compile_subset(
+    compiled: CompiledCluster, assignment: Assignment, table: ClusterTable, rows: Sequence[int]
+) -> ClusterTable:
+    """Table of some of a cluster's endpoints, which keep their states. Raises ValueError as compile_table does."""
+    cluster, subsets = compiled.cluster, compiled.cluster.subsets
+    assert subsets is not None
+    weighted = cluster.locality_weighted and subsets.locality_weight_aware
+    if len(rows) == assignment.columns.count and weighted == cluster.locality_weighted:
+        return table
+    columns = subset_columns(assignment.columns, rows, scale_weights=weighted and subsets.scale_locality_weight)
+    flags = bytes(compiled.flags[row] for row in rows) if compiled.flags else b""
+    return compile_table(
+        replace(cluster, locality_weighted=weighted), replace(assignment, columns=columns), table, flags
     )
 
 
@@ -143,6 +177,8 @@ class _Plan:
     attempts: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
     acquired: list[str] = field(default_factory=list)
     """Names of all slots that were taken for this plan."""
+    viewed: set[str] = field(default_factory=set)
+    """Clusters of which routes ask for subsets that they did not ask for before, perhaps."""
 
 
 def nothing_resolved(_: Cluster) -> Assignment | None:
@@ -172,6 +208,10 @@ class Compiler:
         self._judge = judge
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
+        # Slots of the subsets that routes ask for, by cluster.
+        self._views: dict[str, dict[Criteria, int]] = {}
+        # Metadata by row of clusters with subsets, and the assignment that it is of.
+        self._metadata: dict[str, tuple[Assignment, list[EndpointMetadata]]] = {}
         self._listeners: dict[str, CompiledListener] = {}
         self._rejected: dict[tuple[str, str], str] = {}
         # What was tried last: the same input is not compiled, and complained about, again at the next push.
@@ -309,7 +349,14 @@ class Compiler:
             return
         plan.attempts["LDS", name] = (listener,)
         chains = [*listener.filter_chains, *filter(None, (listener.default_filter_chain,))]
-        names = tuple(dict.fromkeys(cluster for chain in chains for cluster, _ in chain.clusters))
+        names = dict.fromkeys(cluster for chain in chains for cluster, _ in chain.clusters)
+        views = dict.fromkeys(
+            (cluster, criteria)
+            for chain in chains
+            if chain.criteria
+            for (cluster, _), criteria in zip(chain.clusters, chain.criteria, strict=True)
+            if criteria
+        )
         # A name that CDS has not sent (yet) gets a slot as well: its connections are refused as unknown cluster, and
         # served from the moment that the cluster comes.
         slots: dict[str, int] = {}
@@ -318,6 +365,14 @@ class Compiler:
             for index, cluster in enumerate(names, 1):
                 slots[cluster] = self._slots.acquire(cluster)
                 plan.acquired.append(cluster)
+                if index % LOOKS_PER_SLICE == 0:
+                    yield
+            for index, (cluster, criteria) in enumerate(views, 1):
+                view = view_name(cluster, criteria)
+                slots[view] = self._slots.acquire(view, view_of=slots[cluster])
+                plan.acquired.append(view)
+                self._views.setdefault(cluster, {})[criteria] = slots[view]
+                plan.viewed.add(cluster)
                 if index % LOOKS_PER_SLICE == 0:
                     yield
             specs = []
@@ -335,7 +390,7 @@ class Compiler:
             plan.errors.append(XdsError("LDS", name, str(error)))
             plan.rejected["LDS", name] = (str(error), known is not None)
             return
-        plan.listeners[name] = CompiledListener(listener, routes, names)
+        plan.listeners[name] = CompiledListener(listener, routes, tuple(slots))
 
     def _publish_clusters(self, plan: _Plan) -> None:
         self._attempted.update(plan.attempts)
@@ -347,6 +402,9 @@ class Compiler:
             self._log.warning("resource not compiled", type=kind, name=name, reason=reason, last_good_serves=kept)
         for name, cluster in plan.clusters.items():
             self._publish_cluster(name, cluster)
+        for name in plan.viewed - plan.clusters.keys():
+            if (known := self._clusters.get(name)) is not None:
+                self._publish_tables(name, known)
 
     def _publish(self, plan: _Plan, snapshot: Snapshot) -> None:
         """The one point at which a snapshot becomes visible: no await, no yield."""
@@ -379,18 +437,28 @@ class Compiler:
         while self._gone:
             name, gone = self._gone.pop()
             self._slots.publish(gone.slot, None)
+            for slot in self._views.get(name, {}).values():
+                self._slots.publish(slot, None)
+            self._metadata.pop(name, None)
             self._slots.release(gone.slot)
             self._forget("CDS", name)
             if len(self._gone) % LOOKS_PER_SLICE == 0:
                 yield
 
     def _publish_cluster(self, name: str, compiled: CompiledCluster) -> None:
+        self._publish_tables(name, compiled)
+        self._clusters[name] = compiled
+        self.health.retain(name, compiled.assignment)
+        for observer in self.observers:
+            observer(name, compiled)
+
+    def _publish_tables(self, name: str, compiled: CompiledCluster) -> None:
+        """Publish the cluster's table, and those of its subsets that routes ask for."""
         cluster = compiled.cluster
         keepalive = cluster.tcp_keepalive
         failures, gateway = consecutive_thresholds(cluster.outlier_detection)
-        self._slots.publish(
-            compiled.slot,
-            None if compiled.closed else compiled.table,
+        publish = partial(
+            self._slots.publish,
             connect_timeout_ms=round(cluster.connect_timeout_s * 1000),
             max_connections=cluster.circuit_breakers.max_connections,
             max_pending=cluster.circuit_breakers.max_pending_requests,
@@ -402,10 +470,30 @@ class Compiler:
             failure_threshold=failures,
             gateway_threshold=gateway,
         )
-        self._clusters[name] = compiled
-        self.health.retain(name, compiled.assignment)
-        for observer in self.observers:
-            observer(name, compiled)
+        table = None if compiled.closed else compiled.table
+        publish(compiled.slot, self._view(compiled, table, ()))
+        for criteria, slot in self._views.get(name, {}).items():
+            publish(slot, self._view(compiled, table, criteria))
+
+    def _view(self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria) -> ClusterTable | None:
+        """Table for connections with these criteria; that of all endpoints in a cluster without subsets."""
+        cluster, assignment = compiled.cluster, compiled.assignment
+        if table is None or assignment is None or cluster.subsets is None:
+            return table
+        own = self._metadata.get(cluster.name)
+        if own is None or own[0] is not assignment:
+            said = endpoint_metadata(assignment.raw)
+            own = assignment, [said.get(key, {}) for key in endpoint_keys(assignment.columns)]
+            self._metadata[cluster.name] = own
+        selection = select(cluster.subsets, criteria, own[1])
+        try:
+            made = compile_subset(compiled, assignment, table, selection.rows)
+            if selection.then_any and made.pick() < 0:
+                made = compile_subset(compiled, assignment, table, range(assignment.columns.count))
+        except ValueError as error:
+            self._log.warning("subset not compiled", name=cluster.name, criteria=dumps(criteria), reason=str(error))
+            return None
+        return made
 
     def _was_attempted(self, kind: str, name: str, version: tuple[object, ...]) -> bool:
         """Whether this very input was rejected before."""
@@ -425,3 +513,9 @@ class Compiler:
             slot = self._slots.acquire(name)
             self._slots.release(slot)
             self._slots.release(slot)
+            cluster, is_view, _ = name.partition("\0")
+            if is_view and name not in self._slots:
+                views = self._views[cluster]
+                self._views[cluster] = {criteria: one for criteria, one in views.items() if one != slot}
+                if not self._views[cluster]:
+                    del self._views[cluster]

@@ -1,7 +1,9 @@
 """Why endpoints are out besides what EDS says: flags by row, and the columns that a table is then compiled from."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from eastgate.xds.resources import Assignment, Cluster, Columns
 
@@ -35,12 +37,27 @@ class Live:
     waiting: bool = False
 
 
+Key = tuple[str, int]
 Judge = Callable[[Cluster, Assignment], Live]
 
 
 def as_discovered(_: Cluster, assignment: Assignment) -> Live:
     """The judge that knows nothing beyond EDS."""
     return Live(assignment)
+
+
+def endpoint_keys(columns: Columns) -> list[Key]:
+    """(address, port) by row; a Unix socket by its path and 0."""
+    ports = memoryview(columns.port).cast("H")
+    found: list[Key] = []
+    for row in range(columns.count):
+        packed = columns.address[16 * row : 16 * row + 16]
+        if columns.family[row] == 1:
+            (number,) = struct.unpack_from("=I", packed)
+            found.append((columns.names[number].decode("utf-8", "surrogateescape"), 0))
+        else:
+            found.append((str(ip_address(packed[:4] if columns.family[row] == 4 else packed)), ports[row]))
+    return found
 
 
 def combined(flags: bytes, others: bytes) -> bytes:

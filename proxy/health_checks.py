@@ -16,39 +16,23 @@ import asyncio
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 
 from eastgate.xds.health_check import endpoint_checks
 from eastgate.xds.resources import Assignment, Cluster, Columns, EndpointCheck, HealthCheck
 
 from . import endpoint_flags as flag
-from .endpoint_flags import Live
+from .endpoint_flags import Key, Live, endpoint_keys
 from .endpoint_health import EndpointKey, key_of
 from .health_probes import Outcome, Probe, Target
 from .health_state import EndpointHealth, Intervals, Transition
 from .log import Log
 from .stats import HealthCounters
 
-Key = tuple[str, int]
 OpenProbe = Callable[[HealthCheck, Target], Probe]
 # Columns.flags: the endpoint has a health_check_config.
 HAS_OWN_CHECK = 2
 EDS_FAILED = (2, 4)
 _NO_CHECK = EndpointCheck()
-
-
-def endpoint_keys(columns: Columns) -> list[Key]:
-    """(address, port) by row; a Unix socket by its path and 0."""
-    ports = memoryview(columns.port).cast("H")
-    found: list[Key] = []
-    for row in range(columns.count):
-        packed = columns.address[16 * row : 16 * row + 16]
-        if columns.family[row] == 1:
-            (number,) = struct.unpack_from("=I", packed)
-            found.append((columns.names[number].decode("utf-8", "surrogateescape"), 0))
-        else:
-            found.append((str(ip_address(packed[:4] if columns.family[row] == 4 else packed)), ports[row]))
-    return found
 
 
 def with_rows(assignment: Assignment, other: Assignment, rows: Collection[int]) -> Assignment:

@@ -35,7 +35,7 @@ PROXY_LAYERS = (
     {"dumps", "drain", "ledger_page", "ejections", "last_good", "recorder"},
     {"listeners", "publisher", "dns_clusters"},
     {"compiler", "health_checks"},
-    {"endpoint_flags", "health_probes", "health_state"},
+    {"endpoint_flags", "health_probes", "health_state", "subsets"},
     {"endpoint_health"},
     {"refusals"},
     {"status"},

@@ -16,6 +16,7 @@ from .health_check import decode_health_checks
 from .message import read
 from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
 from .secret_refs import cluster_secret_refs
+from .subsets import decode_subsets
 from .wire import unknown_fields
 
 KIND = "CDS"
@@ -79,8 +80,6 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     kind, dns_config = _type(message)
     if kind == "EDS" and "eds_cluster_config" not in message:
         raise ValueError("type EDS without eds_cluster_config")
-    if "lb_subset_config" in message:
-        raise ValueError("lb_subset_config is not supported: it would change which endpoints are used")
     warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field)]
     assignment = None
     if kind == "STATIC" and "load_assignment" in message:
@@ -92,6 +91,8 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
     if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
         raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
+    if kind == "ORIGINAL_DST" and message.get("lb_subset_config", {}).get("subset_selectors"):
+        raise ValueError("lb_subset_config: an ORIGINAL_DST cluster has no endpoints to select")
     if kind != "ORIGINAL_DST" and policy not in _POLICIES:
         if routable:
             raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
@@ -119,6 +120,8 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),
+        # As in Envoy, load_balancing_policy wins over lb_policy with all that belongs to it.
+        subsets=None if "load_balancing_policy" in message else decode_subsets(message.get("lb_subset_config")),
         ignore_health_on_host_removal=message.get("ignore_health_on_host_removal", False),
         ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
         tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),

@@ -21,8 +21,9 @@ from .decode_route import http_routes
 from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
-from .resources import FilterChain, FilterChainMatch, Listener
+from .resources import Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
+from .subsets import merged_criteria
 from .wire import unknown_fields
 
 KIND = "LDS"
@@ -60,7 +61,6 @@ _LISTENER_WARNINGS = {
 }
 _MATCH_HONOURED = {"destination_port", "server_names", "transport_protocol", "application_protocols", "@unknown"}
 _TCP_PROXY_REFUSALS = {
-    "metadata_match": "tcp_proxy.metadata_match would restrict endpoints and is not evaluated",
     "tunneling_config": "tcp_proxy.tunneling_config asks for an HTTP tunnel, which is not served",
     "on_demand": "tcp_proxy.on_demand asks for clusters on demand, which is not served",
 }
@@ -228,6 +228,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         name=message.get("name", ""),
         match=match,
         clusters=() if refusal else clusters,
+        criteria=() if refusal else _criteria(config),
         idle_timeout_s=seconds(config, "idle_timeout", 3600.0),
         max_downstream_connection_duration_s=seconds(config, "max_downstream_connection_duration", 0.0),
         max_connect_attempts=number(config, "max_connect_attempts", 0, low=1),
@@ -321,7 +322,12 @@ def _tcp_proxy_refusal(tcp_proxy: Mapping[str, Any], clusters: tuple[tuple[str, 
             return sentence
     if not clusters or not all(name for name, _ in clusters):
         return "tcp_proxy names no cluster"
-    weighted = tcp_proxy.get("weighted_clusters", {}).get("clusters", ())
-    if any("metadata_match" in one for one in weighted):
-        return "tcp_proxy.weighted_clusters.metadata_match would restrict endpoints and is not evaluated"
     return ""
+
+
+def _criteria(tcp_proxy: Mapping[str, Any]) -> tuple[Criteria, ...]:
+    """What each of the clusters is asked for; empty when none is asked for anything."""
+    parent = tcp_proxy.get("metadata_match")
+    weighted = tcp_proxy.get("weighted_clusters", {}).get("clusters", ({},))
+    found = tuple(merged_criteria(parent, one.get("metadata_match")) for one in weighted)
+    return found if any(found) else ()

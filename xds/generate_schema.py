@@ -49,6 +49,9 @@ HONOURED = (
     "envoy.config.endpoint.v3.LbEndpoint",
     "envoy.config.endpoint.v3.Endpoint",
     "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
+    "envoy.config.core.v3.Metadata",
+    "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
+    "envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector",
     "envoy.config.core.v3.HealthCheck",
     "envoy.config.core.v3.HealthCheck.Payload",
     "envoy.config.core.v3.HealthCheck.HttpHealthCheck",
@@ -110,8 +113,9 @@ HONOURED = (
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
 )
 
-# Fields whose bytes are wanted as they are: resources and chains are compared by bytes before anything is read, and
-# endpoints have a reader of their own. Transport sockets and where configuration comes from are read where they matter.
+# Fields whose bytes are wanted as they are: resources and chains are compared by bytes before anything is read,
+# endpoints have a reader of their own, and transport sockets, where configuration comes from, and metadata are read only
+# where they matter.
 OPAQUE_FIELDS = {
     ("envoy.service.discovery.v3.DiscoveryResponse", "resources"),
     ("envoy.service.discovery.v3.Resource", "resource"),
@@ -135,6 +139,14 @@ OPAQUE_FIELDS = {
     (f"{TLS}CommonTlsContext", "validation_context_sds_secret_config"),
     (f"{TLS}CommonTlsContext.CombinedCertificateValidationContext", "default_validation_context"),
     (f"{TLS}CommonTlsContext.CombinedCertificateValidationContext", "validation_context_sds_secret_config"),
+    ("envoy.config.cluster.v3.Cluster", "metadata"),
+    ("envoy.service.discovery.v3.Resource", "metadata"),
+    ("envoy.config.endpoint.v3.LocalityLbEndpoints", "metadata"),
+    ("envoy.config.endpoint.v3.LbEndpoint", "metadata"),
+    ("envoy.config.listener.v3.Listener", "metadata"),
+    ("envoy.config.listener.v3.FilterChain", "metadata"),
+    ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "metadata_match"),
+    ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "metadata_match"),
     ("envoy.config.listener.v3.Listener", "filter_chains"),
     ("envoy.config.listener.v3.Listener", "default_filter_chain"),
 }

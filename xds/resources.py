@@ -119,6 +119,32 @@ class OutlierDetection:
     successful_active_health_check_uneject_host: bool = True
 
 
+Criteria = tuple[tuple[str, str], ...]
+"""Metadata that endpoints must have: (key, value as canonical JSON), by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetSelector:
+    """Keys, sorted, by whose values endpoints form subsets; Envoy's enum name of what holds where there is none."""
+
+    keys: tuple[str, ...]
+    fallback_policy: str = "NOT_DEFINED"
+    fallback_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subsets:
+    """lb_subset_config of a cluster that has selectors; see Envoy's message for each field."""
+
+    selectors: tuple[SubsetSelector, ...]
+    fallback_policy: str = "NO_FALLBACK"
+    default_subset: Criteria = ()
+    locality_weight_aware: bool = False
+    scale_locality_weight: bool = False
+    panic_mode_any: bool = False
+    list_as_any: bool = False
+
+
 class ServiceNameMatch(NamedTuple):
     """What x-envoy-upstream-healthchecked-cluster must hold. ``kind``: exact, prefix, suffix or contains."""
 
@@ -255,6 +281,7 @@ class Cluster:
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
     health_check: HealthCheck | None = None
+    subsets: Subsets | None = None
     ignore_health_on_host_removal: bool = False
     ignore_new_hosts_until_first_check: bool = False
     tcp_keepalive: TcpKeepalive | None = None
@@ -288,7 +315,8 @@ class FilterChainMatch:
 class FilterChain:
     """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
 
-    ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster.
+    ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster. ``criteria``,
+    where there are any, say for each of them which subset of its endpoints is asked for.
     ``max_connect_attempts`` 0: not set. Of a chain with an HTTP connection manager, ``route_config_name`` says which
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names.
     """
@@ -296,6 +324,7 @@ class FilterChain:
     name: str
     match: FilterChainMatch
     clusters: tuple[tuple[str, int], ...] = ()
+    criteria: tuple[Criteria, ...] = ()
     idle_timeout_s: float = 3600.0
     max_downstream_connection_duration_s: float = 0.0
     max_connect_attempts: int = 0

@@ -4,16 +4,22 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from eastgate.fastpath.cluster_slots import ClusterSlots
+from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
-from eastgate.proxy.compiler import Compiler
+from eastgate.proxy.compiler import Compiler, view_name
+from eastgate.xds.assignment import decode_assignment
+from eastgate.xds.message import encode
 from eastgate.xds.resources import (
     Assignment,
     Cluster,
+    Criteria,
     DnsSettings,
     FilterChain,
     FilterChainMatch,
     Listener,
     Snapshot,
+    Subsets,
+    SubsetSelector,
 )
 
 from ..fastpath.loop import columns
@@ -276,3 +282,116 @@ def test_inline_endpoints_that_cannot_be_compiled_are_the_clusters_fault() -> No
     static = Cluster(name=NAME, type="STATIC", load_assignment=assignment(("10.0.0.1", 80), factor=0))
     (error,) = Compiler(ClusterSlots(16)).apply(snapshot(static, None, None))
     assert (error.kind, error.resource) == ("CDS", NAME)
+
+
+# ---- subsets
+
+PROD: Criteria = (("stage", '"prod"'),)
+DEV: Criteria = (("stage", '"dev"'),)
+
+
+def staged(*stages: str) -> Assignment:
+    endpoints = [
+        {
+            "endpoint": {"address": {"socket_address": {"address": f"10.0.0.{number}", "port_value": 80}}},
+            "metadata": encode("envoy.config.core.v3.Metadata", {"filter_metadata": {"envoy.lb": {"stage": stage}}}),
+        }
+        for number, stage in enumerate(stages, 1)
+    ]
+    message = {"cluster_name": NAME, "endpoints": [{"lb_endpoints": endpoints}]}
+    return decode_assignment(encode("envoy.config.endpoint.v3.ClusterLoadAssignment", message))
+
+
+def cut(**settings: object) -> Cluster:
+    return cluster(subsets=Subsets((SubsetSelector(("stage",)),), **settings))  # type: ignore[arg-type]
+
+
+class Tables:
+    """A compiler whose published tables are noted by slot."""
+
+    def __init__(self) -> None:
+        self.slots = ClusterSlots(16)
+        self.compiler = Compiler(self.slots)
+        self.published: dict[int, ClusterTable | None] = {}
+        compiler_slots = self.compiler._slots
+        noted = self
+
+        class Noting:
+            def __getattr__(self, name: str) -> object:
+                return getattr(compiler_slots, name)
+
+            def __contains__(self, name: str) -> bool:
+                return name in compiler_slots
+
+            def publish(self, slot: int, table: ClusterTable | None, **settings: object) -> None:
+                noted.published[slot] = table
+                compiler_slots.publish(slot, table, **settings)  # type: ignore[arg-type]
+
+        self.compiler._slots = Noting()  # type: ignore[assignment]
+
+    def size(self, criteria: Criteria = ()) -> int:
+        """Endpoints of the table that these connections get; -1: none is published."""
+        name = view_name(NAME, criteria)
+        assert name in self.slots
+        slot = self.slots.acquire(name)
+        self.slots.release(slot)
+        table = self.published.get(slot)
+        return -1 if table is None else len(table)
+
+
+def test_routes_get_tables_of_the_subsets_that_they_ask_for() -> None:
+    tables, one = Tables(), cut()
+    routed = listener(chain(criteria=(PROD,)))
+    assert tables.compiler.apply(snapshot(one, staged("prod", "dev", "prod"), routed)) == ()
+    assert tables.size(PROD) == 2
+    # Without criteria it is the fallback policy, which is none; what is known of the cluster are all its endpoints.
+    assert tables.size() == 0
+    known = tables.compiler.clusters[NAME].table
+    assert known is not None
+    assert len(known) == 3
+    tables.compiler.apply(snapshot(one, staged("prod"), routed))
+    assert tables.size(PROD) == 1
+
+
+def test_subsets_that_no_route_asks_for_any_more_are_given_back() -> None:
+    tables, one, endpoints = Tables(), cut(), staged("prod", "dev")
+    tables.compiler.apply(snapshot(one, endpoints, listener(chain(criteria=(PROD,)))))
+    tables.compiler.apply(snapshot(one, endpoints, listener(chain(criteria=(DEV,)))))
+    assert view_name(NAME, PROD) not in tables.slots
+    assert tables.size(DEV) == 1
+    tables.compiler.apply(snapshot(None, None, None))
+    assert len(tables.slots) == 0
+    assert tables.compiler._views == {}
+
+
+def test_cluster_without_subsets_ignores_criteria() -> None:
+    tables = Tables()
+    tables.compiler.apply(snapshot(cluster(), staged("prod", "dev"), listener(chain(criteria=(PROD,)))))
+    assert tables.size(PROD) == tables.size() == 2
+
+
+def test_cluster_that_leaves_takes_its_subsets_with_it() -> None:
+    tables, routed = Tables(), listener(chain(criteria=(PROD,)))
+    tables.compiler.apply(snapshot(cut(), staged("prod"), routed))
+    tables.compiler.apply(snapshot(None, None, routed))
+    assert tables.size(PROD) == tables.size() == -1
+    tables.compiler.apply(snapshot(cut(), staged("prod"), routed))
+    assert tables.size(PROD) == 1
+
+
+def test_subset_shares_the_states_of_its_endpoints() -> None:
+    tables = Tables()
+    tables.compiler.apply(snapshot(cut(), staged("dev", "prod"), listener(chain(criteria=(PROD,)))))
+    known = tables.compiler.clusters[NAME].table
+    (subset,) = [table for table in tables.published.values() if table is not None and len(table) == 1]
+    assert known is not None
+    known.hold(1)
+    assert subset.state(0) == known.state(1)
+    assert subset.state(0)[0] == 1
+
+
+def test_all_endpoints_are_tried_when_the_fallback_finds_none() -> None:
+    tables = Tables()
+    one = cut(fallback_policy="DEFAULT_SUBSET", default_subset=DEV, panic_mode_any=True)
+    tables.compiler.apply(snapshot(one, staged("prod", "prod"), listener(chain())))
+    assert tables.size() == 2

@@ -111,7 +111,7 @@ def test_outlier_detection_defaults_and_values() -> None:
         ({"lb_policy": "MAGLEV"}, "lb_policy MAGLEV is not supported"),
         ({"lb_policy": "RANDOM"}, "lb_policy RANDOM is not supported"),
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
-        ({"lb_subset_config": b""}, "lb_subset_config is not supported"),
+        ({"lb_subset_config": {"subset_selectors": [{}]}}, "a selector has no keys"),
         ({"type": 9}, "cluster type 9 is not supported"),
         ({"cluster_type": {}}, "cluster_type  is not supported"),
         ({"load_balancing_policy": {}}, "load_balancing_policy holds no known policy"),

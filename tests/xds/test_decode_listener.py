@@ -102,6 +102,21 @@ def test_original_destination_is_asked_for_by_the_filter_and_by_the_older_field(
     assert (older.original_dst, older.use_original_dst) == (True, True)
 
 
+def test_criteria_of_routes() -> None:
+    def lb(**values: Any) -> bytes:
+        return encode("envoy.config.core.v3.Metadata", {"filter_metadata": {"envoy.lb": values, "other": {"x": 1}}})
+
+    assert one_chain(filters=[tcp_proxy(TARGET, metadata_match=lb())]).criteria == ()
+    plain = one_chain(filters=[tcp_proxy(TARGET, metadata_match=lb(b=[1, True], a="1"))])
+    assert plain.criteria == ((("a", '"1"'), ("b", "[1.0, true]")),)
+    # What a weighted cluster asks for goes before what its tcp_proxy does.
+    own = [{"name": "a", "weight": 1, "metadata_match": lb(a="2")}, {"name": "b", "weight": 1}]
+    both = one_chain(filters=[tcp_proxy(TARGET, weighted_clusters={"clusters": own}, metadata_match=lb(a="1", c=None))])
+    assert both.criteria == ((("a", '"2"'), ("c", "null")), (("a", '"1"'), ("c", "null")))
+    without = one_chain(filters=[tcp_proxy(TARGET, weighted_clusters={"clusters": own})])
+    assert without.criteria == ((("a", '"2"'),), ())
+
+
 def test_listener_with_all_known_filters() -> None:
     one = decoded(
         listener_filters=[
@@ -174,12 +189,10 @@ def test_http_is_not_served_and_its_policy_is_named() -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"metadata_match": b""}, "tcp_proxy.metadata_match would restrict endpoints"),
         ({"tunneling_config": b""}, "tcp_proxy.tunneling_config asks for an HTTP tunnel"),
         ({"on_demand": b""}, "tcp_proxy.on_demand"),
         ({"cluster": ""}, "tcp_proxy names no cluster"),
         ({"weighted_clusters": {}}, "tcp_proxy names no cluster"),
-        ({"weighted_clusters": {"clusters": [{"name": "a", "weight": 1, "metadata_match": b""}]}}, "metadata_match"),
     ],
 )
 def test_routing_that_is_not_evaluated_closes_the_chain(config: dict[str, Any], sentence: str) -> None:
