@@ -250,3 +250,28 @@ def test_cluster_is_warm_when_its_first_endpoints_were_checked(kind: str, upstre
         proxy.wait_ready()
         assert proxy.stat(PREFIX + "health_check.failure") >= 2
         assert flags(proxy, "failed_active_health_check") == {where[1], silent[1]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ends", [True, False])
+def test_check_that_passes_ends_an_ejection_unless_told_not_to(kind: str, ends: bool, upstreams: Upstreams) -> None:
+    """The endpoint refuses connections, and answers its checks elsewhere."""
+    alive, where = upstreams.start("alive"), upstreams.start("dead")
+    upstreams.stop("dead")
+    outlier = {
+        "consecutive_5xx": 1,
+        "max_ejection_percent": 100,
+        "interval": "300s",
+        "base_ejection_time": "300s",
+        "successful_active_health_check_uneject_host": ends,
+    }
+    raw = cluster({**TCP, "interval": "1s", "no_traffic_interval": "1s"}, outlier_detection=outlier)
+    with proxy_with(kind, raw, assignment((where, {"port_value": alive[1]}))) as (proxy, _):
+        proxy.wait_ready()
+        assert set(reached_by(proxy.bound_address(messages.LISTENER), 1)) == {""}
+        ejections = PREFIX + "outlier_detection.ejections_"
+        proxy.wait_stat(ejections + "enforced_consecutive_5xx", 1)
+        passed = proxy.stat(PREFIX + "health_check.success")
+        until(lambda: proxy.stat(PREFIX + "health_check.success") >= passed + 2, "checks pass")
+        assert proxy.stat(ejections + "active") == (0 if ends else 1)
+        proxy.wait_stat(PREFIX + "membership_healthy", 1 if ends else 0)
