@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from eastgate.xds.resources import Assignment, Cluster, Columns
 
@@ -56,7 +56,9 @@ def endpoint_keys(columns: Columns) -> list[Key]:
             (number,) = struct.unpack_from("=I", packed)
             found.append((columns.names[number].decode("utf-8", "surrogateescape"), 0))
         else:
-            found.append((str(ip_address(packed[:4] if columns.family[row] == 4 else packed)), ports[row]))
+            four = columns.family[row] == 4
+            host = inet_ntop(AF_INET, packed[:4]) if four else inet_ntop(AF_INET6, packed)
+            found.append((host, ports[row]))
     return found
 
 

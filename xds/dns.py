@@ -9,6 +9,7 @@ With LOGICAL_DNS only 10.0.0.1 is one.
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from .assignment import decode_assignment
@@ -35,6 +36,15 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def canonical_host(host: str) -> str:
+    """An IP address as inet_ntop writes it, whatever its spelling; anything else as it is."""
+    family = AF_INET6 if ":" in host else AF_INET
+    try:
+        return inet_ntop(family, inet_pton(family, host))
+    except (OSError, ValueError):
+        return host
 
 
 def decode_dns(cluster: str, message: Mapping[str, Any], *, first_only: bool, warnings: list[str]) -> DnsSettings:

@@ -5,10 +5,9 @@ a warning, and no check of that cluster is run: its endpoints count as passing, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any
 
-from .dns import is_address
+from .dns import canonical_host, is_address
 from .fields import number, seconds
 from .message import read
 from .resources import EndpointCheck, HealthCheck, HttpCheck, ServiceNameMatch
@@ -155,7 +154,7 @@ def endpoint_checks(assignment: bytes) -> dict[tuple[str, int], EndpointCheck]:
                 where = endpoint.get("address", {})
                 place = where.get("socket_address", {})
                 host = place.get("address") or where.get("pipe", {}).get("path", "")
-                key = (str(ip_address(host)) if is_address(host) else host, place.get("port_value", 0))
+                key = (canonical_host(host), place.get("port_value", 0))
                 # Of equal addresses the first one is the endpoint.
                 found.setdefault(key, _endpoint_check(config))
     return found

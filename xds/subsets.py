@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any
 
-from .dns import is_address
+from .dns import canonical_host
 from .message import read
 from .resources import Criteria, Subsets, SubsetSelector
 
@@ -79,7 +78,7 @@ def endpoint_metadata(assignment: bytes) -> dict[tuple[str, int], EndpointMetada
             where = one.get("endpoint", {}).get("address", {})
             place = where.get("socket_address", {})
             host = place.get("address") or where.get("pipe", {}).get("path", "")
-            key = (str(ip_address(host)) if is_address(host) else host, place.get("port_value", 0))
+            key = (canonical_host(host), place.get("port_value", 0))
             # Of equal addresses the first one is the endpoint.
             found.setdefault(key, _lb(one["metadata"]) if "metadata" in one else {})
     return found

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from eastgate.xds.assignment import decode_assignment
-from eastgate.xds.dns import decode_dns, resolved_assignment
+from eastgate.xds.dns import canonical_host, decode_dns, resolved_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
 from eastgate.xds.resources import DnsResolver, DnsSettings, DnsTarget
@@ -145,3 +145,14 @@ def test_address_of_two_names_is_one_endpoint() -> None:
     one, _ = settings(named("a.example", "b.example"))
     both = {"a.example": ["10.0.0.1"], "b.example": ["10.0.0.1", "10.0.0.2"]}
     assert [row.address for row in rows_of(resolved_assignment("c", one, both).columns)] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_addresses_have_one_spelling() -> None:
+    assert canonical_host("0:0::1") == "::1"
+    assert canonical_host("::FFFF:1.2.3.4") == canonical_host("::ffff:102:304")
+    assert [canonical_host(host) for host in ("10.0.0.1", "a.example", "/path", "")] == [
+        "10.0.0.1",
+        "a.example",
+        "/path",
+        "",
+    ]
