@@ -104,6 +104,10 @@ class _Connected:
         except OSError as error:
             self.close()
             return Outcome(network=True, reason=os.strerror(error.errno) if error.errno else str(error))
+        except (ValueError, OverflowError) as error:
+            # A port past 65535, a path or a host that no request can hold: nothing else of the proxy is to suffer.
+            self.close()
+            return Outcome(network=True, reason=f"not possible: {error}")
 
     async def _once(self) -> Outcome:
         raise NotImplementedError
@@ -179,7 +183,7 @@ class HttpProbe(_Connected):
         try:
             writer.write(self._request(h11))
             return await self._answer(h11, reader)
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             self.close()
             return Outcome(network=True, reason=f"no HTTP: {error}")
 

@@ -58,7 +58,11 @@ async def _ask(host: str, family: socket.AddressFamily, resolver: DnsResolver) -
     import aiodns
     import pycares
 
-    async with aclosing(_Closing(aiodns.DNSResolver(**_options(resolver)))) as asking:
+    try:
+        opened = aiodns.DNSResolver(**_options(resolver))
+    except (pycares.AresError, OSError, ValueError) as error:
+        raise ResolveError(f"c-ares cannot be started: {error}") from None
+    async with aclosing(_Closing(opened)) as asking:
         try:
             async with asyncio.timeout(LONGEST_S):
                 result = await asking.resolver.getaddrinfo(host, family=family, type=socket.SOCK_STREAM)
@@ -69,6 +73,8 @@ async def _ask(host: str, family: socket.AddressFamily, resolver: DnsResolver) -
             if error.args[0] in (pycares.errno.ARES_ENOTFOUND, pycares.errno.ARES_ENODATA):
                 return Answer()
             raise ResolveError(str(error.args[1]) if len(error.args) > 1 else str(error)) from None
+        except ValueError as error:
+            raise ResolveError(f"no host name: {error}") from None
     found = tuple(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
     return Answer(found, min((node.ttl for node in result.nodes), default=0))
 

