@@ -95,6 +95,7 @@ class ClusterModel:
 
     ``localities`` are the entries of the assignment, also those without endpoints. ``configured`` is False when the
     dump does not hold the cluster's configuration: the settings are then Envoy's defaults, not this cluster's.
+    ``health_checked``: the proxy itself takes out endpoints that fail its checks.
     ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
     """
 
@@ -112,6 +113,7 @@ class ClusterModel:
     configured: bool = True
     warming: bool = False
     subset_fallback: str = ""
+    health_checked: bool = False
 
     @property
     def sni_dnat(self) -> bool:

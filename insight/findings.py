@@ -74,6 +74,9 @@ def no_outlier_detection(compiled: CompiledModel, node: NodeModel | None) -> Ite
         return
     fix = "add outlierDetection to the DestinationRule of this host, for example consecutive5xxErrors: 5"
     if len(model.priorities) > 1:
+        if model.health_checked:
+            # Endpoints that fail are taken out all the same, by the proxy's own checks.
+            return
         yield Finding(
             "no-outlier-detection",
             "warning",

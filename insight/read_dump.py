@@ -134,6 +134,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         ),
         warming=warming,
         subset_fallback=read_subset_fallback(cluster),
+        health_checked=bool(get(cluster, "health_checks")),
     )
 
 

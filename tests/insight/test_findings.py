@@ -1,5 +1,6 @@
 """The rules: a seeded cluster for each, found by that rule alone, and clean clusters, in which none finds anything."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,16 @@ def test_seeded_cluster_is_found_by_its_rule_alone(name: str) -> None:
         assert one.cluster == NAME
         assert one.severity in ("error", "warning")
         assert all((one.evidence, one.cause, one.fix))
+
+
+def test_active_checks_take_failing_endpoints_out_as_well() -> None:
+    entries, settings = SEEDED["no-outlier-detection"]
+    checked = replace(model(*entries, **settings), health_checked=True)
+    assert rules(cluster_findings(compile_model(checked), node())) == set()
+    # They do not make Istio give priorities.
+    entries, settings = SEEDED["no-outlier-detection "]
+    checked = replace(model(*entries, **settings), health_checked=True)
+    assert rules(cluster_findings(compile_model(checked), node())) == {"no-outlier-detection"}
 
 
 def test_sni_cluster_that_holds_a_gateway() -> None:
