@@ -123,6 +123,7 @@ class Gateway:
             clock=loop.time,
             random=partial(Random(settings.seed).getrandbits, 64),
         )
+        self._health.observers.append(self._ejections.health_check_passed)
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
         if settings.access_log:

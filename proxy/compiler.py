@@ -33,7 +33,7 @@ from eastgate.xds.resources import (
 )
 from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 
-from .endpoint_flags import Judge, as_discovered, combined, endpoint_keys, judged
+from .endpoint_flags import FAILED, Judge, as_discovered, combined, endpoint_keys, judged
 from .endpoint_health import EndpointHealth
 from .log import Log
 from .subsets import select, subset_columns
@@ -62,6 +62,11 @@ class CompiledCluster:
     closed: str = ""
     flags: bytes = b""
     discovered: Assignment | None = None
+
+    @property
+    def failed(self) -> bytes:
+        """endpoint_health.Cause by row, as compiled; empty when there are none."""
+        return bytes(bits & FAILED for bits in self.flags)
 
 
 @dataclass(frozen=True, slots=True)

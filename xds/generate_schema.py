@@ -114,7 +114,7 @@ HONOURED = (
 )
 
 # Fields whose bytes are wanted as they are: resources and chains are compared by bytes before anything is read,
-# endpoints have a reader of their own, and transport sockets, where configuration comes from, and metadata are read only
+# endpoints have a reader of their own, and transport sockets, metadata and where configuration comes from are read only
 # where they matter.
 OPAQUE_FIELDS = {
     ("envoy.service.discovery.v3.DiscoveryResponse", "resources"),

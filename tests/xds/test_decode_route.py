@@ -138,7 +138,7 @@ def test_a_policy_closes_what_it_stands_at() -> None:
     assert decoded(**policy).refusal
     assert decoded(vhds=b"").refusal
     assert "require_tls" in decoded(host([], require_tls="ALL")).virtual_hosts[0].refusal
-    assert "metadata_match" in only(route={"cluster": "a", "metadata_match": b""}).refusal
+    assert "metadata_match" in only(route={"cluster": "a", "metadata_match": {}}).refusal
     assert "plugin" in only(route={"cluster_specifier_plugin": "p"}).refusal
     header = {"clusters": [{"cluster_header": "x", "weight": 1}]}
     assert "cluster_header" in only(route={"weighted_clusters": header}).refusal
