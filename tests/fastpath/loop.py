@@ -68,12 +68,17 @@ class Gateway:
     """An engine with one AUTO_PASSTHROUGH listener whose one service goes to the given endpoints."""
 
     def __init__(
-        self, *endpoints: tuple[str, int], host: str = "127.0.0.1", workers: int | None = None, **listen: object
+        self,
+        *endpoints: tuple[str, int],
+        host: str = "127.0.0.1",
+        workers: int | None = None,
+        event_capacity: int = 4096,
+        **listen: object,
     ) -> None:
         self.slots = ClusterSlots(64)
         self.slot = self.slots.acquire(SERVICE)
         self.workers = WORKERS if workers is None else workers
-        self.engine = Engine(self.slots, seed=1, workers=self.workers)
+        self.engine = Engine(self.slots, seed=1, workers=self.workers, event_capacity=event_capacity)
         self.engine.record_events(True)
         self.table = ClusterTable.compile(columns(*endpoints))
         self.slots.publish(self.slot, self.table)
