@@ -10,12 +10,11 @@ from enum import IntFlag
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from eastgate.fastpath.row_search import find_rows
 from eastgate.xds.resources import Assignment, Columns
 
 FAMILY_UNIX, FAMILY_IPV4 = 1, 4
 ADDRESS_BYTES = 16
-# Searching the addresses takes 10 us per endpoint and 10,000 of them; past so many an index of them is cheaper.
-SEARCHED = 64
 
 
 class Cause(IntFlag):
@@ -56,28 +55,21 @@ def key_of(columns: Columns, row: int) -> EndpointKey:
 def rows_of(columns: Columns, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
     """First row of each identity that is there. Of duplicates of an address only the first row counts, as in Envoy."""
     wanted = tuple(keys)
-    if len(wanted) > SEARCHED or any(key.family == FAMILY_UNIX for key in wanted):
-        index: dict[tuple[bytes, int, int], EndpointKey] = {}
-        rows: dict[EndpointKey, int] = {}
-        for row in range(columns.count):
-            key = key_of(columns, row)
-            if index.setdefault(key[:3], key) is key:
-                rows[key] = row
-        return {key: rows[key] for key in wanted if key in rows}
-    found = ((key, _search(columns, key)) for key in wanted)
-    return {key: row for key, row in found if row is not None}
-
-
-def _search(columns: Columns, key: EndpointKey) -> int | None:
-    ports = memoryview(columns.port).cast("H")
-    at = columns.address.find(key.address)
-    while at >= 0:
-        row, aside = divmod(at, ADDRESS_BYTES)
-        if not aside and ports[row] == key.port and columns.family[row] == key.family:
-            # A later row of this address is a duplicate, whatever its locality.
-            return row if key_of(columns, row) == key else None
-        at = columns.address.find(key.address, at + 1)
-    return None
+    names = {path: number for number, path in enumerate(columns.names)}
+    # The bytes of a Unix socket's address are where its path is among these columns' names.
+    places = {
+        key: (
+            names.get(key.address, len(names)).to_bytes(4, "little").ljust(ADDRESS_BYTES, b"\0"),
+            key.port,
+            key.family,
+        )
+        if key.family == FAMILY_UNIX
+        else (key.address, key.port, key.family)
+        for key in wanted
+    }
+    rows = find_rows(columns, places.values())
+    found = ((key, rows.get(place)) for key, place in places.items())
+    return {key: row for key, row in found if row is not None and key_of(columns, row) == key}
 
 
 class EndpointHealth:
