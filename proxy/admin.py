@@ -46,6 +46,7 @@ class Sources:
     """graceful, skip_exit, inbound_only"""
     quit: Callable[[], None]
     secrets: Callable[[], SecretSnapshot] = SecretSnapshot
+    detector: dumps.DetectorOf = dumps.no_detector
 
 
 def is_loopback_name(host: str) -> bool:
@@ -202,8 +203,8 @@ class Admin:
     def _clusters(self, request: Request) -> Response:
         clusters = dict(self._sources.compiler.clusters)
         if query_of(request).get("format") == "json":
-            return Response(chunks=encoded(dumps.clusters_json(clusters)), content_type=JSON)
-        return Response(chunks=encoded(dumps.clusters_text(clusters)))
+            return Response(chunks=encoded(dumps.clusters_json(clusters, self._sources.detector)), content_type=JSON)
+        return Response(chunks=encoded(dumps.clusters_text(clusters, self._sources.detector)))
 
     def _listeners(self, request: Request) -> Response:
         listeners = self._sources.listeners.open

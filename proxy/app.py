@@ -183,6 +183,7 @@ class Gateway:
                 drain=self._drain_asked,
                 quit=self._stopped.set,
                 secrets=lambda: self._store.secrets.snapshot,
+                detector=self._ejections.detector,
             ),
         )
         self._status = StatusServer(settings.status, self._admin.public_pages) if settings.status else None

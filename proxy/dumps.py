@@ -6,7 +6,7 @@ envoy-data-plane is installed, rendering.py shows them as well.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,9 @@ from eastgate.xds.resources import Assignment, Columns, LocalityEntry
 
 from . import endpoint_flags
 from .compiler import CompiledCluster
+from .endpoint_health import EndpointKey, key_of
 from .listeners import OpenListener
+from .outlier import NOT_EVALUATED, Detector
 
 MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
@@ -30,8 +32,7 @@ MESSAGE_OF = {
 }
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"
-
-
+DetectorOf = Callable[[str], Detector[EndpointKey] | None]
 # Field of envoy.admin.v3.HostHealthStatus and word in health_flags, by bit.
 FLAG_NAMES = {
     endpoint_flags.FAILED_ACTIVE_CHECK: ("failed_active_health_check", "failed_active_hc"),
@@ -43,6 +44,10 @@ FLAG_NAMES = {
     endpoint_flags.CHECK_TIMED_OUT: ("active_hc_timeout", "active_hc_timeout"),
 }
 EDS_FLAGS = {"HEALTHY": "", "UNKNOWN": "", "DEGRADED": "/degraded_eds_health"}
+
+
+def no_detector(name: str) -> None:
+    """For clusters that nobody watches."""
 
 
 def timestamp(seconds: float) -> str:
@@ -134,7 +139,9 @@ def host_status(
     }
 
 
-def cluster_status(name: str, compiled: CompiledCluster) -> dict[str, Any]:
+def cluster_status(
+    name: str, compiled: CompiledCluster, detector: Detector[EndpointKey] | None = None
+) -> dict[str, Any]:
     """One entry of cluster_statuses."""
     cluster = compiled.cluster
     limits = cluster.circuit_breakers
@@ -158,23 +165,39 @@ def cluster_status(name: str, compiled: CompiledCluster) -> dict[str, Any]:
         status["host_statuses"] = [
             host_status(columns, row, compiled.table, shares[row], flags=flags[row]) for row in range(columns.count)
         ]
+        if detector is not None:
+            add_rates(status, columns, detector)
     return status
 
 
-def clusters_json(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
+def add_rates(status: dict[str, Any], columns: Columns, detector: Detector[EndpointKey]) -> None:
+    """What the last interval said of success rates; as Envoy, only where there was one."""
+    prefix = "local_origin_success_rate" if detector.split else "success_rate"
+    found = detector.local_origin if detector.split else detector.external
+    if found is not NOT_EVALUATED:
+        status[f"{prefix}_ejection_threshold"] = {"value": found.threshold}
+    if detector.success_rates:
+        for row, host in enumerate(status["host_statuses"]):
+            rate = detector.success_rates.get(key_of(columns, row))
+            if rate is not None:
+                host[prefix] = {"value": rate}
+
+
+def clusters_json(clusters: Mapping[str, CompiledCluster], detector_of: DetectorOf = no_detector) -> Iterator[str]:
     """The JSON text of envoy.admin.v3.Clusters, a piece for each cluster."""
     yield '{\n "cluster_statuses": ['
     separator = "\n"
     for name, compiled in clusters.items():
-        yield separator + json.dumps(cluster_status(name, compiled), indent=1)
+        yield separator + json.dumps(cluster_status(name, compiled, detector_of(name)), indent=1)
         separator = ",\n"
     yield "\n ]\n}\n"
 
 
-def clusters_text(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
+def clusters_text(clusters: Mapping[str, CompiledCluster], detector_of: DetectorOf = no_detector) -> Iterator[str]:
     """`cluster::address::key::value` lines, a piece for each cluster."""
     for key, compiled in clusters.items():
-        status = cluster_status(key, compiled)
+        detector = detector_of(key)
+        status = cluster_status(key, compiled, detector)
         name = status["observability_name"].removesuffix(";")
         limits = status["circuit_breakers"]["thresholds"][0]
         lines = [
@@ -185,6 +208,10 @@ def clusters_text(clusters: Mapping[str, CompiledCluster]) -> Iterator[str]:
         ]
         if "eds_service_name" in status:
             lines.append(f"{name}::eds_service_name::{status['eds_service_name']}")
+        if detector is not None:
+            for prefix, found in (("", detector.external), ("local_origin_", detector.local_origin)):
+                lines.append(f"{name}::outlier::{prefix}success_rate_average::{found.average:g}")
+                lines.append(f"{name}::outlier::{prefix}success_rate_ejection_threshold::{found.threshold:g}")
         for host in status.get("host_statuses", ()):
             lines += [f"{name}::{flat_address(host['address'])}::{line}" for line in _host_lines(host)]
         yield "".join(line + "\n" for line in lines)
@@ -201,6 +228,8 @@ def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
     for part in ("region", "zone", "sub_zone"):
         yield f"{part}::{host['locality'].get(part, '')}"
     yield f"priority::{host['priority']}"
+    for part in ("success_rate", "local_origin_success_rate"):
+        yield f"{part}::{host.get(part, NO_RATE)['value']:g}"
     yield f"share::{host['eastgate_share']:.6f}"
 
 

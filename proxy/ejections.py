@@ -153,7 +153,7 @@ class Ejections:
         self._arm(name, watched)
 
     def _take_crossed(self, name: str, watched: _Watched) -> None:
-        split = watched.settings.split_external_local_origin_errors
+        split = watched.detector.split
         verdicts = []
         for row, bits in outlier_counters.take_crossed(watched.table):
             key = self._key(watched, row)

@@ -130,6 +130,11 @@ class Detector(Generic[Host]):
         """Of the last interval, by endpoint; those with too few connects are not in it."""
 
     @property
+    def split(self) -> bool:
+        """Whether failed connects are of local origin, with thresholds and rates of their own."""
+        return self._settings.split_external_local_origin_errors
+
+    @property
     def known(self) -> tuple[Host, ...]:
         """Endpoints that something is remembered of."""
         return tuple(self._monitors)
