@@ -88,11 +88,14 @@ def reset_failures(table, endpoint, bits):
 def restart(table):
     """Begin all of it anew, for every endpoint."""
     cdef ClusterTable known = <ClusterTable?>table
+    cdef EndpointState* state
     cdef uint32_t row
     for row in range(known.table.rows.count):
-        reset_failures(known, row, CROSSED_FAILURES | CROSSED_GATEWAY)
-    take_crossed(known)
-    take_volumes(known, 1)
+        state = state_of(known.table.states, row)
+        atomic_store(&state.consecutive_failures, 0)
+        atomic_store16(&state.gateway_failures, 0)
+        atomic_exchange8(&state.crossed, 0)
+    take_volumes(known, 0xFFFFFFFF)
 
 
 def record(slots, slot, table, endpoint, connected):
