@@ -24,6 +24,8 @@ def certs_json(snapshot: Snapshot, secrets: SecretSnapshot, now: datetime) -> di
     """
     entries = []
     for refs in sorted(_sets(snapshot)):
+        if not secrets.wanted.issuperset(refs):
+            continue
         held = [secrets.secrets[ref] for ref in refs if ref in secrets.secrets]
         trusted = [one for secret in held if secret.validation_context for one in secret.certificates]
         # Of a chain Envoy shows the certificate itself.

@@ -71,7 +71,8 @@ class Store:
     """Accepted configuration of one node. Owned by the thread that feeds it; what it hands out is frozen.
 
     ``router``: subscribe only to the assignments that a route can lead to (SNI-DNAT clusters and those that filter
-    chains name); otherwise to those of every EDS cluster.
+    chains name), and to the secrets of such clusters; otherwise to those of every cluster. A gateway has thousands of
+    clusters that nothing leads to, all with the key of the workload: what is not needed is not fetched.
     """
 
     def __init__(self, *, router: bool = True) -> None:
@@ -278,18 +279,22 @@ class Store:
     def _wanted_now(self) -> frozenset[str]:
         if not self._router:
             return self._referred
-        routed = {
+        routed = self._routed()
+        return frozenset(
+            assignment
+            for name, assignment in self._assignment_of.items()
+            if name.startswith(SNI_DNAT_PREFIX) or name in routed
+        )
+
+    def _routed(self) -> set[str]:
+        """Clusters that filter chains name."""
+        return {
             target
             for listener in self._resources[LDS].values()
             for chain in (*listener.filter_chains, listener.default_filter_chain)
             if chain is not None
             for target, _ in chain.clusters
         }
-        return frozenset(
-            assignment
-            for name, assignment in self._assignment_of.items()
-            if name.startswith(SNI_DNAT_PREFIX) or name in routed
-        )
 
     def _wanted_routes_now(self) -> frozenset[str]:
         return frozenset(
@@ -306,7 +311,12 @@ class Store:
             for chain in (*listener.filter_chains, listener.default_filter_chain)
             if chain is not None
         }
-        named = chains.union(cluster.secrets for cluster in self._resources[CDS].values())
+        routed = self._routed() if self._router else set()
+        named = chains.union(
+            cluster.secrets
+            for name, cluster in self._resources[CDS].items()
+            if cluster.secrets and (not self._router or name.startswith(SNI_DNAT_PREFIX) or name in routed)
+        )
         return frozenset(ref for refs in named for ref in refs)
 
     def _named(

@@ -15,7 +15,7 @@ WEB = SecretRef("kubernetes://web")
 
 
 def test_names_come_from_accepted_clusters_and_listeners() -> None:
-    store = Store()
+    store = Store(router=False)
     tls = socket("UpstreamTlsContext", **WORKLOAD)
     store.apply(CDS, "v1", [build.packed(CDS, build.cluster("a", transport_socket=tls))])
     web = socket(tls_certificate_sds_secret_configs=[sds(WEB.name, OVER_ADS)])
@@ -33,6 +33,18 @@ def test_names_come_from_accepted_clusters_and_listeners() -> None:
     store.apply(LDS, "v2", [])
     assert WEB not in store.secrets.snapshot.secrets
     assert store.secrets.snapshot.wanted == {DEFAULT, ROOT}
+
+
+def test_a_router_wants_no_key_of_clusters_that_nothing_leads_to() -> None:
+    store = Store(router=True)
+    tls = socket("UpstreamTlsContext", **WORKLOAD)
+    clusters = [build.cluster(name, transport_socket=tls) for name in ("outbound|80||a", "outbound|80||b")]
+    store.apply(CDS, "v1", [build.packed(CDS, one) for one in clusters])
+    assert store.secrets.snapshot.wanted == frozenset()
+    store.apply(LDS, "v1", [build.packed(LDS, build.listener("l", [build.chain("outbound|80||b")]))])
+    assert store.secrets.snapshot.wanted == {DEFAULT, ROOT}
+    store.apply(LDS, "v2", [])
+    assert store.secrets.snapshot.wanted == frozenset()
 
 
 def wanting() -> SecretStore:
