@@ -15,6 +15,7 @@ from typing import Any
 from grpc import aio
 
 from .backoff import Backoff
+from .call_end import CallEnd
 from .channel import ChannelFactory, without_pings
 from .errors import XdsError
 from .message import read
@@ -123,6 +124,7 @@ class SdsClient:
             return False
         try:
             call = channel.stream_stream(METHOD)()
+            end = CallEnd(call)
             try:
                 await self._send(call, subscription.restart(), first=True)
                 while (payload := await call.read()) is not aio.EOF:
@@ -134,9 +136,9 @@ class SdsClient:
                             logger.info("sds_connected source=%s name=%s", self.source, name)
                     for request in requests:
                         await self._send(call, request)
-                reason = await _status(call)
+                reason = await _status(end)
             except (aio.AioRpcError, asyncio.InvalidStateError):
-                reason = await _status(call)
+                reason = await _status(end)
             finally:
                 call.cancel()
         except aio.AioRpcError as error:
@@ -189,9 +191,9 @@ def _import_cryptography() -> None:
         logger.warning("secrets are not read: the package cryptography is not installed")
 
 
-async def _status(call: Any) -> str:
+async def _status(end: CallEnd) -> str:
     async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-        return f"{(await call.code()).name} {await call.details() or ''}".strip()
+        return await end.text()
 
 
 async def _close(channel: aio.Channel) -> None:
