@@ -28,13 +28,15 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test soak check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-table wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
+.PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \\
+	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table wheel image clean lab-build lab-up lab-down \\
+	lab-status lab-shell lab-test
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
 	@echo "make demo        two meshed clusters on loopback, failing over and back"
 	@echo "make test        check, then all tests"
+	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -97,6 +99,14 @@ stubs: dev
 test: check
 	@echo "== tests"
 	@$(PYTEST) --ignore=tests/lab/real
+
+# Each run has a seed of its own, and prints it.
+ENVOY_RUNS ?= 10
+
+test-envoy-long: dev
+	@echo "== $(ENVOY_RUNS) runs of random configurations beside Envoy"
+	@for run in $$(seq $(ENVOY_RUNS)); do EASTGATE_CONFIGURATIONS=200 EASTGATE_CONNECTIONS=2000 \
+		$(PYTEST) -s tests/envoy/test_random_configurations.py || exit 1; done
 
 # Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
 build-debug build-asan build-tsan: build-%: dev

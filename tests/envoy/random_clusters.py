@@ -1,0 +1,80 @@
+"""Random clusters as an istiod could send them, for both proxies: everything that decides a share, and its corners."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+
+from ..support import dumps
+from .numbered import host_of
+
+# What clusters are balanced by; a policy that the product does not compile fails the run.
+POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST")
+# Addresses that clusters draw from. Clusters share them; each counts for itself.
+ADDRESSES = 64
+HEALTH_MIXES = (
+    ("HEALTHY",),
+    ("HEALTHY", "UNKNOWN", "UNHEALTHY"),
+    ("HEALTHY", "HEALTHY", "UNKNOWN", "DEGRADED"),
+    ("HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT"),
+    ("HEALTHY", "UNKNOWN", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED"),
+    ("DEGRADED", "UNHEALTHY"),
+    ("UNHEALTHY", "DRAINING", "UNHEALTHY", "HEALTHY"),
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A cluster and its endpoints, as the JSON that a person can put into a bootstrap."""
+
+    cluster: dict[str, Any]
+    assignment: dict[str, Any]
+
+    @property
+    def cluster_bytes(self) -> bytes:
+        return bytes(Cluster.from_dict(self.cluster))
+
+    @property
+    def assignment_bytes(self) -> bytes:
+        return bytes(ClusterLoadAssignment.from_dict(self.assignment))
+
+
+def random_configuration(rng: random.Random, name: str, port: int) -> Configuration:
+    """1-4 priorities, 1-6 localities, 1-20 endpoints of which some may repeat an address."""
+    policy = rng.choice(POLICIES)
+    cluster = {
+        **dumps.cluster(name, policy=policy, panic=rng.choice((0, 10, 50, 100)), weighted=rng.random() < 0.5),
+        "connect_timeout": "10s",
+        "eds_cluster_config": {"service_name": name, "eds_config": {"ads": {}, "resource_api_version": "V3"}},
+    }
+    if policy == "LEAST_REQUEST":
+        cluster["least_request_lb_config"] = {"choice_count": rng.choice((2, 2, 3, 5))}
+    priorities = rng.randint(1, 4)
+    count = max(rng.randint(1, 20), priorities)
+    numbers = rng.sample(range(ADDRESSES), count)
+    if rng.random() < 0.3:
+        # Duplicates, in whatever priority and locality they come to stand.
+        numbers = rng.choices(numbers[: max(count * 2 // 3, 1)], k=count)
+    zones = [f"r{rng.randint(1, 2)}/z{zone}" for zone in range(rng.randint(1, 6))]
+    heaviest = rng.choice((1, 1, 3, 100))
+    mixes = [rng.choice(HEALTH_MIXES) for _ in range(priorities)]
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for index, number in enumerate(numbers):
+        priority = index if index < priorities else rng.randrange(priorities)
+        one = {
+            "endpoint": {"address": {"socket_address": {"address": host_of(number), "port_value": port}}},
+            "health_status": rng.choice(mixes[priority]),
+            "load_balancing_weight": rng.randint(1, heaviest),
+        }
+        groups.setdefault((priority, rng.choice(zones)), []).append(one)
+    entries = [
+        dumps.locality(zone, members, priority=priority, weight=rng.choice((0, 1, *range(1, 10))))
+        for (priority, zone), members in groups.items()
+    ]
+    rng.shuffle(entries)
+    assignment = dumps.assignment(*entries, name=name, factor=rng.choice((140, 140, 100, 120, 200)))
+    if rng.random() < 0.2:
+        assignment["policy"]["weighted_priority_health"] = True
+    return Configuration(cluster, assignment)
