@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any
 
 from ..oracle import edf, eds, filter_chain, health, locality, outlier, policies, priority
+from . import reference_tables
 from .outcome import NoRuleError, Outcome
 
 
@@ -358,6 +359,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     for name, rule in list(globals().items())
     if name.startswith("answer_") and name != "answer_round_robin_once"
 }
+ANSWERS.update(reference_tables.ANSWERS)
 
 
 def answer(vector: dict[str, Any]) -> Outcome:
