@@ -28,7 +28,7 @@ def server() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.fixture(params=[0, 2], ids=lambda count: f"workers={count}")
+@pytest.fixture(params=[0, 1, 4], ids=lambda count: f"workers={count}")
 def gateway(server: socket.socket, request: pytest.FixtureRequest) -> Iterator[Gateway]:
     made = Gateway(server.getsockname(), workers=request.param)
     yield made

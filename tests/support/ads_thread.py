@@ -42,6 +42,10 @@ class AdsThread:
     def settled(self, timeout_s: float = 30.0) -> list[TypeStatus]:
         """Wait until all clients have acknowledged everything; what each said."""
         self._call(self._server.settled(timeout_s), timeout_s + 5)
+        return self.status()
+
+    def status(self) -> list[TypeStatus]:
+        """What every client has said of every type."""
         found: list[TypeStatus] = self._call(self._status())
         return found
 
