@@ -25,10 +25,10 @@ from typing import Any
 
 from .configuration import standby
 from .intervals import interval, paired_ratio
-from .measure import LOAD, ROOT, LoadError, Sample, Sink, Target, fresh_start, pin, pushes
+from .measure import LOAD, ROOT, LoadError, Sample, Sink, Target, fresh_start, lost_after_kill, pin, pushes
 from .peers.proxy import Proxy, first_line
 from .peers.static import FloorProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, UvloopProxy
-from .peers.xds import EastgateProxy, EnvoyProxy, assignment_push
+from .peers.xds import EastgateProxy, EnvoyProxy, assignment_push, killed_push
 
 US = EastgateProxy.name
 DIRECT = "direct"
@@ -149,6 +149,9 @@ class Comparison:
             on_all(lambda target, n=open_connections, m=count: target.round_trips(m, n))  # type: ignore[misc]
         pushed = [name for name in turned if name in PEERS and PEERS[name].is_pushed]
         on_all(lambda target: pushes(target, sinks, push_steps(number, sinks, others), sizes.push_pause_s), pushed)
+        port = sinks[0].port
+        killed, whole = killed_push(f"killed-{number}", port), assignment_push(f"whole-{number}", port)
+        on_all(lambda target: lost_after_kill(target, killed, whole, sizes.push_pause_s), pushed)
         for name in turned:
             if name != DIRECT:
                 self.add(name, lambda name=name: self.fresh(name, sinks[0]))  # type: ignore[misc]

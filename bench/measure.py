@@ -206,3 +206,17 @@ def pushes(target: Target, sinks: tuple[Sink, Sink], steps: list[tuple[str, int,
         if metric:
             sample[metric] = (seen[0] - sent_ns) / 1e6
     return sample
+
+
+def lost_after_kill(target: Target, killed: bytes, whole: bytes, pause_s: float) -> Sample:
+    """Of the first five connections, how many end without an answer while one of two endpoints listens no more.
+
+    `killed`, `whole`: DiscoveryResponses with the dead endpoint beside the sink, and with the sink alone.
+    """
+    assert target.proxy is not None
+    target.proxy.push(killed)
+    time.sleep(pause_s)
+    report = load("connect", target.port, 5, 1, cpus=target.load_cpus)
+    target.proxy.push(whole)
+    time.sleep(pause_s)
+    return {"lost_of_first_5": float(report["failures"])}

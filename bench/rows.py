@@ -31,6 +31,7 @@ ROWS = (
     Row("time_to_first_accept_ms", "process start to first answer, ms"),
     Row("push_to_first_pick_ms_1", "push to first pick under load, 1 endpoint, ms", 1),
     Row("push_to_first_pick_ms_10000", "the same, 10,000 endpoints, ms", 1, plotted=True),
+    Row("lost_of_first_5", "connections lost of the first 5 after one of two pods was killed", 1),
     Row("client_us_per_connection", "generator: CPU per connection, us", 1),
     Row("sink_us_per_connection", "sink: CPU per connection, us", 1),
     Row("client_s_per_gb", "generator: CPU per GB, s", 3),

@@ -9,17 +9,25 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from tests.support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
+from tests.support.messages import At, assignment
 from tests.support.recordings import EDS, Resources
 from tests.support.replay_ads import ReplayThread
 
 from ..configuration import ROUTED, routed
-from .proxy import Proxy, first_line
+from .proxy import Proxy, first_line, free_port
 
 
 def assignment_push(version: str, sink_port: int, standby_endpoints: bytes = b"") -> bytes:
     """A DiscoveryResponse that moves all picks to another sink."""
     payload = routed(sink_port, 0, standby_endpoints=standby_endpoints)[EDS][ROUTED]
     packed = PackedAny(type_url=EDS, value=payload)
+    return bytes(DiscoveryResponse(version_info=version, type_url=EDS, nonce=version, resources=[packed]))
+
+
+def killed_push(version: str, sink_port: int) -> bytes:
+    """The same with a second endpoint, at a port where nobody listens."""
+    pods = [At(("127.0.0.1", sink_port)), At(("127.0.0.1", free_port()))]
+    packed = PackedAny(type_url=EDS, value=assignment(ROUTED, pods))
     return bytes(DiscoveryResponse(version_info=version, type_url=EDS, nonce=version, resources=[packed]))
 
 
