@@ -32,6 +32,7 @@ MESSAGE_OF = {
 }
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"
+NO_RATE = {"value": -1.0}
 DetectorOf = Callable[[str], Detector[EndpointKey] | None]
 # Field of envoy.admin.v3.HostHealthStatus and word in health_flags, by bit.
 FLAG_NAMES = {
