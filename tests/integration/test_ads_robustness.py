@@ -146,7 +146,7 @@ async def test_bad_resource_costs_only_itself_and_the_ledger_names_it(protocol: 
         await server.wait_nacks(1)
         clusters = client.store.snapshot.clusters
         assert (clusters[A].connect_timeout_s, clusters[B].connect_timeout_s) == (10.0, 3.0)
-        lines = {line.name: line for line in client.ledger.lines(client.store.snapshot, ()) if line.type_url == CDS}
+        lines = {line.name: line for line in client.ledger.lines(client.store.snapshot, {}) if line.type_url == CDS}
         assert (lines[A].state, lines[B].state) == ("NACKED", "ACKED")
         # The stream goes on, and the next version is taken.
         await server.push_some(CDS, {A: build.cluster(A), B: build.cluster(B)})

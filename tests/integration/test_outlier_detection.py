@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from ..support.gateway_process import ProxyProcess
 from ..support.outlier_mesh import REFUSED, OutlierMesh
 from ..support.waiting import until
 
+ENDPOINTS = 4
 SERVICES: dict[str, dict[str, Any] | None] = {
     "quick": {"consecutive_5xx": 3, "interval": 0.2, "base_ejection_time": 1, "max_ejection_percent": 100},
     "split": {
@@ -28,14 +29,22 @@ SERVICES: dict[str, dict[str, Any] | None] = {
 
 @pytest.fixture(scope="module", params=["0", "2"], ids=["hosted", "threads"])
 def mesh(request: pytest.FixtureRequest) -> Iterator[OutlierMesh]:
-    made = OutlierMesh(SERVICES, 4, ("--workers", request.param))
+    made = OutlierMesh(SERVICES, ENDPOINTS, ("--workers", request.param))
     yield made
     made.close()
 
 
 @pytest.fixture
-def proxy(mesh: OutlierMesh) -> ProxyProcess:
-    return mesh.proxies[0]
+def proxy(mesh: OutlierMesh) -> Iterator[ProxyProcess]:
+    yield mesh.proxies[0]
+    for number in range(ENDPOINTS):
+        mesh.endpoints.switch(number, on=True)
+
+
+def assert_even(found: Counter[Any], endpoints: Collection[Any], each: int) -> None:
+    """Round robin: each worker has a cursor of its own, so two workers together may be off by one."""
+    assert set(found) == set(endpoints)
+    assert all(abs(count - each) <= 1 for count in found.values()), found
 
 
 def switch_off_until_ejected(mesh: OutlierMesh, proxy: ProxyProcess, service: str, number: int, failures: int) -> None:
@@ -54,7 +63,7 @@ def test_endpoint_is_ejected_traffic_moves_and_it_comes_back(mesh: OutlierMesh, 
     assert set(mesh.connects(proxy, "quick", 40)) == {0, 1, 2, 3}
     switch_off_until_ejected(mesh, proxy, "quick", 2, 3)
     began = time.monotonic()
-    assert mesh.connects(proxy, "quick", 30) == Counter({0: 10, 1: 10, 3: 10})
+    assert_even(mesh.connects(proxy, "quick", 30), (0, 1, 3), 10)
     assert mesh.ejected(proxy, "none") == []
     mesh.endpoints.switch(2, on=True)
     mesh.wait_ejected(proxy, "quick", [])
@@ -82,7 +91,7 @@ def test_ten_percent_of_four_is_nobody(mesh: OutlierMesh, proxy: ProxyProcess) -
     until(
         lambda: mesh.outlier_stats(proxy, "tenpercent")["ejections_overflow"] == refused, "each failure is an overflow"
     )
-    assert refused == 10
+    assert_even(Counter({REFUSED: refused}), (REFUSED,), 10)
     assert mesh.ejected(proxy, "tenpercent") == []
     mesh.endpoints.switch(0, on=True)
 
