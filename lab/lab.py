@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import gateways, istio, objects
@@ -114,7 +114,9 @@ class Lab:
             for log in node.folder.glob("**/*.log"):
                 kept = folder / name / log.relative_to(node.folder)
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, kept)
+                # Kubelet removes the logs of pods that are gone, perhaps just now.
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(log, kept)
 
     def status(self) -> Iterator[str]:
         """One line for each node and each pod."""

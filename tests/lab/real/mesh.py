@@ -63,9 +63,20 @@ class Mesh:
             kubectl("-n", "istio-system", "patch", "configmap", "istio", "--type=merge", "-p", patch)
 
     def answers(
-        self, stage: str, client: Cluster, service: str, shares: dict[str, float], count: int = COUNTED
+        self,
+        stage: str,
+        client: Cluster,
+        service: str,
+        shares: dict[str, float],
+        count: int = COUNTED,
+        *,
+        tries: int = 1,
     ) -> None:
-        """Wait until the client is answered by these and nobody else; then count, and judge the shares."""
+        """Wait until the client is answered by these and nobody else; then count, and judge the shares.
+
+        ``tries``: how often to count again after a failed request, where the client's Envoy is still finding out who
+        is gone: it ejects an endpoint when a request has met it.
+        """
         wanted = {who for who, share in shares.items() if share}
         kubectl = self.kubectl[client.name]
 
@@ -73,10 +84,13 @@ class Mesh:
             seen = ask(kubectl, service, CHECKED)
             return set(seen.answers) == wanted and not seen.failed
 
-        wait_for(f"{stage}: {client.name} {service}", as_wanted, seconds=60)
-        seen = ask(kubectl, service, count)
         expected = ", ".join(f"{who} {share:.0%}" for who, share in sorted(shares.items()) if share)
-        self.row(stage, f"{client.name} {service}", expected, str(seen))
+        for _ in range(tries):
+            wait_for(f"{stage}: {client.name} {service}", as_wanted, seconds=60)
+            seen = ask(kubectl, service, count)
+            self.row(stage, f"{client.name} {service}", expected, str(seen))
+            if not seen.failed:
+                break
         assert not seen.failed, seen.errors
         for who, share in shares.items():
             off = abs(seen.share(who) - share)

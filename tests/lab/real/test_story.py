@@ -23,7 +23,7 @@ def told(mesh: Mesh, client: Cluster, title: str) -> None:
         # Stock Envoy tries one endpoint once: the first ones fail, and make it eject the drained pods.
         first = ask(mesh.kubectl[client.name], service, 5)
         mesh.row(f"{title}just drained", f"{client.name} {service}", "not judged", str(first))
-        mesh.answers(f"{title}drained", client, service, {there: 1.0})
+        mesh.answers(f"{title}drained", client, service, {there: 1.0}, tries=3)
     mesh.restart(client)
     for service in SERVICES:
         mesh.answers(f"{title}restarted", client, service, {here: 1.0})
