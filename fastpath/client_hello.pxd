@@ -1,4 +1,4 @@
-# ClientHello parser: a pure function over bytes that were peeked, called again with more bytes when it asks for them.
+# ClientHello parser: a pure function over a client's first bytes, called again with more when it asks for them.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 

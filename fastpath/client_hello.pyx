@@ -1,4 +1,4 @@
-"""ClientHello parser: server name and ALPN out of peeked bytes. Knows nothing of sockets and consumes nothing.
+"""ClientHello parser: server name and ALPN out of a client's first bytes. Knows nothing of sockets, changes nothing.
 
 The handshake message may be spread over any number of TLS records. It is first made contiguous (in place when one
 record holds it, as every client of today sends it; otherwise copied to the stack), then read as far as it is here. The
@@ -45,7 +45,7 @@ class ParsedHello(NamedTuple):
 
 # The handshake message without record headers, as far as it is here.
 cdef struct Message:
-    const uint8_t* bytes        # into the peeked data while one record is enough, else the scratch buffer
+    const uint8_t* bytes        # into the given data while one record is enough, else the scratch buffer
     uint32_t shown
     uint32_t total              # with its header; 0 until that is here
 

@@ -42,7 +42,7 @@ cdef struct Leg:
 # Bytes of one direction.
 cdef struct Flow:
     uint64_t bytes
-    uint8_t* held               # copied, but not taken by the other side yet; COPY_LIMIT bytes at most
+    uint8_t* held               # read, but not taken by the other side yet; COPY_LIMIT bytes at most. First the hello
     uint32_t held_offset
     uint32_t held_length
     Pipe* pipe                  # while bytes are moved by splice, or lie in it; else NULL
@@ -104,6 +104,7 @@ cdef struct Connection:
     uint8_t lowat_raised        # SO_RCVLOWAT of the downstream socket is not 1
     uint8_t queued              # in the worker's list of connections with work left
     uint8_t began               # at least one byte was seen from downstream
+    uint8_t guarded             # keepalive of the upstream socket is on
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
     uint16_t max_attempts

@@ -70,7 +70,8 @@ cdef extern from "netinet/in.h" nogil:
     uint16_t ntohs(uint16_t value)
 
 cdef extern from "netinet/tcp.h" nogil:
-    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_USER_TIMEOUT
+    enum: TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_DEFER_ACCEPT, TCP_FASTOPEN
+    enum: TCP_USER_TIMEOUT, TCP_QUICKACK
 
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char* text, void* address)

@@ -186,7 +186,8 @@ cdef FlowStatus move(Flow* flow, Leg* origin, Leg* target, RelayMeans* means, si
         elif flow.pipe != NULL and flow.pipe.held:
             step = empty_pipe(flow, target, &moved)
         elif origin.ended:
-            if not target.shut:
+            # Where both ways have ended both sockets are closed next, and closing sends the FIN.
+            if not target.shut and not (target.ended and origin.shut):
                 target.shut = 1
                 # An error here means that the target is gone; its own events tell.
                 shutdown(target.fd, SHUT_WR)

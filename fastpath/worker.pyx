@@ -1,15 +1,20 @@
 """One native loop: accept, sniff, route, pick, connect, relay. Decides nothing that a compiled table does not say.
 
 Life of a connection: PROXY header (if the listener has one) -> sniff -> connect -> relay -> closed. Every phase has a
-timer. The ClientHello is peeked, never consumed: what was sniffed is what the upstream gets. Descriptors are in the
-epoll set once, edge-triggered; a leg remembers that it is readable or writable until a call says EAGAIN.
+timer. What was read of the ClientHello is held as the first bytes of the upward flow: what was sniffed is what the
+upstream gets. Descriptors are in the epoll set once, edge-triggered; a leg remembers that it is readable or writable
+until a call says EAGAIN.
 
-A refused client sees nothing but a closed connection. Its hello is unread then, so the kernel sends RST, as Envoy's
-clients see it; a client that never sent a byte gets FIN.
+A refused client sees nothing but a closed connection: RST when it had sent something, as Envoy's clients see it; FIN
+when it never sent a byte.
+
+System calls of a short connection, 16 without the waits, which connections share: accept4, recv of the hello, socket,
+TCP_NODELAY, TCP_QUICKACK, connect, epoll_ctl of both sockets, send; recv and send of the answer; recv of the end of
+each side, one shutdown, close of both.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from eastgate.fastpath.client_hello cimport (
@@ -20,7 +25,7 @@ from eastgate.fastpath.cluster_slots cimport (
     ClusterState, SlotVersion, cluster_acquire, cluster_release, slot_version,
 )
 from eastgate.fastpath.connection cimport (
-    Address, Connection, ConnectionRecord, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
+    Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
     TRIED_CAPACITY, USER_TIMEOUT_MS,
 )
@@ -67,6 +72,9 @@ cdef enum:
 
 # First 12 bytes of ::ffff:a.b.c.d.
 cdef const char* MAPPED_IPV4 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
+
+# Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
+cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 
 # A connection with one direction ended, whose idle timeout is off, waits this long for the other.
 cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>3600000 * MILLISECOND
@@ -147,6 +155,10 @@ cdef socklen_t write_sockaddr(EndpointAddress* address, sockaddr_storage* raw) n
 
 # ---- records
 
+cdef inline HelloStatus parse_hello(Worker* worker, Connection* connection) noexcept nogil:
+    return parse_client_hello(connection.upward.held, connection.upward.held_length, &worker.hello)
+
+
 cdef void note_hello(ConnectionRecord* record, ClientHello* hello) noexcept nogil:
     cdef uint16_t protocol
     cdef uint8_t length
@@ -183,17 +195,13 @@ cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noex
     cdef ConnectionRecord* record = record_new()
     cdef sockaddr_storage local
     cdef socklen_t length = sizeof(local)
-    cdef ssize_t got
     if record == NULL:
         return NULL
     if getsockname(connection.down.fd, <sockaddr*>&local, &length) == 0:
         read_sockaddr(&local, &record.downstream_local)
     if not worker.hello_known and connection.phase == PHASE_CONNECT:
-        # The hello is still unread: look at it once more rather than keep every client's server name.
-        got = recv(connection.down.fd, worker.means.buffer, HELLO_LIMIT, MSG_PEEK | MSG_DONTWAIT)
-        worker.hello_known = (
-            got > 0 and parse_client_hello(worker.means.buffer, <size_t>got, &worker.hello) == HELLO_COMPLETE
-        )
+        # The hello is still held: look at it once more rather than keep every client's server name.
+        worker.hello_known = parse_hello(worker, connection) == HELLO_COMPLETE
     if worker.hello_known:
         note_hello(record, &worker.hello)
     return record
@@ -247,6 +255,9 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
         note_hello(record, &worker.hello)
     if record != NULL:
         finish_record(worker, connection, record, reason)
+    if connection.upward.held_length:
+        # Nobody will read what the client sent: an orderly end would say that somebody had.
+        reset_on_close(connection.down.fd)
     close_connection(worker, connection)
 
 
@@ -315,20 +326,44 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
             schedule_in(worker, &connection.timer, connection.idle_timeout)
 
 
+cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
+    """Have the kernel find out when the upstream is gone; see GUARD_AFTER."""
+    cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
+    cdef int fd = connection.up.fd
+    connection.guarded = 1
+    if connection.upstream.family == 1:
+        return
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    # The slot may have been given to another cluster since: then the operating system's values stay.
+    if version == NULL or version.state != connection.cluster:
+        return
+    if version.keepalive_time_s:
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>version.keepalive_time_s)
+    if version.keepalive_interval_s:
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>version.keepalive_interval_s)
+    if version.keepalive_probes:
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>version.keepalive_probes)
+
+
 cdef void check_relay_timer(Worker* worker, Connection* connection) noexcept nogil:
     # The idle timer is not moved by traffic: when it rings, the time of the last byte says whether it counts.
     cdef uint64_t due = UINT64_MAX
-    if connection.idle_timeout:
-        due = connection.last_activity + connection.idle_timeout
+    if not connection.guarded:
+        due = connection.connected + GUARD_AFTER
         if due <= worker.now:
+            guard_upstream(worker, connection)
+            due = UINT64_MAX
+    if connection.idle_timeout:
+        if connection.last_activity + connection.idle_timeout <= worker.now:
             finish(worker, connection, Reason.IDLE_TIMEOUT)
             return
+        due = min(due, connection.last_activity + connection.idle_timeout)
     if connection.expiry:
         if connection.expiry <= worker.now:
             finish(worker, connection, Reason.DURATION_TIMEOUT)
             return
-        if connection.expiry < due:
-            due = connection.expiry
+        due = min(due, connection.expiry)
     if due != UINT64_MAX:
         schedule_in(worker, &connection.timer, due - worker.now)
 
@@ -344,10 +379,11 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
     check_relay_timer(worker, connection)
     if connection.lowat_raised:
         set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
-    # The hello lies there since before the socket was watched: read once without having been told to.
-    connection.down.readable = 1
     connection.down.writable = 1
     connection.up.writable = 1
+    connection.upward.bytes = connection.upward.held_length
+    count(&connection.listener.rx_bytes, connection.upward.bytes)
+    atomic_add64(&connection.cluster.tx_bytes, connection.upward.bytes)
     relay(worker, connection)
 
 
@@ -387,17 +423,15 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
         return <int>Reason.LIMIT
     if address.family != 1:
         set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
-        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
-        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        if version.keepalive_time_s:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>version.keepalive_time_s)
-        if version.keepalive_interval_s:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>version.keepalive_interval_s)
-        if version.keepalive_probes:
-            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>version.keepalive_probes)
+        if connection.upward.held_length:
+            # The handshake's last ACK waits for the first bytes and goes with them: a packet less.
+            set_option(fd, IPPROTO_TCP, TCP_QUICKACK, 0)
+    # The client's socket first: what it has to report already is then known before the connect is done, in one turn.
+    if not connection.down.registered and not watch(worker, &connection.down):
+        return <int>Reason.LIMIT
     if connect(fd, <sockaddr*>&raw, length) != 0 and errno != EINPROGRESS:
         return <int>Reason.LIMIT if is_local_failure(errno) else <int>Reason.CONNECT_FAILED
-    if not watch(worker, &connection.up) or (not connection.down.registered and not watch(worker, &connection.down)):
+    if not watch(worker, &connection.up):
         return <int>Reason.LIMIT
     schedule_in(worker, &connection.timer,
                 <uint64_t>(version.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
@@ -581,7 +615,7 @@ cdef void route(Worker* worker, Connection* connection, bint is_tls) noexcept no
 
 
 cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
-    # Peeking never empties the queue: unless the kernel is told how much is missing, every byte is a wake-up.
+    # Unless the kernel is told how much is missing, every byte is a wake-up.
     if connection.down.hung_up:
         refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
         return
@@ -620,29 +654,51 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t avail
     return True
 
 
+cdef bint hold_hello(Worker* worker, Connection* connection, size_t length) noexcept nogil:
+    """Put what the buffer holds behind what was read of the hello before."""
+    cdef Flow* flow = &connection.upward
+    cdef uint8_t* held = <uint8_t*>realloc(flow.held, flow.held_length + length)
+    if held == NULL:
+        return False
+    memcpy(held + flow.held_length, worker.means.buffer, length)
+    flow.held = held
+    flow.held_length += <uint32_t>length
+    return True
+
+
+cdef ssize_t look(Worker* worker, Connection* connection, size_t most, int flags) noexcept nogil:
+    """Bytes that came, read into the buffer; 0 when the connection waits for them or is refused."""
+    cdef ssize_t got = recv(connection.down.fd, worker.means.buffer, most, flags | MSG_DONTWAIT)
+    if got > 0:
+        connection.began = 1
+        return got
+    if got < 0 and (errno == EAGAIN or errno == EINTR):
+        wait_for_more(worker, connection, 1)
+    else:
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+    return 0
+
+
 cdef void sniff(Worker* worker, Connection* connection) noexcept nogil:
     cdef ssize_t got
+    cdef size_t room
     cdef HelloStatus status
-    while True:
-        got = recv(
-            connection.down.fd, worker.means.buffer,
-            PROXY_HEADER_LIMIT if connection.phase == PHASE_PROXY_HEADER else HELLO_LIMIT,
-            MSG_PEEK | MSG_DONTWAIT,
-        )
-        if got <= 0:
-            if got < 0 and (errno == EAGAIN or errno == EINTR):
-                wait_for_more(worker, connection, 1)
-            else:
-                refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+    if connection.phase == PHASE_PROXY_HEADER:
+        got = look(worker, connection, PROXY_HEADER_LIMIT, MSG_PEEK)
+        if got == 0 or not take_proxy_header(worker, connection, <size_t>got):
             return
-        connection.began = 1
-        if connection.phase == PHASE_SNIFF:
-            break
-        if not take_proxy_header(worker, connection, <size_t>got):
-            return
-    status = parse_client_hello(worker.means.buffer, <size_t>got, &worker.hello)
+    room = HELLO_LIMIT - connection.upward.held_length
+    got = look(worker, connection, room, 0)
+    if got == 0:
+        return
+    # A full read may have left something; what comes later is announced.
+    connection.down.readable = <size_t>got == room or connection.down.hung_up
+    if not hold_hello(worker, connection, <size_t>got):
+        refuse(worker, connection, Reason.LIMIT)
+        return
+    status = parse_hello(worker, connection)
     if status == HELLO_NEED_MORE:
-        wait_for_more(worker, connection, worker.hello.needed)
+        wait_for_more(worker, connection, worker.hello.needed - connection.upward.held_length)
         return
     worker.hello_known = status == HELLO_COMPLETE or status == HELLO_BAD_SNI
     if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:

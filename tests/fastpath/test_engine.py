@@ -4,9 +4,11 @@ import hashlib
 import os
 import resource
 import socket
+import stat
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,22 +40,28 @@ def gateway(server: socket.socket) -> Iterator[Gateway]:
     made.close()
 
 
-def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket, socket.socket]:
-    """A relayed connection: (downstream end, upstream end), the hello already read upstream."""
-    client = gateway.connect(HELLO)
+def accepted(gateway: Gateway, server: socket.socket) -> socket.socket:
+    """Upstream end of the next connection; it comes with the first bytes, not before."""
     server.setblocking(False)
-    accepted: list[socket.socket] = []
+    ends: list[socket.socket] = []
 
     def arrived() -> bool:
         try:
-            accepted.append(accept(server))
+            ends.append(accept(server))
         except BlockingIOError:
             return False
         return True
 
     gateway.until(arrived)
-    assert gateway.receive(accepted[0], len(HELLO)) == HELLO
-    return client, accepted[0]
+    return ends[0]
+
+
+def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """A relayed connection: (downstream end, upstream end), the hello already read upstream."""
+    client = gateway.connect(HELLO)
+    endpoint = accepted(gateway, server)
+    assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    return client, endpoint
 
 
 def test_hello_reaches_the_endpoint_unchanged_and_answers_come_back(gateway: Gateway, server: socket.socket) -> None:
@@ -143,9 +151,7 @@ def test_hello_in_single_bytes_passes(gateway: Gateway, server: socket.socket) -
         for byte in HELLO:
             client.send(bytes([byte]))
             gateway.turn(0)
-        server.setblocking(False)
-        gateway.until(lambda: gateway.slots.counters(gateway.slot).cx_active == 1)
-        with accept(server) as endpoint:
+        with accepted(gateway, server) as endpoint:
             assert gateway.receive(endpoint, len(HELLO)) == HELLO
 
 
@@ -571,17 +577,34 @@ def test_deferred_client_is_seen_with_its_first_byte(server: socket.socket) -> N
     gateway.close()
 
 
+def own_sockets() -> Iterator[socket.socket]:
+    """A view of each socket of this process."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                view = socket.socket(fileno=os.dup(int(name)))
+                with view:
+                    yield view
+
+
 def options_of_listening_sockets(address: tuple[str, int], option: int) -> list[int]:
     """A TCP option of each socket of this process that listens at an address."""
-    values = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            with socket.socket(fileno=os.dup(int(name))) as view:
-                if view.getsockname() == address and view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    values.append(view.getsockopt(socket.IPPROTO_TCP, option))
-        except OSError:
-            continue
-    return values
+    return [
+        view.getsockopt(socket.IPPROTO_TCP, option)
+        for view in own_sockets()
+        if view.family == socket.AF_INET
+        and view.getsockname() == address
+        and view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ]
+
+
+def options_towards(address: tuple[str, int], *options: tuple[int, int]) -> list[int]:
+    """Options of the one socket of this process that is connected to an address."""
+    for view in own_sockets():
+        with suppress(OSError):
+            if view.getpeername() == address:
+                return [view.getsockopt(*option) for option in options]
+    raise AssertionError(f"no socket is connected to {address}")
 
 
 def test_options_are_on_at_every_workers_socket(server: socket.socket, workers: int) -> None:
@@ -591,4 +614,20 @@ def test_options_are_on_at_every_workers_socket(server: socket.socket, workers: 
     assert all(options_of_listening_sockets(gateway.address, socket.TCP_NODELAY))
     with gateway.connect(HELLO):
         gateway.until(lambda: gateway.table.state(0)[0] == 1)
+    gateway.close()
+
+
+def test_a_connection_that_stays_gets_keepalive_as_its_cluster_says(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname())
+    gateway.slots.publish(gateway.slot, gateway.table, keepalive_time_s=75, keepalive_probes=3)
+    client, endpoint = established(gateway, server)
+    alive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    tcp = [(socket.IPPROTO_TCP, name) for name in (socket.TCP_NODELAY, socket.TCP_USER_TIMEOUT)]
+    with client, endpoint:
+        assert options_towards(server.getsockname(), tcp[0]) == [1]
+        gateway.until(lambda: options_towards(server.getsockname(), alive) == [1])
+        timing = [(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPCNT)]
+        assert options_towards(server.getsockname(), *tcp, *timing) == [1, 600_000, 75, 3]
+        client.sendall(b"still")
+        assert gateway.receive(endpoint, 5) == b"still"
     gateway.close()
