@@ -153,12 +153,16 @@ bench: dev
 
 build/load: bench/load.c
 build/floor: bench/peers/floor.c
-build/load build/floor:
+build/floor_uring: bench/peers/floor_uring.c
+build/floor_uring: LDLIBS = -luring
+build/load build/floor build/floor_uring:
 	@echo "== $@"
 	@mkdir -p build
-	@$(CC) -std=gnu11 -O2 -Wall -Wextra -Wconversion -o $@ $<
+	@$(CC) -std=gnu11 -O2 -Wall -Wextra -Wconversion -o $@ $< $(LDLIBS)
 
-bench-build: build/load build/floor
+HAS_URING = $(shell echo '\#include <liburing.h>' | $(CC) -E - >/dev/null 2>&1 && echo build/floor_uring)
+
+bench-build: build/load build/floor $(HAS_URING)
 
 bench-quick: dev bench-build
 	@$(BIN)/python -m bench.compare --quick --output build/compare-quick.json

@@ -27,14 +27,24 @@ from .configuration import standby
 from .intervals import interval, paired_ratio
 from .measure import LOAD, ROOT, LoadError, Sample, Sink, Target, fresh_start, lost_after_kill, pin, pushes
 from .peers.proxy import Proxy, first_line
-from .peers.static import FloorProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, UvloopProxy
-from .peers.xds import EastgateProxy, EnvoyProxy, assignment_push, killed_push
+from .peers.static import FloorProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, UringFloorProxy, UvloopProxy
+from .peers.xds import EastgateBusyProxy, EastgateProxy, EnvoyProxy, assignment_push, killed_push
 
 US = EastgateProxy.name
 DIRECT = "direct"
 PEERS: dict[str, type[Proxy]] = {
     kind.name: kind
-    for kind in (EastgateProxy, EnvoyProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, FloorProxy, UvloopProxy)
+    for kind in (
+        EastgateProxy,
+        EastgateBusyProxy,
+        EnvoyProxy,
+        HaproxyProxy,
+        HaproxySpliceProxy,
+        NginxProxy,
+        FloorProxy,
+        UringFloorProxy,
+        UvloopProxy,
+    )
 }
 RATIOS_TO = (EnvoyProxy.name, HaproxyProxy.name, FloorProxy.name)
 PUSHED_ENDPOINTS = 10_000

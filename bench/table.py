@@ -15,7 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "compare.json"
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 US, HARNESS_ONLY = "eastgate", "direct"
-NAMES = {"haproxy-splice": "HAProxy with splice", "haproxy": "HAProxy", "envoy": "Envoy", "floor": "C floor"}
+NAMES = {
+    "haproxy-splice": "HAProxy with splice",
+    "haproxy": "HAProxy",
+    "envoy": "Envoy",
+    "floor": "C floor",
+    "floor-uring": "C floor on io_uring",
+    "eastgate-busy": "eastgate, busy polling",
+}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -15,6 +15,13 @@ class ListenerCounters(NamedTuple):
     tx_bytes: int
     refused: tuple[int, ...]
 
+class BusyPolls(NamedTuple):
+    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
+
+    found: int
+    missed: int
+    crowded: int
+
 @final
 class Engine:
     """Native loops: accept, sniff, route, pick, connect, relay. Owns their sockets and threads.
@@ -32,6 +39,7 @@ class Engine:
         workers: int = 0,
         max_connections: int = 1_000_000,
         event_capacity: int = 4096,
+        busy_poll_us: int = 0,
     ) -> None: ...
     def fileno(self) -> int:
         """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
@@ -81,6 +89,8 @@ class Engine:
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
     def events_dropped(self) -> int:
         """How many events found the ring full."""
+    def busy_polls(self) -> BusyPolls:
+        """BusyPolls of all workers."""
     def pipes_refused(self) -> int:
         """How many times a bulk flow was copied for want of a pipe."""
     def close(self) -> None:

@@ -23,6 +23,7 @@ from weakref import WeakSet
 
 cdef enum:
     MAX_WORKERS = 256
+    BUSY_POLL_MOST_US = 1000
     FAST_OPEN_BACKLOG = 256     # handshakes that were not confirmed yet, a worker and listener
 
 # Threads must not outlive the interpreter that owns what they read.
@@ -46,6 +47,14 @@ class ListenerCounters(NamedTuple):
     rx_bytes: int
     tx_bytes: int
     refused: tuple
+
+
+class BusyPolls(NamedTuple):
+    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
+
+    found: int
+    missed: int
+    crowded: int
 
 
 cdef int open_listening_socket(
@@ -123,7 +132,7 @@ cdef class Engine:
         self.listeners = NULL
         self.notify_fd = -1
 
-    def __init__(self, slots, *, seed, workers=0, max_connections=1_000_000, event_capacity=4096):
+    def __init__(self, slots, *, seed, workers=0, max_connections=1_000_000, event_capacity=4096, busy_poll_us=0):
         if self.shared != NULL or self.slots is not None:
             raise RuntimeError("an Engine is initialised once")
         if not 0 <= workers <= MAX_WORKERS:
@@ -132,6 +141,10 @@ cdef class Engine:
             raise ValueError(f"event_capacity {event_capacity} is outside 1..1048576")
         if max_connections < 1:
             raise ValueError(f"max_connections {max_connections} is not positive")
+        if not 0 <= busy_poll_us <= BUSY_POLL_MOST_US:
+            raise ValueError(f"busy_poll_us {busy_poll_us} is outside 0..{BUSY_POLL_MOST_US}")
+        if busy_poll_us and not workers:
+            raise ValueError("busy polling needs workers: without, the hosting loop sleeps, not the engine")
         self.slots = <ClusterSlots?>slots
         self.routes = {}
         self.accepting = set()
@@ -143,6 +156,7 @@ cdef class Engine:
         self.shared.max_connections = max_connections
         self.shared.threaded = workers > 0
         self.shared.splicing = True
+        self.shared.busy_poll_ns = <uint64_t>busy_poll_us * 1000
         try:
             self.set_up(workers, seed & 0xFFFFFFFFFFFFFFFF, event_capacity)
         except OSError:
@@ -402,6 +416,18 @@ cdef class Engine:
         for worker in range(self.count):
             dropped += atomic_load64(&self.workers[worker].events.dropped)
         return dropped
+
+    def busy_polls(self):
+        """BusyPolls of all workers."""
+        cdef uint64_t totals[3]
+        cdef uint32_t worker
+        self.check_open()
+        memset(totals, 0, sizeof(totals))
+        for worker in range(self.count):
+            totals[0] += atomic_load64(&self.workers[worker].polling.found)
+            totals[1] += atomic_load64(&self.workers[worker].polling.missed)
+            totals[2] += atomic_load64(&self.workers[worker].polling.crowded)
+        return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
 
     def pipes_refused(self):
         """How many times a bulk flow was copied for want of a pipe."""

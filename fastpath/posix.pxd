@@ -170,3 +170,9 @@ cdef extern from *:
     uint64_t atomic_add64 "eg_add"(uint64_t* place, uint64_t value) nogil
     # Fetch and subtract, ordered: for reference counts whose last holder frees.
     uint32_t atomic_sub_release "eg_sub_release"(uint32_t* place, uint32_t value) nogil
+
+cdef inline uint64_t clock_ns(int clock) noexcept nogil:
+    """Nanoseconds of CLOCK_MONOTONIC or CLOCK_REALTIME."""
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec

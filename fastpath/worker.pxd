@@ -1,6 +1,7 @@
 # One native loop and all that it owns. No Python object, no GIL, no exception. A worker either has a thread of its own,
 # and is spoken to by worker_tell, or is hosted: then its turns and orders are calls of the control thread.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from eastgate.fastpath.busy_poll cimport BusyPoll
 from eastgate.fastpath.client_hello cimport ClientHello
 from eastgate.fastpath.cluster_slots cimport ClusterSlot
 from eastgate.fastpath.picker cimport PickCursor
@@ -30,6 +31,7 @@ cdef struct Shared:
     uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
     uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded
+    uint64_t busy_poll_ns       # how long a worker with a thread asks for events before it sleeps; 0: not at all
 
 cdef struct Worker:
     Reader reader
@@ -64,6 +66,7 @@ cdef struct Worker:
     ClientHello hello           # of the connection that is being sniffed right now
     uint8_t hello_known
     RelayMeans means
+    BusyPoll polling
     uint64_t turn_left          # bytes that this turn may still relay before bulk flows have to wait for the next
 
 # `notify_fd`: eventfd to raise when there are events to take; -1 for none.

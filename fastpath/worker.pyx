@@ -17,6 +17,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from eastgate.fastpath.busy_poll cimport busy_poll
 from eastgate.fastpath.client_hello cimport (
     ClientHello, HelloStatus, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS,
     HELLO_OVERSIZE, parse_client_hello,
@@ -78,12 +79,6 @@ cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 
 # A connection with one direction ended, whose idle timeout is off, waits this long for the other.
 cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>3600000 * MILLISECOND
-
-
-cdef inline uint64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
 
 
 cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept nogil:
@@ -995,12 +990,15 @@ cdef int64_t worker_await(Worker* worker, Order* order) noexcept nogil:
 # ---- turns
 
 cdef inline int wait_for_events(Worker* worker, epoll_event* events, int timeout) noexcept nogil:
-    cdef int found
+    cdef int found = 0
     if not worker.shared.threaded:
         return epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, 0)
     # Asleep or not, this is the quiet point: no pointer that was published is held across it.
     reader_offline(&worker.reader)
-    found = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, timeout)
+    if timeout < 0 and worker.polling.window:
+        found = busy_poll(&worker.polling, worker.epoll, events, EVENTS_PER_WAIT)
+    if found == 0:
+        found = epoll_wait(worker.epoll, events, EVENTS_PER_WAIT, timeout)
     reader_online(&worker.reader)
     return found
 
@@ -1071,6 +1069,7 @@ cdef Worker* worker_new(
     if worker == NULL:
         return NULL
     worker.shared = shared
+    worker.polling.window = shared.busy_poll_ns
     worker.timer_source = SOURCE_TIMER
     worker.ready_source = SOURCE_READY
     worker.slots = slots

@@ -101,6 +101,7 @@ class Gateway:
             seed=settings.seed,
             workers=settings.workers,
             max_connections=settings.max_connections,
+            busy_poll_us=settings.busy_poll_us,
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
         )
         self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random)
@@ -388,6 +389,7 @@ class Gateway:
             streams=streams,
             events_dropped=self._engine.events_dropped(),
             pipes_refused=self._engine.pipes_refused(),
+            busy_polls=self._engine.busy_polls(),
             stale=self._last_good.stale,
             days_until_first_cert_expiring=days_until_first_expires(self._store.secrets.snapshot, datetime.now(UTC)),
             state_save_failed=self._last_good.save_failed,

@@ -100,6 +100,7 @@ journal_options = options(
 @option("--max-connections", default=1_000_000, type=int, metavar="N", help="open connections before refusing more")
 @option("--defer-accept", is_flag=True, help="leave clients in the kernel until they send something")
 @option("--fast-open", is_flag=True, help="take data with the first packet (TCP Fast Open)")
+@option("--busy-poll", default=0, type=int, metavar="MICROSECONDS", help="ask for events so long before going to sleep")
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
 @option("--seed", default=None, type=int, metavar="N", help="seed of all random choices, for repeatable runs")
 def gateway(**flags: Any) -> None:

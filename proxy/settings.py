@@ -17,6 +17,7 @@ from .errors import SettingsError
 
 MAX_DRAIN_TIME_S = 86_400.0
 MAX_WORKERS = 256
+MAX_BUSY_POLL_US = 1000
 UNKNOWN_LOCALITY = Locality()
 NO_CREDENTIALS = Credentials()
 NO_BOOTSTRAP = Bootstrap("", (), "sotw")
@@ -57,6 +58,7 @@ class GatewaySettings:
     max_connections: int = 1_000_000
     defer_accept: bool = False
     fast_open: bool = False
+    busy_poll_us: int = 0
     log_level: str = "info"
     seed: int = 0
     xds_protocol: Literal["sotw", "delta"] = "sotw"
@@ -235,6 +237,7 @@ def gateway_settings(
     max_connections: int = 1_000_000,
     defer_accept: bool = False,
     fast_open: bool = False,
+    busy_poll: int = 0,
     log_level: str = "info",
     seed: int | None = None,
     xds_protocol: Literal["sotw", "delta"] | None = None,
@@ -271,6 +274,9 @@ def gateway_settings(
     if workers is None:
         workers = min(granted_cpus(), MAX_WORKERS)
     in_range("--workers", workers, 0, MAX_WORKERS)
+    in_range("--busy-poll", busy_poll, 0, MAX_BUSY_POLL_US)
+    if busy_poll and not workers:
+        raise SettingsError("--busy-poll", busy_poll, "needs --workers 1 or more: without, it is uvloop that sleeps")
     in_range("--drain-time", drain_time, 0, MAX_DRAIN_TIME_S)
     in_range("--max-connections", max_connections, 1, 100_000_000)
     check_log_path(access_log)
@@ -313,6 +319,7 @@ def gateway_settings(
         max_connections=max_connections,
         defer_accept=defer_accept,
         fast_open=fast_open,
+        busy_poll_us=busy_poll,
         log_level=log_level,
         seed=int.from_bytes(os.urandom(8), "little") if seed is None else seed,
         state_dir=state_dir,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eastgate.fastpath.cluster_slots import ClusterCounters
-from eastgate.fastpath.engine import ListenerCounters
+from eastgate.fastpath.engine import BusyPolls, ListenerCounters
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.xds.resources import CircuitBreakers
 
@@ -28,6 +28,9 @@ NO_CHAIN = (
 )
 # Ends of a served connection, as opposed to refusals.
 ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
+
+
+NO_POLLS = BusyPolls(0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -102,6 +105,7 @@ class ProcessStats:
     streams: tuple[StreamStats, ...] = ()
     events_dropped: int = 0
     pipes_refused: int = 0
+    busy_polls: BusyPolls = NO_POLLS
     access_log_failed: int = 0
     access_log_dropped: int = 0
     stale: bool = False
@@ -273,6 +277,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield Stat(f"eastgate.journal.{short}", value, f"eastgate_journal_{short}_total")
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
     yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
+    for short, value in process.busy_polls._asdict().items():
+        yield Stat(f"eastgate.busy_poll.{short}", value, f"eastgate_busy_poll_{short}_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")
     yield Stat("eastgate.access_log_dropped", process.access_log_dropped, "eastgate_access_log_dropped_total")
     for stream in process.streams:

@@ -141,3 +141,21 @@ class FloorProxy(CommandProxy):
 
     def command(self) -> list[str]:
         return [str(self.binary()), str(self.port), str(self.sink_port), SNI]
+
+
+class UringFloorProxy(FloorProxy):
+    """The same over io_uring."""
+
+    name = "floor-uring"
+
+    @classmethod
+    def absent(cls) -> str:
+        return super().absent() and "apt-get install liburing-dev, make bench-build"
+
+    @classmethod
+    def version(cls) -> str:
+        return "bench/peers/floor_uring.c"
+
+    @staticmethod
+    def binary() -> Path:
+        return Path(__file__).parents[2] / "build" / "floor_uring"

