@@ -28,9 +28,9 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \\
-	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table wheel image clean lab-build lab-up lab-down \\
-	lab-status lab-shell lab-test
+.PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
+	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults wheel image clean lab-build lab-up \
+	lab-down lab-status lab-shell lab-test
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -44,6 +44,7 @@ help:
 	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
 	@echo "make bench       benchmarks of the parts"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
+	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
@@ -172,6 +173,9 @@ bench-peers: dev bench-build
 	@$(BIN)/python -m bench.compare --output bench/results/compare.json
 	@$(BIN)/python -m bench.plot
 	@$(MAKE) --no-print-directory bench-table
+
+bench-faults: dev bench-build
+	@$(BIN)/python -m bench.faults
 
 bench-table: dev
 	@$(BIN)/python -m bench.table

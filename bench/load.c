@@ -6,11 +6,14 @@
  *   load up|down PORT BYTES OPEN        bulk in one direction, BYTES in all
  *   load idle PORT OPEN                 open, print a line, hold until stdin ends
  *   load first PORT                     try until the first connection is answered; print CLOCK_MONOTONIC then
+ *   load steady PORT PACE_US OPEN       open, then 64 bytes there and back on each connection every PACE_US; at each
+ *                                       line on stdin report the time since the last one; ends when stdin ends
  *
  * No TLS is spoken: the proxy under test forwards the hello unread, so the sink drops it. What the sink has to do
  * stands in the hello's random bytes, so that no message is needed for it. Everything is one thread and closed loop:
  * the next request begins when the last one ended. The answer is one line of JSON, with the CPU of this process apart.
- * SIGTERM ends connect early: nothing new is begun.
+ * SIGTERM ends connect early: nothing new is begun. In steady alone the clock decides when a request is due, and one
+ * that finds its connection still waiting counts from when it was due: a stall is seen by all that it delayed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,6 +28,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,6 +40,7 @@ enum {
     EVENTS = 256,
     MAX_CHANGES = 1024,
     DEADLINE_S = 60,
+    WINDOW = 4 * 1024 * 1024, /* round trips that one report of steady can hold */
 };
 
 enum work { ECHO = 1, DISCARD, PRODUCE };
@@ -143,6 +148,8 @@ struct peer {
     unsigned got;    /* bytes of the hello (sink) or of the answer (client) */
     uint64_t left;   /* bulk bytes still to move */
     uint64_t begun_ns;
+    unsigned due;    /* steady: requests that wait for the answer to an earlier one */
+    bool asked;      /* steady */
     unsigned char head[HELLO_BYTES];
 };
 
@@ -454,6 +461,8 @@ static void round_trips(uint64_t count, unsigned open, struct peer *peers)
     }
 }
 
+static void report(uint64_t count, uint64_t begun_ns, double cpu_before_s);
+
 static void bulk(bool up, uint64_t bytes, unsigned open, struct peer *peers)
 {
     struct epoll_event events[EVENTS];
@@ -491,6 +500,81 @@ static void bulk(bool up, uint64_t bytes, unsigned open, struct peer *peers)
     if (counted != (up ? open : bytes / open * open)) {
         fprintf(stderr, "load: bulk ended after %llu bytes\n", (unsigned long long)counted);
         exit(1);
+    }
+}
+
+/* The first request that is due and not sent; false when the connection was cut. */
+static bool ask_due(struct peer *peer, uint64_t begun_ns)
+{
+    peer->due--;
+    peer->asked = true;
+    peer->got = 0;
+    peer->begun_ns = begun_ns;
+    return send(peer->fd, chunk, ANSWER_BYTES, MSG_NOSIGNAL) == ANSWER_BYTES;
+}
+
+static bool answered(struct peer *peer, uint64_t pace_ns)
+{
+    const ssize_t got = recv(peer->fd, peer->head, ANSWER_BYTES - peer->got, 0);
+    if (got <= 0)
+        return got < 0 && errno == EAGAIN;
+    peer->got += (unsigned)got;
+    if (peer->got < ANSWER_BYTES)
+        return true;
+    const uint64_t now = now_ns(), due_ns = peer->begun_ns + pace_ns;
+    note(peer->begun_ns, now);
+    peer->asked = false;
+    return peer->due == 0 || ask_due(peer, due_ns < now ? due_ns : now);
+}
+
+/* True when a line came, false at the end. */
+static bool line_came(void)
+{
+    char line[64];
+    return read(0, line, sizeof line) > 0;
+}
+
+static void steady(unsigned pace_us, unsigned open, struct peer *peers)
+{
+    const uint64_t pace_ns = (uint64_t)pace_us * 1000u, tick_ns = pace_ns / open;
+    const struct timespec tick = {.tv_sec = (time_t)(tick_ns / 1000000000u), .tv_nsec = (long)(tick_ns % 1000000000u)};
+    const struct itimerspec when = {.it_interval = tick, .it_value = tick};
+    struct peer timer = {.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK)}, input = {.fd = 0};
+    struct epoll_event events[EVENTS];
+    uint64_t ticks, next = 0, begun = now_ns();
+    double cpu = cpu_s();
+
+    if (timer.fd < 0 || timerfd_settime(timer.fd, 0, &when, NULL) < 0)
+        fail("timer");
+    watch(EPOLL_CTL_ADD, &timer, EPOLLIN);
+    watch(EPOLL_CTL_ADD, &input, EPOLLIN);
+    printf("{\"open\": %u}\n", open);
+    for (;;) {
+        const int ready = wait_for(events);
+        for (int i = 0; i < ready; i++) {
+            struct peer *peer = events[i].data.ptr;
+            bool whole = true;
+            if (peer == &input) {
+                if (!line_came())
+                    return;
+                report(measured, begun, cpu);
+                measured = 0;
+                begun = now_ns();
+                cpu = cpu_s();
+            } else if (peer != &timer) {
+                whole = answered(peer, pace_ns);
+            } else if (read(timer.fd, &ticks, sizeof ticks) == sizeof ticks) {
+                for (; ticks && whole; ticks--) {
+                    struct peer *asking = &peers[next++ % open];
+                    asking->due++;
+                    whole = asking->asked || ask_due(asking, now_ns());
+                }
+            }
+            if (!whole) {
+                fprintf(stderr, "load: a connection was cut\n");
+                exit(1);
+            }
+        }
     }
 }
 
@@ -534,8 +618,9 @@ static void report(uint64_t count, uint64_t begun_ns, double cpu_before_s)
     const double seconds = (double)(now_ns() - begun_ns) / 1e9, cpu = cpu_s() - cpu_before_s;
     qsort(latencies_ns, measured, sizeof *latencies_ns, ascending);
     printf("{\"count\": %llu, \"failures\": %llu, \"seconds\": %.6f, \"cpu_s\": %.6f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
-           "\"changes\": [",
-           (unsigned long long)count, (unsigned long long)failures, seconds, cpu, quantile_us(0.5), quantile_us(0.99));
+           "\"p999_us\": %.1f, \"max_us\": %.1f, \"changes\": [",
+           (unsigned long long)count, (unsigned long long)failures, seconds, cpu, quantile_us(0.5), quantile_us(0.99),
+           quantile_us(0.999), quantile_us(1.0));
     for (unsigned i = 0; i < change_count; i++)
         printf("%s[%llu, %u]", i ? ", " : "", (unsigned long long)changes[i].ns, changes[i].id);
     printf("]}\n");
@@ -597,6 +682,14 @@ int main(int count, char **arguments)
         const double cpu = cpu_s();
         bulk(up, amount, open, peers);
         report(amount, begun, cpu);
+        return 0;
+    }
+    if (strcmp(mode, "steady") == 0) {
+        latency_room = WINDOW;
+        latencies_ns = calloc(latency_room, sizeof *latencies_ns);
+        if (latencies_ns == NULL)
+            fail("memory");
+        steady((unsigned)amount, open, open_greeted(open));
         return 0;
     }
     latency_room = amount;
