@@ -19,7 +19,7 @@ from eastgate.xds.message import encode, read
 from eastgate.xds.store import Store
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, wrappers_pb2
 
-from .configuration import METADATA, field, varint
+from tests.support.encoded import METADATA, field, varint
 
 ENDPOINTS = 10_000
 CLUSTERS = 1_000

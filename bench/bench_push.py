@@ -22,8 +22,9 @@ from eastgate.xds.message import encode
 from eastgate.xds.store import Store
 
 from tests.support import messages
+from tests.support.encoded import METADATA, assignment, endpoint
 
-from .configuration import METADATA, ROUTED, assignment, endpoint, routed, services
+from .configuration import ROUTED, routed, services
 
 SIZES = (10_000, 100_000)
 CLUSTERS, PER_CLUSTER = 5_000, 12
@@ -98,8 +99,8 @@ def pushed_gateway(size: int, change: str, policy: str, shape: str) -> tuple[Con
     control = Control()
     control.apply(CDS, "v", packed(CDS, (messages.cluster(ROUTED, lb_policy=lb_policy),)))
     endpoints = plain(size, shape)
-    before = packed(EDS, (assignment(endpoints),))
-    after = packed(EDS, (assignment(CHANGES[change](endpoints, shape)),))
+    before = packed(EDS, (assignment(endpoints, name=ROUTED),))
+    after = packed(EDS, (assignment(CHANGES[change](endpoints, shape), name=ROUTED),))
     control.apply(EDS, "v", before)
     assert control.compiler.clusters[ROUTED].table is not None
     return control, (after, before)

@@ -10,11 +10,10 @@ Quiet time and fault take turns. A fault is measured from its first moment until
 
 import argparse
 import json
-import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +23,14 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from tests.support import hardship, messages
-from tests.support.gateway_process import Eastgate, ProxyProcess
+from tests.support.encoded import assignment, endpoint
+from tests.support.gateway_process import StallableGateway
 from tests.support.recordings import EDS
 from tests.support.replay_ads import ReplayThread
 from tests.support.waiting import until
 
 from .compare import commit, machine, say
-from .configuration import ROUTED, assignment, endpoint
+from .configuration import ROUTED
 from .measure import LOAD, ROOT, LoadError, Sink, cpu_s, load, start_load
 from .peers.proxy import free_port
 
@@ -40,19 +40,6 @@ PUSHED_ENDPOINTS = 100_000
 BIG = messages.sni("big")
 PERCENTILES = ("p50_us", "p99_us", "p999_us", "max_us")
 Window = dict[str, float]
-
-
-class StallableGateway(Eastgate):
-    """`eastgate gateway` whose control thread can be kept busy by signal."""
-
-    def __init__(self, discovery: str, workers: int) -> None:
-        script = ROOT / "bench" / "peers" / "stalled_gateway.py"
-        flags = ("--admin", "127.0.0.1:0", "--drain-time", "0", "--log-level", "warning", "--workers", str(workers))
-        ProxyProcess.__init__(self, [sys.executable, "-P", str(script), "gateway", "--discovery", discovery, *flags])
-
-    def told(self, word: str) -> int:
-        """How many lines of stderr begin with it."""
-        return sum(line.startswith(word) for line in list(self.lines))
 
 
 class Steady:
@@ -94,34 +81,32 @@ class Place:
         self.sink = stack.enter_context(Sink(1))
         self.endpoints = stack.enter_context(hardship.RoughEndpoints())
         self.address = ("127.0.0.1", free_port())
+        services: dict[str, Sequence[messages.At]]
         services = {name: [messages.At(address)] for name, address in self.endpoints.addresses.items()}
         services |= {ROUTED: [messages.At(("127.0.0.1", self.sink.port))], BIG: []}
         listener = messages.listener([messages.chain(name) for name in services], port=self.address[1])
         self.control = stack.enter_context(ReplayThread(messages.resources(services, listeners=[listener])))
-        self.gateway = stack.enter_context(StallableGateway(self.control.address, workers)).wait_ready()
+        self.gateway = stack.enter_context(
+            StallableGateway(self.control.address, "--log-level", "warning", "--workers", str(workers))
+        ).wait_ready()
         load("first", self.address[1])
         self._pushes = [big_push(weight) for weight in (1, 2)]
         self.pushed = 0
         # The heap is made now, not while something is measured.
-        self._signalled(signal.SIGUSR2, "collected")
+        until(self.gateway.collect(), "the heap is made")
 
     def counters(self) -> dict[str, int]:
         return self.gateway.stats("listener.eastwest.")
 
-    def _signalled(self, number: signal.Signals, word: str) -> None:
-        before = self.gateway.told(word)
-        self.gateway.signal(number)
-        until(lambda: self.gateway.told(word) > before, f"the gateway {word}")
-
     @contextmanager
     def stall(self) -> Iterator[None]:
-        self._signalled(signal.SIGUSR1, "stalled")
+        until(self.gateway.stall(), "the stall is over")
         yield
 
     @contextmanager
     def collection(self) -> Iterator[None]:
         for _ in range(3):
-            self._signalled(signal.SIGUSR2, "collected")
+            until(self.gateway.collect(), "the collection is over")
         yield
 
     @contextmanager

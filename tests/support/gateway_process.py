@@ -9,6 +9,8 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -153,6 +155,14 @@ class ProxyProcess:
                 return int(line.split()[1])
         raise AssertionError("the process is gone")
 
+    def cpu_s(self) -> float:
+        """CPU that the scheduler gave to all its living threads."""
+        total = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(FileNotFoundError):
+                total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -207,6 +217,32 @@ class Eastgate(ProxyProcess):
     def admin(self) -> str:
         announced = [line for line in list(self.lines) if line.startswith(ANNOUNCED)]
         return announced[0].removeprefix(ANNOUNCED).strip() if announced else ""
+
+
+class StallableGateway(Eastgate):
+    """`eastgate gateway` whose control thread can be kept busy by signal."""
+
+    def __init__(self, discovery: str, *flags: str) -> None:
+        script = Path(__file__).with_name("stalled_gateway.py")
+        arguments = ("gateway", "--discovery", discovery, "--admin", "127.0.0.1:0", "--drain-time", "0", *flags)
+        ProxyProcess.__init__(self, [sys.executable, "-P", str(script), *arguments])
+
+    def _begin(self, number: signal.Signals, word: str) -> Callable[[], bool]:
+        """Send the signal; whether the line that begins with `word` has come since."""
+        before = self._told(word)
+        self.signal(number)
+        return lambda: self._told(word) > before
+
+    def stall(self) -> Callable[[], bool]:
+        """Keep the control thread in pure Python for two seconds; whether that is over."""
+        return self._begin(signal.SIGUSR1, "stalled")
+
+    def collect(self) -> Callable[[], bool]:
+        """Collect the garbage of a big heap; whether that is over."""
+        return self._begin(signal.SIGUSR2, "collected")
+
+    def _told(self, word: str) -> int:
+        return sum(line.startswith(word) for line in list(self.lines))
 
 
 def node_flags(node: dict[str, Any]) -> list[str]:

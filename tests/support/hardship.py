@@ -21,10 +21,14 @@ from typing import Self
 
 from .hellos import client_hello
 from .messages import sni
+from .waiting import until
 
 Address = tuple[str, int]
 
 TICK_S = 0.005
+# FLOOD sends 400 kB/s to each of its clients: more than they take, not so much that the machine is what is measured.
+FLOOD_S, FLOOD_BYTES = 0.01, bytes(4096)
+BLOCK = bytes(65536)
 SPARE_DESCRIPTORS = 20
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 # One instruction of classic BPF: return 0, keep nothing of any packet.
@@ -92,6 +96,8 @@ class RoughEndpoints:
         self.accepted: dict[str, int] = {}
         self._listening: list[socket.socket] = []
         self._open: set[socket.socket] = set()
+        self._flooded: set[socket.socket] = set()
+        self._deaf: list[socket.socket] = []
         for name in (FLOOD, DEAF, RESETTING):
             listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
             listening.setblocking(False)
@@ -113,16 +119,19 @@ class RoughEndpoints:
         self._selector.close()
 
     def _run(self) -> None:
+        next_flood = 0.0
         while True:
-            for key, _ in self._selector.select():
+            if (now := time.monotonic()) >= next_flood:
+                next_flood = now + FLOOD_S
+                for peer in list(self._flooded):
+                    self._flood(peer)
+            for key, _ in self._selector.select(max(0.0, next_flood - time.monotonic()) if self._flooded else None):
                 peer = key.fileobj
                 assert isinstance(peer, socket.socket)
                 if key.data == "wake":
                     return
                 if peer in self._listening:
                     self._accept(peer, key.data)
-                elif key.data == FLOOD:
-                    self._flood(peer)
                 else:
                     self._drop(peer, with_reset=True)
 
@@ -133,30 +142,33 @@ class RoughEndpoints:
             self.accepted[name] += 1
             self._open.add(peer)
             if name == FLOOD:
-                self._selector.register(peer, selectors.EVENT_WRITE, name)
-            elif name == RESETTING:
+                self._flooded.add(peer)
+            elif name == DEAF:
+                self._deaf.append(peer)
+            else:
                 self._selector.register(peer, selectors.EVENT_READ, name)
 
     def _flood(self, peer: socket.socket) -> None:
         try:
-            peer.send(bytes(65536))
+            peer.send(FLOOD_BYTES)
         except BlockingIOError:
             pass
         except OSError:
             self._drop(peer)
 
     def _drop(self, peer: socket.socket, *, with_reset: bool = False) -> None:
-        self._selector.unregister(peer)
         self._open.discard(peer)
+        self._flooded.discard(peer)
         if with_reset:
+            self._selector.unregister(peer)
             reset(peer)
         else:
             peer.close()
 
     def let_go(self) -> None:
         """End what DEAF holds."""
-        watched = {key.fileobj for key in self._selector.get_map().values()}
-        for peer in [one for one in self._open if one not in watched]:
+        while self._deaf:
+            peer = self._deaf.pop()
             self._open.discard(peer)
             reset(peer)
 
@@ -191,13 +203,15 @@ def held(peers: list[socket.socket], end: Callable[[socket.socket], None] = rese
 
 @contextmanager
 def descriptors_exhausted(pid: int, address: Address, *, clients: int = 4 * SPARE_DESCRIPTORS) -> Iterator[None]:
-    """The process has no descriptor left, and clients wait that it cannot accept."""
+    """The process has no descriptor left, and clients wait that it cannot accept. Nor can its admin server."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     with held([]) as peers:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_descriptors(pid)[-1] + 1 + SPARE_DESCRIPTORS, hard))
+        limit = open_descriptors(pid)[-1] + 1 + SPARE_DESCRIPTORS
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
         try:
             for _ in range(clients):
                 peers.append(begin_connect(address))
+            until(lambda: len(open_descriptors(pid)) == limit, "every descriptor is taken")
             yield
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -210,9 +224,10 @@ def backlog_limit() -> int:
 
 
 @contextmanager
-def backlog_full(pid: int, address: Address) -> Iterator[None]:
-    """Nothing can be accepted, and more clients knock than the kernel's queue holds: the last ones get no handshake."""
-    with descriptors_exhausted(pid, address, clients=min(backlog_limit(), 4096) + 200):
+def backlog_full(pid: int, address: Address, *, queues: int = 1) -> Iterator[None]:
+    """Nothing can be accepted, and more clients knock than the kernel's queues hold: the last ones get no handshake."""
+    # They are dealt out to the queues by hash; the fullest gets its fill before all of them do.
+    with descriptors_exhausted(pid, address, clients=queues * min(backlog_limit(), 4096) + 200):
         yield
 
 
@@ -241,7 +256,9 @@ def slow_hellos(address: Address, *, clients: int = 500) -> Iterator[None]:
             for _ in range(10):
                 peer, at = waiting.popleft()
                 if at < len(hello) - 1:
-                    peer.send(hello[at : at + 1])
+                    # Refused meanwhile: that may be.
+                    with suppress(ConnectionError):
+                        peer.send(hello[at : at + 1])
                     at += 1
                 waiting.append((peer, at))
 
@@ -296,18 +313,21 @@ def resets_in_every_state(address: Address) -> Iterator[list[int]]:
 
 
 @contextmanager
-def endpoint_never_reads(address: Address, endpoints: RoughEndpoints, *, clients: int = 64) -> Iterator[None]:
-    """Clients that send as much as is taken, to an endpoint that accepts and never reads."""
-    block = bytes(65536)
+def endpoint_never_reads(address: Address, endpoints: RoughEndpoints, *, clients: int = 64) -> Iterator[list[int]]:
+    """Clients that send as much as is taken, to an endpoint that accepts and never reads.
+
+    Yields a list whose only entry counts the bytes.
+    """
+    sent = [0]
     with held([connect(address, client_hello(DEAF)) for _ in range(clients)]) as peers:
 
         def turn() -> None:
             for peer in peers:
                 with suppress(BlockingIOError):
-                    peer.send(block)
+                    sent[0] += peer.send(BLOCK)
 
         with repeated(turn):
-            yield
+            yield sent
     endpoints.let_go()
 
 
