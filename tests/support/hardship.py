@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
@@ -126,14 +126,14 @@ class RoughEndpoints:
                 for peer in list(self._flooded):
                     self._flood(peer)
             for key, _ in self._selector.select(max(0.0, next_flood - time.monotonic()) if self._flooded else None):
-                peer = key.fileobj
-                assert isinstance(peer, socket.socket)
+                ready = key.fileobj
+                assert isinstance(ready, socket.socket)
                 if key.data == "wake":
                     return
-                if peer in self._listening:
-                    self._accept(peer, key.data)
+                if ready in self._listening:
+                    self._accept(ready, key.data)
                 else:
-                    self._drop(peer, with_reset=True)
+                    self._drop(ready, with_reset=True)
 
     def _accept(self, listening: socket.socket, name: str) -> None:
         with suppress(OSError):
@@ -192,7 +192,9 @@ def repeated(turn: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def held(peers: list[socket.socket], end: Callable[[socket.socket], None] = reset) -> Iterator[list[socket.socket]]:
+def held(
+    peers: MutableSequence[socket.socket], end: Callable[[socket.socket], None] = reset
+) -> Iterator[MutableSequence[socket.socket]]:
     try:
         yield peers
     finally:
@@ -307,7 +309,8 @@ def resets_in_every_state(address: Address) -> Iterator[list[int]]:
         done[0] += 5
 
     with ExitStack() as stack:
-        stack.callback(lambda: [reset(peer) for peer in (*flowing, *ended)])
+        stack.enter_context(held(flowing))
+        stack.enter_context(held(ended))
         stack.enter_context(repeated(turn))
         yield done
 
