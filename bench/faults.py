@@ -150,16 +150,28 @@ class Faults:
         self._place, self._through, self._direct, self._seconds = place, through, direct, seconds
         self.windows: dict[str, list[dict[str, Any]]] = {}
 
+    def _worker_waited_s(self) -> float:
+        """How long the workers were ready and had no CPU, since they were born."""
+        waited = 0
+        for task in Path(f"/proc/{self._place.gateway.pid}/task").iterdir():
+            if (task / "comm").read_text().startswith("eastgate-"):
+                waited += int((task / "schedstat").read_text().split()[1])
+        return waited / 1e9
+
     def pair(self, name: str, fault: Callable[[], AbstractContextManager[object]]) -> None:
         self._both()
+        waited_s = [self._worker_waited_s()]
         time.sleep(self._seconds)
+        waited_s.append(self._worker_waited_s())
         quiet = self._both()
         before, cpu = self._place.counters(), cpu_s(self._place.gateway.pid)
         self._both()
+        waited_s.append(self._worker_waited_s())
         begun = time.monotonic()
         with fault():
             time.sleep(max(0.0, self._seconds - (time.monotonic() - begun)))
         took_s = time.monotonic() - begun
+        waited_s.append(self._worker_waited_s())
         during = self._both()
         used = cpu_s(self._place.gateway.pid) - cpu
         hardship.wait_quiet(lambda: self._place.counters()["downstream_cx_active"], OPEN)
@@ -168,7 +180,17 @@ class Faults:
         counted = {"connections": after["downstream_cx_total"] - before["downstream_cx_total"]}
         counted |= {key.removeprefix("refused."): value for key, value in refused.items() if value}
         self.windows.setdefault(name, []).append(
-            {"quiet": quiet, "fault": during, "seconds": took_s, "gateway_cpu_s": used, "counted": counted}
+            {
+                "quiet": quiet,
+                "fault": during,
+                "seconds": took_s,
+                "gateway_cpu_s": used,
+                "workers_waited_ms": {
+                    "quiet": (waited_s[1] - waited_s[0]) * 1e3 / self._seconds,
+                    "fault": (waited_s[3] - waited_s[2]) * 1e3 / took_s,
+                },
+                "counted": counted,
+            }
         )
 
     def _both(self) -> dict[str, Window]:
@@ -191,6 +213,9 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
         "through": {when: over_pairs(when, "through") for when in ("quiet", "fault")},
         "direct": {when: over_pairs(when, "direct") for when in ("quiet", "fault")},
         "gateway_cpu_share": statistics.median(one["gateway_cpu_s"] / one["seconds"] for one in windows),
+        "workers_waited_ms": {
+            when: statistics.median(one["workers_waited_ms"][when] for one in windows) for when in ("quiet", "fault")
+        },
         "counted": counted,
     }
 
@@ -198,8 +223,9 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Markdown: round trips in us, quiet and during the fault."""
     lines = [
-        "| fault | p50, quiet / during, us | p99 | p99.9 | longest | without proxy, p99 | gateway's CPU, % | counted |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| fault | p50, quiet / during, us | p99 | p99.9 | longest | without proxy, p99 "
+        "| workers waited for a CPU, ms each s | gateway's CPU, % | counted |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in result["faults"].items():
 
@@ -208,6 +234,8 @@ def table(result: dict[str, Any]) -> str:
 
         counted = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in one["counted"].items() if value)
         cells = [name, *(cell("through", percentile) for percentile in PERCENTILES), cell("direct", "p99_us")]
+        waited = one["workers_waited_ms"]
+        cells.append(f"{waited['quiet']:.0f} / {waited['fault']:.0f}")
         cells += [f"{one['gateway_cpu_share'] * 100:.0f}", counted]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
