@@ -29,8 +29,8 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
-	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults wheel image clean lab-build lab-up \
-	lab-down lab-status lab-shell lab-test
+	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults \
+	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -45,6 +45,7 @@ help:
 	@echo "make bench       benchmarks of the parts"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
+	@echo "make callgrind   instructions of the hot functions; fails when one takes 5 % more than is kept (callgrind-renew keeps them)"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
@@ -176,6 +177,14 @@ bench-peers: dev bench-build
 
 bench-faults: dev bench-build
 	@$(BIN)/python -m bench.faults
+
+# Counts, not times: renew them in the commit that changes them, with the tools that the file names.
+callgrind: dev
+	@echo "== instructions of the hot functions, beside bench/results/callgrind.json"
+	@$(BIN)/python -m bench.callgrind
+
+callgrind-renew: dev
+	@$(BIN)/python -m bench.callgrind --renew
 
 bench-table: dev
 	@$(BIN)/python -m bench.table
