@@ -29,7 +29,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
-	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults \
+	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults bench-pickers \
 	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
 
 help:
@@ -166,11 +166,14 @@ HAS_URING = $(shell echo '\#include <liburing.h>' | $(CC) -E - >/dev/null 2>&1 &
 
 bench-build: build/load build/floor $(HAS_URING)
 
+bench-pickers: dev
+	@$(BIN)/python -m bench.peers.pickers
+
 bench-quick: dev bench-build
 	@$(BIN)/python -m bench.compare --quick --output build/compare-quick.json
 	@$(BIN)/python -m bench.table --print build/compare-quick.json
 
-bench-peers: dev bench-build
+bench-peers: dev bench-build bench-pickers
 	@$(BIN)/python -m bench.compare --output bench/results/compare.json
 	@$(BIN)/python -m bench.plot
 	@$(MAKE) --no-print-directory bench-table

@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .configuration import standby
+from .configuration import services, standby
 from .intervals import interval, paired_ratio
 from .measure import LOAD, ROOT, LoadError, Sample, Sink, Target, fresh_start, lost_after_kill, pin, pushes
+from .peers.pickers import PICKERS
 from .peers.proxy import Proxy, first_line
 from .peers.static import FloorProxy, HaproxyProxy, HaproxySpliceProxy, NginxProxy, UringFloorProxy, UvloopProxy
-from .peers.xds import EastgateBusyProxy, EastgateProxy, EnvoyProxy, assignment_push, killed_push
+from .peers.xds import EastgateBusyProxy, EastgateProxy, EnvoyProxy, XdsProxy, assignment_push, killed_push
 
 US = EastgateProxy.name
 DIRECT = "direct"
@@ -48,6 +49,8 @@ PEERS: dict[str, type[Proxy]] = {
 }
 RATIOS_TO = (EnvoyProxy.name, HaproxyProxy.name, FloorProxy.name)
 PUSHED_ENDPOINTS = 10_000
+PER_CLUSTER = 12
+PICKED_FROM = (10, 100, 1000, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ class Sizes:
     """(open connections, round trips on all of them)"""
     idle_connections: int
     push_pause_s: float
+    endpoints: int
+    clusters: int
+    picks: int
+    """of each picker and size in each round"""
 
 
 FULL = Sizes(
@@ -72,6 +79,9 @@ FULL = Sizes(
     round_trips=((1, 10_000), (8, 40_000), (64, 60_000)),
     idle_connections=2500,
     push_pause_s=0.3,
+    endpoints=50_000,
+    clusters=1000,
+    picks=1_000_000,
 )
 QUICK = Sizes(
     rounds=3,
@@ -81,6 +91,9 @@ QUICK = Sizes(
     round_trips=((1, 3000), (8, 10_000), (64, 20_000)),
     idle_connections=1000,
     push_pause_s=0.25,
+    endpoints=20_000,
+    clusters=300,
+    picks=300_000,
 )
 
 
@@ -128,6 +141,8 @@ class Comparison:
         self.proxy_cpus = {cpus[0]} if pinned else set(cpus)
         self.load_cpus = set(cpus[1:]) if pinned else set(cpus)
         self.samples: dict[str, dict[str, list[float]]] = {}
+        self.pickers = [kind for kind in PICKERS if not kind.absent()]
+        self.picks: dict[str, dict[int, list[float]]] = {}
         self.failed: dict[str, str] = {}
 
     def run(self) -> None:
@@ -139,6 +154,8 @@ class Comparison:
                 pin(proxy.pid, self.proxy_cpus)
                 targets[name] = Target(proxy, sinks[0], load_cpus=self.load_cpus)
             others = standby(PUSHED_ENDPOINTS - 1)
+            self.many_endpoints = standby(self.sizes.endpoints)
+            self.many_clusters = services(self.sizes.clusters, PER_CLUSTER)
             for number in range(self.sizes.rounds):
                 begun = time.monotonic()
                 self.round(number, targets, (sinks[0], sinks[1]), others)
@@ -165,14 +182,22 @@ class Comparison:
         for name in turned:
             if name != DIRECT:
                 self.add(name, lambda name=name: self.fresh(name, sinks[0]))  # type: ignore[misc]
+        for kind in (*self.pickers[number % len(self.pickers) :], *self.pickers[: number % len(self.pickers)]):
+            for size in PICKED_FROM:
+                for title, ns in kind.costs(size, sizes.picks).items():
+                    self.picks.setdefault(title, {}).setdefault(size, []).append(ns)
 
     def fresh(self, name: str, sink: Sink) -> Sample:
-        """A new process, on any CPU as it would be in a pod: memory that was freed once would not be counted again."""
-        proxy = PEERS[name](sink.port)
-        try:
-            return fresh_start(proxy, self.sizes.idle_connections)
-        finally:
-            proxy.stop()
+        """New processes, on any CPU as they would be in a pod: memory freed once would not be counted again."""
+        kind = PEERS[name]
+        sample = started(kind(sink.port), self.sizes.idle_connections)
+        if issubclass(kind, XdsProxy):
+            base = sample["resident_mb_at_start"]
+            endpoints = started(kind(sink.port, standby_endpoints=self.many_endpoints), 1)["resident_mb_at_start"]
+            clusters = started(kind(sink.port, more=self.many_clusters), 1)["resident_mb_at_start"]
+            sample["bytes_per_endpoint"] = (endpoints - base) * 1e6 / self.sizes.endpoints
+            sample["kb_per_cluster"] = (clusters - base) * 1e3 / self.sizes.clusters
+        return sample
 
     def add(self, name: str, measure: Callable[[], Sample]) -> None:
         """Take one sample. A peer that fails once is out of all metrics of that measurement, and named."""
@@ -216,8 +241,24 @@ class Comparison:
                 for metric, by_peer in complete.items()
                 if US in by_peer
             },
+            "pickers": {
+                "versions": [kind.version() for kind in self.pickers],
+                "absent": {kind.name: kind.absent() for kind in PICKERS if kind.absent()},
+                "ns": {
+                    title: {size: asdict(interval(values)) for size, values in by_size.items()}
+                    for title, by_size in self.picks.items()
+                },
+            },
             "samples": self.samples,
         }
+
+
+def started(proxy: Proxy, idle_connections: int) -> Sample:
+    """Start it, measure that, stop it."""
+    try:
+        return fresh_start(proxy, idle_connections)
+    finally:
+        proxy.stop()
 
 
 def push_steps(number: int, sinks: tuple[Sink, Sink], others: bytes) -> list[tuple[str, int, bytes]]:
@@ -261,6 +302,9 @@ def main() -> None:
     for name in wanted:
         if reason := PEERS[name].absent():
             say(f"{name} is not here ({reason})")
+    for kind in PICKERS:
+        if reason := kind.absent():
+            say(f"pickers of {kind.name} are not here ({reason})")
     sizes = QUICK if options.quick else FULL
     if options.rounds:
         sizes = Sizes(**{**asdict(sizes), "rounds": options.rounds})

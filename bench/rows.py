@@ -27,6 +27,8 @@ ROWS = (
     Row("round_trip_p99_us_64", "p99, 64 connections, us"),
     Row("cpu_us_per_round_trip_8", "CPU per round trip, 8 connections, us", 1),
     Row("bytes_per_idle_connection", "memory per idle connection, bytes", plotted=True),
+    Row("bytes_per_endpoint", "memory per endpoint with Istio's metadata, bytes", plotted=True),
+    Row("kb_per_cluster", "memory per cluster of 12 such endpoints and its chain, kB", 1, plotted=True),
     Row("resident_mb_at_start", "resident memory at start, MB", 1, plotted=True),
     Row("time_to_first_accept_ms", "process start to first answer, ms"),
     Row("push_to_first_pick_ms_1", "push to first pick under load, 1 endpoint, ms", 1),

@@ -16,12 +16,12 @@ RESULT = ROOT / "bench" / "results" / "compare.json"
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 US, HARNESS_ONLY = "eastgate", "direct"
 NAMES = {
+    "eastgate-busy": "eastgate, busy polling",
     "haproxy-splice": "HAProxy with splice",
     "haproxy": "HAProxy",
     "envoy": "Envoy",
     "floor": "C floor",
     "floor-uring": "C floor on io_uring",
-    "eastgate-busy": "eastgate, busy polling",
 }
 
 
@@ -44,7 +44,24 @@ def table(result: dict[str, Any]) -> str:
                     ]
                 )
             )
-    return "\n".join([*lines, "", *notes(result)])
+    return "\n".join([*lines, "", *notes(result), *picker_table(result.get("pickers", {}))])
+
+
+def picker_table(pickers: dict[str, Any]) -> list[str]:
+    """Weighted pickers of ours and of other projects, by the number of endpoints; nothing when none was measured."""
+    costs = pickers.get("ns", {})
+    if not costs:
+        return []
+    sizes = list(next(iter(costs.values())))
+    head = ["weighted pick, ns, endpoints:", *(f"{int(size):,}" for size in sizes)]
+    lines = ["", line(head), line(["---"] * len(head))]
+    for name, by_size in costs.items():
+        lines.append(line([name, *(f"{by_size[size]['median']:.1f}" for size in sizes)]))
+    lines.append(f"\nOne thread, weights 1 to 100, no lock contended. {'; '.join(pickers['versions'])}.")
+    if pickers["absent"]:
+        missing = ", ".join(f"{name} ({why})" for name, why in pickers["absent"].items())
+        lines.append(f"\nPickers not on this machine: {missing}.")
+    return lines
 
 
 def line(cells: list[str]) -> str:
