@@ -50,8 +50,16 @@ class Mesh:
         self.endpoint.close()
 
 
+@pytest.fixture(params=[0, 1, 4], autouse=True)
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How every gateway of a test runs."""
+    monkeypatch.setenv("EASTGATE_WORKERS", str(request.param))
+    number: int = request.param
+    return number
+
+
 @pytest.fixture
-def mesh() -> Iterator[Mesh]:
+def mesh(workers: int) -> Iterator[Mesh]:
     made = Mesh()
     yield made
     made.close()

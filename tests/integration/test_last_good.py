@@ -47,8 +47,9 @@ class Place:
         self.server.stop()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=[0, 1, 4])
+def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("EASTGATE_WORKERS", str(request.param))
     made = Place(tmp_path)
     yield made
     made.server.close()

@@ -79,7 +79,7 @@ class Seen:
         return step["seen"]
 
 
-def run_scenario(module: str, *arguments: str, timeout_s: float = 180.0) -> Seen:
+def run_scenario(module: str, *arguments: str, timeout_s: float = 180.0, **environment: str) -> Seen:
     """Run a scenario module in a namespace of its own; return what its steps saw."""
     reason = missing()
     if reason and os.environ.get("CI"):
@@ -92,6 +92,7 @@ def run_scenario(module: str, *arguments: str, timeout_s: float = 180.0) -> Seen
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env={**os.environ, **environment},
         timeout=timeout_s,
         check=False,
     )
