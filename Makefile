@@ -29,7 +29,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
-	build-asan build-tsan bench bench-build bench-quick bench-peers bench-table bench-faults bench-pickers \
+	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
 	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
 
 help:
@@ -42,10 +42,11 @@ help:
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
 	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
-	@echo "make bench       benchmarks of the parts"
+	@echo "make bench       benchmarks of the parts (bench-parts), then of the whole proxy (bench-peers)"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
 	@echo "make callgrind   instructions of the hot functions; fails when one takes 5 % more than is kept (callgrind-renew keeps them)"
+	@echo "make bench-syscalls system calls of a connection by proxy; bench-table: results into README.md and docs/"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
@@ -147,7 +148,10 @@ soak: build-asan
 	@cd build/asan && EASTGATE_SOAK_S=$(SOAK_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
 		$(PYTEST) --timeout=0 tests/fastpath/test_soak.py
 
-bench: dev
+# All of it; half an hour on two CPUs.
+bench: bench-parts bench-peers
+
+bench-parts: dev
 	@echo "== benchmarks (build/bench.json holds what the table leaves out)"
 	@mkdir -p build
 	@$(PYTEST) --timeout=0 bench -o python_files='bench_*.py' --benchmark-only --benchmark-group-by=group \
@@ -171,7 +175,7 @@ bench-pickers: dev
 
 bench-quick: dev bench-build
 	@$(BIN)/python -m bench.compare --quick --output build/compare-quick.json
-	@$(BIN)/python -m bench.table --print build/compare-quick.json
+	@$(BIN)/python -m bench.table build/compare-quick.json
 
 bench-peers: dev bench-build bench-pickers
 	@$(BIN)/python -m bench.compare --output bench/results/compare.json
@@ -180,6 +184,7 @@ bench-peers: dev bench-build bench-pickers
 
 bench-faults: dev bench-build
 	@$(BIN)/python -m bench.faults
+	@$(MAKE) --no-print-directory bench-table
 
 # Counts, not times: renew them in the commit that changes them, with the tools that the file names.
 callgrind: dev
@@ -188,10 +193,14 @@ callgrind: dev
 
 callgrind-renew: dev
 	@$(BIN)/python -m bench.callgrind --renew
+	@$(MAKE) --no-print-directory bench-table
+
+bench-syscalls: dev bench-build
+	@$(BIN)/python -m bench.syscalls
+	@$(MAKE) --no-print-directory bench-table
 
 bench-table: dev
-	@$(BIN)/python -m bench.table
-	@echo "== README.md shows bench/results/compare.json"
+	@$(BIN)/python -m bench.documents
 
 wheel: dev
 	@echo "== sdist, and the wheel from it"

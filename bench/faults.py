@@ -31,6 +31,7 @@ from tests.support.waiting import until
 
 from .compare import commit, machine, say
 from .configuration import ROUTED
+from .documents import PERCENTILES, faults_table
 from .measure import LOAD, ROOT, LoadError, Sink, cpu_s, load, start_load
 from .peers.proxy import free_port
 
@@ -38,7 +39,7 @@ RESULT = ROOT / "bench" / "results" / "faults.json"
 OPEN, PACE_US = 8, 4000
 PUSHED_ENDPOINTS = 100_000
 BIG = messages.sni("big")
-PERCENTILES = ("p50_us", "p99_us", "p999_us", "max_us")
+
 Window = dict[str, float]
 
 
@@ -220,27 +221,6 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Markdown: round trips in us, quiet and during the fault."""
-    lines = [
-        "| fault | p50, quiet / during, us | p99 | p99.9 | longest | without proxy, p99 "
-        "| workers waited for a CPU, ms each s | gateway's CPU, % | counted |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, one in result["faults"].items():
-
-        def cell(where: str, percentile: str, one: dict[str, Any] = one) -> str:
-            return f"{one[where]['quiet'][percentile]:,.0f} / {one[where]['fault'][percentile]:,.0f}"
-
-        counted = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in one["counted"].items() if value)
-        cells = [name, *(cell("through", percentile) for percentile in PERCENTILES), cell("direct", "p99_us")]
-        waited = one["workers_waited_ms"]
-        cells.append(f"{waited['quiet']:.0f} / {waited['fault']:.0f}")
-        cells += [f"{one['gateway_cpu_share'] * 100:.0f}", counted]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """The whole run; what goes into the JSON."""
     with ExitStack() as stack:
@@ -284,7 +264,7 @@ def main() -> None:
     result = measured(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    print(faults_table(result))
     say(f"written to {options.output}")
 
 

@@ -1,11 +1,10 @@
-"""Write the result table of a comparison between its markers in README.md.
+"""The result table of a comparison, in Markdown.
 
-python -m bench.table [--check] [bench/results/compare.json]
+python -m bench.table [bench/results/compare.json]
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from .rows import ROWS, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "compare.json"
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 US, HARNESS_ONLY = "eastgate", "direct"
 NAMES = {
     "eastgate-busy": "eastgate, busy polling",
@@ -94,31 +92,10 @@ def notes(result: dict[str, Any]) -> list[str]:
     return found
 
 
-def replaced(text: str, content: str) -> str:
-    """The text with other content between the markers. Raises ValueError when they are not there."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"no {START} and {END}")
-    return f"{before}{START}\n{content}\n{END}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result", type=Path, nargs="?", default=RESULT)
-    parser.add_argument("--check", action="store_true", help="fail when README.md shows anything else")
-    parser.add_argument("--print", action="store_true", help="print the table, change no file")
-    options = parser.parse_args()
-    content = table(json.loads(options.result.read_text()))
-    if options.print:
-        print(content)
-        return
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = replaced(before, content)
-    if options.check and after != before:
-        sys.exit("README.md does not show bench/results/compare.json: make bench-table")
-    readme.write_text(after)
+    print(table(json.loads(parser.parse_args().result.read_text())))
 
 
 if __name__ == "__main__":
