@@ -88,6 +88,8 @@ class EastgateBusyProxy(EastgateProxy):
     """The same with busy polling on."""
 
     name = "eastgate-busy"
+    # What a push and a start cost does not depend on it.
+    is_pushed = False
     window_us = 50
 
     @classmethod
