@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import random
+import resource
 import signal
 import sys
 import time
@@ -449,6 +450,12 @@ def version() -> str:
     return installed_version("eastgate")
 
 
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the system lets this process: two a connection soon pass a soft limit of 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run_gateway(settings: GatewaySettings) -> None:
     """Run until told to stop. Raises EastgateError for what cannot be started."""
     import uvloop
@@ -456,6 +463,7 @@ def run_gateway(settings: GatewaySettings) -> None:
     node = node_identity(settings, os.environ)
     # Modules and their code live as long as the process: no garbage collection of a running proxy looks at them.
     gc.freeze()
+    raise_descriptor_limit()
 
     async def serve() -> None:
         await Gateway(settings, node).run()
