@@ -107,7 +107,7 @@ class GrpcGoPickers(BuiltPickers):
 
     @classmethod
     def version(cls) -> str:
-        return f"gRPC-Go {cls.module.rpartition('@v')[2]}, {first_line('go', 'version')}"
+        return f"gRPC-Go {cls.module.rpartition('@v')[2]}{compiled_by('go', 'version')}"
 
     @classmethod
     def build(cls) -> None:
@@ -131,7 +131,7 @@ class RustPickers(BuiltPickers):
 
     @classmethod
     def version(cls) -> str:
-        return f"pingora-load-balancing 0.6.0, rand_distr 0.5.1, {first_line('rustc', '--version')}"
+        return f"pingora-load-balancing 0.6.0, rand_distr 0.5.1{compiled_by('rustc', '--version')}"
 
     @classmethod
     def build(cls) -> None:
@@ -161,6 +161,11 @@ def weighted(count: int) -> Columns:
         ],
         {},
     )
+
+
+def compiled_by(*command: str) -> str:
+    """What a compiler calls itself, behind a comma; nothing when only the program that it made is still here."""
+    return f", {first_line(*command)}" if shutil.which(command[0]) else ""
 
 
 def run(*command: str, cwd: Path) -> str:
