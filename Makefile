@@ -177,8 +177,9 @@ bench-quick: dev bench-build
 	@$(BIN)/python -m bench.compare --quick --output build/compare-quick.json
 	@$(BIN)/python -m bench.table build/compare-quick.json
 
+# BENCH_FLAGS="--rounds 1" for a look; what is committed has them all.
 bench-peers: dev bench-build bench-pickers
-	@$(BIN)/python -m bench.compare --output bench/results/compare.json
+	@$(BIN)/python -m bench.compare $(BENCH_FLAGS) --output bench/results/compare.json
 	@$(BIN)/python -m bench.plot
 	@$(MAKE) --no-print-directory bench-table
 
