@@ -14,6 +14,9 @@ NODE_TYPES = ("router", "sidecar")
 USER_AGENT = "eastgate"
 # What pilot-agent says when nobody told it.
 DEFAULT_CLUSTER_ID = "Kubernetes"
+# The Istio that the gateway is tested with, as pilot-agent tells its own: istioctl lists it, EnvoyFilters match it, and
+# istiod leaves out what older proxies cannot read. Without one it warns, and takes the proxy for the newest.
+DEFAULT_ISTIO_VERSION = "1.31.0"
 _ENVIRONMENT_PREFIX = "ISTIO_META_"
 _JSON_PREFIX = "ISTIO_METAJSON_"
 
@@ -61,7 +64,8 @@ class NodeIdentity:
 
     ``type``: router or sidecar; ``ips``: all addresses of the pod, the first is the identity; ``dns_domain``: empty for
     ``<namespace>.svc.cluster.local``; ``network_view``: networks whose endpoints a gateway wants; ``meta``: further
-    metadata, which wins over what the other fields say. ``id``: given to take a node id as it is.
+    metadata, which wins over what the other fields say; ``istio_version``: empty to leave it out. ``id``: given to take
+    a node id as it is.
     """
 
     type: str
@@ -75,7 +79,7 @@ class NodeIdentity:
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: Locality = field(default_factory=Locality)
     service_account: str = ""
-    istio_version: str = ""
+    istio_version: str = DEFAULT_ISTIO_VERSION
     meta: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
 
@@ -158,6 +162,8 @@ class NodeIdentity:
         said = set(self.metadata) - {"INTERCEPTION_MODE", "PROXY_CONFIG", "LABELS"}
         if self.cluster_id == DEFAULT_CLUSTER_ID:
             said.discard("CLUSTER_ID")
+        if self.istio_version == DEFAULT_ISTIO_VERSION and "ISTIO_VERSION" not in self.meta:
+            said.discard("ISTIO_VERSION")
         found: dict[str, Any] = {}
         for variable, text in sorted(environment.items()):
             if variable.startswith(_ENVIRONMENT_PREFIX):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from eastgate.xds.node import DEFAULT_ISTIO_VERSION
 
 from lab import build, versions
 
@@ -43,3 +44,7 @@ def test_what_is_built_is_stamped_with_version_and_flags() -> None:
     assert "gitVersion" in kube.stamp
     assert versions.ISTIO_MODULE in istio.stamp
     assert istio.programs == ("pilot-discovery", "pilot-agent", "istioctl")
+
+
+def test_gateway_claims_the_version_that_the_lab_runs() -> None:
+    assert versions.ISTIO == DEFAULT_ISTIO_VERSION

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from eastgate.xds.errors import XdsError
-from eastgate.xds.node import NodeIdentity
+from eastgate.xds.node import DEFAULT_ISTIO_VERSION, NodeIdentity
 from eastgate.xds.resources import Locality
 
 
@@ -29,9 +29,17 @@ def test_metadata_holds_what_is_set_and_nothing_empty() -> None:
     assert metadata["LABELS"] == {"a": "b"}
     assert (metadata["NETWORK"], metadata["CLUSTER_ID"], metadata["NAMESPACE"]) == ("n1", "c", "istio")
     assert metadata["PROXY_CONFIG"]
-    assert (
-        not {"REQUESTED_NETWORK_VIEW", "NETWORK", "LABELS", "ISTIO_VERSION", "SERVICE_ACCOUNT"} & node().metadata.keys()
-    )
+    assert not {"REQUESTED_NETWORK_VIEW", "NETWORK", "LABELS", "SERVICE_ACCOUNT"} & node().metadata.keys()
+
+
+def test_version_of_istio_is_ours_unless_somebody_says_another() -> None:
+    assert node().metadata["ISTIO_VERSION"] == DEFAULT_ISTIO_VERSION
+    assert "ISTIO_VERSION" not in node(istio_version="").metadata
+    environment = {"ISTIO_META_ISTIO_VERSION": "1.29.3"}
+    assert node().with_environment(environment).metadata["ISTIO_VERSION"] == "1.29.3"
+    for said in ({"istio_version": "1.30.1"}, {"meta": {"ISTIO_VERSION": "1.30.1"}}):
+        assert node(**said).metadata["ISTIO_VERSION"] == "1.30.1"
+        assert node(**said).with_environment(environment).metadata["ISTIO_VERSION"] == "1.30.1"
 
 
 def test_message_has_locality_and_a_truthful_user_agent() -> None:

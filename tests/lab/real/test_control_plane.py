@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab import gateways
+from lab import gateways, versions
 from lab.istio import ISTIOD, NAMESPACE, istioctl
 from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster, other
 from lab.shell import wait_for
@@ -56,6 +56,9 @@ def test_proxy_status_lists_the_gateway_as_synced(mesh: Mesh, cluster: Cluster) 
     cells = [word for word in line.split() if not word.startswith("(")]
     status = dict(zip(columns, cells, strict=False))
     assert {status[kind] for kind in ("CDS", "EDS", "LDS")} == {"SYNCED"}, line
+    # The last column: what the gateway says that it is compatible with.
+    assert columns[-1] == "VERSION"
+    assert cells[-1] == versions.ISTIO, line
 
 
 def istiod_ready(mesh: Mesh, cluster: Cluster) -> bool:
