@@ -30,7 +30,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
 	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
-	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test
+	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -51,6 +51,7 @@ help:
 	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
+	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
 	@echo "make clean       remove what was built; the environment stays"
 
 dev: $(BUILT)
@@ -227,6 +228,11 @@ lab-shell: dev
 lab-test: dev
 	@echo "== tests against real istiods"
 	@$(PYTEST) -x -s tests/lab/real
+
+# One minute of each fault of istiod, ten thousand connections meanwhile.
+lab-test-long: dev
+	@echo "== faults of real istiods, a minute each"
+	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_istiod_faults.py
 
 clean:
 	@echo "== remove what was built"

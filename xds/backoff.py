@@ -3,8 +3,9 @@
 import random
 
 FIRST_S = 0.5
-# A gateway must follow within ten seconds of istiod's return, however long it was away.
-LONGEST_S = 8.0
+# A gateway must follow within ten seconds of istiod's return, however long it was away: two of them may pass until an
+# attempt is given up that sent its last SYN in vain.
+LONGEST_S = 6.0
 
 
 class Backoff:
