@@ -1,5 +1,7 @@
 """The east-west gateway of a cluster: eastgate as deploy/gateway.yaml runs it, or Istio's own by injection."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -13,6 +15,9 @@ Object = dict[str, Any]
 MANIFEST = ROOT / "deploy/gateway.yaml"
 NAMESPACE = "gateway"
 NAME = "istio-eastwestgateway"
+STOCK_NAME = "stock-gateway"
+WAIT_FOLDER = "/var/lib/wait"
+RENDERED = "/etc/istio/proxy/envoy-rev.json"
 LABELS = {"app": NAME}
 # Shorter than an operator would want, so that a test need not wait.
 DRAIN_S = 4
@@ -65,6 +70,48 @@ def stock(cluster: Cluster) -> list[Object]:
         "containers": [container],
     }
     return [one for one in objects if one["kind"] != "ConfigMap"]
+
+
+def with_bootstrap(cluster: Cluster) -> list[Object]:
+    """eastgate beside pilot-agent: node, credentials and secrets come from what that renders and serves.
+
+    The pod is that of Istio's injection. In Envoy's place pilot-agent starts a script that waits.
+    """
+    objects = stock(cluster)
+    template = named(objects, "Deployment", NAME)["spec"]["template"]
+    template["metadata"]["annotations"]["proxy.istio.io/config"] = f"binaryPath: {WAIT_FOLDER}/wait"
+    pod = template["spec"]
+    (agent,) = pod["containers"]
+    # The next container starts when this hook is done. The probe is merged with the one of the injection.
+    ready = ["sh", "-c", f"until [ -s {RENDERED} ]; do sleep 0.1; done"]
+    agent["lifecycle"] = {"postStart": {"exec": {"command": ready}}}
+    agent["readinessProbe"] = {"httpGet": {"path": "/ready", "port": 15021}}
+    agent["volumeMounts"] = [{"name": "wait", "mountPath": WAIT_FOLDER}]
+    pod["volumes"] = [{"name": "wait", "configMap": {"name": "wait", "defaultMode": 0o755}}]
+    (ours,) = named(eastgate(cluster), "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+    kept = {name: ours[name] for name in ("name", "image", "imagePullPolicy", "resources", "securityContext")}
+    flags = [f"--bootstrap={RENDERED}", "--status=0.0.0.0:15021", f"--drain-time={DRAIN_S}"]
+    sockets = {"istio-envoy": "/etc/istio/proxy", "workload-socket": "/var/run/secrets/workload-spiffe-uds"}
+    mounts = [{"name": volume, "mountPath": path} for volume, path in sockets.items()]
+    pod["containers"].append({**kept, "args": ["gateway", *flags], "volumeMounts": mounts})
+    script = {"wait": "#!/bin/sh\nexec sleep infinity\n"}
+    metadata = {"name": "wait", "namespace": NAMESPACE}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": script}, *objects]
+
+
+@contextmanager
+def stock_beside(kubectl: Kubectl, cluster: Cluster) -> Iterator[None]:
+    """A stock gateway next to the cluster's own, under another name, so that the Service does not send it traffic."""
+    deployment = named(stock(cluster), "Deployment", NAME)
+    deployment["metadata"]["name"] = STOCK_NAME
+    deployment["spec"]["selector"]["matchLabels"]["app"] = STOCK_NAME
+    deployment["spec"]["template"]["metadata"]["labels"]["app"] = STOCK_NAME
+    kubectl.apply(deployment)
+    try:
+        kubectl.wait_rolled_out(NAMESPACE, STOCK_NAME)
+        yield
+    finally:
+        kubectl.delete(NAMESPACE, "deployment", STOCK_NAME)
 
 
 def objects_of(cluster: Cluster, proxy: str) -> list[Object]:

@@ -1,11 +1,13 @@
 """The mesh under test: rules on both clusters, drained pods, and shares that are judged by what sampling allows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import yaml
 
 from lab import objects
+from lab.istio import NAMESPACE
 from lab.lab import Lab
 from lab.settings import CLUSTERS, Cluster
 from lab.shell import wait_for
@@ -17,6 +19,7 @@ from .rules import SERVICES, Object
 DEVIATIONS = 5.0
 CHECKED, COUNTED = 10, 100
 ECHO = {"app": "echoserver"}
+SHOW_UNHEALTHY = "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS"
 KINDS = ("destinationrule", "virtualservice")
 
 
@@ -107,6 +110,21 @@ class Mesh:
         kubectl = self.kubectl[cluster.name]
         kubectl("-n", namespace, "rollout", "restart", f"deploy/{name}")
         kubectl.wait_rolled_out(namespace, name)
+
+    @contextmanager
+    def unhealthy_hidden(self) -> Iterator[None]:
+        """Both istiods as until 1.30: pods that are not ready are no endpoints."""
+        self._istiods_with(f"{SHOW_UNHEALTHY}=false")
+        try:
+            yield
+        finally:
+            self._istiods_with(f"{SHOW_UNHEALTHY}-")
+
+    def _istiods_with(self, setting: str) -> None:
+        for kubectl in self.kubectl.values():
+            kubectl("-n", NAMESPACE, "set", "env", "deploy/istiod", setting)
+        for kubectl in self.kubectl.values():
+            kubectl.wait_rolled_out(NAMESPACE, "istiod")
 
     def set_ready(self, cluster: Cluster, pod: str, ready: bool) -> None:
         words = ("rm", "-f", objects.UNREADY) if ready else ("touch", objects.UNREADY)

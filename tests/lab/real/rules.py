@@ -42,6 +42,14 @@ def locality_rules(setting: Object) -> list[Object]:
     ]
 
 
+def hiding(rules: list[Object]) -> list[Object]:
+    """The same rules; istiod does not show unready pods to their proxies, who would use them in a panic."""
+    for rule in rules:
+        policy = rule["spec"]["trafficPolicy"]
+        policy["outlierDetection"] = {**policy["outlierDetection"], "minHealthPercent": 1}
+    return rules
+
+
 def distribute(local: int) -> Object:
     """From each region this many percent stay, the rest goes to the other one."""
     pairs = ((GKE.region, ANTHOS.region), (ANTHOS.region, GKE.region))

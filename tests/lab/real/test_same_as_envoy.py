@@ -9,33 +9,29 @@ import pytest
 
 from lab import gateways
 from lab.errors import LabError
-from lab.kubectl import Kubectl, named
+from lab.kubectl import Kubectl
 from lab.settings import GKE
 from lab.shell import run, wait_for
 from lab.traffic import eastgate_admin, envoy_admin, subscriptions
 
 from .mesh import ECHO, Mesh
-from .rules import FAILOVER, FAILOVER_PRIORITY, distribute, locality_rules, subset_rules
+from .rules import FAILOVER, FAILOVER_PRIORITY, distribute, hiding, locality_rules, subset_rules
 
-PEER = "stock-gateway"
+PEER = gateways.STOCK_NAME
 DUMP = "/config_dump?include_eds"
 # What both must agree on; the order is nobody's.
 FIELDS = ("cluster", "address", "status", "priority", "locality", "weight", "share")
+# Two pods of two services, unless they are hidden.
+ECHO_ROWS = {"none ready, hidden": 0, "one ready, the other hidden": 2}
 Table = dict[tuple[str, str], tuple]
 
 
 @pytest.fixture(scope="module")
 def peer(lab) -> Iterator[Kubectl]:
-    """The same Deployment with Istio's own proxy, under another name, so that the Service does not send it traffic."""
+    """The cluster with a stock gateway beside eastgate's."""
     kubectl = lab.kubectl[GKE.name]
-    deployment = named(gateways.stock(GKE), "Deployment", gateways.NAME)
-    deployment["metadata"]["name"] = PEER
-    deployment["spec"]["selector"]["matchLabels"]["app"] = PEER
-    deployment["spec"]["template"]["metadata"]["labels"]["app"] = PEER
-    kubectl.apply(deployment)
-    kubectl.wait_rolled_out(gateways.NAMESPACE, PEER)
-    yield kubectl
-    kubectl.delete(gateways.NAMESPACE, "deployment", PEER)
+    with gateways.stock_beside(kubectl, GKE):
+        yield kubectl
 
 
 def endpoints(folder: Path, dump: str) -> Table:
@@ -68,7 +64,7 @@ def compared(mesh: Mesh, kubectl: Kubectl, folder: Path, stage: str, differs_fro
     assert seen["eastgate"] == seen["envoy"]
     assert seen["envoy"] != differs_from
     table = seen["eastgate"]
-    assert len([1 for cluster, _ in table if "echo-" in cluster]) >= 4, table
+    assert len([1 for cluster, _ in table if "echo-" in cluster]) >= ECHO_ROWS.get(stage, 4), table
     mesh.row(f"{stage}: endpoints and shares", "gke gateways", "as stock Envoy", f"{len(table)} equal")
     return table
 
@@ -82,10 +78,13 @@ def test_same_endpoints_and_shares_as_envoy(mesh: Mesh, peer: Kubectl, tmp_path:
         "distribute": lambda: mesh.apply(locality_rules(distribute(80))),
         "one pod unready": lambda: mesh.set_ready(GKE, pod, False),
         "none ready": lambda: mesh.set_ready(GKE, second, False),
-        "ready again": lambda: [mesh.set_ready(GKE, one, True) for one in (pod, second)],
+        "none ready, hidden": lambda: mesh.apply(hiding(locality_rules(distribute(80)))),
+        "one ready, the other hidden": lambda: mesh.set_ready(GKE, pod, True),
+        "one ready, the other shown": lambda: mesh.apply(locality_rules(distribute(80))),
+        "ready again": lambda: mesh.set_ready(GKE, second, True),
         "subsets": lambda: mesh.apply(subset_rules(GKE)),
     }
-    changing = {"one pod unready", "none ready", "ready again", "subsets"}
+    changing = set(stages) - {"failover", "failoverPriority", "distribute"}
     for stage, change in stages.items():
         before = pushes(mesh, peer)
         change()
