@@ -79,22 +79,27 @@ def with_bootstrap(cluster: Cluster) -> list[Object]:
     """
     objects = stock(cluster)
     template = named(objects, "Deployment", NAME)["spec"]["template"]
-    template["metadata"]["annotations"]["proxy.istio.io/config"] = f"binaryPath: {WAIT_FOLDER}/wait"
+    template["metadata"]["annotations"]["proxy.istio.io/config"] = (
+        # The second moves the agent's container before ours.
+        f"binaryPath: {WAIT_FOLDER}/wait\nholdApplicationUntilProxyStarts: true\n"
+    )
     pod = template["spec"]
     (agent,) = pod["containers"]
     # The next container starts when this hook is done. The probe is merged with the one of the injection.
-    ready = ["sh", "-c", f"until [ -s {RENDERED} ]; do sleep 0.1; done"]
+    ready = ["bash", "-c", f"until [ -s {RENDERED} ]; do sleep 0.1; done"]
     agent["lifecycle"] = {"postStart": {"exec": {"command": ready}}}
     agent["readinessProbe"] = {"httpGet": {"path": "/ready", "port": 15021}}
     agent["volumeMounts"] = [{"name": "wait", "mountPath": WAIT_FOLDER}]
-    pod["volumes"] = [{"name": "wait", "configMap": {"name": "wait", "defaultMode": 0o755}}]
+    sockets = {"istio-envoy": "/etc/istio/proxy", "workload-socket": "/var/run/secrets/workload-spiffe-uds"}
+    # A Deployment is checked before the injection, which brings the same two.
+    volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in sockets]
+    pod["volumes"] = [{"name": "wait", "configMap": {"name": "wait", "defaultMode": 0o755}}, *volumes]
     (ours,) = named(eastgate(cluster), "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
     kept = {name: ours[name] for name in ("name", "image", "imagePullPolicy", "resources", "securityContext")}
     flags = [f"--bootstrap={RENDERED}", "--status=0.0.0.0:15021", f"--drain-time={DRAIN_S}"]
-    sockets = {"istio-envoy": "/etc/istio/proxy", "workload-socket": "/var/run/secrets/workload-spiffe-uds"}
     mounts = [{"name": volume, "mountPath": path} for volume, path in sockets.items()]
     pod["containers"].append({**kept, "args": ["gateway", *flags], "volumeMounts": mounts})
-    script = {"wait": "#!/bin/sh\nexec sleep infinity\n"}
+    script = {"wait": "#!/bin/bash\nexec sleep infinity\n"}
     metadata = {"name": "wait", "namespace": NAMESPACE}
     return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": script}, *objects]
 

@@ -23,6 +23,8 @@ from .settings import ROOT, Settings
 from .shell import run, say
 
 LAB = Path(__file__).parent
+# Of the distribution: what an operator of a gateway may need, /config_dump and secrets by SDS.
+EXTRAS = "messages,tls"
 SITE = "opt/eastgate"
 USERS = (
     "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\nistio-proxy:x:1337:1337::/:/bin/sh\n"
@@ -193,7 +195,7 @@ def fill_python(settings: Settings, root: Path) -> None:
     (root / "usr/local/bin/python3").symlink_to(version)
     stdlib = root / "usr/local/lib" / version
     shutil.copytree(sysconfig.get_path("stdlib"), stdlib, ignore=shutil.ignore_patterns(*STDLIB_UNWANTED))
-    for distribution_ in requirements("messages"):
+    for distribution_ in requirements(EXTRAS):
         for file in distribution_.files or ():
             if file.suffix != ".pyc" and ".." not in file.parts:
                 put(root / SITE / file, Path(str(file.locate())))
@@ -281,7 +283,7 @@ def programs_layer(name: str, files: Mapping[str, Path]) -> Layer:
 def eastgate_layers(settings: Settings) -> dict[str, Layer]:
     """name -> layer of our own image. Nothing is made yet."""
     base = base_layer(settings)
-    installed = " ".join(f"{one.name}=={one.version}" for one in requirements("messages"))
+    installed = " ".join(f"{one.name}=={one.version}" for one in requirements(EXTRAS))
     layers = (
         base,
         Layer("python", f"{base.key} {sys.version} {installed}", lambda root: fill_python(settings, root)),

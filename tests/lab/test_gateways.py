@@ -49,10 +49,10 @@ def test_gateway_beside_pilot_agent_uses_its_files_and_sockets() -> None:
     objects = gateways.with_bootstrap(ANTHOS)
     template = named(objects, "Deployment", gateways.NAME)["spec"]["template"]
     agent, ours = template["spec"]["containers"]
-    # Istio's injection knows its container by this name, and takes the ones before others first.
+    # Istio's injection knows its container by this name.
     assert (agent["name"], ours["name"]) == ("istio-proxy", "eastgate")
     assert ours["args"][:2] == ["gateway", f"--bootstrap={gateways.RENDERED}"]
     assert not any("discovery" in word or "token" in word for word in ours["args"])
     assert {one["name"] for one in ours["volumeMounts"]} == {"istio-envoy", "workload-socket"}
     script = named(objects, "ConfigMap", "wait")["data"]["wait"]
-    assert script.startswith("#!/bin/sh\n")
+    assert script.startswith("#!/bin/bash\n")

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from lab.images import IMAGES, Image, write_archive
-from lab.layers import Layer, made, requirements
+from lab.layers import EXTRAS, Layer, made, requirements
 from lab.settings import read_settings
 
 
@@ -60,6 +60,6 @@ def test_images_that_must_not_run_as_root_have_a_numeric_user() -> None:
 
 
 def test_requirements_follow_extras_and_leave_out_ourselves() -> None:
-    names = {one.name.lower() for one in requirements("messages")}
-    assert {"click", "grpcio", "uvloop", "betterproto2"} <= names
+    names = {one.name.lower() for one in requirements(EXTRAS)}
+    assert {"click", "grpcio", "uvloop", "betterproto2", "cryptography"} <= names
     assert not names & {"eastgate", "pytest", "ruff"}
