@@ -30,7 +30,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
 	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
-	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long
+	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -52,6 +52,7 @@ help:
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
+	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
 	@echo "make clean       remove what was built; the environment stays"
 
 dev: $(BUILT)
@@ -233,6 +234,12 @@ lab-test: dev
 lab-test-long: dev
 	@echo "== faults of real istiods, a minute each"
 	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_istiod_faults.py
+
+# In a lab that is up; started otherwise, and left up.
+CHURN ?= 120 1000 20
+
+lab-churn: lab-up
+	@$(LAB) churn $(CHURN)
 
 clean:
 	@echo "== remove what was built"

@@ -20,6 +20,8 @@ USAGE = """usage: python -m lab COMMAND
   shell [CLUSTER]              a shell inside of a node: its network, mounts and processes; kubectl is set up
   kubectl CLUSTER WORDS...     kubectl on a cluster
   istioctl CLUSTER WORDS...    istioctl on a cluster
+  churn [SECONDS [SERVICES [ENDPOINTS]]]
+                               endpoints that change all the time, eastgate beside Envoy; 120 1000 20 unless told
   image FILE                   the image of eastgate, as a docker archive"""
 
 
@@ -77,6 +79,17 @@ def istioctl(words: list[str]) -> None:
     os.execvp("nsenter", ["nsenter", "-t", str(kubectl.node.pid), *words])
 
 
+def churn(words: list[str]) -> None:
+    numbers = [*words, *("120", "1000", "20")[len(words) :]]
+    if len(numbers) != 3 or not all(word.isdecimal() and int(word) for word in numbers):
+        raise LabError("churn: expected SECONDS SERVICES ENDPOINTS, each a number above 0")
+    # Half a second of imports that only this command needs.
+    from .churn import main as measure
+
+    # Whoever tests the lab holds it meanwhile, and runs this.
+    measure(lab(), *map(int, numbers))
+
+
 def image(words: list[str]) -> None:
     settings = from_environment()
     if len(words) != 1:
@@ -95,7 +108,7 @@ def cluster_of(words: list[str]) -> str:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "build": build, "up": up, "down": down, "status": status, "shell": shell, "kubectl": kubectl, "istioctl": istioctl,
-    "image": image,
+    "churn": churn, "image": image,
 }  # fmt: skip
 
 

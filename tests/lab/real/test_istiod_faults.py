@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
+from lab import gateways
 from lab.faults import PLAIN_PORT, TLS_PORT, BadLine, cut_off
 from lab.istio import ISTIOD, NAMESPACE
 from lab.settings import CLUSTERS, Cluster, other
@@ -121,6 +122,13 @@ def converged_after(mesh: Mesh, cluster: Cluster, pod: dict) -> float:
         wait_for(f"{cluster.name} gateway knows again", healthy, seconds=60)
 
 
+def refused(mesh: Mesh, cluster: Cluster) -> list[str]:
+    """Lines of a gateway's access log that say why something went wrong; none: it was not the gateway."""
+    log = mesh.kubectl[cluster.name]("-n", gateways.NAMESPACE, "logs", f"deploy/{gateways.NAME}", "--since=3m")
+    words = [(line, line.split()) for line in log.splitlines() if line.startswith("[")]
+    return [line for line, parts in words if parts[1:2] != ["-"]][-5:]
+
+
 def push_for(mesh: Mesh, seconds: float) -> None:
     """Give istiods something to say all the time; those that cannot hear it say it later."""
     begin = time.monotonic()
@@ -162,7 +170,7 @@ def carried(mesh: Mesh, name: str, fault: AbstractContextManager[Callable[[], st
         result = f"{answers}; converged in {took[cluster.name]:.1f} s; {told()}".removesuffix("; ")
         mesh.row(f"istiods {name}", f"{cluster.name} echo-tcp", "none failed", result)
     for cluster, answers in seen.items():
-        assert answers.failed == 0, (cluster.name, answers.errors)
+        assert answers.failed == 0, (cluster.name, answers.errors, refused(mesh, other(cluster)))
         assert set(answers.answers) == {other(cluster).greeting}
         assert took[cluster.name] <= CONVERGED_S
     assert sum(answers.total for answers in seen.values()) >= CONNECTIONS
