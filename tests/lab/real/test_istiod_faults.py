@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import pytest
 
 from lab import gateways
+from lab.errors import LabError
 from lab.faults import PLAIN_PORT, TLS_PORT, BadLine, cut_off
 from lab.istio import ISTIOD, NAMESPACE
 from lab.settings import CLUSTERS, Cluster, other
@@ -30,6 +31,8 @@ SILENCE_S = max(FAULT_S, 45.0)
 # Of each of two clients.
 PER_SECOND = 75.0 if LONG else 50.0
 CONVERGED_S = 10.0
+# Of 2,000 none; of 10,000 one for each client.
+LOST_ON_THE_WAY = 1 / 5_000
 PUSH_EVERY_S = 2.0
 CLUSTER = "outbound_.80_._.echo-tcp.default.svc.cluster.local"
 Fault = Callable[[Mesh], AbstractContextManager[Callable[[], str]]]
@@ -129,6 +132,15 @@ def refused(mesh: Mesh, cluster: Cluster) -> list[str]:
     return [line for line, parts in words if parts[1:2] != ["-"]][-5:]
 
 
+def arrived(mesh: Mesh, cluster: Cluster) -> int:
+    """Connections that this cluster's gateway has accepted so far."""
+    for line in eastgate_admin(mesh.lab.nodes[cluster.name], "/stats").splitlines():
+        name, _, value = line.partition(": ")
+        if name == "listener.0.0.0.0_15443.downstream_cx_total":
+            return int(value)
+    raise LabError(f"the gateway of {cluster.name} has no listener on 15443")
+
+
 def push_for(mesh: Mesh, seconds: float) -> None:
     """Give istiods something to say all the time; those that cannot hear it say it later."""
     begin = time.monotonic()
@@ -155,6 +167,7 @@ def carried(mesh: Mesh, name: str, fault: AbstractContextManager[Callable[[], st
     for cluster in CLUSTERS.values():
         mesh.answers("before the fault", cluster, "echo-tcp", {other(cluster).greeting: 1.0}, count=20)
     pods = {cluster.name: mesh.kubectl[cluster.name].pods("default", ECHO)[0] for cluster in CLUSTERS.values()}
+    before = {cluster.name: arrived(mesh, other(cluster)) for cluster in CLUSTERS.values()}
     loads = [Load(mesh.kubectl[name], "echo-tcp", PER_SECOND) for name in CLUSTERS]
     with loads[0], loads[1]:
         begin = time.monotonic()
@@ -170,7 +183,11 @@ def carried(mesh: Mesh, name: str, fault: AbstractContextManager[Callable[[], st
         result = f"{answers}; converged in {took[cluster.name]:.1f} s; {told()}".removesuffix("; ")
         mesh.row(f"istiods {name}", f"{cluster.name} echo-tcp", "none failed", result)
     for cluster, answers in seen.items():
-        assert answers.failed == 0, (cluster.name, answers.errors, refused(mesh, other(cluster)))
+        reached = arrived(mesh, other(cluster)) - before[cluster.name]
+        reason = (cluster.name, answers.errors, reached, refused(mesh, other(cluster)))
+        # All that reached the gateway were answered. One in ten thousand does not: the client's side resets it.
+        assert answers.failed <= answers.total * LOST_ON_THE_WAY, reason
+        assert answers.failed == 0 or answers.failed == answers.total - reached, reason
         assert set(answers.answers) == {other(cluster).greeting}
         assert took[cluster.name] <= CONVERGED_S
     assert sum(answers.total for answers in seen.values()) >= CONNECTIONS
