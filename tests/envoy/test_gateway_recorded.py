@@ -52,6 +52,11 @@ def cluster(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def chosen(cluster: str) -> tuple[str, int]:
+    return cluster, 1
+
+
+@pytest.fixture(scope="module")
 def seen(runs: dict[str, "Future[Seen]"], cluster: str) -> Seen:
     return runs[cluster].result()
 
