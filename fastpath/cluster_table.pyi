@@ -56,7 +56,7 @@ class ClusterTable:
         seed: int = 0,
         failed: bytes = b"",
     ) -> ClusterTable:
-        """Build the table. `policy`: ROUND_ROBIN or LEAST_REQUEST.
+        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST or RANDOM.
 
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
@@ -87,6 +87,6 @@ class ClusterTable:
     def drop(self, endpoint: int) -> None:
         """Take back one hold. ValueError when there is none."""
     def schedule(self) -> tuple[str, int]:
-        """(kind, length): "constant", "cycle", "alias" or "least_request", and how many places it has."""
+        """(kind, length): "constant", "cycle", "alias", "least_request" or "random", and how many places it has."""
     def memory(self) -> int:
         """Bytes of this table, its endpoint states and its columns; states shared with other tables count in each."""

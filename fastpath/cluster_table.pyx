@@ -5,6 +5,7 @@ Rule: share_plan says which lists there are and how much each gets; here they be
                     table over all endpoints, walked by a Weyl sequence
     LEAST_REQUEST   the lists, and an alias table over them; lists of one endpoint each leave nothing to compare and
                     become a schedule as for ROUND_ROBIN
+    RANDOM          the lists by what a draw says (random_table), and an alias table over the localities of each
 One endpoint, or none, is a constant whatever the policy.
 
 Worked example: P0 with 2 of 4 healthy, P1 with 3 of 3: loads 70 and 30, shares 0.35, 0.35, 0.1, 0.1, 0.1. A cycle of 20
@@ -16,7 +17,7 @@ that sum past 2^32 - 1 are refused for every policy; Envoy does so for hashing p
 """
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strcmp
 
@@ -25,9 +26,10 @@ from eastgate.fastpath.endpoint_state cimport (
     EndpointState, StateMap, state_map_build, state_map_bytes, state_map_release, state_of,
 )
 from eastgate.fastpath.picker cimport (
-    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, PickCursor, Table,
-    TableGroup, cursor_free, cursor_init, table_fill, table_pick, table_spin,
+    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, RANDOM, Branch,
+    PickCursor, Table, TableGroup, cursor_free, cursor_init, table_fill, table_pick, table_spin,
 )
+from eastgate.fastpath.random_table cimport BUCKETS, random_build, random_shares
 from eastgate.fastpath.schedule cimport AliasCell, alias_build, cycle_build, cycle_length
 from eastgate.fastpath.share_plan cimport Group, Plan, plan_build, plan_free
 
@@ -49,7 +51,8 @@ cdef enum:
     # than the alias table that would stand in its place.
     CYCLE_LIMIT = 256
 
-cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request")
+cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request", "random")
+cdef tuple POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
 cdef uint64_t tables_built = 0
 
 
@@ -180,11 +183,42 @@ cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count) excep
     return table
 
 
-cdef Table* compile_plan(const Plan* plan, const Rows* rows, bint least_request, uint32_t choice_count) except NULL:
+cdef Table* compile_random(const Plan* plan) except NULL:
+    cdef uint32_t lists = plan.group_count
+    cdef Table* table = table_new(lists * (sizeof(AliasCell) + sizeof(Branch)) + BUCKETS, lists, plan.member_count)
+    cdef double* parts = <double*>malloc(lists * sizeof(double))
+    cdef AliasCell* cells = <AliasCell*>table.schedule
+    cdef const Branch* branch
+    cdef uint32_t number
+    cdef int failed = 0
+    table.kind = RANDOM
+    table.length = lists
+    table.branches = <const Branch*>(cells + lists)
+    table.branch_of = <const uint8_t*>(table.branches + lists)
+    memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
+    table.branch_count = random_build(
+        plan, <uint8_t*>table.branch_of, <TableGroup*>table.groups, <Branch*>table.branches)
+    if parts != NULL:
+        for number in range(lists):
+            parts[number] = table.groups[number].weight
+        for number in range(table.branch_count):
+            branch = &table.branches[number]
+            failed += alias_build(cells + branch.first, parts + branch.first, branch.count)
+    if parts == NULL or failed < 0:
+        free(parts)
+        free(table)
+        raise MemoryError
+    free(parts)
+    return table
+
+
+cdef Table* compile_plan(const Plan* plan, const Rows* rows, str policy, uint32_t choice_count) except NULL:
     if plan.member_count <= 1:
         return compile_constant(plan)
+    if policy == "RANDOM":
+        return compile_random(plan)
     # Lists of one endpoint each leave nothing to compare.
-    if least_request and plan.member_count > plan.group_count:
+    if policy == "LEAST_REQUEST" and plan.member_count > plan.group_count:
         return compile_least_request(plan, choice_count)
     return compile_round_robin(plan, rows)
 
@@ -251,7 +285,7 @@ cdef class ClusterTable:
         seed=0,
         failed=b"",
     ):
-        """Build the table. `policy`: ROUND_ROBIN or LEAST_REQUEST.
+        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST or RANDOM.
 
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
@@ -263,8 +297,8 @@ cdef class ClusterTable:
         cdef StateMap* states = NULL
         cdef Plan plan
         cdef uint32_t* first_of = NULL
-        if policy not in ("ROUND_ROBIN", "LEAST_REQUEST"):
-            raise ValueError(f"policy {policy!r} is neither ROUND_ROBIN nor LEAST_REQUEST")
+        if policy not in POLICIES:
+            raise ValueError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
         made.policy = policy
         made.options.overprovisioning_factor = checked_uint32(overprovisioning_factor, "overprovisioning_factor", 1)
         made.options.panic_threshold = checked_uint32(panic_threshold, "panic_threshold", 0)
@@ -282,7 +316,7 @@ cdef class ClusterTable:
                 made.rows, before.rows if before is not None else None,
                 before.table.states if before is not None else NULL, first_of)
             plan_build(&plan, made.rows, first_of, &made.options)
-            made.table = compile_plan(&plan, &made.rows.rows, policy == "LEAST_REQUEST", choices)
+            made.table = compile_plan(&plan, &made.rows.rows, policy, choices)
             made.table.rows = made.rows.rows
             made.table.states = states
             states = NULL
@@ -336,6 +370,11 @@ cdef class ClusterTable:
         cdef double[::1] shares
         memset(&plan, 0, sizeof(Plan))
         found = array("d", bytes(8 * self.table.rows.count))
+        if self.table.kind == RANDOM:
+            free(first_of)
+            shares = found
+            random_shares(self.table, &shares[0])
+            return memoryview(found)
         try:
             plan_build(&plan, self.rows, first_of, &self.options)
             if self.table.rows.count > 0:
@@ -414,7 +453,7 @@ cdef class ClusterTable:
         relaxed_add(&state.active, <uint32_t>-1)
 
     def schedule(self):
-        """(kind, length): "constant", "cycle", "alias" or "least_request", and how many places it has."""
+        """(kind, length): "constant", "cycle", "alias", "least_request" or "random", and how many places it has."""
         return KIND_NAMES[<int>self.table.kind], self.table.length
 
     def memory(self):

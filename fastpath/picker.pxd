@@ -14,12 +14,21 @@ cdef enum Kind:
     CYCLE_32                    # schedule: uint32_t rows
     ALIAS                       # schedule: an AliasCell for each row
     LEAST_REQUEST               # schedule: an AliasCell for each list
+    RANDOM                      # schedule: an AliasCell for each list, by branch
 
-cdef struct TableGroup:         # a list of least request
+cdef enum:
+    NO_BRANCH = 0xFF
+
+cdef struct TableGroup:         # a list of least request, or of random
     uint32_t first              # in members
     uint32_t count
     bint equal                  # all weights are the same
-    double weight               # sum of weights
+    double weight               # sum of weights; of random: the part of its branch's picks
+
+# Where one value of (draw % 100) leads to: the lists of a priority and availability.
+cdef struct Branch:
+    uint32_t first              # groups[first : first + count]
+    uint32_t count
 
 cdef struct Table:              # one block of memory, lists, schedule and members behind it; owned by a ClusterTable
     Kind kind
@@ -27,8 +36,11 @@ cdef struct Table:              # one block of memory, lists, schedule and membe
     uint32_t length             # of the schedule
     uint32_t choice_count
     const void* schedule
-    const TableGroup* groups    # of least request, as many as `length`
+    const TableGroup* groups    # of least request and random, as many as `length`
     const uint32_t* members     # rows
+    uint32_t branch_count       # of random
+    const Branch* branches
+    const uint8_t* branch_of    # 100 of them, by draw % 100; NO_BRANCH where no endpoint is
     uint32_t queued             # members of lists with unequal weights
     uint64_t serial             # no two tables have the same
     size_t bytes

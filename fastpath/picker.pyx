@@ -7,11 +7,15 @@ Rule, by the table's kind:
     LEAST_REQUEST   a list by its share, the same way; then in the list, weights equal: `choice_count` draws with
                     replacement, fewer active connections win, ties keep the earlier; weights unequal: the earliest
                     deadline, put back with (active + 1) / weight (edf_heap)
+    RANDOM          one draw: draw % 100 says the priority and availability, draw % length the place in the list of
+                    them; weights of endpoints count nowhere. Only which of several localities it is, is chosen apart
 
 Worked example: lists of shares 0.7 and 0.3 with three and one endpoints. The cell says list 0; draws 2 and 0 of three;
 row 2 has 4 active connections, row 0 has 4: a tie, so row 2. List 1 has one endpoint and costs no draw.
 
 Where it differs from Envoy: a list is chosen evenly instead of at random; everything inside a list is Envoy's rule.
+RANDOM chooses the priority at random as well, because Envoy takes the place from the same draw: of 100 endpoints in a
+priority with a load of 70 %, the last thirty are never picked there, and not here.
 """
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -21,7 +25,7 @@ from eastgate.fastpath.edf_heap cimport EdfEntry, EdfQueue, edf_advance, edf_fro
 from eastgate.fastpath.endpoint_rows cimport FAMILY_IPV4, FAMILY_UNIX
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_of
 from eastgate.fastpath.random cimport mix_seed, next_random, scale_random
-from eastgate.fastpath.schedule cimport GOLDEN, alias_at
+from eastgate.fastpath.schedule cimport GOLDEN, AliasCell, alias_at
 
 ctypedef int32_t (*PickFunction)(const Table*, PickCursor*) noexcept nogil
 
@@ -91,6 +95,27 @@ cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept 
     return <uint32_t>turn
 
 
+cdef inline int32_t pick_random(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef uint64_t draw = next_random(&cursor.random)
+    cdef uint8_t number = table.branch_of[draw % 100]
+    cdef const Branch* branch
+    cdef const TableGroup* group
+    if unlikely(number == NO_BRANCH):
+        return PICK_NONE_HEALTHY
+    branch = &table.branches[number]
+    group = &table.groups[branch.first]
+    if branch.count > 1:
+        cursor.position += GOLDEN
+        group += alias_at(<const AliasCell*>table.schedule + branch.first, branch.count, cursor.position)
+    return <int32_t>table.members[group.first + draw % group.count]
+
+
+cdef int32_t pick_drawn(const Table* table, PickCursor* cursor) noexcept nogil:
+    if table.kind == RANDOM:
+        return pick_random(table, cursor)
+    return table.constant
+
+
 cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
     if table.kind == ALIAS:
         cursor.position += GOLDEN
@@ -101,7 +126,9 @@ cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
         return pick_least_request(table, cursor)
     if table.kind == CYCLE_32:
         return <int32_t>(<const uint32_t*>table.schedule)[next_turn(table, cursor)]
-    return table.constant
+    if table.kind == CONSTANT:
+        return table.constant
+    return pick_drawn(table, cursor)
 
 
 cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil:

@@ -15,6 +15,8 @@ cdef struct Group:              # one list of Envoy's: of a priority and availab
     uint32_t first              # members[first : first + count], in row order
     uint32_t count
     bint equal                  # all weights are the same
+    uint8_t priority
+    uint8_t availability        # HealthClass of its members; EXCLUDED: all of the priority, which is in panic
 
 cdef struct Plan:
     PriorityState priorities

@@ -95,9 +95,11 @@ cdef void count_rows(
             place.excluded += 1
 
 
-cdef uint32_t add_group(Plan* plan, double share) noexcept nogil:
+cdef uint32_t add_group(Plan* plan, double share, uint32_t priority, HealthClass availability) noexcept nogil:
     memset(&plan.groups[plan.group_count], 0, sizeof(Group))
     plan.groups[plan.group_count].share = share
+    plan.groups[plan.group_count].priority = <uint8_t>priority
+    plan.groups[plan.group_count].availability = <uint8_t>availability
     plan.groups[plan.group_count].equal = True
     plan.group_count += 1
     return plan.group_count - 1
@@ -123,17 +125,17 @@ cdef void assign_groups(
     if total > 0.0:
         for number in range(draft.place_count):
             if draft.effective[number] > 0.0:
-                group = add_group(plan, share * (draft.effective[number] / total))
+                group = add_group(plan, share * (draft.effective[number] / total), priority, wanted)
                 draft.places[number].group_of[<uint32_t>wanted] = group
         return
-    group = add_group(plan, share)
+    group = add_group(plan, share, priority, wanted)
     for number in range(draft.place_count):
         if draft.places[number].priority == priority:
             draft.places[number].group_of[<uint32_t>wanted] = group
 
 
 cdef void assign_panic_group(Plan* plan, Draft* draft, uint32_t priority, uint32_t load) noexcept nogil:
-    cdef uint32_t group = add_group(plan, load / 100.0)
+    cdef uint32_t group = add_group(plan, load / 100.0, priority, EXCLUDED)
     cdef uint32_t number, kind
     for number in range(draft.place_count):
         if draft.places[number].priority == priority:

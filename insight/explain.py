@@ -109,6 +109,8 @@ def notes_of(model: ClusterModel) -> list[str]:
         )
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
+    if model.policy == "RANDOM":
+        notes.append("RANDOM: weights of endpoints count nowhere, only those of localities")
     if model.weighted_priority_health:
         notes.append("weighted_priority_health: availability counts weights, not endpoints")
     for endpoint in model.gateways():
@@ -316,6 +318,7 @@ def explain_endpoints(
                 priorities,
                 refused=refused,
                 weightless=model.locality_weighted and not weights.get((endpoint.priority, endpoint.locality)),
+                random=model.policy == "RANDOM",
             )
         state = displayed_state(compiled, row, endpoint)
         found.append(
@@ -335,7 +338,7 @@ REASONS = {"outlier": "ejected by outlier detection", "active check": "fails its
 
 
 def zero_reason(
-    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool
+    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool, random: bool
 ) -> str:
     """Why an endpoint that is no duplicate gets nothing."""
     if kind == "excluded":
@@ -351,4 +354,6 @@ def zero_reason(
         return "its locality has no weight"
     if kind == "degraded":
         return "degraded: the healthy ones suffice"
+    if random:
+        return "no draw that leads to its priority leads to its place in the list"
     return "its part of the weight is nothing"

@@ -50,7 +50,11 @@ from .errors import TrialError
 
 SERVER_NAME = "outbound_.80_._.compared.default.svc.cluster.local"
 HOST = "127.0.0.1"
-SUPPORTED = {"ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN, "LEAST_REQUEST": ClusterLbPolicy.LEAST_REQUEST}
+SUPPORTED = {
+    "ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN,
+    "LEAST_REQUEST": ClusterLbPolicy.LEAST_REQUEST,
+    "RANDOM": ClusterLbPolicy.RANDOM,
+}
 
 
 def model_of_mesh(mesh: Mesh, scenario: Scenario) -> ClusterModel:
@@ -87,7 +91,7 @@ def loopback_resources(model: ClusterModel, ports: Sequence[int]) -> Mapping[str
     Raises TrialError for a policy that is not compared.
     """
     if model.policy not in SUPPORTED:
-        raise TrialError(f"{model.name}: policy {model.policy} is not compared, only {' and '.join(SUPPORTED)}")
+        raise TrialError(f"{model.name}: policy {model.policy} is not compared, only {', '.join(SUPPORTED)}")
     rows = [(one.priority, one.locality, port, one) for one, port in zip(model.endpoints, ports, strict=True)]
     weights = {(entry.priority, Locality(*entry.locality)): entry.weight for entry in model.localities}
     entries = []

@@ -23,11 +23,12 @@ KIND = "CDS"
 _MESSAGE = "envoy.config.cluster.v3.Cluster"
 _TYPES = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
 _DNS_TYPES = ("STRICT_DNS", "LOGICAL_DNS")
-_POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST")
+_POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
 _EXTENSIONS = "envoy.extensions.load_balancing_policies."
 _POLICY_OF_EXTENSION = {
     f"{_EXTENSIONS}round_robin.v3.RoundRobin": "ROUND_ROBIN",
     f"{_EXTENSIONS}least_request.v3.LeastRequest": "LEAST_REQUEST",
+    f"{_EXTENSIONS}random.v3.Random": "RANDOM",
     f"{_EXTENSIONS}cluster_provided.v3.ClusterProvided": "CLUSTER_PROVIDED",
 }
 _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.metadata_exchange")

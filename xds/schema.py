@@ -128,6 +128,10 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     "envoy.type.v3.Percent": (
         F(1, "value", "double"),
     ),
+    "envoy.config.core.v3.RuntimeDouble": (
+        F(1, "default_value", "double"),
+        F(2, "runtime_key", "string"),
+    ),
     "envoy.config.cluster.v3.Cluster": (
         F(1, "name", "string"),
         F(2, "type", "enum", type="envoy.config.cluster.v3.ClusterDiscoveryType", oneof="cluster_discovery_type", presence=True),
@@ -147,7 +151,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(20, "cleanup_interval", "duration", presence=True),
         F(21, "upstream_bind_config", "opaque", presence=True),
         F(22, "lb_subset_config", "message", type="envoy.config.cluster.v3.Cluster.LbSubsetConfig", presence=True),
-        F(23, "ring_hash_lb_config", "opaque", oneof="lb_config", presence=True),
+        F(23, "ring_hash_lb_config", "message", type="envoy.config.cluster.v3.Cluster.RingHashLbConfig", oneof="lb_config", presence=True),
         F(24, "transport_socket", "opaque", presence=True),
         F(25, "metadata", "opaque", presence=True),
         F(26, "protocol_selection", "enum", type="envoy.config.cluster.v3.ClusterClusterProtocolSelection"),
@@ -175,7 +179,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(49, "track_cluster_stats", "opaque", presence=True),
         F(50, "preconnect_policy", "opaque", presence=True),
         F(51, "connection_pool_per_downstream_connection", "bool"),
-        F(52, "maglev_lb_config", "opaque", oneof="lb_config", presence=True),
+        F(52, "maglev_lb_config", "message", type="envoy.config.cluster.v3.Cluster.MaglevLbConfig", oneof="lb_config", presence=True),
         F(53, "dns_resolution_config", "message", type="envoy.config.core.v3.DnsResolutionConfig", presence=True),
         F(54, "wait_for_warm_on_init", "wrapped bool", presence=True),
         F(55, "typed_dns_resolver_config", "message", type="envoy.config.core.v3.TypedExtensionConfig", presence=True),
@@ -191,7 +195,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig": (
         F(1, "choice_count", "wrapped uint32", presence=True),
-        F(2, "active_request_bias", "opaque", presence=True),
+        F(2, "active_request_bias", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
         F(3, "slow_start_config", "opaque", presence=True),
     ),
     "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig": (
@@ -204,10 +208,22 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(4, "update_merge_window", "duration", presence=True),
         F(5, "ignore_new_hosts_until_first_hc", "bool"),
         F(6, "close_connections_on_host_set_change", "bool"),
-        F(7, "consistent_hashing_lb_config", "opaque", presence=True),
+        F(7, "consistent_hashing_lb_config", "message", type="envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig", presence=True),
         F(8, "override_host_status", "opaque", presence=True),
     ),
     "envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig": (),
+    "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig": (
+        F(1, "use_hostname_for_hashing", "bool"),
+        F(2, "hash_balance_factor", "wrapped uint32", presence=True),
+    ),
+    "envoy.config.cluster.v3.Cluster.RingHashLbConfig": (
+        F(1, "minimum_ring_size", "wrapped uint64", presence=True),
+        F(3, "hash_function", "enum", type="envoy.config.cluster.v3.ClusterRingHashLbConfigHashFunction"),
+        F(4, "maximum_ring_size", "wrapped uint64", presence=True),
+    ),
+    "envoy.config.cluster.v3.Cluster.MaglevLbConfig": (
+        F(1, "table_size", "wrapped uint64", presence=True),
+    ),
     "envoy.config.cluster.v3.Cluster.CustomClusterType": (
         F(1, "name", "string"),
         F(2, "typed_config", "any", presence=True),
@@ -452,11 +468,33 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest": (
         F(1, "choice_count", "wrapped uint32", presence=True),
-        F(2, "active_request_bias", "opaque", presence=True),
+        F(2, "active_request_bias", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
         F(3, "slow_start_config", "opaque", presence=True),
         F(4, "locality_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig", presence=True),
         F(5, "enable_full_scan", "wrapped bool", presence=True),
         F(6, "selection_method", "enum", type="envoy.extensions.load_balancing_policies.least_request.v3.LeastRequestSelectionMethod"),
+    ),
+    "envoy.extensions.load_balancing_policies.random.v3.Random": (
+        F(1, "locality_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig", presence=True),
+    ),
+    "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash": (
+        F(1, "hash_function", "enum", type="envoy.extensions.load_balancing_policies.ring_hash.v3.RingHashHashFunction"),
+        F(2, "minimum_ring_size", "wrapped uint64", presence=True),
+        F(3, "maximum_ring_size", "wrapped uint64", presence=True),
+        F(4, "use_hostname_for_hashing", "bool"),
+        F(5, "hash_balance_factor", "wrapped uint32", presence=True),
+        F(6, "consistent_hashing_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig", presence=True),
+        F(7, "locality_weighted_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig", presence=True),
+    ),
+    "envoy.extensions.load_balancing_policies.maglev.v3.Maglev": (
+        F(1, "table_size", "wrapped uint64", presence=True),
+        F(2, "consistent_hashing_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig", presence=True),
+        F(3, "locality_weighted_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig", presence=True),
+    ),
+    "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig": (
+        F(1, "use_hostname_for_hashing", "bool"),
+        F(2, "hash_balance_factor", "wrapped uint32", presence=True),
+        F(3, "hash_policy", "opaque", repeated=True),
     ),
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig": (
         F(1, "zone_aware_lb_config", "opaque", oneof="locality_config_specifier", presence=True),
@@ -549,7 +587,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(8, "idle_timeout", "duration", presence=True),
         F(9, "metadata_match", "opaque", presence=True),
         F(10, "weighted_clusters", "message", type="envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", oneof="cluster_specifier", presence=True),
-        F(11, "hash_policy", "opaque", repeated=True),
+        F(11, "hash_policy", "message", type="envoy.type.v3.HashPolicy", repeated=True),
         F(12, "tunneling_config", "opaque", presence=True),
         F(13, "max_downstream_connection_duration", "duration", presence=True),
         F(14, "on_demand", "opaque", presence=True),
@@ -563,6 +601,14 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(22, "max_early_data_bytes", "wrapped uint32", presence=True),
         F(23, "proxy_protocol_tlv_merge_policy", "enum", type="envoy.extensions.filters.network.tcp_proxy.v3.ProxyProtocolTlvMergePolicy"),
         F(24, "check_drain_close", "wrapped bool", presence=True),
+    ),
+    "envoy.type.v3.HashPolicy": (
+        F(1, "source_ip", "message", type="envoy.type.v3.HashPolicy.SourceIp", oneof="policy_specifier", presence=True),
+        F(2, "filter_state", "message", type="envoy.type.v3.HashPolicy.FilterState", oneof="policy_specifier", presence=True),
+    ),
+    "envoy.type.v3.HashPolicy.SourceIp": (),
+    "envoy.type.v3.HashPolicy.FilterState": (
+        F(1, "key", "string"),
     ),
     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster": (
         F(1, "clusters", "message", type="envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", repeated=True),
@@ -1000,6 +1046,10 @@ ENUMS: dict[str, dict[int, str]] = {
         3: "DEFAULT_SUBSET",
         4: "KEYS_SUBSET",
     },
+    "envoy.config.cluster.v3.ClusterRingHashLbConfigHashFunction": {
+        0: "XX_HASH",
+        1: "MURMUR_HASH_2",
+    },
     "envoy.config.core.v3.ApiConfigSourceApiType": {
         0: "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE",
         1: "REST",
@@ -1136,6 +1186,11 @@ ENUMS: dict[str, dict[int, str]] = {
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequestSelectionMethod": {
         0: "N_CHOICES",
         1: "FULL_SCAN",
+    },
+    "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHashHashFunction": {
+        0: "DEFAULT_HASH",
+        1: "XX_HASH",
+        2: "MURMUR_HASH_2",
     },
     "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContextTrustChainVerification": {
         0: "VERIFY_TRUST_CHAIN",

@@ -91,11 +91,24 @@ def test_shares_loads_and_panic_are_those_of_the_oracle(seed: int) -> None:
     ]
 
 
-@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
+def exact_shares(cluster: Cluster, policy: str) -> list[float]:
+    """What the oracle says of a policy."""
+    return [float(share) for share in (cluster.random_shares() if policy == "RANDOM" else cluster.shares())]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_shares_of_random_are_those_of_the_oracle(seed: int) -> None:
+    endpoints, weights, settings = random_cluster(seed)
+    expected = exact_shares(Cluster(endpoints, weights, settings), "RANDOM")
+    table = compiled(endpoints, weights, settings, policy="RANDOM")
+    assert list(table.shares()) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])
 @pytest.mark.parametrize("seed", range(40))
 def test_observed_shares_follow_the_exact_ones(seed: int, policy: str) -> None:
     endpoints, weights, settings = random_cluster(seed)
-    shares = [float(share) for share in Cluster(endpoints, weights, settings).shares()]
+    shares = exact_shares(Cluster(endpoints, weights, settings), policy)
     table = compiled(endpoints, weights, settings, policy=policy, seed=seed)
     picks = 100_000
     counts = observed(table, picks)
@@ -125,11 +138,11 @@ def big_cluster(size: int) -> tuple[list[Endpoint], dict[tuple[int, LocalityName
     return endpoints, weights, Settings(locality_weighted=True)
 
 
-@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])
 @pytest.mark.parametrize("size", [10, 100, 1_000])
 def test_a_million_picks_pass_chi_square(size: int, policy: str) -> None:
     endpoints, weights, settings = big_cluster(size)
-    shares = [float(share) for share in Cluster(endpoints, weights, settings).shares()]
+    shares = exact_shares(Cluster(endpoints, weights, settings), policy)
     picks = 1_000_000
     counts = observed(compiled(endpoints, weights, settings, policy=policy, seed=1), picks)
     used = [i for i, share in enumerate(shares) if share > 0]

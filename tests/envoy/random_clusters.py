@@ -11,7 +11,7 @@ from ..support import dumps
 from .numbered import host_of
 
 # What clusters are balanced by; a policy that the product does not compile fails the run.
-POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST")
+POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
 # Addresses that clusters draw from. Clusters share them; each counts for itself.
 ADDRESSES = 64
 HEALTH_MIXES = (

@@ -211,6 +211,41 @@ def test_least_request_of_single_endpoint_lists_needs_no_draw() -> None:
     assert list(table.shares()) == [0.75, 0.25]
 
 
+# ---- random
+
+
+def test_random_ignores_the_weights_of_endpoints() -> None:
+    rows = [Endpoint("10.0.0.1:80", weight=9), Endpoint("10.0.0.2:80"), Endpoint("10.0.0.3:80")]
+    table = ClusterTable.compile(columns(rows), policy="RANDOM", seed=2)
+    assert list(table.shares()) == pytest.approx([1 / 3] * 3)
+    counts = Counter(picks_of(table, 30_000))
+    # Standard deviation sqrt(30000 * 1/3 * 2/3) = 82; five of them.
+    assert all(abs(counts[i] - 10_000) < 410 for i in range(3))
+
+
+def test_random_takes_priority_and_place_from_one_draw() -> None:
+    # P0: 50 of 100 healthy, 70 %. Draws below 70 of 100 are P0's, and draw % 50 the place: places 0 to 19 have the
+    # draws 0..19 and 50..69, the others one draw of 100.
+    rows = [dataclasses.replace(e, eds_health=1 if i < 50 else UNHEALTHY) for i, e in enumerate(endpoints(100))]
+    table = ClusterTable.compile(columns([*rows, *endpoints(1, priority=1)]), policy="RANDOM")
+    shares = list(table.shares())
+    assert shares[:50] == pytest.approx([0.02] * 20 + [0.01] * 30)
+    assert (sum(shares[50:100]), shares[100]) == (0.0, pytest.approx(0.3))
+    assert table.schedule() == ("random", 2)
+
+
+def test_random_without_anybody_healthy_and_without_panic_is_a_refusal() -> None:
+    table = ClusterTable.compile(columns(endpoints(3, eds_health=UNHEALTHY)), policy="RANDOM", panic_threshold=0)
+    assert table.pick() == -Reason.NONE_HEALTHY
+    assert list(table.shares()) == [0.0] * 3
+
+
+def test_random_in_panic_uses_all_of_the_priority() -> None:
+    table = ClusterTable.compile(columns(endpoints(7, eds_health=UNHEALTHY)), policy="RANDOM")
+    assert list(table.shares()) == pytest.approx([1 / 7] * 7)
+    assert set(picks_of(table, 1_000)) == set(range(7))
+
+
 # ---- endpoint states
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from .health import EDS_STATUS, FLAGS_OF_STATUS, coarse_health, is_excluded
 from .locality import effective_weight
-from .priority import LoadBalancerState
+from .priority import LoadBalancerState, choose_priority
 
 LocalityName = tuple[str, str, str]
 
@@ -129,4 +129,17 @@ class Cluster:
                     total = sum(self.endpoints[i].weight for i in members)
                     for i in members:
                         found[i] += Fraction(load, 100) * part * Fraction(self.endpoints[i].weight, total)
+        return found
+
+    def random_shares(self) -> list[Fraction]:
+        """The same for the policy RANDOM: one draw is both the bucket of the priority and the index into a list."""
+        found = [Fraction(0)] * len(self.endpoints)
+        state = self.state.priorities
+        loads = ([p.healthy_load for p in state], [p.degraded_load for p in state])
+        for bucket in range(100):
+            priority, availability = choose_priority(bucket, *loads)
+            for part, members in self.lists(priority, availability):
+                for turn in range(len(members)):
+                    index = (bucket + 100 * turn) % len(members)
+                    found[members[index]] += part * Fraction(1, 100 * len(members))
         return found

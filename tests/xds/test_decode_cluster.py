@@ -109,20 +109,26 @@ def test_outlier_detection_defaults_and_values() -> None:
         ({"outlier_detection": {"max_ejection_time": "1s"}}, "max_ejection_time is shorter than base_ejection_time"),
         ({"lb_policy": "RING_HASH"}, "lb_policy RING_HASH is not supported"),
         ({"lb_policy": "MAGLEV"}, "lb_policy MAGLEV is not supported"),
-        ({"lb_policy": "RANDOM"}, "lb_policy RANDOM is not supported"),
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
         ({"lb_subset_config": {"subset_selectors": [{}]}}, "a selector has no keys"),
         ({"type": 9}, "cluster type 9 is not supported"),
         ({"cluster_type": {}}, "cluster_type  is not supported"),
         ({"load_balancing_policy": {}}, "load_balancing_policy holds no known policy"),
         (
-            {"load_balancing_policy": {"policies": [policy("random.v3.Random", **{"@value": b""})]}},
-            "lb_policy random.v3.Random",
+            {"load_balancing_policy": {"policies": [policy("pick_first.v3.PickFirst", **{"@value": b""})]}},
+            "lb_policy pick_first.v3.PickFirst",
         ),
     ],
 )
 def test_rejections_name_the_reason(fields: dict[str, Any], reason: str) -> None:
     assert reason in rejected(**fields)
+
+
+def test_random_is_selected_by_either_field() -> None:
+    assert decoded(lb_policy="RANDOM").lb_policy == "RANDOM"
+    weighted = policy("random.v3.Random", locality_lb_config={"locality_weighted_lb_config": {}})
+    one = decoded(load_balancing_policy={"policies": [weighted]})
+    assert (one.lb_policy, one.locality_weighted, one.warnings) == ("RANDOM", True, ())
 
 
 def test_eds_without_its_config_and_clusters_without_name_are_rejected() -> None:
@@ -159,7 +165,7 @@ def test_policy_extensions_win_over_the_enum() -> None:
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
         ({"common_lb_config": {"zone_aware_lb_config": b""}}, "common_lb_config.zone_aware_lb_config: zones"),
         (
-            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": b"\x11"}},
+            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": {"default_value": 0.5}}},
             "active_request_bias",
         ),
         ({"round_robin_lb_config": {"slow_start_config": b"\x0a\x00"}}, "round_robin_lb_config.slow_start_config"),

@@ -251,7 +251,7 @@ def test_generic_matcher_closes_all_chains() -> None:
 
 
 def test_unhonoured_fields_are_warned_about_once_with_a_count() -> None:
-    chains = [chain(name, filters=[tcp_proxy(name, hash_policy=[b""])]) for name in ("a", "b")]
+    chains = [chain(name, filters=[tcp_proxy(name, hash_policy=[{"source_ip": {}}])]) for name in ("a", "b")]
     one = decoded(*chains, socket_options=[b""])
     assert one.warnings == ("socket_options: not set", "tcp_proxy.hash_policy: no supported policy hashes (2 chains)")
     assert one.filter_chains[0].refusal == ""
