@@ -19,6 +19,7 @@ class ChainSpec:
 
     ``targets`` are (cluster slot, weight) pairs in configuration order; weights are positive. ``refusal`` other than
     NONE closes every connection of the chain with that reason. ``max_connect_attempts``: at least 1, 100 at most count.
+    ``hash_source_ip``: clusters that find endpoints by a hash take that of the client's address, else a random one.
     """
 
     name: str
@@ -31,3 +32,4 @@ class ChainSpec:
     idle_timeout_ms: int = 3_600_000
     max_duration_ms: int = 0
     max_connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS
+    hash_source_ip: bool = False

@@ -16,4 +16,5 @@ cdef class ClusterTable:
     cdef readonly str policy
     cdef EndpointRows rows      # keeps alive what `table` points into
     cdef PlanOptions options
+    cdef int count_active(self) except -1
     cdef EndpointState* checked_state(self, object endpoint) except NULL

@@ -35,6 +35,21 @@ class Columns(Protocol):
     @property
     def names(self) -> Sequence[bytes]: ...
 
+@type_check_only
+class Hashing(Protocol):
+    """Settings of RING_HASH and MAGLEV; see eastgate.xds.resources.Hashing."""
+
+    @property
+    def hash_function(self) -> str: ...
+    @property
+    def minimum_ring_size(self) -> int: ...
+    @property
+    def maximum_ring_size(self) -> int: ...
+    @property
+    def table_size(self) -> int: ...
+    @property
+    def balance_factor(self) -> int: ...
+
 @final
 class ClusterTable:
     """Compiled endpoints of one cluster."""
@@ -52,12 +67,20 @@ class ClusterTable:
         locality_weighted: bool = False,
         weighted_priority_health: bool = False,
         choice_count: int = 2,
+        active_request_bias: float = 1.0,
+        full_scan: bool = False,
+        hashing: Hashing | None = None,
+        hash_keys: Sequence[bytes | None] | None = None,
+        own_locality: tuple[str, str, str] | None = None,
         previous: ClusterTable | None = None,
         seed: int = 0,
         failed: bytes = b"",
     ) -> ClusterTable:
-        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST or RANDOM.
+        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH or MAGLEV.
 
+        `choice_count`, `active_request_bias`, `full_scan`: of LEAST_REQUEST. `hashing`: settings of the last two
+        policies, or None for Envoy's defaults. `hash_keys`: what is hashed for each endpoint instead of its address, as
+        bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
         places the cursor of Python callers. Raises ValueError naming the field for impossible input.
@@ -65,6 +88,11 @@ class ClusterTable:
     def __len__(self) -> int: ...
     def pick(self) -> int:
         """Endpoint index (row of columns), or a negative Reason."""
+    def pick_hash(self, value: int, attempt: int = 0) -> int:
+        """The same for a connection with this hash. `attempt`: others than 0 lead to further endpoints.
+
+        RANDOM takes the hash as its draw; ROUND_ROBIN and LEAST_REQUEST do not look at it.
+        """
     def pick_many(self, out: Any) -> None:
         """Fill a writable uint32 buffer with picks; 0xFFFFFFFF where there was none."""
     def spin(self, picks: int) -> int:
@@ -87,6 +115,11 @@ class ClusterTable:
     def drop(self, endpoint: int) -> None:
         """Take back one hold. ValueError when there is none."""
     def schedule(self) -> tuple[str, int]:
-        """(kind, length): "constant", "cycle", "alias", "least_request" or "random", and how many places it has."""
+        """(kind, length): "constant", "cycle", "alias" or the policy in lower case, and how many places it has."""
+    def hash_entries(self) -> list[list[tuple[int, int]]] | list[list[int]]:
+        """By priority that takes picks: (hash, row) of each entry of its ring, or the row of each place of its table.
+
+        Empty for a table that picks do not find by a hash.
+        """
     def memory(self) -> int:
         """Bytes of this table, its endpoint states and its columns; states shared with other tables count in each."""

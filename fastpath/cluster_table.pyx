@@ -6,6 +6,8 @@ Rule: share_plan says which lists there are and how much each gets; here they be
     LEAST_REQUEST   the lists, and an alias table over them; lists of one endpoint each leave nothing to compare and
                     become a schedule as for ROUND_ROBIN
     RANDOM          the lists by what a draw says (random_table), and an alias table over the localities of each
+    RING_HASH,
+    MAGLEV          a ring or table for each priority (hash_lists, hashed_table)
 One endpoint, or none, is a constant whatever the policy.
 
 Worked example: P0 with 2 of 4 healthy, P1 with 3 of 3: loads 70 and 30, shares 0.35, 0.35, 0.1, 0.1, 0.1. A cycle of 20
@@ -25,9 +27,13 @@ from eastgate.fastpath.endpoint_rows cimport EndpointRows, RowIndex, Rows, row_i
 from eastgate.fastpath.endpoint_state cimport (
     EndpointState, StateMap, state_map_build, state_map_bytes, state_map_release, state_of,
 )
+from eastgate.fastpath.hash_lists cimport HashLists, hash_lists_build, hash_lists_free
+from eastgate.fastpath.hashed_table cimport HashOptions, hashed_build, hashed_entries, hashed_shares
+from eastgate.fastpath.maglev_table cimport is_prime
 from eastgate.fastpath.picker cimport (
-    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, RANDOM, Branch,
-    PickCursor, Table, TableGroup, cursor_free, cursor_init, table_fill, table_pick, table_spin,
+    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, NO_BRANCH, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, RANDOM, Branch,
+    PickCursor, PickHash, Table, TableGroup, cursor_free, cursor_init, table_fill, table_hashes, table_pick,
+    table_pick_hash, table_spin,
 )
 from eastgate.fastpath.random_table cimport BUCKETS, random_build, random_shares
 from eastgate.fastpath.schedule cimport AliasCell, alias_build, cycle_build, cycle_length
@@ -50,9 +56,11 @@ cdef enum:
     # An exact cycle may have this many turns, or two per endpoint: half a kilobyte for a small cluster, and never more
     # than the alias table that would stand in its place.
     CYCLE_LIMIT = 256
+    RING_LIMIT = 8388608        # as in Envoy
+    MAGLEV_LIMIT = 5000011
 
-cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request", "random")
-cdef tuple POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
+cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request", "random", "ring_hash", "maglev")
+cdef tuple POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
 cdef uint64_t tables_built = 0
 
 
@@ -157,7 +165,7 @@ cdef Table* compile_round_robin(const Plan* plan, const Rows* rows) except NULL:
         free(shares)
 
 
-cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count) except NULL:
+cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, double bias) except NULL:
     cdef Table* table = table_new(plan.group_count * sizeof(AliasCell), plan.group_count, plan.member_count)
     cdef double* shares = <double*>malloc(plan.group_count * sizeof(double))
     cdef TableGroup* groups = <TableGroup*>table.groups
@@ -165,6 +173,7 @@ cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count) excep
     table.kind = LEAST_REQUEST
     table.length = plan.group_count
     table.choice_count = choice_count
+    table.bias = bias
     memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
     if shares != NULL:
         for number in range(plan.group_count):
@@ -212,15 +221,75 @@ cdef Table* compile_random(const Plan* plan) except NULL:
     return table
 
 
-cdef Table* compile_plan(const Plan* plan, const Rows* rows, str policy, uint32_t choice_count) except NULL:
+cdef Table* compile_plan(
+    const Plan* plan, const Rows* rows, str policy, uint32_t choice_count, double bias
+) except NULL:
     if plan.member_count <= 1:
         return compile_constant(plan)
     if policy == "RANDOM":
         return compile_random(plan)
     # Lists of one endpoint each leave nothing to compare.
     if policy == "LEAST_REQUEST" and plan.member_count > plan.group_count:
-        return compile_least_request(plan, choice_count)
+        return compile_least_request(plan, choice_count, bias)
     return compile_round_robin(plan, rows)
+
+
+cdef Table* compile_hashed(
+    const Plan* plan, EndpointRows rows, bint locality_weighted, object own_locality, object hash_keys,
+    const HashOptions* options
+) except NULL:
+    cdef HashLists lists
+    cdef Table* table
+    cdef uint32_t bucket
+    cdef uint32_t reached = 0
+    memset(&lists, 0, sizeof(HashLists))
+    try:
+        hash_lists_build(&lists, plan, rows, locality_weighted, own_locality, hash_keys)
+        for bucket in range(<uint32_t>BUCKETS):
+            reached += lists.branch_of[bucket] != NO_BRANCH
+        if options.minimum == 0 and not options.maglev:
+            # As in Envoy: a ring without entries has nobody.
+            reached = 0
+        if lists.member_count == 0 or reached == 0 or (lists.member_count == 1 and reached == BUCKETS):
+            table = table_new(0, 0, 0)
+            table.kind = CONSTANT
+            table.constant = <int32_t>lists.members[0] if reached else PICK_NONE_HEALTHY
+            return table
+        with nogil:
+            table = hashed_build(&lists, options)
+        if table == NULL:
+            raise MemoryError
+        return table
+    finally:
+        hash_lists_free(&lists)
+
+
+cdef HashOptions checked_hashing(str policy, object hashing):
+    """The settings of a hashing policy; those of Envoy where there are none."""
+    cdef HashOptions options
+    options.maglev = policy == "MAGLEV"
+    options.murmur = False
+    options.minimum = 1024
+    options.maximum = RING_LIMIT
+    options.size = 65537
+    options.balance_factor = 0
+    if hashing is None:
+        return options
+    if hashing.hash_function not in ("XX_HASH", "MURMUR_HASH_2"):
+        raise ValueError(f"hash_function {hashing.hash_function!r} is neither XX_HASH nor MURMUR_HASH_2")
+    options.murmur = hashing.hash_function == "MURMUR_HASH_2"
+    minimum, maximum, size = hashing.minimum_ring_size, hashing.maximum_ring_size, hashing.table_size
+    if not 0 <= minimum <= RING_LIMIT or not 0 <= maximum <= RING_LIMIT:
+        raise ValueError(f"ring sizes {minimum} to {maximum} are outside 0..{<int>RING_LIMIT}")
+    if minimum > maximum:
+        raise ValueError(f"ring hash: minimum_ring_size ({minimum}) > maximum_ring_size ({maximum})")
+    if not 1 < size <= MAGLEV_LIMIT or not is_prime(size):
+        raise ValueError(f"The table size of maglev must be prime number: table_size is {size}")
+    options.minimum, options.maximum, options.size = minimum, maximum, size
+    if hashing.balance_factor and not 100 <= hashing.balance_factor <= 0xFFFFFFFF:
+        raise ValueError(f"hash_balance_factor is {hashing.balance_factor}, must be at least 100")
+    options.balance_factor = hashing.balance_factor
+    return options
 
 
 cdef uint32_t* identity_or_index(EndpointRows rows, bint has_duplicates) except NULL:
@@ -281,12 +350,20 @@ cdef class ClusterTable:
         locality_weighted=False,
         weighted_priority_health=False,
         choice_count=2,
+        active_request_bias=1.0,
+        full_scan=False,
+        hashing=None,
+        hash_keys=None,
+        own_locality=None,
         previous=None,
         seed=0,
         failed=b"",
     ):
-        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST or RANDOM.
+        """Build the table. `policy`: ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH or MAGLEV.
 
+        `choice_count`, `active_request_bias`, `full_scan`: of LEAST_REQUEST. `hashing`: settings of the last two
+        policies, or None for Envoy's defaults. `hash_keys`: what is hashed for each endpoint instead of its address, as
+        bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
         places the cursor of Python callers. Raises ValueError naming the field for impossible input.
@@ -296,6 +373,7 @@ cdef class ClusterTable:
         cdef ClusterTable before = <ClusterTable?>previous if previous is not None else None
         cdef StateMap* states = NULL
         cdef Plan plan
+        cdef HashOptions options
         cdef uint32_t* first_of = NULL
         if policy not in POLICIES:
             raise ValueError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
@@ -305,6 +383,8 @@ cdef class ClusterTable:
         made.options.locality_weighted = locality_weighted
         made.options.weighted_priority_health = weighted_priority_health
         choices = checked_uint32(choice_count, "choice_count", 2)
+        if not active_request_bias >= 0:
+            raise ValueError(f"active_request_bias {active_request_bias!r} is negative")
         made.rows = EndpointRows(columns, failed)
         made.columns = columns
         memset(&plan, 0, sizeof(Plan))
@@ -316,7 +396,13 @@ cdef class ClusterTable:
                 made.rows, before.rows if before is not None else None,
                 before.table.states if before is not None else NULL, first_of)
             plan_build(&plan, made.rows, first_of, &made.options)
-            made.table = compile_plan(&plan, &made.rows.rows, policy, choices)
+            if policy in ("RING_HASH", "MAGLEV") and plan.kept > 0:
+                options = checked_hashing(policy, hashing)
+                made.table = compile_hashed(
+                    &plan, made.rows, locality_weighted, own_locality, hash_keys, &options)
+            else:
+                made.table = compile_plan(
+                    &plan, &made.rows.rows, policy, 0 if full_scan else choices, active_request_bias)
             made.table.rows = made.rows.rows
             made.table.states = states
             states = NULL
@@ -335,7 +421,35 @@ cdef class ClusterTable:
 
     def pick(self):
         """Endpoint index (row of columns), or a negative Reason."""
+        if self.table.balance_factor:
+            self.count_active()
         return table_pick(self.table, &self.cursor)
+
+    def pick_hash(self, value, attempt=0):
+        """The same for a connection with this hash. `attempt`: others than 0 lead to further endpoints.
+
+        RANDOM takes the hash as its draw; ROUND_ROBIN and LEAST_REQUEST do not look at it.
+        """
+        cdef PickHash hash
+        hash.value = value
+        hash.present = True
+        hash.attempt = attempt
+        self.count_active()
+        return table_pick_hash(self.table, &self.cursor, &hash)
+
+    cdef int count_active(self) except -1:
+        """Where loads are bounded, tell the cursor how many connections all endpoints have."""
+        cdef uint32_t* first_of
+        cdef uint32_t row
+        if self.table.balance_factor:
+            # Duplicates share the state of their first row.
+            first_of = identity_or_index(self.rows, self.table.states.duplicates > 0)
+            self.cursor.cluster_active = 0
+            for row in range(self.table.rows.count):
+                if first_of[row] == row:
+                    self.cursor.cluster_active += relaxed_load(&state_of(self.table.states, row).active)
+            free(first_of)
+        return 0
 
     def pick_many(self, out):
         """Fill a writable uint32 buffer with picks; 0xFFFFFFFF where there was none."""
@@ -348,6 +462,7 @@ cdef class ClusterTable:
                 raise ValueError("out: a buffer of uint32 (format I) is needed")
             picks = <uint32_t*>view.buf
             count = view.len // 4
+            self.count_active()
             with nogil:
                 table_fill(self.table, &self.cursor, picks, count)
         finally:
@@ -357,6 +472,7 @@ cdef class ClusterTable:
         """Pick `picks` times as the engine does, keeping nothing; return how many gave an endpoint. For benchmarks."""
         cdef uint64_t wanted = picks
         cdef uint64_t found
+        self.count_active()
         with nogil:
             found = table_spin(self.table, &self.cursor, wanted)
         return found
@@ -370,10 +486,16 @@ cdef class ClusterTable:
         cdef double[::1] shares
         memset(&plan, 0, sizeof(Plan))
         found = array("d", bytes(8 * self.table.rows.count))
-        if self.table.kind == RANDOM:
+        if self.table.kind == RANDOM or table_hashes(self.table) or self.table.kind == CONSTANT:
             free(first_of)
-            shares = found
-            random_shares(self.table, &shares[0])
+            if self.table.rows.count > 0:
+                shares = found
+                if self.table.kind == RANDOM:
+                    random_shares(self.table, &shares[0])
+                elif self.table.kind != CONSTANT:
+                    hashed_shares(self.table, &shares[0])
+                elif self.table.constant >= 0:
+                    shares[self.table.constant] = 1.0
             return memoryview(found)
         try:
             plan_build(&plan, self.rows, first_of, &self.options)
@@ -453,8 +575,15 @@ cdef class ClusterTable:
         relaxed_add(&state.active, <uint32_t>-1)
 
     def schedule(self):
-        """(kind, length): "constant", "cycle", "alias", "least_request" or "random", and how many places it has."""
+        """(kind, length): "constant", "cycle", "alias" or the policy in lower case, and how many places it has."""
         return KIND_NAMES[<int>self.table.kind], self.table.length
+
+    def hash_entries(self):
+        """By priority that takes picks: (hash, row) of each entry of its ring, or the row of each place of its table.
+
+        Empty for a table that picks do not find by a hash.
+        """
+        return hashed_entries(self.table) if table_hashes(self.table) else []
 
     def memory(self):
         """Bytes of this table, its endpoint states and its columns; states shared with other tables count in each."""

@@ -103,6 +103,7 @@ cdef struct Connection:
     uint8_t phase
     uint8_t lowat_raised        # SO_RCVLOWAT of the downstream socket is not 1
     uint8_t queued              # in the worker's list of connections with work left
+    uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # keepalive of the upstream socket is on
     uint16_t destination_port   # for the route match: of the listener, or conveyed

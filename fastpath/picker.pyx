@@ -5,10 +5,13 @@ Rule, by the table's kind:
     CYCLE           the next place of an exact cycle
     ALIAS           position += golden ratio of 2^64; one cell of the alias table, one comparison (schedule)
     LEAST_REQUEST   a list by its share, the same way; then in the list, weights equal: `choice_count` draws with
-                    replacement, fewer active connections win, ties keep the earlier; weights unequal: the earliest
-                    deadline, put back with (active + 1) / weight (edf_heap)
+                    replacement, fewer active connections win, ties keep the earlier; or all are scanned, and one of
+                    those with the fewest is drawn; weights unequal: the earliest deadline, put back with
+                    (active + 1) ^ bias / weight (edf_heap)
     RANDOM          one draw: draw % 100 says the priority and availability, draw % length the place in the list of
                     them; weights of endpoints count nowhere. Only which of several localities it is, is chosen apart
+    RING_HASH,      hash % 100 says the priority, and the same hash finds the endpoint in its ring (hash_ring) or table
+    MAGLEV          (maglev_table); who holds too many connections is passed over (bounded_load)
 
 Worked example: lists of shares 0.7 and 0.3 with three and one endpoints. The cell says list 0; draws 2 and 0 of three;
 row 2 has 4 active connections, row 0 has 4: a tie, so row 2. List 1 has one endpoint and costs no draw.
@@ -17,13 +20,16 @@ Where it differs from Envoy: a list is chosen evenly instead of at random; every
 RANDOM chooses the priority at random as well, because Envoy takes the place from the same draw: of 100 endpoints in a
 priority with a load of 70 %, the last thirty are never picked there, and not here.
 """
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.math cimport pow
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from eastgate.fastpath.bounded_load cimport choose_bounded, slots_of_all
 from eastgate.fastpath.edf_heap cimport EdfEntry, EdfQueue, edf_advance, edf_front, edf_start
 from eastgate.fastpath.endpoint_rows cimport FAMILY_IPV4, FAMILY_UNIX
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_of
+from eastgate.fastpath.hash_ring cimport ring_find
 from eastgate.fastpath.random cimport mix_seed, next_random, scale_random
 from eastgate.fastpath.schedule cimport GOLDEN, AliasCell, alias_at
 
@@ -45,6 +51,31 @@ cdef enum:
 cdef struct PickHeaps:
     uint64_t serial             # of the table they were made for
     EdfQueue* queues            # by list; count 0 where weights are equal
+    uint32_t* order             # of bounded load: 0..queued-1, and as many places behind it
+
+
+cdef inline double biased(const Table* table, uint32_t active) noexcept nogil:
+    if table.bias == 1.0:
+        return <double>active + 1.0
+    return pow(<double>active + 1.0, table.bias)
+
+
+cdef int32_t pick_least_of_all(
+    const Table* table, PickCursor* cursor, const uint32_t* members, uint32_t count
+) noexcept nogil:
+    cdef uint32_t row = members[0]
+    cdef uint32_t least = relaxed_load(&state_of(table.states, row).active)
+    cdef uint32_t ties = 1
+    cdef uint32_t member, active
+    for member in range(1, count):
+        active = relaxed_load(&state_of(table.states, members[member]).active)
+        if active > least:
+            continue
+        ties = ties + 1 if active == least else 1
+        if active < least or scale_random(<uint32_t>(next_random(&cursor.random) >> 32), ties) == 0:
+            least = active
+            row = members[member]
+    return <int32_t>row
 
 
 cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept nogil:
@@ -65,10 +96,12 @@ cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) n
         queue = &cursor.heaps.queues[number]
         row = members[edf_front(queue)]
         active = relaxed_load(&state_of(table.states, row).active)
-        edf_advance(queue, (<double>active + 1.0) * group.weight / table.rows.weight[row])
+        edf_advance(queue, biased(table, active) * group.weight / table.rows.weight[row])
         return <int32_t>row
     if group.count == 1:
         return <int32_t>members[0]
+    if unlikely(table.choice_count == 0):
+        return pick_least_of_all(table, cursor, members, group.count)
     draw = next_random(&cursor.random)
     row = members[scale_random(<uint32_t>draw, group.count)]
     active = relaxed_load(&state_of(table.states, row).active)
@@ -95,8 +128,7 @@ cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept 
     return <uint32_t>turn
 
 
-cdef inline int32_t pick_random(const Table* table, PickCursor* cursor) noexcept nogil:
-    cdef uint64_t draw = next_random(&cursor.random)
+cdef inline int32_t pick_random(const Table* table, PickCursor* cursor, uint64_t draw) noexcept nogil:
     cdef uint8_t number = table.branch_of[draw % 100]
     cdef const Branch* branch
     cdef const TableGroup* group
@@ -110,10 +142,48 @@ cdef inline int32_t pick_random(const Table* table, PickCursor* cursor) noexcept
     return <int32_t>table.members[group.first + draw % group.count]
 
 
+cdef inline uint32_t maglev_at(const HashList* list, uint64_t hash) noexcept nogil:
+    cdef uint64_t place = hash % list.length
+    if list.width == 1:
+        return (<const uint8_t*>list.places)[place]
+    if list.width == 2:
+        return (<const uint16_t*>list.places)[place]
+    return (<const uint32_t*>list.places)[place]
+
+
+cdef int32_t pick_by_hash(const Table* table, PickCursor* cursor, const PickHash* hash) noexcept nogil:
+    cdef uint64_t value = hash.value if hash.present else next_random(&cursor.random)
+    cdef uint8_t number = table.branch_of[value % 100]
+    cdef const HashList* list
+    cdef uint32_t index
+    if unlikely(number == NO_BRANCH):
+        return PICK_NONE_HEALTHY
+    list = &table.lists[number]
+    if table.kind == RING_HASH:
+        index = ring_find(list.hashes, list.starts, list.length, list.shift, value)
+        index = (<const uint32_t*>list.places)[(<uint64_t>index + hash.attempt) % list.length]
+    else:
+        index = maglev_at(list, value ^ (~<uint64_t>0 - hash.attempt + 1) if hash.attempt else value)
+    if table.balance_factor:
+        if unlikely(cursor.heaps == NULL or cursor.heaps.serial != table.serial):
+            return PICK_NO_ENDPOINTS
+        index = choose_bounded(
+            table.states, table.members + list.first, list.weights, list.count, index, value,
+            slots_of_all(cursor.cluster_active, table.balance_factor), cursor.heaps.order,
+            cursor.heaps.order + table.queued)
+    return <int32_t>table.members[list.first + index]
+
+
 cdef int32_t pick_drawn(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef PickHash hash
+    if table.kind == CONSTANT:
+        return table.constant
     if table.kind == RANDOM:
-        return pick_random(table, cursor)
-    return table.constant
+        return pick_random(table, cursor, next_random(&cursor.random))
+    hash.value = 0
+    hash.present = False
+    hash.attempt = 0
+    return pick_by_hash(table, cursor, &hash)
 
 
 cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
@@ -126,12 +196,18 @@ cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
         return pick_least_request(table, cursor)
     if table.kind == CYCLE_32:
         return <int32_t>(<const uint32_t*>table.schedule)[next_turn(table, cursor)]
-    if table.kind == CONSTANT:
-        return table.constant
     return pick_drawn(table, cursor)
 
 
 cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil:
+    return pick(table, cursor)
+
+
+cdef int32_t table_pick_hash(const Table* table, PickCursor* cursor, const PickHash* hash) noexcept nogil:
+    if table_hashes(table):
+        return pick_by_hash(table, cursor, hash)
+    if table.kind == RANDOM and hash.present:
+        return pick_random(table, cursor, hash.value)
     return pick(table, cursor)
 
 
@@ -159,9 +235,27 @@ cdef int cursor_init(const Table* table, PickCursor* cursor, uint64_t seed) noex
     cursor_free(cursor)
     cursor.position = mix_seed(seed)
     cursor.random = mix_seed(cursor.position)
-    if table == NULL or table.kind != LEAST_REQUEST or table.queued == 0:
+    if table == NULL:
+        return 0
+    if table.balance_factor:
+        return order_build(table, cursor)
+    if table.kind != LEAST_REQUEST or table.queued == 0:
         return 0
     return heaps_build(table, cursor)
+
+
+cdef int order_build(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef PickHeaps* heaps = <PickHeaps*>malloc(sizeof(PickHeaps) + 2 * <size_t>table.queued * sizeof(uint32_t))
+    cdef uint32_t index
+    if heaps == NULL:
+        return -1
+    heaps.serial = table.serial
+    heaps.queues = NULL
+    heaps.order = <uint32_t*>(heaps + 1)
+    for index in range(table.queued):
+        heaps.order[index] = index
+    cursor.heaps = heaps
+    return 0
 
 
 cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
@@ -178,6 +272,7 @@ cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
         return -1
     heaps.serial = table.serial
     heaps.queues = <EdfQueue*>(heaps + 1)
+    heaps.order = NULL
     entries = <EdfEntry*>(<char*>(heaps + 1) + queue_bytes)
     for number in range(table.length):
         group = &table.groups[number]
@@ -189,7 +284,7 @@ cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
         for member in range(group.count):
             row = table.members[group.first + member]
             active = relaxed_load(&state_of(table.states, row).active)
-            intervals[member] = (<double>active + 1.0) * group.weight / table.rows.weight[row]
+            intervals[member] = biased(table, active) * group.weight / table.rows.weight[row]
         queue.count = group.count
         edf_start(queue, intervals, &cursor.random)
         entries += group.count

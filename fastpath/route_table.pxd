@@ -11,7 +11,8 @@ cdef struct RouteChain:
     int refusal            # Reason that closes every connection of this chain, or 0
     uint32_t target_count
     uint32_t total_weight
-    uint32_t max_connect_attempts
+    uint16_t max_connect_attempts
+    uint16_t hash_source_ip     # whether connections have the hash of their client's address
     RouteTarget* targets        # owned by the Routes
     uint64_t idle_timeout_ms    # 0: never
     uint64_t max_duration_ms    # 0: unlimited

@@ -559,6 +559,7 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
     written.max_duration_ms = min(chain.max_duration_ms, LONGEST_MS)
     written.max_connect_attempts = min(chain.max_connect_attempts, MOST_ATTEMPTS)
+    written.hash_source_ip = bool(chain.hash_source_ip)
     for slot, weight in chain.targets:
         upper += <uint32_t>weight
         routes.targets[at].cluster_slot = slot

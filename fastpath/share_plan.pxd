@@ -24,6 +24,7 @@ cdef struct Plan:
     uint32_t* members           # rows; no row is in two groups
     uint32_t group_count
     uint32_t member_count
+    uint8_t* class_of           # HealthClass by row; UNKNOWN_STATUS for duplicates
     uint32_t kept               # rows that are no duplicates
 
 # `first_of`: the first row of each row's address. Frees nothing of it.

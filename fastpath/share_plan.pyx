@@ -38,7 +38,7 @@ cdef struct Place:
     uint32_t group_of[4]        # by HealthClass: the group that such an endpoint of this place is in
 
 cdef struct Draft:              # working memory of one build
-    uint8_t* class_of           # HealthClass by row; UNKNOWN_STATUS for duplicates
+    uint8_t* class_of           # of the plan
     uint32_t* place_of          # by locality index
     Place* places
     uint32_t place_count
@@ -216,7 +216,8 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
     memset(&draft, 0, sizeof(Draft))
     memset(counts, 0, sizeof(counts))
     draft.group_limit = localities * 2 + 2 * PRIORITY_LIMIT
-    draft.class_of = <uint8_t*>malloc(rows.rows.count + 1)
+    plan.class_of = <uint8_t*>malloc(rows.rows.count + 1)
+    draft.class_of = plan.class_of
     draft.place_of = <uint32_t*>malloc((localities + 1) * sizeof(uint32_t))
     draft.places = <Place*>calloc(localities + 1, sizeof(Place))
     draft.effective = <double*>calloc(localities + 1, sizeof(double))
@@ -246,7 +247,6 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
             fill_members(plan, &draft, &rows.rows)
             drop_empty_groups(plan)
     finally:
-        free(draft.class_of)
         free(draft.place_of)
         free(draft.places)
         free(draft.effective)
@@ -256,5 +256,7 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
 cdef void plan_free(Plan* plan) noexcept nogil:
     free(plan.groups)
     free(plan.members)
+    free(plan.class_of)
     plan.groups = NULL
     plan.members = NULL
+    plan.class_of = NULL

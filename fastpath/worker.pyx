@@ -32,10 +32,11 @@ from eastgate.fastpath.connection cimport (
 )
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
+from eastgate.fastpath.hashing cimport source_hash
 from eastgate.fastpath.outlier_counters cimport endpoint_connected, endpoint_failed
 from eastgate.fastpath.picker cimport (
-    EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, Table, cursor_free, cursor_init, table_address, table_pick,
-    table_size, table_state,
+    EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
+    table_hashes, table_pick, table_pick_hash, table_size, table_state,
 )
 from eastgate.fastpath.pipe_pool cimport pool_free
 from eastgate.fastpath.posix cimport *
@@ -462,17 +463,38 @@ cdef inline bint was_tried(Connection* connection, EndpointState* state) noexcep
     return False
 
 
+cdef int32_t pick_for(
+    Connection* connection, const Table* table, PickCursor* cursor, ClusterState* cluster, uint32_t own, int attempt
+) noexcept nogil:
+    """Pick; `own`: how many of the cluster's active connections are this one. Others than attempt 0 lead elsewhere."""
+    cdef PickHash hash
+    cdef uint8_t family = connection.downstream.family
+    cdef uint32_t active, waiting
+    if not table_hashes(table):
+        return table_pick(table, cursor)
+    hash.value = 0
+    hash.attempt = <uint32_t>attempt
+    hash.present = connection.hash_source_ip and (family == 4 or family == 6)
+    if hash.present:
+        hash.value = source_hash(family, connection.downstream.bytes)
+    # Established ones, as in Envoy; counted one after the other while other workers go on.
+    active = atomic_load(&cluster.cx_active)
+    waiting = atomic_load(&cluster.pending_active) + own
+    cursor.cluster_active = active - waiting if active > waiting else 0
+    return table_pick_hash(table, cursor, &hash)
+
+
 cdef int32_t pick_untried(
     Worker* worker, Connection* connection, const Table* table, PickCursor* cursor
 ) noexcept nogil:
     # With none left the last pick stands: one that refused a moment ago may accept now.
-    cdef int32_t endpoint = table_pick(table, cursor)
-    cdef int _
+    cdef int32_t endpoint = pick_for(connection, table, cursor, connection.cluster, 0, 0)
+    cdef int attempt
     if table_size(table) > 1:
-        for _ in range(REPICKS):
+        for attempt in range(1, REPICKS + 1):
             if endpoint < 0 or not was_tried(connection, table_state(table, endpoint)):
                 break
-            endpoint = table_pick(table, cursor)
+            endpoint = pick_for(connection, table, cursor, connection.cluster, 0, attempt)
     return endpoint
 
 
@@ -548,7 +570,7 @@ cdef int32_t claim_endpoint(
     if version.original_dst and not has_destination(connection, version):
         endpoint = PICK_NO_ENDPOINTS
     else:
-        endpoint = table_pick(version.table, cursor_of(worker, slot, version))
+        endpoint = pick_for(connection, version.table, cursor_of(worker, slot, version), cluster, 1, 0)
     if endpoint < 0:
         atomic_add(&cluster.cx_active, <uint32_t>-1)
         atomic_add64(&cluster.cx_none_healthy, 1)
@@ -570,6 +592,7 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
     if version == NULL:
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
         return
+    connection.hash_source_ip = <uint8_t>chain.hash_source_ip
     endpoint = claim_endpoint(worker, connection, target, version)
     if endpoint < 0:
         refuse(worker, connection, -endpoint)

@@ -109,7 +109,12 @@ class Gateway:
         self._health = HealthChecks(
             open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random
         )
-        self._compiler = Compiler(slots, resolved=self._dns.assignment, judge=self._health.follow)
+        self._compiler = Compiler(
+            slots,
+            resolved=self._dns.assignment,
+            judge=self._health.follow,
+            own_locality=settings.locality if any(settings.locality) else None,
+        )
         self._listeners = Listeners(
             self._engine,
             call_later=loop.call_later,

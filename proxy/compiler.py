@@ -19,6 +19,7 @@ from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
 from eastgate.xds.errors import XdsError
+from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.resources import (
     Assignment,
     Cluster,
@@ -104,13 +105,29 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> Ch
         idle_timeout_ms=round(chain.idle_timeout_s * 1000),
         max_duration_ms=round(chain.max_downstream_connection_duration_s * 1000),
         max_connect_attempts=chain.max_connect_attempts or DEFAULT_CONNECT_ATTEMPTS,
+        hash_source_ip=chain.hash_source_ip,
     )
 
 
+def hash_keys(cluster: Cluster, assignment: Assignment) -> list[bytes | None] | None:
+    """By row, what is hashed for an endpoint instead of its address; None when it is the address everywhere."""
+    if cluster.hashing is None:
+        return None
+    keys = endpoint_hash_keys(assignment.raw, use_hostname=cluster.hashing.use_hostname)
+    return [keys.get(key) for key in endpoint_keys(assignment.columns)] if keys else None
+
+
 def compile_table(
-    cluster: Cluster, assignment: Assignment, previous: ClusterTable | None, flags: bytes = b""
+    cluster: Cluster,
+    assignment: Assignment,
+    previous: ClusterTable | None,
+    flags: bytes = b"",
+    own_locality: Locality | None = None,
 ) -> ClusterTable:
-    """Table of a cluster with its endpoints. Raises ValueError naming the field for what cannot be compiled."""
+    """Table of a cluster with its endpoints. Raises ValueError naming the field for what cannot be compiled.
+
+    ``own_locality``: where this proxy runs, None when that is not known.
+    """
     columns, failed = judged(assignment.columns, flags)
     return ClusterTable.compile(
         columns,
@@ -120,13 +137,22 @@ def compile_table(
         locality_weighted=cluster.locality_weighted,
         weighted_priority_health=assignment.weighted_priority_health,
         choice_count=cluster.least_request_choice_count,
+        active_request_bias=cluster.least_request_bias,
+        full_scan=cluster.least_request_full_scan,
+        hashing=cluster.hashing,
+        hash_keys=hash_keys(cluster, assignment),
+        own_locality=own_locality,
         previous=previous,
         failed=failed,
     )
 
 
 def compile_subset(
-    compiled: CompiledCluster, assignment: Assignment, table: ClusterTable, rows: Sequence[int]
+    compiled: CompiledCluster,
+    assignment: Assignment,
+    table: ClusterTable,
+    rows: Sequence[int],
+    own_locality: Locality | None = None,
 ) -> ClusterTable:
     """Table of some of a cluster's endpoints, which keep their states. Raises ValueError as compile_table does."""
     cluster, subsets = compiled.cluster, compiled.cluster.subsets
@@ -137,7 +163,7 @@ def compile_subset(
     columns = subset_columns(assignment.columns, rows, scale_weights=weighted and subsets.scale_locality_weight)
     flags = bytes(compiled.flags[row] for row in rows) if compiled.flags else b""
     return compile_table(
-        replace(cluster, locality_weighted=weighted), replace(assignment, columns=columns), table, flags
+        replace(cluster, locality_weighted=weighted), replace(assignment, columns=columns), table, flags, own_locality
     )
 
 
@@ -194,7 +220,8 @@ class Compiler:
     """Owner of the published tables. Control thread only, one snapshot at a time.
 
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
-    ``judge`` says what else than discovery makes of the endpoints of clusters with health checks.
+    ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
+    where this proxy runs, None when that is not known.
     """
 
     def __init__(
@@ -204,6 +231,7 @@ class Compiler:
         *,
         resolved: Callable[[Cluster], Assignment | None] = nothing_resolved,
         judge: Judge = as_discovered,
+        own_locality: Locality | None = None,
     ) -> None:
         self._slots = slots
         self.health = health if health is not None else EndpointHealth()
@@ -211,6 +239,7 @@ class Compiler:
         """Told of each cluster that was published, and with None of each that left, in the turn in which it happens."""
         self._resolved = resolved
         self._judge = judge
+        self._own_locality = own_locality
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         # Slots of the subsets that routes ask for, by cluster.
@@ -321,7 +350,8 @@ class Compiler:
             table = stand_in_table(known.table if known else None)
         elif assignment is not None and not waiting:
             try:
-                table = compile_table(cluster, used or assignment, known.table if known else None, flags)
+                before = known.table if known else None
+                table = compile_table(cluster, used or assignment, before, flags, self._own_locality)
             except ValueError as error:
                 own = not cluster.assignment_name or (known is not None and known.discovered is assignment)
                 at_fault = "CDS" if own else "EDS"
@@ -492,9 +522,10 @@ class Compiler:
             self._metadata[cluster.name] = own
         selection = select(cluster.subsets, criteria, own[1])
         try:
-            made = compile_subset(compiled, assignment, table, selection.rows)
+            made = compile_subset(compiled, assignment, table, selection.rows, self._own_locality)
             if selection.then_any and made.pick() < 0:
-                made = compile_subset(compiled, assignment, table, range(assignment.columns.count))
+                everyone = range(assignment.columns.count)
+                made = compile_subset(compiled, assignment, table, everyone, self._own_locality)
         except ValueError as error:
             self._log.warning("subset not compiled", name=cluster.name, criteria=dumps(criteria), reason=str(error))
             return None

@@ -12,6 +12,7 @@ from .assignment import decode_assignment, read_text
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import number, seconds, type_name
+from .hashing import decode_hashing
 from .health_check import decode_health_checks
 from .message import read
 from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
@@ -23,14 +24,18 @@ KIND = "CDS"
 _MESSAGE = "envoy.config.cluster.v3.Cluster"
 _TYPES = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
 _DNS_TYPES = ("STRICT_DNS", "LOGICAL_DNS")
-_POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
+_POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
 _EXTENSIONS = "envoy.extensions.load_balancing_policies."
 _POLICY_OF_EXTENSION = {
     f"{_EXTENSIONS}round_robin.v3.RoundRobin": "ROUND_ROBIN",
     f"{_EXTENSIONS}least_request.v3.LeastRequest": "LEAST_REQUEST",
     f"{_EXTENSIONS}random.v3.Random": "RANDOM",
+    f"{_EXTENSIONS}ring_hash.v3.RingHash": "RING_HASH",
+    f"{_EXTENSIONS}maglev.v3.Maglev": "MAGLEV",
     f"{_EXTENSIONS}cluster_provided.v3.ClusterProvided": "CLUSTER_PROVIDED",
 }
+# Of gRPC alone: Envoy goes on to the next policy of the list.
+_NOT_ENVOYS = (f"{_EXTENSIONS}pick_first.v3.PickFirst",)
 _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.metadata_exchange")
 
 # Fields that change what happens to a connection and that eastgate does not honour.
@@ -43,11 +48,8 @@ _WARNINGS = {
 _COMMON_LB_WARNINGS = {
     "zone_aware_lb_config": "zones are not preferred",
     "close_connections_on_host_set_change": "connections are not closed when endpoints change",
-    "consistent_hashing_lb_config": "not used by the supported policies",
 }
 _LEAST_REQUEST_WARNINGS = {
-    "active_request_bias": "the default of 1.0 applies",
-    "enable_full_scan": "endpoints are drawn, not scanned",
     "slow_start_config": "new endpoints get their full share at once",
 }
 _ORIGINAL_DST = {
@@ -89,6 +91,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     if kind in _DNS_TYPES:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
     policy, policy_config, locality_config = _policy(message, warnings)
+    is_extension = "load_balancing_policy" in message
     routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
     if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
         raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
@@ -116,6 +119,13 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
         lb_policy=policy,
         least_request_choice_count=number(policy_config, "choice_count", 2, low=2),
+        least_request_bias=_active_request_bias(policy_config),
+        least_request_full_scan=bool(
+            policy_config.get("enable_full_scan") or policy_config.get("selection_method") == "FULL_SCAN"
+        ),
+        hashing=decode_hashing(
+            policy, policy_config, policy_config if is_extension else common_lb, warnings, is_extension=is_extension
+        ),
         healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
@@ -183,24 +193,34 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
     extensions = message.get("load_balancing_policy")
     if extensions is None:
         policy = str(message.get("lb_policy", "ROUND_ROBIN"))
-        config = message.get("least_request_lb_config" if policy == "LEAST_REQUEST" else "round_robin_lb_config", {})
+        config = message.get(f"{policy.lower()}_lb_config", {})
         prefix, locality_config = f"{policy.lower()}_lb_config", message.get("common_lb_config", {})
     else:
         for candidate in extensions.get("policies", ()):
             config = candidate.get("typed_extension_config", {}).get("typed_config", {})
             extension = type_name(config)
-            if extension.startswith(_EXTENSIONS):
+            if extension.startswith(_EXTENSIONS) and extension not in _NOT_ENVOYS:
                 break
         else:
             raise ValueError("load_balancing_policy holds no known policy")
         policy = _POLICY_OF_EXTENSION.get(extension, extension.removeprefix(_EXTENSIONS))
-        prefix, locality_config = f"load_balancing_policy.{policy.lower()}", config.get("locality_lb_config", {})
+        # The two that hash have locality_weighted_lb_config without a message around it.
+        prefix, locality_config = f"load_balancing_policy.{policy.lower()}", config.get("locality_lb_config", config)
         if "zone_aware_lb_config" in locality_config:
             warnings.append(f"{prefix}.locality_lb_config.zone_aware_lb_config: zones are not preferred")
     warnings += [f"{prefix}.{field}: {what}" for field, what in _LEAST_REQUEST_WARNINGS.items() if config.get(field)]
-    if config.get("selection_method"):
-        warnings.append(f"{prefix}.selection_method: endpoints are drawn, not scanned")
     return policy, config, locality_config
+
+
+def _active_request_bias(config: Mapping[str, Any]) -> float:
+    bias = config.get("active_request_bias")
+    if bias is None:
+        return 1.0
+    if not bias.get("runtime_key"):
+        raise ValueError("active_request_bias has no runtime_key, which Envoy requires")
+    value = float(bias.get("default_value", 0.0))
+    # As in Envoy, what is no possible bias is none at all.
+    return value if value >= 0 else 1.0
 
 
 def _panic_threshold(common_lb: Mapping[str, Any]) -> int:

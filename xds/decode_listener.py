@@ -67,7 +67,6 @@ _TCP_PROXY_REFUSALS = {
 _TCP_PROXY_WARNINGS = {
     "access_log": "eastgate writes its own access log",
     "backoff_options": "attempts follow each other at once",
-    "hash_policy": "no supported policy hashes",
     "max_downstream_connection_duration_jitter_percentage": "no jitter is added",
     "max_early_data_bytes": "bytes wait for the upstream connection",
     "proxy_protocol_tlvs": "no TLVs are added",
@@ -221,7 +220,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         refusal = refusal or _tcp_proxy_refusal(tcp_proxy, clusters)
         warnings = tuple(
             f"tcp_proxy.{field}: {what}" for field, what in _TCP_PROXY_WARNINGS.items() if tcp_proxy.get(field)
-        )
+        ) + _hash_warnings(tcp_proxy)
     config = tcp_proxy or {}
     routes = http_routes(message.get("filters", ()))
     chain = FilterChain(
@@ -232,6 +231,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         idle_timeout_s=seconds(config, "idle_timeout", 3600.0),
         max_downstream_connection_duration_s=seconds(config, "max_downstream_connection_duration", 0.0),
         max_connect_attempts=number(config, "max_connect_attempts", 0, low=1),
+        hash_source_ip=any("source_ip" in one for one in config.get("hash_policy", ())),
         stat_prefix=config.get("stat_prefix", ""),
         route_config_name=routes.name,
         route_config=routes.inline,
@@ -323,6 +323,18 @@ def _tcp_proxy_refusal(tcp_proxy: Mapping[str, Any], clusters: tuple[tuple[str, 
     if not clusters or not all(name for name, _ in clusters):
         return "tcp_proxy names no cluster"
     return ""
+
+
+def _hash_warnings(tcp_proxy: Mapping[str, Any]) -> tuple[str, ...]:
+    policies = tcp_proxy.get("hash_policy", ())
+    if len(policies) > 1:
+        raise ValueError(f"tcp_proxy.hash_policy has {len(policies)} entries, at most one is possible")
+    for one in policies:
+        if "filter_state" in one:
+            return ("tcp_proxy.hash_policy: there is no filter state: connections get random hashes",)
+        if "source_ip" not in one:
+            raise ValueError("tcp_proxy.hash_policy has an entry that says nothing that is known")
+    return ()
 
 
 def _criteria(tcp_proxy: Mapping[str, Any]) -> tuple[Criteria, ...]:

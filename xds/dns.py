@@ -103,7 +103,8 @@ def _resolved(
     found = [where["address"]] if is_address(where["address"]) else addresses.get(where["address"], ())
     for address in found[:1] if first_only else found:
         resolved = {"socket_address": {**where, "address": address}}
-        yield {**endpoint, "endpoint": {**endpoint["endpoint"], "address": resolved}}
+        named = {"hostname": endpoint["endpoint"].get("hostname") or where["address"], "address": resolved}
+        yield {**endpoint, "endpoint": {**endpoint["endpoint"], **named}}
 
 
 def _known(value: Any) -> Any:

@@ -119,6 +119,21 @@ class OutlierDetection:
     successful_active_health_check_uneject_host: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Hashing:
+    """Settings of RING_HASH and MAGLEV. ``balance_factor``: percent, 0 without bounded load.
+
+    ``use_hostname``: endpoints are told apart by their host names where they have some, not by their addresses.
+    """
+
+    hash_function: str = "XX_HASH"
+    minimum_ring_size: int = 1024
+    maximum_ring_size: int = 8388608
+    table_size: int = 65537
+    balance_factor: int = 0
+    use_hostname: bool = False
+
+
 Criteria = tuple[tuple[str, str], ...]
 """Metadata that endpoints must have: (key, value as canonical JSON), by key."""
 
@@ -263,6 +278,7 @@ class Cluster:
     """A named upstream group from CDS.
 
     ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
+    ``hashing`` only for the two policies that hash.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
     (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
     endpoints whose flags say tlsMode istio) or ALWAYS; ``secrets`` are those that it would need for that.
@@ -276,6 +292,9 @@ class Cluster:
     connect_timeout_s: float = 5.0
     lb_policy: str = "ROUND_ROBIN"
     least_request_choice_count: int = 2
+    least_request_bias: float = 1.0
+    least_request_full_scan: bool = False
+    hashing: Hashing | None = None
     healthy_panic_threshold_percent: int = 50
     locality_weighted: bool = False
     circuit_breakers: CircuitBreakers = CircuitBreakers()
@@ -317,7 +336,8 @@ class FilterChain:
 
     ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster. ``criteria``,
     where there are any, say for each of them which subset of its endpoints is asked for.
-    ``max_connect_attempts`` 0: not set. Of a chain with an HTTP connection manager, ``route_config_name`` says which
+    ``max_connect_attempts`` 0: not set. ``hash_source_ip``: connections have the hash of their client's address.
+    Of a chain with an HTTP connection manager, ``route_config_name`` says which
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names.
     """
 
@@ -328,6 +348,7 @@ class FilterChain:
     idle_timeout_s: float = 3600.0
     max_downstream_connection_duration_s: float = 0.0
     max_connect_attempts: int = 0
+    hash_source_ip: bool = False
     stat_prefix: str = ""
     route_config_name: str = ""
     route_config: RouteConfiguration | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
+from eastgate.xds.resources import Hashing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,6 +212,38 @@ def test_least_request_of_single_endpoint_lists_needs_no_draw() -> None:
     assert list(table.shares()) == [0.75, 0.25]
 
 
+def test_full_scan_takes_the_idlest_and_draws_among_equals() -> None:
+    table = ClusterTable.compile(columns(endpoints(5)), policy="LEAST_REQUEST", full_scan=True)
+    for row in (0, 3):
+        table.hold(row)
+    counts = Counter(picks_of(table, 30_000))
+    # Three are idle: a third each, standard deviation 82.
+    assert counts.keys() == {1, 2, 4}
+    assert all(abs(count - 10_000) < 410 for count in counts.values())
+    for row in (1, 2, 4):
+        table.hold(row)
+        table.hold(row)
+    assert set(picks_of(table, 100)) == {0, 3}
+
+
+def test_full_scan_has_no_say_where_weights_differ() -> None:
+    rows = [Endpoint("10.0.0.1:80", weight=3), Endpoint("10.0.0.2:80", weight=1)]
+    table = ClusterTable.compile(columns(rows), policy="LEAST_REQUEST", full_scan=True)
+    table.hold(0)
+    # 3 / 2 against 1 / 1
+    assert abs(Counter(picks_of(table, 1_000))[0] - 600) <= 3
+
+
+@pytest.mark.parametrize(("bias", "share"), [(0.0, 3 / 4), (0.5, 3 / 5), (1.0, 3 / 7), (2.0, 3 / 19)])
+def test_bias_says_how_much_active_connections_count(bias: float, share: float) -> None:
+    rows = [Endpoint("10.0.0.1:80", weight=3), Endpoint("10.0.0.2:80", weight=1)]
+    table = ClusterTable.compile(columns(rows), policy="LEAST_REQUEST", active_request_bias=bias)
+    for _ in range(3):
+        table.hold(0)
+    # 3 / 4 ** bias against 1.
+    assert abs(Counter(picks_of(table, 10_000))[0] - 10_000 * share) <= 3
+
+
 # ---- random
 
 
@@ -244,6 +277,79 @@ def test_random_in_panic_uses_all_of_the_priority() -> None:
     table = ClusterTable.compile(columns(endpoints(7, eds_health=UNHEALTHY)), policy="RANDOM")
     assert list(table.shares()) == pytest.approx([1 / 7] * 7)
     assert set(picks_of(table, 1_000)) == set(range(7))
+
+
+# ---- ring hash and Maglev
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_degraded_endpoints_are_never_found_by_a_hash(policy: str) -> None:
+    # 46 % healthy, 54 % for the degraded ones, which get none of it: the healthy table of P0 serves both.
+    rows = [*endpoints(2), *[dataclasses.replace(e, eds_health=DEGRADED) for e in endpoints(5)[2:]]]
+    table = ClusterTable.compile(columns(rows), policy=policy)
+    assert set(picks_of(table, 2_000)) == {0, 1}
+    assert list(table.shares())[2:] == [0.0] * 3
+    only = ClusterTable.compile(columns([dataclasses.replace(e, eds_health=DEGRADED) for e in rows]), policy=policy)
+    assert only.pick() == -Reason.NONE_HEALTHY
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_a_list_that_is_empty_refuses_its_part_of_the_hashes(policy: str) -> None:
+    rows = [*endpoints(2, eds_health=DEGRADED), *endpoints(2, priority=1)]
+    # P0 could take 0 % healthy and 100 % degraded, P1 100 %: P1 has all, as healthy endpoints come first.
+    assert set(picks_of(ClusterTable.compile(columns(rows), policy=policy), 500)) == {2, 3}
+    rows = [*endpoints(2, eds_health=DEGRADED), *endpoints(4, priority=1)]
+    rows[3:] = [dataclasses.replace(e, eds_health=UNHEALTHY) for e in rows[3:]]
+    table = ClusterTable.compile(columns(rows), policy=policy, panic_threshold=0)
+    # P1: 140 / 4 = 35 %; the rest would go to P0's degraded ones.
+    assert table.priorities()[0][5] == 65
+    found = Counter(table.pick_hash(value) for value in range(100))
+    assert found == {2: 35, -Reason.NONE_HEALTHY: 65}
+    assert list(table.shares()) == pytest.approx([0, 0, 0.35, 0, 0, 0])
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_one_endpoint_needs_no_table(policy: str) -> None:
+    table = ClusterTable.compile(columns(endpoints(1)), policy=policy)
+    assert (table.schedule()[0], table.hash_entries()) == ("constant", [])
+    assert table.pick_hash(7) == 0
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_weighted_localities_without_any_weight_have_nobody(policy: str) -> None:
+    table = ClusterTable.compile(columns(endpoints(3)), policy=policy, locality_weighted=True)
+    assert table.pick() == -Reason.NONE_HEALTHY
+
+
+def test_keys_stand_for_endpoints_instead_of_their_addresses() -> None:
+    rows, others = endpoints(3), endpoints(3, priority=1)
+    others = [dataclasses.replace(e, priority=0) for e in others]
+    keys = [b"a", b"b", None]
+    by_key, by_key_too = (
+        ClusterTable.compile(columns([*given[:2], rows[2]]), policy="RING_HASH", hash_keys=keys)
+        for given in (rows, others)
+    )
+    assert by_key.hash_entries() == by_key_too.hash_entries()
+    assert by_key.hash_entries() != ClusterTable.compile(columns(rows), policy="RING_HASH").hash_entries()
+
+
+def test_unix_sockets_are_hashed_by_their_path() -> None:
+    rows = [Endpoint("unix:/run/a"), Endpoint("unix:/run/b")]
+    table = ClusterTable.compile(columns(rows), policy="MAGLEV")
+    named = ClusterTable.compile(columns(rows), policy="MAGLEV", hash_keys=[b"/run/a", b"/run/b"])
+    assert table.hash_entries() == named.hash_entries()
+
+
+def test_losing_an_endpoint_moves_only_its_hashes() -> None:
+    rows = endpoints(10)
+    before = ClusterTable.compile(columns(rows), policy="RING_HASH")
+    rows[4] = dataclasses.replace(rows[4], eds_health=UNHEALTHY)
+    after = ClusterTable.compile(columns(rows), policy="RING_HASH", previous=before)
+    # 1024 entries of ten are 1030, and of nine 1026: an endpoint keeps all of its first 103.
+    hashes = [(number << 64) // 5_000 for number in range(5_000)]
+    moved = [value for value in hashes if before.pick_hash(value) not in (4, after.pick_hash(value))]
+    assert len(moved) < 5_000 // 9
+    assert 4 not in {after.pick_hash(value) for value in hashes}
 
 
 # ---- endpoint states
@@ -349,10 +455,19 @@ def test_reset_failures_and_drop() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"policy": "MAGLEV"}, "policy 'MAGLEV'"),
+        ({"policy": "PICK_FIRST"}, "policy 'PICK_FIRST'"),
         ({"overprovisioning_factor": 0}, "overprovisioning_factor 0"),
         ({"panic_threshold": -1}, "panic_threshold -1"),
         ({"choice_count": 1}, "choice_count 1"),
+        ({"active_request_bias": -1.0}, "active_request_bias -1.0 is negative"),
+        (
+            {"policy": "RING_HASH", "hashing": Hashing(minimum_ring_size=20, maximum_ring_size=10)},
+            r"size \(20\) > maxi",
+        ),
+        ({"policy": "RING_HASH", "hashing": Hashing(maximum_ring_size=8388609)}, "outside 0..8388608"),
+        ({"policy": "RING_HASH", "hashing": Hashing("SHA1")}, "hash_function 'SHA1'"),
+        ({"policy": "MAGLEV", "hashing": Hashing(table_size=65536)}, "must be prime number: table_size is 65536"),
+        ({"policy": "MAGLEV", "hashing": Hashing(balance_factor=99)}, "hash_balance_factor is 99"),
         ({"failed": b"\x00"}, "failed: 1 bytes for 2 rows"),
     ],
 )

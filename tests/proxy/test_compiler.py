@@ -6,7 +6,7 @@ from types import MappingProxyType
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
-from eastgate.proxy.compiler import Compiler, view_name
+from eastgate.proxy.compiler import Compiler, chain_spec, view_name
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import (
@@ -16,7 +16,9 @@ from eastgate.xds.resources import (
     DnsSettings,
     FilterChain,
     FilterChainMatch,
+    Hashing,
     Listener,
+    Locality,
     Snapshot,
     Subsets,
     SubsetSelector,
@@ -395,3 +397,42 @@ def test_all_endpoints_are_tried_when_the_fallback_finds_none() -> None:
     one = cut(fallback_policy="DEFAULT_SUBSET", default_subset=DEV, panic_mode_any=True)
     tables.compiler.apply(snapshot(one, staged("prod", "prod"), listener(chain())))
     assert tables.size() == 2
+
+
+def test_hashing_clusters_have_their_settings_keys_and_order_of_localities() -> None:
+    message = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+    localities = []
+    for number, zone in enumerate("abc"):
+        endpoints = []
+        for one in range(2):
+            where = {"socket_address": {"address": f"10.0.{number}.{one}", "port_value": 80}}
+            said = {"filter_metadata": {"envoy.lb": {"hash_key": f"key-{number}-{one}"}}}
+            metadata = encode("envoy.config.core.v3.Metadata", said)
+            endpoints.append({"endpoint": {"address": where}, "metadata": metadata})
+        localities.append({"locality": {"zone": zone}, "load_balancing_weight": 1 + number, "lb_endpoints": endpoints})
+    raw = encode(message, {"cluster_name": NAME, "endpoints": localities})
+    hashing = Hashing("MURMUR_HASH_2", 50, 50)
+    one = cluster(lb_policy="RING_HASH", hashing=hashing, locality_weighted=True)
+    found = []
+    for own in (None, Locality("", "b", "")):
+        compiler = Compiler(ClusterSlots(16), own_locality=own)
+        compiler.apply(snapshot(one, decode_assignment(raw), listener(chain())))
+        table = compiler.clusters[NAME].table
+        assert table is not None
+        expected = ClusterTable.compile(
+            decode_assignment(raw).columns,
+            policy="RING_HASH",
+            hashing=hashing,
+            hash_keys=[f"key-{number}-{one}".encode() for number in range(3) for one in range(2)],
+            locality_weighted=True,
+            own_locality=own,
+        )
+        assert table.hash_entries() == expected.hash_entries()
+        found.append(table.hash_entries())
+    # Fractions of entries carry over from one endpoint to the next: the order of localities is in the ring.
+    assert found[0] != found[1]
+
+
+def test_chains_hand_on_that_clients_are_hashed() -> None:
+    assert chain_spec(chain(hash_source_ip=True), {NAME: 1}, name="c").hash_source_ip
+    assert not chain_spec(chain(), {NAME: 1}, name="c").hash_source_ip

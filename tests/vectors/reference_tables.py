@@ -26,8 +26,8 @@ def answer_hash(vector: dict[str, Any]) -> Outcome:
     return outcome
 
 
-def hosts_of(given: dict[str, Any]) -> list[tuple[str, float]]:
-    """Normalised hosts; ranges of addresses are written with two dots."""
+def localities_of(given: dict[str, Any]) -> list[list[tuple[str, int]]]:
+    """Hosts and weights by locality; one locality where the vector has none."""
     localities = given.get("hosts_per_locality")
     if isinstance(localities, str):
         named = []
@@ -40,9 +40,15 @@ def hosts_of(given: dict[str, Any]) -> list[tuple[str, float]]:
     hosts = given.get("hosts") or []
     if isinstance(hosts, int):
         hosts = [(f"127.0.0.1:{90 + number}", 1) for number in range(hosts)]
-    if localities is not None:
-        localities = [[(key, weight) for key, weight in members] for members in localities]
-    return hash_tables.normalised([(key, weight) for key, weight in hosts], localities, given.get("locality_weights"))
+    return [[(key, weight) for key, weight in members] for members in (localities or [hosts])]
+
+
+def hosts_of(given: dict[str, Any]) -> list[tuple[str, float]]:
+    """Normalised hosts; ranges of addresses are written with two dots."""
+    localities = localities_of(given)
+    if given.get("hosts_per_locality") is None:
+        return hash_tables.normalised(localities[0])
+    return hash_tables.normalised([], localities, given.get("locality_weights"))
 
 
 def histogram(table: Any, expected: dict[str, Any]) -> dict[str, int]:

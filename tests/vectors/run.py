@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import mesh, product, reference
+from . import mesh, product, product_tables, reference
 from .outcome import NoRuleError, Outcome
 
 
@@ -56,7 +56,8 @@ def name_of(vector: dict[str, Any]) -> str:
 
 def answer(vector: dict[str, Any]) -> Outcome:
     """The product's answer where it has the rule; what it leaves open (the order of picks) is the oracle's."""
-    rule = product.ANSWERS.get(group_of(vector)) or mesh.ANSWERS.get(group_of(vector))
+    group = group_of(vector)
+    rule = product.ANSWERS.get(group) or product_tables.ANSWERS.get(group) or mesh.ANSWERS.get(group)
     if rule is None:
         return reference.answer(vector)
     try:

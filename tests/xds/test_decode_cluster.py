@@ -6,7 +6,7 @@ import pytest
 from eastgate.xds.decode_cluster import decode_cluster
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
-from eastgate.xds.resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+from eastgate.xds.resources import CircuitBreakers, Cluster, Hashing, OutlierDetection, TcpKeepalive
 
 from .istiod import assignment, cluster, endpoint, field, locality_endpoints
 from .rows import rows_of
@@ -107,16 +107,59 @@ def test_outlier_detection_defaults_and_values() -> None:
         ({"outlier_detection": {"interval": "0s"}}, "interval is 0s"),
         ({"outlier_detection": {"max_ejection_percent": 101}}, "max_ejection_percent is 101, must be at most 100"),
         ({"outlier_detection": {"max_ejection_time": "1s"}}, "max_ejection_time is shorter than base_ejection_time"),
-        ({"lb_policy": "RING_HASH"}, "lb_policy RING_HASH is not supported"),
-        ({"lb_policy": "MAGLEV"}, "lb_policy MAGLEV is not supported"),
+        (
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 20, "maximum_ring_size": 10}},
+            "ring hash: minimum_ring_size (20) > maximum_ring_size (10)",
+        ),
+        (
+            # Envoy's default minimum is 1024.
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"maximum_ring_size": 1000}},
+            "ring hash: minimum_ring_size (1024) > maximum_ring_size (1000)",
+        ),
+        (
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 8388609}},
+            "minimum_ring_size is 8388609, must be at most 8388608",
+        ),
+        (
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"hash_function": 7}},
+            "hash_function 7 is not known",
+        ),
+        (
+            {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 8}},
+            "The table size of maglev must be prime number: table_size is 8",
+        ),
+        (
+            {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 5000012}},
+            "table_size is 5000012, must be at most 5000011",
+        ),
+        (
+            {
+                "lb_policy": "MAGLEV",
+                "common_lb_config": {"consistent_hashing_lb_config": {"hash_balance_factor": 99}},
+            },
+            "hash_balance_factor is 99, must be at least 100",
+        ),
+        (
+            {"load_balancing_policy": {"policies": [policy("ring_hash.v3.RingHash", minimum_ring_size=0)]}},
+            "minimum_ring_size is 0, must be at least 1",
+        ),
+        (
+            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": {"default_value": 0.5}}},
+            "active_request_bias has no runtime_key",
+        ),
+        ({"lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}, "lb_policy LOAD_BALANCING_POLICY_CONFIG"),
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
         ({"lb_subset_config": {"subset_selectors": [{}]}}, "a selector has no keys"),
         ({"type": 9}, "cluster type 9 is not supported"),
         ({"cluster_type": {}}, "cluster_type  is not supported"),
         ({"load_balancing_policy": {}}, "load_balancing_policy holds no known policy"),
         (
+            {"load_balancing_policy": {"policies": [policy("wrr_locality.v3.WrrLocality", **{"@value": b""})]}},
+            "lb_policy wrr_locality.v3.WrrLocality",
+        ),
+        (
             {"load_balancing_policy": {"policies": [policy("pick_first.v3.PickFirst", **{"@value": b""})]}},
-            "lb_policy pick_first.v3.PickFirst",
+            "load_balancing_policy holds no known policy",
         ),
     ],
 )
@@ -129,6 +172,70 @@ def test_random_is_selected_by_either_field() -> None:
     weighted = policy("random.v3.Random", locality_lb_config={"locality_weighted_lb_config": {}})
     one = decoded(load_balancing_policy={"policies": [weighted]})
     assert (one.lb_policy, one.locality_weighted, one.warnings) == ("RANDOM", True, ())
+
+
+def test_hashing_policies_have_envoys_defaults() -> None:
+    assert decoded().hashing is None
+    assert decoded(lb_policy="RING_HASH").hashing == decoded(lb_policy="MAGLEV").hashing == Hashing()
+
+
+def test_settings_of_hashing_policies() -> None:
+    common = {
+        "consistent_hashing_lb_config": {"use_hostname_for_hashing": True, "hash_balance_factor": 150},
+        "locality_weighted_lb_config": {},
+    }
+    ring = {"minimum_ring_size": 7, "maximum_ring_size": 9, "hash_function": "MURMUR_HASH_2"}
+    one = decoded(lb_policy="RING_HASH", ring_hash_lb_config=ring, common_lb_config=common)
+    assert one.hashing == Hashing("MURMUR_HASH_2", 7, 9, balance_factor=150, use_hostname=True)
+    assert (one.locality_weighted, one.warnings) == (True, ())
+    maglev = decoded(lb_policy="MAGLEV", maglev_lb_config={"table_size": 251})
+    assert (maglev.hashing, maglev.locality_weighted) == (Hashing(table_size=251), False)
+
+
+def test_settings_of_hashing_extensions() -> None:
+    shared = {"use_hostname_for_hashing": True, "hash_balance_factor": 120}
+    ring = policy(
+        "ring_hash.v3.RingHash",
+        hash_function="MURMUR_HASH_2",
+        minimum_ring_size=3,
+        use_hostname_for_hashing=True,
+        hash_balance_factor=110,
+        locality_weighted_lb_config={},
+    )
+    one = decoded(load_balancing_policy={"policies": [ring]}, common_lb_config={"consistent_hashing_lb_config": {}})
+    assert one.lb_policy == "RING_HASH"
+    assert one.hashing == Hashing("MURMUR_HASH_2", 3, balance_factor=110, use_hostname=True)
+    assert one.locality_weighted
+    # The message that both policies share wins over the fields that RingHash had before.
+    ring = policy("ring_hash.v3.RingHash", hash_balance_factor=110, consistent_hashing_lb_config={})
+    assert decoded(load_balancing_policy={"policies": [ring]}).hashing == Hashing()
+    maglev = policy("maglev.v3.Maglev", table_size=7, consistent_hashing_lb_config=shared)
+    one = decoded(load_balancing_policy={"policies": [maglev]})
+    assert (one.lb_policy, one.locality_weighted) == ("MAGLEV", False)
+    assert one.hashing == Hashing(table_size=7, balance_factor=120, use_hostname=True)
+    spoken = policy("maglev.v3.Maglev", consistent_hashing_lb_config={"hash_policy": [b""]})
+    (warning,) = decoded(load_balancing_policy={"policies": [spoken]}).warnings
+    assert warning.startswith("consistent_hashing_lb_config.hash_policy: only tcp_proxy.hash_policy")
+
+
+def test_settings_of_least_request() -> None:
+    bias = {"default_value": 0.5, "runtime_key": "k"}
+    one = decoded(lb_policy="LEAST_REQUEST", least_request_lb_config={"active_request_bias": bias})
+    assert (one.least_request_bias, one.least_request_full_scan, one.warnings) == (0.5, False, ())
+    nothing = {"active_request_bias": {"runtime_key": "k"}}
+    assert decoded(lb_policy="LEAST_REQUEST", least_request_lb_config=nothing).least_request_bias == 0.0
+    # As in Envoy, a bias that cannot be is that of the default.
+    below = {"active_request_bias": {"default_value": -2.0, "runtime_key": "k"}}
+    assert decoded(lb_policy="LEAST_REQUEST", least_request_lb_config=below).least_request_bias == 1.0
+    for scan in ({"selection_method": "FULL_SCAN"}, {"enable_full_scan": True}):
+        scanning = policy("least_request.v3.LeastRequest", **scan)
+        one = decoded(load_balancing_policy={"policies": [scanning]})
+        assert (one.least_request_full_scan, one.warnings) == (True, ())
+
+
+def test_policies_that_envoy_does_not_know_are_passed_over() -> None:
+    unknown = policy("pick_first.v3.PickFirst", **{"@value": b""})
+    assert decoded(load_balancing_policy={"policies": [unknown, policy("maglev.v3.Maglev")]}).lb_policy == "MAGLEV"
 
 
 def test_eds_without_its_config_and_clusters_without_name_are_rejected() -> None:
@@ -164,10 +271,6 @@ def test_policy_extensions_win_over_the_enum() -> None:
         ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
         ({"common_lb_config": {"zone_aware_lb_config": b""}}, "common_lb_config.zone_aware_lb_config: zones"),
-        (
-            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": {"default_value": 0.5}}},
-            "active_request_bias",
-        ),
         ({"round_robin_lb_config": {"slow_start_config": b"\x0a\x00"}}, "round_robin_lb_config.slow_start_config"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
@@ -231,7 +334,9 @@ def test_dns_clusters_have_names_and_no_assignment_yet() -> None:
     logical = decoded(type="LOGICAL_DNS", load_assignment=named).dns
     assert logical is not None
     assert logical.first_only
-    assert "lb_policy RING_HASH" in rejected(type="STRICT_DNS", load_assignment=named, lb_policy="RING_HASH")
+    hashed = {"type": "STRICT_DNS", "load_assignment": named, "lb_policy": "MAGLEV"}
+    assert decoded(**hashed).lb_policy == "MAGLEV"
+    assert "table_size is 4" in rejected(**hashed, maglev_lb_config={"table_size": 4})
 
 
 def test_dns_cluster_extension_holds_the_settings() -> None:

@@ -251,10 +251,31 @@ def test_generic_matcher_closes_all_chains() -> None:
 
 
 def test_unhonoured_fields_are_warned_about_once_with_a_count() -> None:
-    chains = [chain(name, filters=[tcp_proxy(name, hash_policy=[{"source_ip": {}}])]) for name in ("a", "b")]
+    chains = [chain(name, filters=[tcp_proxy(name, max_early_data_bytes=7)]) for name in ("a", "b")]
     one = decoded(*chains, socket_options=[b""])
-    assert one.warnings == ("socket_options: not set", "tcp_proxy.hash_policy: no supported policy hashes (2 chains)")
+    assert one.warnings == (
+        "socket_options: not set",
+        "tcp_proxy.max_early_data_bytes: bytes wait for the upstream connection (2 chains)",
+    )
     assert one.filter_chains[0].refusal == ""
+
+
+def test_connections_are_hashed_by_the_source_of_their_client() -> None:
+    assert not one_chain().hash_source_ip
+    one = decoded(chain(TARGET, filters=[tcp_proxy(TARGET, hash_policy=[{"source_ip": {}}])]))
+    assert (one.filter_chains[0].hash_source_ip, one.warnings) == (True, ())
+    one = decoded(chain(TARGET, filters=[tcp_proxy(TARGET, hash_policy=[{"filter_state": {"key": "k"}}])]))
+    assert not one.filter_chains[0].hash_source_ip
+    assert one.warnings == ("tcp_proxy.hash_policy: there is no filter state: connections get random hashes (1 chain)",)
+
+
+@pytest.mark.parametrize(
+    ("policies", "reason"),
+    [([{"source_ip": {}}] * 2, "tcp_proxy.hash_policy has 2 entries"), ([{}], "an entry that says nothing")],
+)
+def test_impossible_hash_policies_are_rejected(policies: list[dict[str, Any]], reason: str) -> None:
+    with pytest.raises(XdsError, match=reason):
+        decoded(chain(TARGET, filters=[tcp_proxy(TARGET, hash_policy=policies)]))
 
 
 def test_unknown_field_of_the_listener_is_a_warning() -> None:
