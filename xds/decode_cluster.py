@@ -12,7 +12,7 @@ from .assignment import decode_assignment, read_text
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import number, seconds, type_name
-from .hashing import decode_hashing
+from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
 from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
@@ -52,6 +52,8 @@ _COMMON_LB_WARNINGS = {
 _LEAST_REQUEST_WARNINGS = {
     "slow_start_config": "new endpoints get their full share at once",
 }
+# As Envoy says, settings that load_balancing_policy has places of its own for.
+_PARTIAL_FIELDS = ("zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config")
 _ORIGINAL_DST = {
     "use_http_header": "TCP connections have no headers",
     "metadata_key": "destinations are not taken from metadata",
@@ -90,8 +92,9 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     dns = None
     if kind in _DNS_TYPES:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
+    common_lb = message.get("common_lb_config", {})
+    check_hashing(kind, common_lb)
     policy, policy_config, locality_config = _policy(message, warnings)
-    is_extension = "load_balancing_policy" in message
     routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
     if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
         raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
@@ -101,7 +104,6 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         if routable:
             raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
         warnings.append(f"lb_policy: {policy} is not supported")
-    common_lb = message.get("common_lb_config", {})
     warnings += [
         f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb
     ]
@@ -124,7 +126,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
             policy_config.get("enable_full_scan") or policy_config.get("selection_method") == "FULL_SCAN"
         ),
         hashing=decode_hashing(
-            policy, policy_config, policy_config if is_extension else common_lb, warnings, is_extension=is_extension
+            policy, policy_config, policy_config if "load_balancing_policy" in message else common_lb, warnings
         ),
         healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
@@ -196,6 +198,11 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
         config = message.get(f"{policy.lower()}_lb_config", {})
         prefix, locality_config = f"{policy.lower()}_lb_config", message.get("common_lb_config", {})
     else:
+        if "lb_subset_config" in message:
+            raise ValueError("load_balancing_policy cannot be combined with lb_subset_config")
+        for field in _PARTIAL_FIELDS:
+            if field in message.get("common_lb_config", {}):
+                raise ValueError(f"load_balancing_policy cannot be combined with common_lb_config.{field}")
         for candidate in extensions.get("policies", ()):
             config = candidate.get("typed_extension_config", {}).get("typed_config", {})
             extension = type_name(config)
@@ -216,8 +223,6 @@ def _active_request_bias(config: Mapping[str, Any]) -> float:
     bias = config.get("active_request_bias")
     if bias is None:
         return 1.0
-    if not bias.get("runtime_key"):
-        raise ValueError("active_request_bias has no runtime_key, which Envoy requires")
     value = float(bias.get("default_value", 0.0))
     # As in Envoy, what is no possible bias is none at all.
     return value if value >= 0 else 1.0

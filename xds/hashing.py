@@ -15,8 +15,16 @@ LARGEST_RING = 8388608
 LARGEST_TABLE = 5000011
 
 
+def check_hashing(kind: str, common_lb: Mapping[str, Any]) -> None:
+    """Refuse what Envoy refuses in common_lb_config of a cluster of this type, whatever its policy."""
+    consistent = common_lb.get("consistent_hashing_lb_config", {})
+    number(consistent, "hash_balance_factor", 0, low=100)
+    if consistent.get("use_hostname_for_hashing") and kind != "STRICT_DNS":
+        raise ValueError(f"use_hostname_for_hashing of common_lb_config is for STRICT_DNS only, not for type {kind}")
+
+
 def decode_hashing(
-    policy: str, config: Mapping[str, Any], common: Mapping[str, Any], warnings: list[str], *, is_extension: bool
+    policy: str, config: Mapping[str, Any], common: Mapping[str, Any], warnings: list[str]
 ) -> Hashing | None:
     """Settings of the policy's own message, and of consistent_hashing_lb_config, which stands in `common`.
 
@@ -28,7 +36,7 @@ def decode_hashing(
     shared = common.get("consistent_hashing_lb_config", config)
     if "hash_policy" in shared:
         warnings.append("consistent_hashing_lb_config.hash_policy: only tcp_proxy.hash_policy gives connections a hash")
-    minimum = number(config, "minimum_ring_size", 1024, low=int(is_extension), high=LARGEST_RING)
+    minimum = number(config, "minimum_ring_size", 1024, high=LARGEST_RING)
     maximum = number(config, "maximum_ring_size", LARGEST_RING, high=LARGEST_RING)
     if minimum > maximum:
         raise ValueError(f"ring hash: minimum_ring_size ({minimum}) > maximum_ring_size ({maximum})")

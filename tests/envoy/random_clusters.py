@@ -11,7 +11,7 @@ from ..support import dumps
 from .numbered import host_of
 
 # What clusters are balanced by; a policy that the product does not compile fails the run.
-POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
+POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
 # Addresses that clusters draw from. Clusters share them; each counts for itself.
 ADDRESSES = 64
 HEALTH_MIXES = (
@@ -51,6 +51,12 @@ def random_configuration(rng: random.Random, name: str, port: int) -> Configurat
     }
     if policy == "LEAST_REQUEST":
         cluster["least_request_lb_config"] = {"choice_count": rng.choice((2, 2, 3, 5))}
+    if policy == "RING_HASH":
+        smallest = rng.choice((1, 16, 1024))
+        function = rng.choice(("XX_HASH", "MURMUR_HASH_2"))
+        cluster["ring_hash_lb_config"] = {"minimum_ring_size": smallest, "hash_function": function}
+    if policy == "MAGLEV":
+        cluster["maglev_lb_config"] = {"table_size": rng.choice((2, 5, 251, 65537))}
     priorities = rng.randint(1, 4)
     count = max(rng.randint(1, 20), priorities)
     numbers = rng.sample(range(ADDRESSES), count)

@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.config.listener.v3 import (
 from envoy_data_plane.envoy.extensions.filters.listener.proxy_protocol.v3 import ProxyProtocol
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
-from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.envoy.type.v3 import HashPolicy, Percent
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from .recordings import CDS, EDS, LDS, PREFIX, Resources, resource_name
@@ -139,6 +139,7 @@ def chain(
     filters: Sequence[Filter] = (),
     idle_timeout_s: float | None = None,
     max_connect_attempts: int | None = None,
+    hash_policy: Sequence[HashPolicy] = (),
 ) -> FilterChain:
     """An AUTO_PASSTHROUGH chain: one SNI, Istio's ALPNs, tcp_proxy to the cluster of the same name."""
     proxy = TcpProxy(
@@ -146,6 +147,7 @@ def chain(
         cluster=name,
         idle_timeout=None if idle_timeout_s is None else timedelta(seconds=idle_timeout_s),
         max_connect_attempts=max_connect_attempts,
+        hash_policy=list(hash_policy),
     )
     return FilterChain(
         filter_chain_match=FilterChainMatch(server_names=[name], application_protocols=list(ISTIO_ALPN)),

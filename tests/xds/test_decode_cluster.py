@@ -140,12 +140,27 @@ def test_outlier_detection_defaults_and_values() -> None:
             "hash_balance_factor is 99, must be at least 100",
         ),
         (
-            {"load_balancing_policy": {"policies": [policy("ring_hash.v3.RingHash", minimum_ring_size=0)]}},
-            "minimum_ring_size is 0, must be at least 1",
+            {"load_balancing_policy": {"policies": [policy("ring_hash.v3.RingHash", maximum_ring_size=0)]}},
+            "ring hash: minimum_ring_size (1024) > maximum_ring_size (0)",
         ),
         (
-            {"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": {"default_value": 0.5}}},
-            "active_request_bias has no runtime_key",
+            {"common_lb_config": {"consistent_hashing_lb_config": {"hash_balance_factor": 1}}},
+            "hash_balance_factor is 1",
+        ),
+        (
+            {"common_lb_config": {"consistent_hashing_lb_config": {"use_hostname_for_hashing": True}}},
+            "use_hostname_for_hashing of common_lb_config is for STRICT_DNS only, not for type EDS",
+        ),
+        *(
+            (
+                {"load_balancing_policy": {"policies": [policy("maglev.v3.Maglev")]}, "common_lb_config": {name: {}}},
+                f"load_balancing_policy cannot be combined with common_lb_config.{name}",
+            )
+            for name in ("locality_weighted_lb_config", "consistent_hashing_lb_config")
+        ),
+        (
+            {"load_balancing_policy": {"policies": [policy("maglev.v3.Maglev")]}, "lb_subset_config": {}},
+            "load_balancing_policy cannot be combined with lb_subset_config",
         ),
         ({"lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}, "lb_policy LOAD_BALANCING_POLICY_CONFIG"),
         ({"lb_policy": 77}, "lb_policy 77 is not supported"),
@@ -181,13 +196,17 @@ def test_hashing_policies_have_envoys_defaults() -> None:
 
 def test_settings_of_hashing_policies() -> None:
     common = {
-        "consistent_hashing_lb_config": {"use_hostname_for_hashing": True, "hash_balance_factor": 150},
+        "consistent_hashing_lb_config": {"hash_balance_factor": 150},
         "locality_weighted_lb_config": {},
     }
     ring = {"minimum_ring_size": 7, "maximum_ring_size": 9, "hash_function": "MURMUR_HASH_2"}
     one = decoded(lb_policy="RING_HASH", ring_hash_lb_config=ring, common_lb_config=common)
-    assert one.hashing == Hashing("MURMUR_HASH_2", 7, 9, balance_factor=150, use_hostname=True)
+    assert one.hashing == Hashing("MURMUR_HASH_2", 7, 9, balance_factor=150)
     assert (one.locality_weighted, one.warnings) == (True, ())
+    named = assignment("x", [locality_endpoints("", [endpoint("db.example", 80)])])
+    common = {"consistent_hashing_lb_config": {"use_hostname_for_hashing": True}}
+    one = decoded(type="STRICT_DNS", load_assignment=named, lb_policy="RING_HASH", common_lb_config=common)
+    assert one.hashing == Hashing(use_hostname=True)
     maglev = decoded(lb_policy="MAGLEV", maglev_lb_config={"table_size": 251})
     assert (maglev.hashing, maglev.locality_weighted) == (Hashing(table_size=251), False)
 
@@ -202,7 +221,7 @@ def test_settings_of_hashing_extensions() -> None:
         hash_balance_factor=110,
         locality_weighted_lb_config={},
     )
-    one = decoded(load_balancing_policy={"policies": [ring]}, common_lb_config={"consistent_hashing_lb_config": {}})
+    one = decoded(load_balancing_policy={"policies": [ring]})
     assert one.lb_policy == "RING_HASH"
     assert one.hashing == Hashing("MURMUR_HASH_2", 3, balance_factor=110, use_hostname=True)
     assert one.locality_weighted
@@ -219,7 +238,7 @@ def test_settings_of_hashing_extensions() -> None:
 
 
 def test_settings_of_least_request() -> None:
-    bias = {"default_value": 0.5, "runtime_key": "k"}
+    bias = {"default_value": 0.5, "runtime_key": "of a runtime that nobody sets"}
     one = decoded(lb_policy="LEAST_REQUEST", least_request_lb_config={"active_request_bias": bias})
     assert (one.least_request_bias, one.least_request_full_scan, one.warnings) == (0.5, False, ())
     nothing = {"active_request_bias": {"runtime_key": "k"}}
@@ -260,7 +279,7 @@ def test_policy_extensions_win_over_the_enum() -> None:
     assert (one.lb_policy, one.least_request_choice_count, one.locality_weighted) == ("LEAST_REQUEST", 4, True)
     one = decoded(
         load_balancing_policy={"policies": [policy("round_robin.v3.RoundRobin")]},
-        common_lb_config={"locality_weighted_lb_config": {}, "healthy_panic_threshold": {"value": 1.0}},
+        common_lb_config={"healthy_panic_threshold": {"value": 1.0}},
     )
     assert (one.lb_policy, one.locality_weighted, one.healthy_panic_threshold_percent) == ("ROUND_ROBIN", False, 1)
 
