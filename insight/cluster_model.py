@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.endpoint_rows import first_occurrences
-from eastgate.xds.resources import Columns, Locality, LocalityEntry
+from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry
 
 # EDS HealthStatus by number.
 HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
     ``health`` is the EDS name; ``failed`` says what else keeps it out: "outlier", "active check", or nothing.
     ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
     the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
-    it in use.
+    it in use. ``hash_key``: what hashing policies know it by; empty for its address.
     """
 
     address: str
@@ -42,6 +42,7 @@ class Endpoint(NamedTuple):
     workload: str | None = None
     stated_share: float | None = None
     removed: bool = False
+    hash_key: str = ""
 
     @property
     def state(self) -> str:
@@ -96,6 +97,8 @@ class ClusterModel:
     ``localities`` are the entries of the assignment, also those without endpoints. ``configured`` is False when the
     dump does not hold the cluster's configuration: the settings are then Envoy's defaults, not this cluster's.
     ``health_checked``: the proxy itself takes out endpoints that fail its checks.
+    ``hashing``: settings of RING_HASH and MAGLEV, None for other policies or Envoy's defaults; ``own_locality``: where
+    the proxy runs, where that is known and has a say.
     ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
     """
 
@@ -107,6 +110,8 @@ class ClusterModel:
     locality_weighted: bool = False
     weighted_priority_health: bool = False
     choice_count: int = 2
+    hashing: Hashing | None = None
+    own_locality: Locality | None = None
     ejection: Ejection | None = None
     endpoints: tuple[Endpoint, ...] = ()
     localities: tuple[LocalityEntry, ...] = ()
@@ -119,6 +124,11 @@ class ClusterModel:
     def sni_dnat(self) -> bool:
         """Whether it is what a gateway forwards to by server name."""
         return self.name.startswith("outbound_.")
+
+    @property
+    def hashes(self) -> bool:
+        """Whether connections find their endpoint by a hash."""
+        return self.policy in ("RING_HASH", "MAGLEV")
 
     @property
     def resolves_names(self) -> bool:
@@ -231,6 +241,9 @@ class CompiledModel:
 
     def picks(self) -> bool:
         """Whether a pick finds an endpoint at all."""
+        if self.model.hashes:
+            # Some hashes may find nobody where others do.
+            return any(self.table.shares())
         return self.table.pick() >= 0
 
 
@@ -244,6 +257,9 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
         locality_weighted=model.locality_weighted,
         weighted_priority_health=model.weighted_priority_health,
         choice_count=model.choice_count,
+        hashing=model.hashing,
+        hash_keys=[(one.hash_key or one.plain_address).encode() for one in model.endpoints] if model.hashes else None,
+        own_locality=model.own_locality,
         failed=failed,
     )
 

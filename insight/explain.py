@@ -109,6 +109,17 @@ def notes_of(model: ClusterModel) -> list[str]:
         )
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
+    if model.hashes:
+        table = "ring" if model.policy == "RING_HASH" else "table"
+        notes.append(
+            f"{model.policy}: shares are parts of all hashes, read off the {table}; where tcp_proxy hashes source"
+            " addresses a client keeps its endpoint, other connections get random hashes"
+        )
+        if model.hashing is not None and model.hashing.balance_factor:
+            notes.append(
+                f"hash_balance_factor {model.hashing.balance_factor} %: an endpoint that holds more than its part of"
+                " the connections is passed over; shares are those while nobody does"
+            )
     if model.policy == "RANDOM":
         notes.append("RANDOM: weights of endpoints count nowhere, only those of localities")
     if model.weighted_priority_health:
@@ -148,6 +159,9 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
             )
         else:
             text = load_text(load, degraded_load, available[priority], taken=taken, together=together)
+        if model.hashes and degraded_load and not refused and not panic:
+            who = "its healthy ones take that too" if healthy else "nobody takes that: those connections are refused"
+            text += f"; {model.policy} never uses degraded endpoints: {who}"
         found.append(
             PriorityShare(
                 priority=priority,
@@ -281,7 +295,12 @@ def explain_localities(
         )
         part = f"min(1, {model.overprovisioning_factor} % x {count['healthy']} / {counted})" if counted else "0"
         text = f"weight {weight} x {part} = {effective:g}"
-        if priorities[priority].panic:
+        if model.hashes:
+            whole = sum(weights.get(one, 0) for one in counts if one[0] == priority)
+            usable = total if priorities[priority].panic else count["healthy"]
+            lost = "" if usable else ", and nobody to take it: the others of the priority do"
+            text = f"weight {weight} of {whole}, whatever its health{lost}"
+        elif priorities[priority].panic:
             text = f"weight {weight}, ignored in panic"
         found.append(LocalityShare(priority, str(locality), weight, count["healthy"], total, share, text))
     return tuple(found)
@@ -317,8 +336,8 @@ def explain_endpoints(
                 kind,
                 priorities,
                 refused=refused,
+                policy=model.policy,
                 weightless=model.locality_weighted and not weights.get((endpoint.priority, endpoint.locality)),
-                random=model.policy == "RANDOM",
             )
         state = displayed_state(compiled, row, endpoint)
         found.append(
@@ -338,7 +357,7 @@ REASONS = {"outlier": "ejected by outlier detection", "active check": "fails its
 
 
 def zero_reason(
-    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool, random: bool
+    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool, policy: str
 ) -> str:
     """Why an endpoint that is no duplicate gets nothing."""
     if kind == "excluded":
@@ -353,7 +372,8 @@ def zero_reason(
     if weightless:
         return "its locality has no weight"
     if kind == "degraded":
-        return "degraded: the healthy ones suffice"
-    if random:
+        hashes = policy in ("RING_HASH", "MAGLEV")
+        return f"degraded: never used by {policy}" if hashes else "degraded: the healthy ones suffice"
+    if policy == "RANDOM":
         return "no draw that leads to its priority leads to its place in the list"
     return "its part of the weight is nothing"

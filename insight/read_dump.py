@@ -22,6 +22,7 @@ from .cluster_model import (
     ProxyModel,
     RejectedResource,
 )
+from .read_hashing import endpoint_key, read_hashing
 
 POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
 POLICIES |= {"ring_hash": "RING_HASH", "maglev": "MAGLEV"}
@@ -98,7 +99,8 @@ def read_policy(cluster: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Map
         config = get(get(entry, "typed_extension_config", {}), "typed_config", {})
         kind = str(config.get("@type", "")).rpartition("/")[2]
         name = kind.removeprefix("envoy.extensions.load_balancing_policies.").partition(".")[0]
-        return POLICIES.get(name, kind), config, get(config, "locality_lb_config", {})
+        # The two that hash have locality_weighted_lb_config without a message around it.
+        return POLICIES.get(name, kind), config, get(config, "locality_lb_config", config)
     policy = str(get(cluster, "lb_policy", "ROUND_ROBIN"))
     return policy, get(cluster, f"{policy.lower()}_lb_config", {}), get(cluster, "common_lb_config", {})
 
@@ -127,6 +129,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         panic_threshold=50 if panic is None else int(float(panic.get("value", 0)) + 0.5),
         locality_weighted=get(locality_settings, "locality_weighted_lb_config") is not None,
         choice_count=max(2, number(settings, "choice_count", 2)),
+        hashing=read_hashing(policy, settings, locality_settings, get),
         ejection=None
         if outlier is None
         else Ejection(
@@ -154,7 +157,9 @@ def read_metadata(metadata: Mapping[str, Any] | None) -> tuple[bool, str | None]
     return tls_mode, None if workload is None else text(workload)
 
 
-def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...], tuple[LocalityEntry, ...]]:
+def read_assignment(
+    assignment: Mapping[str, Any], *, use_hostname: bool = False
+) -> tuple[tuple[Endpoint, ...], tuple[LocalityEntry, ...]]:
     """Endpoints and locality entries of a ClusterLoadAssignment."""
     endpoints, entries = [], {}
     for entry in assignment.get("endpoints", ()):
@@ -173,6 +178,7 @@ def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...]
                 health if health in HEALTH_NAMES else "UNKNOWN",
                 tls_mode=tls_mode,
                 workload=workload,
+                hash_key=endpoint_key(one, get, use_hostname=use_hostname),
             )
             endpoints.append(checked(found))
     return tuple(endpoints), tuple(entries.values())
@@ -181,7 +187,8 @@ def read_assignment(assignment: Mapping[str, Any]) -> tuple[tuple[Endpoint, ...]
 def with_assignment(cluster: ClusterModel, assignment: Mapping[str, Any]) -> ClusterModel:
     """The cluster with the endpoints, and the policy, of its assignment."""
     policy = assignment.get("policy", {})
-    endpoints, localities = read_assignment(assignment)
+    use_hostname = cluster.hashing is not None and cluster.hashing.use_hostname
+    endpoints, localities = read_assignment(assignment, use_hostname=use_hostname)
     return replace(
         cluster,
         endpoints=endpoints,
@@ -299,6 +306,10 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
     for name, assignment in assignments.items():
         cluster = clusters.get(name, ClusterModel(name, configured=False))
         clusters[name] = with_assignment(cluster, assignment)
+    if node is not None and any(node.locality):
+        for name, cluster in clusters.items():
+            if cluster.hashing is not None:
+                clusters[name] = replace(cluster, own_locality=node.locality)
     return ProxyModel(
         source, clusters, node, tuple(chains), tuple(rejected), has_configuration, has_endpoints=bool(assignments)
     )

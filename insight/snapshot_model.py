@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from eastgate.xds.decode import SHORT_NAMES
-from eastgate.xds.resources import Assignment, Cluster, Columns, Listener, Snapshot
+from eastgate.xds.hashing import endpoint_hash_keys
+from eastgate.xds.resources import Assignment, Cluster, Columns, Hashing, Listener, Snapshot
 
 from .cluster_model import HEALTH_NAMES, ChainModel, ClusterModel, Ejection, Endpoint, ProxyModel, RejectedResource
 
@@ -27,8 +28,9 @@ def address_of(columns: Columns, row: int) -> str:
     return f"[{inet_ntop(AF_INET6, packed)}]:{port}"
 
 
-def endpoints_of(assignment: Assignment) -> Iterator[Endpoint]:
-    """Endpoints in message order."""
+def endpoints_of(assignment: Assignment, hashing: Hashing | None = None) -> Iterator[Endpoint]:
+    """Endpoints in message order; with what stands for them where a policy hashes."""
+    keys = endpoint_hash_keys(assignment.raw, use_hostname=hashing.use_hostname) if hashing is not None else {}
     columns = assignment.columns
     weights, places = memoryview(columns.weight).cast("I"), memoryview(columns.locality).cast("H")
     for row in range(columns.count):
@@ -39,7 +41,17 @@ def endpoints_of(assignment: Assignment) -> Iterator[Endpoint]:
             weights[row],
             HEALTH_NAMES[columns.health[row]],
             tls_mode=bool(columns.flags[row] & TLS_MODE_ISTIO),
+            hash_key=keys.get(place_of(columns, row), b"").decode() if keys else "",
         )
+
+
+def place_of(columns: Columns, row: int) -> tuple[str, int]:
+    """(address, port), of a Unix socket its path and 0."""
+    address = address_of(columns, row)
+    if columns.family[row] == UNIX:
+        return address, 0
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool = False) -> ClusterModel:
@@ -52,10 +64,11 @@ def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool
         panic_threshold=cluster.healthy_panic_threshold_percent,
         locality_weighted=cluster.locality_weighted,
         choice_count=cluster.least_request_choice_count,
+        hashing=cluster.hashing,
         ejection=Ejection(outlier.max_ejection_percent, outlier.always_eject_one_host) if outlier else None,
         overprovisioning_factor=assignment.overprovisioning_factor if assignment else 140,
         weighted_priority_health=assignment.weighted_priority_health if assignment else False,
-        endpoints=tuple(endpoints_of(assignment)) if assignment else (),
+        endpoints=tuple(endpoints_of(assignment, cluster.hashing)) if assignment else (),
         localities=assignment.columns.localities if assignment else (),
         warming=warming,
     )

@@ -276,3 +276,72 @@ def test_shares_are_the_oracles(seed: int) -> None:
         assert min(100, sum(available)) == priority.availability_percent
         assert 100 * sums.get(priority.priority, 0.0) == pytest.approx(priority.load_percent)
     assert all(one.share > 0 or one.reason for one in said.endpoints)
+
+
+def test_random_says_that_weights_do_not_count() -> None:
+    said = explain(compiled(locality("a", places(3, weight=7)), policy="RANDOM"))
+    assert any("weights of endpoints count nowhere" in note for note in said.notes)
+    # P0 takes 70 %, draws of 0 to 69 in each hundred, and has a hundred endpoints.
+    half = explain(
+        compiled(
+            locality("a", places(200, unhealthy=100)), locality("b", places(9, network=1), priority=1), policy="RANDOM"
+        )
+    )
+    missed = [one for one in half.endpoints if one.share == 0 and one.health == "HEALTHY" and one.priority == 0]
+    assert len(missed) == 30
+    assert {one.reason for one in missed} == {"no draw that leads to its priority leads to its place in the list"}
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_hashing_policies_show_the_shares_of_their_tables(policy: str) -> None:
+    cluster = compiled(locality("a", places(4)), policy=policy)
+    said = explain(cluster)
+    assert any("read off the" in note for note in said.notes)
+    entries = cluster.table.hash_entries()[0]
+    if policy == "MAGLEV":
+        expected = [entries.count(row) / 65537 for row in range(4)]  # type: ignore[arg-type]
+    else:
+        expected = [0.0] * 4
+        before = entries[-1][0] - (1 << 64)  # type: ignore[index]
+        for value, row in entries:  # type: ignore[misc]
+            expected[row] += (value - before) / (1 << 64)
+            before = value
+    assert [one.share for one in said.endpoints] == pytest.approx(expected)
+    assert sum(expected) == pytest.approx(1)
+
+
+def test_hashing_policies_say_what_degraded_endpoints_and_localities_are_to_them() -> None:
+    places_of = [endpoint("10.0.0.1:80"), *(endpoint(f"10.0.0.{n}:80", health="DEGRADED") for n in range(2, 6))]
+    said = explain(compiled(locality("a", places_of), policy="MAGLEV"))
+    assert [one.share for one in said.endpoints] == pytest.approx([1.0, 0, 0, 0, 0])
+    assert {one.reason for one in said.endpoints[1:]} == {"degraded: never used by MAGLEV"}
+    assert "MAGLEV never uses degraded endpoints: its healthy ones take that too" in said.priorities[0].arithmetic[1]
+    partly = explain(
+        compiled(
+            locality("a", places(2), weight=1),
+            locality("b", places(2, network=1, unhealthy=2), weight=3),
+            locality("c", places(4, network=2, unhealthy=3), weight=1),
+            policy="MAGLEV",
+            weighted=True,
+        )
+    )
+    assert [one.arithmetic for one in partly.localities] == [
+        "weight 1 of 5, whatever its health",
+        "weight 3 of 5, whatever its health, and nobody to take it: the others of the priority do",
+        "weight 1 of 5, whatever its health",
+    ]
+    # Both have a fifth: the table is filled by the two that are left, half each.
+    assert [one.share for one in partly.localities] == pytest.approx([0.5, 0, 0.5], abs=1e-4)
+
+
+def test_hashes_that_find_nobody_are_not_a_refusal_of_all() -> None:
+    degraded = [endpoint(f"10.0.0.{n}:80", health="DEGRADED") for n in range(1, 3)]
+    said = explain(
+        compiled(
+            locality("a", degraded), locality("b", places(4, network=1, unhealthy=3), priority=1), policy="RING_HASH"
+        )
+    )
+    assert not said.refused
+    # P1: 140 / 4 = 35 %; the rest would be P0's degraded ones'.
+    assert sum(one.share for one in said.endpoints) == pytest.approx(0.35)
+    assert "nobody takes that: those connections are refused" in said.priorities[0].arithmetic[1]

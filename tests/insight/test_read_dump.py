@@ -9,7 +9,7 @@ from eastgate.insight.explain import explain
 from eastgate.insight.read_dump import DumpShapeError, read_document, read_documents
 from eastgate.proxy.config_dump import Query, chunks
 from eastgate.xds.message import read
-from eastgate.xds.resources import Locality
+from eastgate.xds.resources import Hashing, Locality
 from eastgate.xds.store import Store
 
 from ..support import dumps
@@ -305,3 +305,32 @@ def test_subsets_with_any_endpoint_as_fallback_are_explained_with_a_note() -> No
     for more in ({"lb_subset_config": {}}, {"load_balancing_policy": {"policies": []}}):
         (proxy,) = read_documents([("a", dumps.config_dump([{**configured, **more}], [entry]))])
         assert proxy.clusters["c"].subset_fallback == ""
+
+
+def test_settings_of_hashing_policies_are_read_in_either_form() -> None:
+    named = {**dumps.endpoint("10.0.0.1:80"), "metadata": {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}}}
+    other = dumps.endpoint("10.0.0.2:80")
+    other["endpoint"]["hostname"] = "name"
+    assigned = dumps.assignment(dumps.locality("a", [named, other]))
+    cluster = {**dumps.cluster(policy="RING_HASH"), "ring_hash_lb_config": {"minimum_ring_size": "7"}}
+    cluster["common_lb_config"]["consistent_hashing_lb_config"] = {"hash_balance_factor": 150}
+    node = {"id": "router~1.1.1.1~a.b~c", "locality": {"region": "r", "zone": "z"}}
+    found = read_document(dumps.config_dump([cluster], [assigned], node=node), "x").clusters[dumps.NAME]
+    assert found.hashing == Hashing(minimum_ring_size=7, balance_factor=150)
+    assert (found.locality_weighted, found.own_locality) == (True, Locality("r", "z"))
+    assert [one.hash_key for one in found.endpoints] == ["key", ""]
+    extension = "type.googleapis.com/envoy.extensions.load_balancing_policies.maglev.v3.Maglev"
+    config = {
+        "@type": extension,
+        "tableSize": 251,
+        "consistentHashingLbConfig": {"useHostnameForHashing": True},
+        "localityWeightedLbConfig": {},
+    }
+    cluster = {
+        **dumps.cluster(weighted=False),
+        "loadBalancingPolicy": {"policies": [{"typedExtensionConfig": {"typedConfig": config}}]},
+    }
+    found = read_document(dumps.config_dump([cluster], [assigned]), "x").clusters[dumps.NAME]
+    assert (found.policy, found.hashing) == ("MAGLEV", Hashing(table_size=251, use_hostname=True))
+    assert (found.locality_weighted, found.own_locality) == (True, None)
+    assert [one.hash_key for one in found.endpoints] == ["key", "name"]

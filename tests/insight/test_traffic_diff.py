@@ -98,7 +98,7 @@ def test_clusters_come_and_go_and_the_most_moved_is_first() -> None:
 
 
 def test_policy_without_shares_is_told() -> None:
-    change = changed(model(at(A), policy="RING_HASH"), model(at(A, B), policy="RING_HASH"))
+    change = changed(model(at(A), policy="SUBSET"), model(at(A, B), policy="SUBSET"))
     assert change.moved is None
     assert "its shares are not known" in change.sentence
     assert f"{B} added with -" in change.sentence
