@@ -15,7 +15,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -257,7 +257,8 @@ def distinct(model: ClusterModel) -> list[str]:
 
 def rows(model: ClusterModel, envoy: Measured, eastgate: Measured) -> list[Row]:
     """One row per address."""
-    shares = compile_model(model).table.shares()
+    # Neither proxy of the trial is told where it runs.
+    shares = compile_model(replace(model, own_locality=None)).table.shares()
     found = []
     for number, address in enumerate(distinct(model)):
         entries = [(one, shares[at]) for at, one in enumerate(model.endpoints) if one.plain_address == address]

@@ -16,17 +16,21 @@ from eastgate.mesh.model import Mesh
 from eastgate.mesh.node_view import node_view
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.split_horizon import NetworkGateway
-from eastgate.xds.resources import Locality
+from eastgate.xds.resources import Hashing, Locality
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
     ClusterCommonLbConfig,
+    ClusterCommonLbConfigConsistentHashingLbConfig,
     ClusterCommonLbConfigLocalityWeightedLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
     ClusterLeastRequestLbConfig,
+    ClusterMaglevLbConfig,
+    ClusterRingHashLbConfig,
+    ClusterRingHashLbConfigHashFunction,
 )
-from envoy_data_plane.envoy.config.core.v3 import HealthStatus
+from envoy_data_plane.envoy.config.core.v3 import HealthStatus, Metadata
 from envoy_data_plane.envoy.config.core.v3 import Locality as LocalityPb
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
@@ -54,6 +58,8 @@ SUPPORTED = {
     "ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN,
     "LEAST_REQUEST": ClusterLbPolicy.LEAST_REQUEST,
     "RANDOM": ClusterLbPolicy.RANDOM,
+    "RING_HASH": ClusterLbPolicy.RING_HASH,
+    "MAGLEV": ClusterLbPolicy.MAGLEV,
 }
 
 
@@ -107,6 +113,8 @@ def loopback_resources(model: ClusterModel, ports: Sequence[int]) -> Mapping[str
                         endpoint=Endpoint(address=address(HOST, port)),
                         health_status=HealthStatus["UNHEALTHY" if one.failed else one.health],
                         load_balancing_weight=one.weight,
+                        # What is hashed stays what it was, whatever port stands for the endpoint here.
+                        metadata=_hash_key(one.hash_key or one.plain_address) if model.hashes else None,
                     )
                     for _, _, port, one in members
                 ],
@@ -127,6 +135,26 @@ def loopback_resources(model: ClusterModel, ports: Sequence[int]) -> Mapping[str
     }
 
 
+def _hash_key(key: str) -> Metadata:
+    return Metadata.from_dict({"filter_metadata": {"envoy.lb": {"hash_key": key}}})
+
+
+def _set_hashing(cluster: Cluster, model: ClusterModel) -> None:
+    hashing = model.hashing or Hashing()
+    if model.policy == "RING_HASH":
+        cluster.ring_hash_lb_config = ClusterRingHashLbConfig(
+            minimum_ring_size=hashing.minimum_ring_size,
+            maximum_ring_size=hashing.maximum_ring_size,
+            hash_function=ClusterRingHashLbConfigHashFunction[hashing.hash_function],
+        )
+    else:
+        cluster.maglev_lb_config = ClusterMaglevLbConfig(table_size=hashing.table_size)
+    if hashing.balance_factor and cluster.common_lb_config:
+        cluster.common_lb_config.consistent_hashing_lb_config = ClusterCommonLbConfigConsistentHashingLbConfig(
+            hash_balance_factor=hashing.balance_factor
+        )
+
+
 def _cluster(model: ClusterModel) -> Cluster:
     common = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=float(model.panic_threshold)))
     if model.locality_weighted:
@@ -141,6 +169,8 @@ def _cluster(model: ClusterModel) -> Cluster:
     )
     if model.policy == "LEAST_REQUEST":
         cluster.least_request_lb_config = ClusterLeastRequestLbConfig(choice_count=model.choice_count)
+    if model.hashes:
+        _set_hashing(cluster, model)
     return cluster
 
 

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 from eastgate.insight.cluster_model import ClusterModel, Endpoint
+from eastgate.mesh.messages import CDS, EDS
 from eastgate.proxy.compare_envoy import Measured, client_hello, rows
-from eastgate.proxy.compare_model import loopback_resources
+from eastgate.proxy.compare_model import SERVER_NAME, loopback_resources
 from eastgate.proxy.errors import TrialError
+from eastgate.xds.decode_cluster import decode_cluster
+from eastgate.xds.hashing import endpoint_hash_keys
+from eastgate.xds.resources import Hashing
 
 from ..support.gateway_process import envoy_binary, run_command
 
@@ -69,8 +73,25 @@ def test_what_cannot_be_compared_is_one_line(arguments: tuple[str, ...], said: s
 
 
 def test_a_policy_that_is_not_compared_is_named() -> None:
-    with pytest.raises(TrialError, match="policy MAGLEV is not compared"):
-        loopback_resources(ClusterModel("c", policy="MAGLEV"), [])
+    with pytest.raises(TrialError, match="policy SUBSET is not compared"):
+        loopback_resources(ClusterModel("c", policy="SUBSET"), [])
+
+
+@pytest.mark.parametrize(
+    ("policy", "hashing"),
+    [
+        ("RING_HASH", Hashing("MURMUR_HASH_2", 7, 9, balance_factor=120)),
+        ("MAGLEV", Hashing(table_size=251)),
+        ("RING_HASH", None),
+    ],
+)
+def test_hashing_clusters_keep_what_is_hashed(policy: str, hashing: Hashing | None) -> None:
+    endpoints = (Endpoint("10.0.0.1:1"), Endpoint("10.0.0.2:1", hash_key="key"))
+    found = loopback_resources(ClusterModel("c", policy=policy, hashing=hashing, endpoints=endpoints), [1001, 1002])
+    cluster = decode_cluster(found[CDS][SERVER_NAME])
+    assert (cluster.lb_policy, cluster.hashing) == (policy, hashing or Hashing())
+    keys = endpoint_hash_keys(found[EDS][SERVER_NAME], use_hostname=False)
+    assert keys == {("127.0.0.1", 1001): b"10.0.0.1:1", ("127.0.0.1", 1002): b"key"}
 
 
 def test_an_address_that_stands_in_two_localities_is_one_row() -> None:
