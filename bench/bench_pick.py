@@ -7,12 +7,15 @@ divided by their number. "engine" calls table_pick through a pointer from a nati
 import random
 from array import array
 from itertools import accumulate
+from time import perf_counter
 from typing import Any
 
 import pytest
 from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.xds.resources import Hashing
 
 from tests.columns import columns
+from tests.oracle.hash_tables import Maglev, Ring, normalised
 from tests.oracle.policies import RoundRobin, WeightedLeastRequest
 from tests.oracle.priority import choose_priority
 from tests.oracle.shares import Endpoint
@@ -111,6 +114,39 @@ def test_oracle_weighted_least_request(benchmark: Any, size: int) -> None:
     rng = random.Random(size)
     policy = WeightedLeastRequest([rng.randint(1, 100) for _ in range(size)], [0] * size, seed=0)
     measure(benchmark, lambda: [policy.pick() for _ in range(20)], picks=20, rounds=10)
+
+
+@pytest.mark.benchmark(group="pick: every policy, 3 priorities x 6 localities, to 100,000 endpoints")
+@pytest.mark.parametrize("size", [*SIZES, 100_000])
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"])
+def test_engine_pick_of_every_policy(benchmark: Any, policy: str, size: int) -> None:
+    # LEAST_REQUEST with the unequal weights that the others have too: a heap for each list.
+    given = weighted_columns(size)
+    started = perf_counter()
+    table = ClusterTable.compile(given, policy=policy, locality_weighted=True, panic_threshold=0, seed=1)
+    benchmark.extra_info["compiled_ms"] = round((perf_counter() - started) * 1000, 2)
+    benchmark.extra_info["schedule"] = table.schedule()
+    benchmark.extra_info["bytes_per_endpoint"] = round(table.memory() / size, 1)
+    measure(benchmark, table.spin, PICKS, picks=PICKS)
+
+
+@pytest.mark.benchmark(group="pick: by a hash, one list")
+@pytest.mark.parametrize("size", [10, 1_000, 100_000])
+@pytest.mark.parametrize(("policy", "factor"), [("RING_HASH", 0), ("MAGLEV", 0), ("RING_HASH", 125)])
+def test_engine_pick_by_a_hash(benchmark: Any, policy: str, factor: int, size: int) -> None:
+    rows = [Endpoint(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}:80") for i in range(size)]
+    table = ClusterTable.compile(columns(rows), policy=policy, hashing=Hashing(balance_factor=factor))
+    measure(benchmark, table.spin, PICKS, picks=PICKS)
+
+
+@pytest.mark.benchmark(group="pick: by a hash, one list")
+@pytest.mark.parametrize("size", [10, 1_000])
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_oracle_by_a_hash(benchmark: Any, policy: str, size: int) -> None:
+    hosts = normalised([(f"10.0.{i >> 8}.{i & 255}:80", 1) for i in range(size)])
+    table = Ring(hosts) if policy == "RING_HASH" else Maglev(hosts)
+    rng = random.Random(1)
+    measure(benchmark, lambda: [table.pick(rng.getrandbits(64)) for _ in range(200)], picks=200, rounds=10)
 
 
 @pytest.mark.benchmark(group="pick: one call from Python")

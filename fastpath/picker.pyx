@@ -34,6 +34,7 @@ from eastgate.fastpath.random cimport mix_seed, next_random, scale_random
 from eastgate.fastpath.schedule cimport GOLDEN, AliasCell, alias_at
 
 ctypedef int32_t (*PickFunction)(const Table*, PickCursor*) noexcept nogil
+ctypedef int32_t (*ListFunction)(const Table*, PickCursor*, uint32_t) noexcept nogil
 
 cdef extern from *:
     """
@@ -60,14 +61,13 @@ cdef inline double biased(const Table* table, uint32_t active) noexcept nogil:
     return pow(<double>active + 1.0, table.bias)
 
 
-cdef int32_t pick_least_of_all(
-    const Table* table, PickCursor* cursor, const uint32_t* members, uint32_t count
-) noexcept nogil:
+cdef int32_t pick_least_of_all(const Table* table, PickCursor* cursor, uint32_t number) noexcept nogil:
+    cdef const uint32_t* members = table.members + table.groups[number].first
     cdef uint32_t row = members[0]
     cdef uint32_t least = relaxed_load(&state_of(table.states, row).active)
     cdef uint32_t ties = 1
     cdef uint32_t member, active
-    for member in range(1, count):
+    for member in range(1, table.groups[number].count):
         active = relaxed_load(&state_of(table.states, members[member]).active)
         if active > least:
             continue
@@ -78,10 +78,27 @@ cdef int32_t pick_least_of_all(
     return <int32_t>row
 
 
-cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept nogil:
+cdef int32_t pick_from_queue(const Table* table, PickCursor* cursor, uint32_t number) noexcept nogil:
+    cdef const TableGroup* group = &table.groups[number]
+    cdef EdfQueue* queue
+    cdef uint32_t row, active
+    if unlikely(cursor.heaps == NULL or cursor.heaps.serial != table.serial):
+        return PICK_NO_ENDPOINTS
+    queue = &cursor.heaps.queues[number]
+    row = table.members[group.first + edf_front(queue)]
+    active = relaxed_load(&state_of(table.states, row).active)
+    edf_advance(queue, biased(table, active) * group.weight / table.rows.weight[row])
+    return <int32_t>row
+
+
+# What follows is called through pointers, so that what it needs of the stack is not made room for before each pick.
+cdef ListFunction from_queue = pick_from_queue
+cdef ListFunction from_all = pick_least_of_all
+
+
+cdef int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept nogil:
     cdef const TableGroup* group = table.groups
     cdef const uint32_t* members
-    cdef EdfQueue* queue
     cdef uint64_t draw = 0
     cdef uint32_t number = 0
     cdef uint32_t _choice, row, other, active, other_active
@@ -89,19 +106,13 @@ cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) n
         cursor.position += GOLDEN
         number = alias_at(table.schedule, table.length, cursor.position)
         group = &table.groups[number]
-    members = table.members + group.first
     if not group.equal:
-        if unlikely(cursor.heaps == NULL or cursor.heaps.serial != table.serial):
-            return PICK_NO_ENDPOINTS
-        queue = &cursor.heaps.queues[number]
-        row = members[edf_front(queue)]
-        active = relaxed_load(&state_of(table.states, row).active)
-        edf_advance(queue, biased(table, active) * group.weight / table.rows.weight[row])
-        return <int32_t>row
+        return from_queue(table, cursor, number)
+    members = table.members + group.first
     if group.count == 1:
         return <int32_t>members[0]
     if unlikely(table.choice_count == 0):
-        return pick_least_of_all(table, cursor, members, group.count)
+        return from_all(table, cursor, number)
     draw = next_random(&cursor.random)
     row = members[scale_random(<uint32_t>draw, group.count)]
     active = relaxed_load(&state_of(table.states, row).active)
@@ -117,15 +128,6 @@ cdef inline int32_t pick_least_request(const Table* table, PickCursor* cursor) n
             row = other
             active = other_active
     return <int32_t>row
-
-
-cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept nogil:
-    # The random start and the end of a turn take the same way back into the cycle: any position is safe.
-    cdef uint64_t turn = cursor.position
-    if unlikely(turn >= table.length):
-        turn = turn % table.length
-    cursor.position = turn + 1
-    return <uint32_t>turn
 
 
 cdef inline int32_t pick_random(const Table* table, PickCursor* cursor, uint64_t draw) noexcept nogil:
@@ -161,7 +163,9 @@ cdef int32_t pick_by_hash(const Table* table, PickCursor* cursor, const PickHash
     list = &table.lists[number]
     if table.kind == RING_HASH:
         index = ring_find(list.hashes, list.starts, list.length, list.shift, value)
-        index = (<const uint32_t*>list.places)[(<uint64_t>index + hash.attempt) % list.length]
+        if hash.attempt:
+            index = <uint32_t>((<uint64_t>index + hash.attempt) % list.length)
+        index = (<const uint32_t*>list.places)[index]
     else:
         index = maglev_at(list, value ^ (~<uint64_t>0 - hash.attempt + 1) if hash.attempt else value)
     if table.balance_factor:
@@ -174,7 +178,7 @@ cdef int32_t pick_by_hash(const Table* table, PickCursor* cursor, const PickHash
     return <int32_t>table.members[list.first + index]
 
 
-cdef int32_t pick_drawn(const Table* table, PickCursor* cursor) noexcept nogil:
+cdef int32_t pick_otherwise(const Table* table, PickCursor* cursor) noexcept nogil:
     cdef PickHash hash
     if table.kind == CONSTANT:
         return table.constant
@@ -186,17 +190,30 @@ cdef int32_t pick_drawn(const Table* table, PickCursor* cursor) noexcept nogil:
     return pick_by_hash(table, cursor, &hash)
 
 
+cdef PickFunction least_pick = pick_least_request
+cdef PickFunction other_pick = pick_otherwise
+
+
+cdef inline uint32_t next_turn(const Table* table, PickCursor* cursor) noexcept nogil:
+    # The random start and the end of a turn take the same way back into the cycle: any position is safe.
+    cdef uint64_t turn = cursor.position
+    if unlikely(turn >= table.length):
+        turn = turn % table.length
+    cursor.position = turn + 1
+    return <uint32_t>turn
+
+
 cdef inline int32_t pick(const Table* table, PickCursor* cursor) noexcept nogil:
     if table.kind == ALIAS:
         cursor.position += GOLDEN
         return <int32_t>alias_at(table.schedule, table.length, cursor.position)
     if table.kind == CYCLE_16:
         return (<const uint16_t*>table.schedule)[next_turn(table, cursor)]
-    if table.kind == LEAST_REQUEST:
-        return pick_least_request(table, cursor)
     if table.kind == CYCLE_32:
         return <int32_t>(<const uint32_t*>table.schedule)[next_turn(table, cursor)]
-    return pick_drawn(table, cursor)
+    if table.kind == LEAST_REQUEST:
+        return least_pick(table, cursor)
+    return other_pick(table, cursor)
 
 
 cdef int32_t table_pick(const Table* table, PickCursor* cursor) noexcept nogil:

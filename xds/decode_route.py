@@ -89,7 +89,7 @@ _ACTION_WARNINGS = {
     "host_rewrite_header": "the host is not rewritten",
     "host_rewrite_path_regex": "the host is not rewritten",
     "auto_host_rewrite": "the host is not rewritten",
-    "hash_policy": "no supported policy hashes",
+    "hash_policy": "only tcp_proxy.hash_policy gives connections a hash",
     "request_mirror_policies": "nothing is mirrored",
     "internal_redirect_policy": "redirects go to the client",
     "internal_redirect_action": "redirects go to the client",
