@@ -6,8 +6,9 @@ from typing import Any
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
 
-from ..support import dumps
+from ..support import dumps, messages
 from .numbered import host_of
 
 # What clusters are balanced by; a policy that the product does not compile fails the run.
@@ -41,6 +42,23 @@ class Configuration:
         return bytes(ClusterLoadAssignment.from_dict(self.assignment))
 
 
+def least_request(rng: random.Random, cluster: dict[str, Any]) -> None:
+    """Settings of LEAST_REQUEST; the full scan is for load_balancing_policy alone."""
+    config: dict[str, Any] = {"choice_count": rng.choice((2, 2, 3, 5))}
+    if rng.random() < 0.4:
+        config["active_request_bias"] = {"default_value": rng.choice((0.0, 0.5, 2.0)), "runtime_key": "not.set"}
+    cluster["least_request_lb_config"] = config
+    if rng.random() < 0.3:
+        del cluster["least_request_lb_config"]
+        # Naming the class registers it for Any.
+        extension = {"@type": messages.pack(LeastRequest()).type_url, **config, "selection_method": "FULL_SCAN"}
+        if "locality_weighted_lb_config" in cluster["common_lb_config"]:
+            del cluster["common_lb_config"]["locality_weighted_lb_config"]
+            extension["locality_lb_config"] = {"locality_weighted_lb_config": {}}
+        typed = {"name": "least_request", "typed_config": extension}
+        cluster["load_balancing_policy"] = {"policies": [{"typed_extension_config": typed}]}
+
+
 def random_configuration(rng: random.Random, name: str, port: int) -> Configuration:
     """1-4 priorities, 1-6 localities, 1-20 endpoints of which some may repeat an address."""
     policy = rng.choice(POLICIES)
@@ -50,7 +68,7 @@ def random_configuration(rng: random.Random, name: str, port: int) -> Configurat
         "eds_cluster_config": {"service_name": name, "eds_config": {"ads": {}, "resource_api_version": "V3"}},
     }
     if policy == "LEAST_REQUEST":
-        cluster["least_request_lb_config"] = {"choice_count": rng.choice((2, 2, 3, 5))}
+        least_request(rng, cluster)
     if policy == "RING_HASH":
         smallest = rng.choice((1, 16, 1024))
         function = rng.choice(("XX_HASH", "MURMUR_HASH_2"))
