@@ -13,6 +13,9 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
+from eastgate.insight.read_dump import flat_address
+from eastgate.proxy.dump_source import live_proxy
+from eastgate.proxy.explain import answer
 from envoy_data_plane.envoy.extensions.load_balancing_policies.maglev.v3 import Maglev
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
@@ -103,6 +106,23 @@ def answer_to(address: tuple[str, int], source: str, hello: bytes) -> tuple[sock
     return peer, _answer(peer)
 
 
+def explained_as_served(ours: Eastgate, envoy: Envoy, names: list[str], seed: int) -> None:
+    """Explanations of either proxy's dump show the shares of the tables that the gateway picks from."""
+    served = {
+        status["name"]: {
+            flat_address(host["address"]): host["eastgate_share"] for host in status.get("host_statuses", ())
+        }
+        for status in ours.json("/clusters?format=json")["cluster_statuses"]
+    }
+    for process in (ours, envoy):
+        proxy = live_proxy(process.admin)
+        for name in names:
+            said = answer(proxy, proxy.clusters[name], what_if=(), duplicates="envoy").before
+            found = {one.address: one.share for one in said.endpoints}
+            where = f"EASTGATE_SEED={seed}, {process.kind}, {name}"
+            assert found == pytest.approx(served[name], abs=1e-12), where
+
+
 def sources(rng: random.Random) -> list[str]:
     return [f"127.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{rng.randint(1, 254)}" for _ in range(SOURCES)]
 
@@ -138,6 +158,7 @@ def test_a_source_gets_the_same_endpoint_from_both() -> None:
         rejected = [f"{one.node_id}: {one.error}" for one in control.settled() if one.error]
         assert not rejected, f"EASTGATE_SEED={seed}: {rejected}"
         addresses = [("127.0.0.1", one.bound_address(messages.LISTENER)[1]) for one in (envoy, ours)]
+        explained_as_served(ours, envoy, names, seed)
         reached = set()
         for name, one in configurations.items():
             hello = client_hello(name)
