@@ -15,6 +15,7 @@ from eastgate.insight.cluster_model import HEALTH_NAMES
 from eastgate.insight.read_dump import flat_address
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.errors import XdsError
+from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.message import read
 from eastgate.xds.resources import Assignment, Columns, LocalityEntry
 
@@ -272,18 +273,19 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
         if entry.weight is not None:
             shown["load_balancing_weight"] = entry.weight
         entries.append(shown)
+    hash_keys = endpoint_hash_keys(assignment.raw, use_hostname=False)
+    places = endpoint_flags.endpoint_keys(columns) if hash_keys else []
     for row in range(columns.count):
         health = columns.health[row]
+        metadata = {"envoy.transport_socket_match": {"tlsMode": "istio"}} if columns.flags[row] & 1 else {}
+        if hash_keys and places[row] in hash_keys:
+            metadata["envoy.lb"] = {"hash_key": hash_keys[places[row]].decode()}
         entries[localities[row]]["lb_endpoints"].append(
             {
                 "endpoint": {"address": endpoint_address(columns, row)},
                 "health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY",
                 "load_balancing_weight": weights[row],
-                **(
-                    {"metadata": {"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}}}
-                    if columns.flags[row] & 1
-                    else {}
-                ),
+                **({"metadata": {"filter_metadata": metadata}} if metadata else {}),
             }
         )
     return {

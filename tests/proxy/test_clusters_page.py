@@ -5,6 +5,8 @@ from typing import Any
 
 from eastgate.proxy import dumps
 from eastgate.proxy.endpoint_health import Cause, key_of
+from eastgate.xds.decode import EDS
+from eastgate.xds.message import encode
 
 from .test_compiler import NAME
 from .test_ejections import FOUR, Proxy, detecting
@@ -65,3 +67,17 @@ def test_split_rates_have_their_own_names() -> None:
 def test_cluster_that_nobody_watches_has_no_rates() -> None:
     proxy = Proxy(detecting())
     assert not any("outlier::" in line for line in "".join(dumps.clusters_text(proxy.compiler.clusters)).splitlines())
+
+
+def test_an_assignment_that_we_render_ourselves_keeps_what_is_hashed() -> None:
+    where = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
+    metadata = encode("envoy.config.core.v3.Metadata", {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}})
+    keyed = {"endpoint": {"address": where}, "metadata": metadata}
+    plain = {"endpoint": {"address": {"socket_address": {"address": "10.0.0.2", "port_value": 80}}}}
+    raw = encode(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        {"cluster_name": "c", "endpoints": [{"lb_endpoints": [keyed, plain]}]},
+    )
+    ((one, other),) = [entry["lb_endpoints"] for entry in dumps.render(EDS, raw)["endpoints"]]
+    assert one["metadata"] == {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}}
+    assert "metadata" not in other
