@@ -178,3 +178,54 @@ def test_a_source_gets_the_same_endpoint_from_both() -> None:
             _end(held)
         # Clusters with more than one usable endpoint spread their sources over several.
         assert len(reached) > 1.5 * CLUSTERS
+
+
+CONVEYED = (
+    *(f"203.0.113.{number}" for number in range(1, 250, 20)),
+    *(f"2001:db8::{number:x}:0:0:{number:x}" for number in range(1, 250, 40)),
+    # Mapped and compatible addresses, which a socket would have as IPv4.
+    *(f"::ffff:198.51.100.{number}" for number in range(1, 250, 40)),
+    "::1",
+    "::192.0.2.7",
+    "2001:0DB8:0000:0000:0001:0000:0000:0001",
+)
+
+
+def proxy_header(source: str) -> bytes:
+    kind, other = ("TCP6", "2001:db8::ffff") if ":" in source else ("TCP4", "192.0.2.1")
+    return f"PROXY {kind} {source} {other} 1000 15443\r\n".encode()
+
+
+def test_addresses_of_proxy_headers_are_hashed_alike() -> None:
+    name = messages.sni("conveyed")
+    with ExitStack() as stack:
+        endpoints = stack.enter_context(closing(NumberedEndpoints()))
+        members = [dumps.endpoint(f"{host_of(number)}:{endpoints.port}") for number in range(ADDRESSES)]
+        cluster = {
+            **dumps.cluster(name, policy="RING_HASH", weighted=False),
+            "connect_timeout": "10s",
+            "eds_cluster_config": {"service_name": name, "eds_config": {"ads": {}, "resource_api_version": "V3"}},
+        }
+        one = Configuration(cluster, dumps.assignment(dumps.locality("r/z", members), name=name))
+        chain = messages.chain(name, hash_policy=[HashPolicy(source_ip=HashPolicySourceIp())])
+        resources: Resources = {
+            CDS: {name: one.cluster_bytes},
+            EDS: {name: one.assignment_bytes},
+            LDS: {messages.LISTENER: messages.listener([chain], proxy_protocol=True)},
+        }
+        control = stack.enter_context(closing(AdsThread(resources)))
+        envoy = stack.enter_context(Envoy(control.address, node=NODE))
+        ours = stack.enter_context(Eastgate(control.address, "--node-id", EASTGATE_NODE))
+        envoy.wait_ready()
+        ours.wait_ready()
+        assert [seen.error for seen in control.settled() if seen.error] == []
+        addresses = [("127.0.0.1", process.bound_address(messages.LISTENER)[1]) for process in (envoy, ours)]
+        found = {}
+        for source in CONVEYED:
+            answers = [
+                answer_to(address, "127.0.0.1", proxy_header(source) + client_hello(name)) for address in addresses
+            ]
+            found[source] = [number for _, number in answers]
+            _end([peer for peer, _ in answers])
+        assert {source: pair for source, pair in found.items() if pair[0] != pair[1]} == {}
+        assert len({number for number, _ in found.values()}) > len(CONVEYED) // 2
