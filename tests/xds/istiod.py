@@ -11,6 +11,8 @@ from eastgate.xds.node import NodeIdentity
 from eastgate.xds.subscription import SotwSubscriptions
 from grpc import aio
 
+from ..support.encoded import field, varint
+
 REQUEST = "envoy.service.discovery.v3.DiscoveryRequest"
 RESPONSE = "envoy.service.discovery.v3.DiscoveryResponse"
 TIMEOUT_S = 10.0
@@ -70,19 +72,6 @@ def listener(name: str, chains: Iterable[bytes], **fields: Any) -> bytes:
         "filter_chains": list(chains),
     }
     return encode("envoy.config.listener.v3.Listener", {**value, **fields})
-
-
-def varint(number: int) -> bytes:
-    written = b""
-    while number > 0x7F:
-        written += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return written + bytes([number])
-
-
-def field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
 def number_field(number: int, value: int) -> bytes:

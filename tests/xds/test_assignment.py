@@ -7,7 +7,8 @@ from eastgate.xds.assignment import decode_assignment, read_text
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality, LocalityEntry
 
-from .istiod import assignment, endpoint, field, locality_endpoints, number_field, socket_address
+from ..support.encoded import field
+from .istiod import assignment, endpoint, locality_endpoints, number_field, socket_address
 from .rows import rows_of
 
 

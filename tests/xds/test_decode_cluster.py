@@ -8,7 +8,8 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
 from eastgate.xds.resources import CircuitBreakers, Cluster, Hashing, OutlierDetection, TcpKeepalive
 
-from .istiod import assignment, cluster, endpoint, field, locality_endpoints
+from ..support.encoded import field
+from .istiod import assignment, cluster, endpoint, locality_endpoints
 from .rows import rows_of
 
 NAME = "outbound_.80_._.a.svc"

@@ -8,7 +8,8 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
 from eastgate.xds.resources import FilterChain, Listener
 
-from .istiod import chain, field, listener, tcp_proxy
+from ..support.encoded import field
+from .istiod import chain, listener, tcp_proxy
 
 TARGET = "outbound_.80_._.a.svc"
 NETWORK = "type.googleapis.com/envoy.extensions.filters.network"

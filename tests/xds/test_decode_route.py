@@ -9,7 +9,8 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
 from eastgate.xds.route import Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
 
-from .istiod import field, number_field
+from ..support.encoded import field
+from .istiod import number_field
 
 ROUTE = "envoy.config.route.v3."
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"

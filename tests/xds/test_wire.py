@@ -5,7 +5,8 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.schema import FieldSchema as F
 from eastgate.xds.wire import Schema, unknown_fields
 
-from .istiod import field, number_field
+from ..support.encoded import field
+from .istiod import number_field
 
 SCHEMA = Schema(
     {
