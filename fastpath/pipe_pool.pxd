@@ -2,8 +2,10 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    PIPE_WANTED = 262144        # asked for; what the kernel grants is read back
+    PIPE_WIDE = 1048576         # asked for by the first PIPES_WIDE of a pool; what the kernel grants is read back
+    PIPE_WANTED = 262144        # asked for by the others, and where a wide one is refused
     PIPE_LEAST = 65536          # a smaller one is not worth its two descriptors
+    PIPES_WIDE = 16             # in use or idle
     PIPES_KEPT = 64             # idle ones, for reuse
     PIPES_LIMIT = 1024          # in use or idle; beyond that flows copy
 

@@ -12,7 +12,7 @@ Bulk never lies in user memory: what the target does not take stays in the pipe 
 TCP slows the sender down. Writing to a broken socket through a pipe raises SIGPIPE, which Python ignores.
 
 Worked example: a 1 MB answer. 16 KiB are copied; that filled the buffer, so the flow is bulk: it takes a pipe, and
-moves up to 256 KiB in two calls, until the origin is empty. An answer of 2 kB that follows later on the same connection
+moves up to 1 MiB in two calls, until the origin is empty. An answer of 2 kB that follows later on the same connection
 is spliced, found small, and what comes after it is copied.
 """
 from libc.stddef cimport size_t

@@ -62,7 +62,7 @@ cdef enum:
     CLOSING_ACCEPTS = 64        # times that many, when a listener is closed: a whole backlog
     SPARE_LIMIT = 1024          # connection structs kept for reuse
     ACCEPT_RETRY_MS = 100
-    FLOW_BUDGET = 262144        # bytes of one flow per turn
+    FLOW_BUDGET = 1048576       # bytes of one flow per turn: what a wide pipe holds
     TURN_BUDGET = 4194304       # bytes of all flows per turn; past that a flow gets COPY_LIMIT
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
 
