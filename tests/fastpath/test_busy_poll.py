@@ -33,7 +33,11 @@ def test_off_unless_asked_for() -> None:
 def test_what_comes_soon_is_found_without_sleeping() -> None:
     with upstream() as server:
         gateway = Gateway(server.getsockname(), workers=1, busy_poll_us=1000)
-        exchange(gateway, server, 500, 0)
+        # Where the machine has other work a worker may be kept from asking for long.
+        for _ in range(20):
+            exchange(gateway, server, 500, 0)
+            if gateway.engine.busy_polls().found:
+                break
         assert gateway.engine.busy_polls().found > 0
         gateway.close()
 
