@@ -12,24 +12,37 @@ from . import gateways, line
 from .errors import LabError
 from .istio import NAMESPACE
 from .kubectl import Kubectl, named
-from .node import Node
 from .settings import Cluster
 from .shell import run, wait_for
 
 ISTIOD_HOST = f"istiod.{NAMESPACE}.svc"
 PLAIN_PORT, TLS_PORT = 15010, 15012
-SILENCE = f"""
-    table inet silence {{
-        chain out {{ type filter hook output priority 0; tcp dport {TLS_PORT} counter drop; }}
-        chain in {{ type filter hook input priority 0; tcp sport {TLS_PORT} counter drop; }}
-    }}"""
+
+
+def silence(istiod: str) -> str:
+    """nftables: packets to and from this istiod are dropped, and no others.
+
+    The port alone does not tell them. kube-proxy gives connections from outside any source port above 1023, now and
+    then istiod's.
+    """
+    return f"""
+        table inet silence {{
+            chain out {{ type filter hook output priority 0; ip daddr {istiod} tcp dport {TLS_PORT} counter drop; }}
+            chain in {{ type filter hook input priority 0; ip saddr {istiod} tcp sport {TLS_PORT} counter drop; }}
+        }}"""
+
+
+def istiod_address(kubectl: Kubectl) -> str:
+    """What istiod's name stands for in this cluster, before kube-proxy: the address that the gateway dials."""
+    return kubectl("-n", NAMESPACE, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
 
 
 @contextmanager
-def cut_off(node: Node) -> Iterator[None]:
+def cut_off(kubectl: Kubectl) -> Iterator[None]:
     """The node's eastgate and istiod do not hear each other, and nobody tells them."""
+    node = kubectl.node
     inside = ("nsenter", "-t", max(node.processes("eastgate")), "--net", "nft")
-    run(*node.inside(*inside, "-f", "-"), input=SILENCE)
+    run(*node.inside(*inside, "-f", "-"), input=silence(istiod_address(kubectl)))
     try:
         yield
         dropped = run(*node.inside(*inside, "list", "table", "inet", "silence")).stdout
@@ -49,8 +62,7 @@ class BadLine:
 
     def __enter__(self) -> "BadLine":
         cluster = self._node.cluster
-        istiod = self._kubectl("-n", NAMESPACE, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
-        words = (sys.executable, Path(line.__file__), cluster.node_ip, istiod, self._port)
+        words = (sys.executable, Path(line.__file__), cluster.node_ip, istiod_address(self._kubectl), self._port)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             ["nsenter", "-t", str(self._node.pid), "--net", *map(str, words)], stdin=pipe, stdout=pipe, text=True

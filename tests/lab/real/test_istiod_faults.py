@@ -79,8 +79,8 @@ def frozen(mesh: Mesh) -> Iterator[Callable[[], str]]:
 @contextmanager
 def out_of_reach(mesh: Mesh) -> Iterator[Callable[[], str]]:
     with ExitStack() as both:
-        for node in mesh.lab.nodes.values():
-            both.enter_context(cut_off(node))
+        for kubectl in mesh.kubectl.values():
+            both.enter_context(cut_off(kubectl))
         yield nothing
 
 
