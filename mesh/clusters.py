@@ -14,6 +14,8 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
+    ClusterMaglevLbConfig,
+    ClusterRingHashLbConfig,
     ClusterTransportSocketMatch,
     OutlierDetection,
     UpstreamConnectionOptions,
@@ -62,6 +64,7 @@ EXCHANGE_ALPN = "istio-peer-exchange"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 INBOUND_SOURCE = "127.0.0.6"
 NEVER_CLEANED_UP = timedelta(seconds=9223372035)
+MINIMUM_RING_SIZE = 1024
 HTTP2 = frozenset({"http2", "grpc", "grpc-web"})
 POLICIES = {
     "RANDOM": ClusterLbPolicy.RANDOM,
@@ -94,12 +97,12 @@ def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
         type=ClusterDiscoveryType.EDS,
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=from_ads(), service_name=key.name),
         connect_timeout=_connect_timeout(mesh, policy),
-        lb_policy=_lb_policy(policy),
         circuit_breakers=_circuit_breakers(policy),
         common_lb_config=_common_lb_config(mesh, key.service, policy),
         metadata=_metadata(merged, (key.service,), key.subset),
         filters=exchange_filters(mesh),
     )
+    _set_balancer(cluster, policy)
     if policy.outlier_detection:
         cluster.outlier_detection = outlier_detection(policy.outlier_detection)
     keepalive = _keepalive(mesh, policy)
@@ -119,12 +122,22 @@ def _connect_timeout(mesh: Mesh, policy: Policy) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _lb_policy(policy: Policy) -> ClusterLbPolicy:
+def _set_balancer(cluster: Cluster, policy: Policy) -> None:
     balancer = policy.load_balancer
-    if balancer and balancer.consistent_hash:
-        return ClusterLbPolicy.RING_HASH
-    simple = balancer.simple if balancer else None
-    return POLICIES.get(simple or "", ClusterLbPolicy.LEAST_REQUEST)
+    hashing = balancer.consistent_hash if balancer else None
+    if hashing is None:
+        simple = balancer.simple if balancer else None
+        cluster.lb_policy = POLICIES.get(simple or "", ClusterLbPolicy.LEAST_REQUEST)
+    elif hashing.maglev:
+        cluster.lb_policy = ClusterLbPolicy.MAGLEV
+        cluster.maglev_lb_config = ClusterMaglevLbConfig(table_size=hashing.maglev.table_size)
+    else:
+        cluster.lb_policy = ClusterLbPolicy.RING_HASH
+        # Envoy's default is written, unless there is a ringHash without it.
+        ring = hashing.ring_hash
+        size = ring.minimum_ring_size if ring else hashing.minimum_ring_size or MINIMUM_RING_SIZE
+        if size:
+            cluster.ring_hash_lb_config = ClusterRingHashLbConfig(minimum_ring_size=size)
 
 
 def _circuit_breakers(policy: Policy) -> CircuitBreakers:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from eastgate.xds.hashing import is_prime
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+MAGLEV_LIMIT = 5_000_011
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+")
 _PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)")
@@ -86,10 +88,38 @@ class ZoneAwareLbSetting(Part):
     failover: list[Failover] = []
 
 
+class RingHash(Part):
+    """ringHash; 0: Envoy's default."""
+
+    minimum_ring_size: int = Field(default=0, ge=0)
+
+
+class Maglev(Part):
+    """maglev of consistentHash."""
+
+    table_size: int
+
+    @model_validator(mode="after")
+    def _prime(self) -> "Maglev":
+        if not (self.table_size < MAGLEV_LIMIT and is_prime(self.table_size)):
+            raise ValueError(f"the tableSize of maglev is a prime number below {MAGLEV_LIMIT}, not {self.table_size}")
+        return self
+
+
 class ConsistentHash(Part):
-    """Only the source address is a key that a TCP proxy has."""
+    """consistentHash. Only the source address is a key that a TCP proxy has."""
 
     use_source_ip: bool = False
+    ring_hash: RingHash | None = None
+    maglev: Maglev | None = None
+    # Deprecated by Istio: now part of ringHash.
+    minimum_ring_size: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_algorithm(self) -> "ConsistentHash":
+        if sum(map(bool, (self.ring_hash is not None, self.maglev is not None, self.minimum_ring_size))) > 1:
+            raise ValueError("consistentHash takes one of ringHash, maglev and minimumRingSize")
+        return self
 
 
 class LoadBalancer(Part):
@@ -99,6 +129,12 @@ class LoadBalancer(Part):
     consistent_hash: ConsistentHash | None = None
     locality_lb_setting: LocalityLbSetting | None = None
     zone_aware_lb_setting: ZoneAwareLbSetting | None = None
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> "LoadBalancer":
+        if self.consistent_hash and self.simple not in (None, "UNSPECIFIED"):
+            raise ValueError(f"simple: {self.simple} and consistentHash exclude each other")
+        return self
 
 
 class OutlierDetection(Part):

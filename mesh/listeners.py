@@ -4,6 +4,7 @@ Not made: what a proxy would need for HTTP (shared HTTP ports, protocol detectio
 lists it. Source of the rules: istio, pilot/pkg/networking/core/{gateway,listener}.go.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import TrafficDirection
@@ -20,6 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
     TcpProxyWeightedCluster,
     TcpProxyWeightedClusterClusterWeight,
 )
+from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from .clusters import keys
@@ -36,6 +38,7 @@ TLS_HANDSHAKE = timedelta(seconds=15)
 STATS_OF = {"sidecar": b"", "router": b"\x30\x01"}
 PLAIN_TCP = frozenset({"tcp", "tls", "https", "mongo", "redis", "mysql"})
 WILDCARD = "0.0.0.0"
+NO_PORT = 0
 
 
 def listeners(mesh: Mesh, node: NodeView) -> list[Listener]:
@@ -62,9 +65,14 @@ def _stats(mesh: Mesh, node: NodeView) -> list[Filter]:
 
 
 def _tcp_proxy(mesh: Mesh, node: NodeView, key: ClusterKey) -> TcpProxy:
-    policy = effective(rule_of(mesh, node.cluster, key.service, node.namespace), key.subset, key.port.number).policy
+    """istiod asks the rule for timeouts, its subset as well for the hash, and settings of a port for neither."""
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
     proxy = TcpProxy(stat_prefix=key.name, cluster=key.name)
-    tcp = policy.connection_pool.tcp if policy.connection_pool else None
+    balancer = effective(rule, key.subset, NO_PORT).policy.load_balancer
+    if balancer and balancer.consistent_hash and balancer.consistent_hash.use_source_ip:
+        proxy.hash_policy = [HashPolicy(source_ip=HashPolicySourceIp())]
+    pool = effective(rule, "", NO_PORT).policy.connection_pool
+    tcp = pool.tcp if pool else None
     if tcp and tcp.idle_timeout is not None:
         proxy.idle_timeout = timedelta(seconds=tcp.idle_timeout)
     if tcp and tcp.max_connection_duration is not None:
@@ -150,12 +158,18 @@ def _outbound_chain(mesh: Mesh, node: NodeView, service: Service, port: ServiceP
         resource, entry = route
         chain.metadata = metadata(istio={"config": config_path(resource.kind, resource.namespace, resource.name)})
         targets = [(_destination(mesh, resource, one.destination, port), one.weight) for one in entry.route]
-        proxy = _tcp_proxy(mesh, node, targets[0][0])
-        if len(targets) > 1:
+        (first, _), *more = targets
+        proxy = _tcp_proxy(mesh, node, replace(first, subset="") if more else first)
+        if more:
+            # The rule of the first one counts for all, without its subset.
             proxy.cluster = None
-            proxy.stat_prefix = ClusterKey(service, port).name
+            proxy.stat_prefix = f"{resource.name}.{resource.namespace}"
             proxy.weighted_clusters = TcpProxyWeightedCluster(
-                clusters=[TcpProxyWeightedClusterClusterWeight(name=key.name, weight=weight) for key, weight in targets]
+                clusters=[
+                    TcpProxyWeightedClusterClusterWeight(name=key.name, weight=weight)
+                    for key, weight in targets
+                    if weight
+                ]
             )
     chain.filters = [*_stats(mesh, node), _ends_in(proxy)]
     return chain

@@ -10,7 +10,7 @@ from eastgate.mesh.messages import CDS, EDS, LDS
 from eastgate.mesh.model import Mesh, port_protocol
 from eastgate.mesh.node_view import NodeRefusedError, node_view
 from eastgate.xds.resources import Locality
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterLbPolicy
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
@@ -145,6 +145,110 @@ def test_a_tcp_route_splits_by_weight_for_the_clients_that_it_matches() -> None:
     ]
     other = Listener.parse(sent(mesh, cluster="b", network="nb")[LDS]["240.240.0.1_80"])
     assert TcpProxy.parse(other.filter_chains[0].filters[-1].typed_config.value).cluster == f"outbound|80||{HOST}"  # type: ignore[union-attr]
+
+
+def proxy_of(mesh: Mesh, listener: str, cluster: str = "", **node: Any) -> TcpProxy:
+    """The tcp_proxy of a listener's first chain, or of the chain that leads to this cluster."""
+    proxies = [
+        TcpProxy.parse(chain.filters[-1].typed_config.value)  # type: ignore[union-attr]
+        for chain in Listener.parse(sent(mesh, **node)[LDS][listener]).filter_chains
+    ]
+    return next(proxy for proxy in proxies if cluster in ("", proxy.cluster))
+
+
+def hashed(proxy: TcpProxy) -> list[str]:
+    """What a proxy's connections are hashed by."""
+    return ["source_ip" if one.source_ip is not None else "?" for one in proxy.hash_policy]
+
+
+SOURCE = "{consistentHash: {useSourceIp: true}}"
+ROUTERS = applied(
+    "Gateway",
+    "{servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ['*.local']}]}",
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "subset", "whole", "of_subset"),
+    [
+        (f"{{loadBalancer: {SOURCE}}}", "", ["source_ip"], ["source_ip"]),
+        (f"{{loadBalancer: {SOURCE}}}", "{loadBalancer: {simple: ROUND_ROBIN}}", ["source_ip"], []),
+        (f"{{loadBalancer: {SOURCE}}}", "{outlierDetection: {}}", ["source_ip"], ["source_ip"]),
+        ("{}", f"{{loadBalancer: {SOURCE}}}", [], ["source_ip"]),
+        ("{loadBalancer: {consistentHash: {httpHeaderName: x}}}", "", [], []),
+        # istiod asks no settings of ports.
+        (f"{{portLevelSettings: [{{port: {{number: 80}}, loadBalancer: {SOURCE}}}]}}", "", [], []),
+    ],
+)
+def test_source_addresses_are_hashed_where_istiod_says_so(
+    policy: str, subset: str, whole: list[str], of_subset: list[str]
+) -> None:
+    """In a sidecar's listeners and in a gateway's chains."""
+    one = f"{{name: v1, labels: {{version: v1}}, trafficPolicy: {subset or '{}'}}}"
+    rule = applied("DestinationRule", f"{{host: web, trafficPolicy: {policy}, subsets: [{one}]}}")
+    mesh = read(rule, ROUTERS).mesh
+    assert hashed(proxy_of(mesh, "240.240.0.1_80")) == whole
+    for name, expected in (("", whole), ("v1", of_subset)):
+        found = proxy_of(mesh, "0.0.0.0_15443", f"outbound_.80_.{name}_.{HOST}", kind="router")
+        assert hashed(found) == expected
+
+
+def test_a_weighted_route_hashes_by_the_first_destinations_rule_without_its_subset() -> None:
+    one = f"{{name: v1, labels: {{version: v1}}, trafficPolicy: {{loadBalancer: {SOURCE}}}}}"
+    routed = applied(
+        "VirtualService",
+        "{hosts: [web], tcp: [{route: [{destination: {host: web, subset: v1}, weight: 100},"
+        " {destination: {host: web, port: {number: 81}}, weight: 0}]}]}",
+        name="split",
+    )
+    rule = "{{host: web, trafficPolicy: {}, subsets: [{}]}}"
+    for policy, expected in (("{}", []), (f"{{loadBalancer: {SOURCE}}}", ["source_ip"])):
+        mesh = read(applied("DestinationRule", rule.format(policy, one)), routed).mesh
+        proxy = proxy_of(mesh, "240.240.0.1_80")
+        assert hashed(proxy) == expected
+        assert proxy.stat_prefix == "split.default"
+        assert proxy.weighted_clusters
+        assert [cluster.name for cluster in proxy.weighted_clusters.clusters] == [f"outbound|80|v1|{HOST}"]
+
+
+@pytest.mark.parametrize(
+    ("hashing", "policy", "ring", "table"),
+    [
+        ("{useSourceIp: true}", ClusterLbPolicy.RING_HASH, 1024, None),
+        ("{useSourceIp: true, minimumRingSize: 64}", ClusterLbPolicy.RING_HASH, 64, None),
+        ("{useSourceIp: true, ringHash: {minimumRingSize: 4096}}", ClusterLbPolicy.RING_HASH, 4096, None),
+        ("{useSourceIp: true, ringHash: {}}", ClusterLbPolicy.RING_HASH, None, None),
+        ("{useSourceIp: true, maglev: {tableSize: 1009}}", ClusterLbPolicy.MAGLEV, None, 1009),
+    ],
+)
+def test_consistent_hash_becomes_a_ring_or_a_table(
+    hashing: str, policy: ClusterLbPolicy, ring: int | None, table: int | None
+) -> None:
+    file = read(
+        applied("DestinationRule", f"{{host: web, trafficPolicy: {{loadBalancer: {{consistentHash: {hashing}}}}}}}")
+    )
+    assert file.findings == ()
+    cluster = Cluster.parse(sent(file.mesh)[CDS][f"outbound|80||{HOST}"])
+    assert cluster.lb_policy == policy
+    assert (cluster.ring_hash_lb_config.minimum_ring_size if cluster.ring_hash_lb_config else None) == ring
+    assert (cluster.maglev_lb_config.table_size if cluster.maglev_lb_config else None) == table
+
+
+def test_timeouts_of_connections_are_those_of_the_whole_rule() -> None:
+    """As istiod has it: a subset's own, and a port's, are not asked."""
+    pool = "connectionPool: {{tcp: {{idleTimeout: {}}}}}"
+    subset = f"{{name: v1, labels: {{version: v1}}, trafficPolicy: {{{pool.format('2s')}}}}}"
+    port = f"portLevelSettings: [{{port: {{number: 80}}, {pool.format('3s')}}}]"
+    mesh = read(
+        applied(
+            "DestinationRule", f"{{host: web, trafficPolicy: {{{pool.format('1s')}, {port}}}, subsets: [{subset}]}}"
+        ),
+        applied("VirtualService", "{hosts: [web], tcp: [{route: [{destination: {host: web, subset: v1}}]}]}"),
+    ).mesh
+    proxy = proxy_of(mesh, "240.240.0.1_80")
+    assert proxy.cluster == f"outbound|80|v1|{HOST}"
+    assert proxy.idle_timeout
+    assert proxy.idle_timeout.total_seconds() == 1
 
 
 def test_connection_pool_becomes_limits_and_timeouts() -> None:

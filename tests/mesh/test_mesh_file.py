@@ -157,6 +157,23 @@ def test_a_resource_of_one_cluster_is_not_read_by_the_other() -> None:
             MESH + RULE.replace("outlierDetection: {}", "outlierDetection: {interval: 10}"),
             "mesh.yaml:28: spec.trafficPolicy.outlierDetection.interval: 10 is not a duration",
         ),
+        (
+            MESH + RULE.replace("      localityLbSetting", "      consistentHash: {maglev: {tableSize: 1000}}\n"
+                                "      localityLbSetting"),
+            "mesh.yaml:26: spec.trafficPolicy.loadBalancer.consistentHash.maglev: the tableSize of maglev is a prime"
+            " number below 5000011, not 1000",
+        ),
+        (
+            MESH + RULE.replace("      localityLbSetting", "      consistentHash: {minimumRingSize: 9, ringHash: {}}\n"
+                                "      localityLbSetting"),
+            "mesh.yaml:26: spec.trafficPolicy.loadBalancer.consistentHash: consistentHash takes one of ringHash, maglev"
+            " and minimumRingSize",
+        ),
+        (
+            MESH + RULE.replace("      localityLbSetting", "      consistentHash: {useSourceIp: true}\n"
+                                "      simple: RANDOM\n      localityLbSetting"),
+            "mesh.yaml:25: spec.trafficPolicy.loadBalancer: simple: RANDOM and consistentHash exclude each other",
+        ),
         (MESH + SCENARIO.replace("[anthos/echo]", "[anthos/ehco]"), "mesh.yaml:24: 'anthos/ehco' means no workloads"),
         (MESH + SCENARIO.replace("{gke: 1}", "{gke: 0.5}"), "mesh.yaml:23: steps.0: the expected shares sum to 0.5"),
         (MESH + SCENARIO.replace("echo-svc", "echo"), "mesh.yaml:21: 'echo' means no services"),

@@ -57,6 +57,22 @@ def distribute(local: int) -> Object:
     return {"enabled": True, "distribute": wanted}
 
 
+def hashing_rules() -> list[Object]:
+    """Source addresses hashed, on a ring for one service and with Maglev for the other; not for one subset of it."""
+    ring, table = ({"ringHash": {"minimumRingSize": 64}}, {"maglev": {"tableSize": 1009}})
+    rules = []
+    for service, algorithm in zip(SERVICES, (ring, table), strict=True):
+        policy = {"loadBalancer": {"consistentHash": {"useSourceIp": True, **algorithm}}}
+        own = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
+        subsets = [
+            {"name": "hashed", "labels": {"app": "echoserver"}},
+            {"name": "in-turn", "labels": {"app": "echoserver"}, "trafficPolicy": own},
+        ]
+        spec = {"host": host(service), "trafficPolicy": policy, "subsets": subsets}
+        rules.append(resource("networking", "DestinationRule", service, spec))
+    return rules
+
+
 def subset_rules(target: Cluster) -> list[Object]:
     """A subset for each cluster, and everything to the one of the target."""
     rules = []

@@ -19,14 +19,26 @@ from lab.shell import program, run, wait_for
 from lab.traffic import eastgate_admin
 
 from .mesh import ECHO, Mesh
-from .rules import FAILOVER, FAILOVER_PRIORITY, Object, distribute, hiding, locality_rules, subset_rules
+from .rules import (
+    FAILOVER,
+    FAILOVER_PRIORITY,
+    Object,
+    distribute,
+    hashing_rules,
+    hiding,
+    locality_rules,
+    subset_rules,
+)
 from .test_same_as_envoy import DUMP, Table, endpoints
 
 TLS_MODE = "security.istio.io/tlsMode"
 SYSTEM = {"rootNamespace": "istio-system", "trustDomain": "cluster.local"}
 # As lab/istio.py sets them up.
 OPTIONS = {"metadata_exchange": False, "metadata_exchange_alpn": False}
-Tables = tuple[Table, set[str]]
+# What leads into the gateway's clusters.
+PREFIX = "outbound_."
+BALANCER = ("lb_policy", "ring_hash_lb_config", "maglev_lb_config")
+Tables = tuple[Table, set[str], set[str]]
 EASTGATE = program("eastgate", Path(sys.executable).parent)
 
 
@@ -143,18 +155,30 @@ def embedded(folder: Path, node: dict[str, Any], text: str) -> Iterator[Embedded
 
 
 def routes(dump: str) -> set[str]:
-    """What chains of all listeners match, and where they lead: one JSON text each, whatever their order."""
+    """What chains of all listeners match, where they lead and what they hash: one JSON text each, in no order."""
     found = set()
     for part in json.loads(dump)["configs"]:
         for entry in part.get("dynamic_listeners", ()):
             listener = entry["active_state"]["listener"]
             for chain in listener.get("filter_chains", ()):
                 proxies = [
-                    one["typed_config"].get("cluster", "")
+                    (one["typed_config"].get("cluster", ""), one["typed_config"].get("hash_policy", []))
                     for one in chain["filters"]
                     if one["typed_config"]["@type"].endswith(".TcpProxy")
                 ]
                 found.add(json.dumps([listener["name"], chain.get("filter_chain_match", {}), proxies], sort_keys=True))
+    return found
+
+
+def balancers(dump: str) -> set[str]:
+    """How each cluster balances: one JSON text each."""
+    found = set()
+    for part in json.loads(dump)["configs"]:
+        for entry in part.get("dynamic_active_clusters", ()):
+            cluster = entry["cluster"]
+            if cluster["name"].startswith(PREFIX):
+                kept = {field: cluster[field] for field in BALANCER if field in cluster}
+                found.add(json.dumps([cluster["name"], kept], sort_keys=True))
     return found
 
 
@@ -172,6 +196,7 @@ def test_same_tables_as_under_istiod(mesh: Mesh, cluster: Cluster, tmp_path: Pat
         "one ready, the other hidden": (hiding(locality_rules(FAILOVER)), {pod: True}),
         "ready again": (locality_rules(FAILOVER_PRIORITY), {second: True}),
         "distribute": (locality_rules(distribute(80)), {}),
+        "hashed": (hashing_rules(), {}),
         "subsets": (subset_rules(GKE), {}),
     }
     same = {"no rule", "failover", "distribute"}
@@ -187,7 +212,7 @@ def test_same_tables_as_under_istiod(mesh: Mesh, cluster: Cluster, tmp_path: Pat
             # Rules of locality change no table of a gateway, which sees one network only.
             before = None if stage in same else table
             table = compared(mesh, ours, tmp_path, cluster, stage, rules, before)
-            told = f"{len(table[0])} endpoints, {len(table[1])} chains equal"
+            told = "{} endpoints, {} chains, {} balancers equal".format(*map(len, table))
             mesh.row(f"{stage}: embedded control plane", f"{cluster.name} gateway", "as under istiod", told)
 
 
@@ -204,7 +229,7 @@ def compared(
             ours.file.write_text(text)
             return False
         for name, dump in (("istiod", eastgate_admin(real, DUMP)), ("embedded", ours.admin(DUMP))):
-            seen[name] = endpoints(folder, dump), routes(dump)
+            seen[name] = endpoints(folder, dump), routes(dump), balancers(dump)
         return seen["istiod"] == seen["embedded"] != before
 
     with suppress(LabError):
@@ -212,4 +237,5 @@ def compared(
     assert seen["embedded"] == seen["istiod"]
     assert seen["istiod"] != before
     assert len(seen["istiod"][1]) >= 10
+    assert len(seen["istiod"][2]) >= 10
     return seen["istiod"]
