@@ -38,6 +38,7 @@ OPTIONS = {"metadata_exchange": False, "metadata_exchange_alpn": False}
 # What leads into the gateway's clusters.
 PREFIX = "outbound_."
 BALANCER = ("lb_policy", "ring_hash_lb_config", "maglev_lb_config")
+HASHED_CHAINS = 4
 Tables = tuple[Table, set[str], set[str]]
 EASTGATE = program("eastgate", Path(sys.executable).parent)
 
@@ -212,6 +213,8 @@ def test_same_tables_as_under_istiod(mesh: Mesh, cluster: Cluster, tmp_path: Pat
             # Rules of locality change no table of a gateway, which sees one network only.
             before = None if stage in same else table
             table = compared(mesh, ours, tmp_path, cluster, stage, rules, before)
+            # Chains of both services and of one of their two subsets.
+            assert sum("source_ip" in chain for chain in table[1]) == (HASHED_CHAINS if stage == "hashed" else 0)
             told = "{} endpoints, {} chains, {} balancers equal".format(*map(len, table))
             mesh.row(f"{stage}: embedded control plane", f"{cluster.name} gateway", "as under istiod", told)
 
