@@ -4,8 +4,8 @@ from libc.stdint cimport uint32_t
 from eastgate.fastpath.endpoint_rows cimport EndpointRows
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.picker cimport (
-    PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, EndpointAddress, PickCursor, Table, cursor_free, cursor_init, table_address,
-    table_pick, table_size, table_state,
+    PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, PICK_PANIC, EndpointAddress, PickCursor, Table, cursor_free, cursor_init,
+    table_address, table_pick, table_size, table_state,
 )
 from eastgate.fastpath.share_plan cimport PlanOptions
 
@@ -14,6 +14,7 @@ cdef class ClusterTable:
     cdef PickCursor cursor      # of Python callers only
     cdef readonly object columns
     cdef readonly str policy
+    cdef readonly double refused
     cdef EndpointRows rows      # keeps alive what `table` points into
     cdef PlanOptions options
     cdef int count_active(self) except -1

@@ -56,6 +56,8 @@ class ClusterTable:
 
     columns: Columns
     policy: str
+    refused: float
+    """Part of picks that falls to priorities in panic and gets no endpoint; 0 without fail_on_panic."""
 
     @staticmethod
     def compile(
@@ -72,6 +74,7 @@ class ClusterTable:
         hashing: Hashing | None = None,
         hash_keys: Sequence[bytes | None] | None = None,
         own_locality: tuple[str, str, str] | None = None,
+        fail_on_panic: bool = False,
         previous: ClusterTable | None = None,
         seed: int = 0,
         failed: bytes = b"",
@@ -82,12 +85,15 @@ class ClusterTable:
         policies, or None for Envoy's defaults. `hash_keys`: what is hashed for each endpoint instead of its address, as
         bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
-        endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
+        endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
+        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it. `seed`
         places the cursor of Python callers. Raises ValueError naming the field for impossible input.
         """
     def __len__(self) -> int: ...
     def pick(self) -> int:
         """Endpoint index (row of columns), or a negative Reason."""
+    def finds_endpoints(self) -> bool:
+        """Whether some pick gives an endpoint."""
     def pick_hash(self, value: int, attempt: int = 0) -> int:
         """The same for a connection with this hash. `attempt`: others than 0 lead to further endpoints.
 
@@ -98,7 +104,7 @@ class ClusterTable:
     def spin(self, picks: int) -> int:
         """Pick `picks` times as the engine does, keeping nothing; return how many gave an endpoint. For benchmarks."""
     def shares(self) -> memoryview:
-        """float64 per endpoint, exact, sum 1 (or all 0 when no pick is possible); for LEAST_REQUEST at equal load."""
+        """float64 per endpoint, exact, sum 1 - refused (0 when nothing can be picked); least request: at equal load."""
     def priorities(self) -> tuple[tuple[int, int, int, int, int, int, int, bool], ...]:
         """Per priority: total, healthy, degraded, excluded, healthy load %, degraded load %, availability %, panic.
 

@@ -8,7 +8,9 @@ Rule: share_plan says which lists there are and how much each gets; here they be
     RANDOM          the lists by what a draw says (random_table), and an alias table over the localities of each
     RING_HASH,
     MAGLEV          a ring or table for each priority (hash_lists, hashed_table)
-One endpoint, or none, is a constant whatever the policy.
+One endpoint, or none, is a constant whatever the policy. Where picks are refused because a priority is in panic
+(fail_on_panic), they have a part of the schedule as an endpoint has: an alias table, a list without members, draws that
+lead to no list. Policies that hash do not know that option.
 
 Worked example: P0 with 2 of 4 healthy, P1 with 3 of 3: loads 70 and 30, shares 0.35, 0.35, 0.1, 0.1, 0.1. A cycle of 20
 has them 7, 7, 2, 2, 2 times, so every 20 picks are exact. Weights 1 to 100 would need a cycle of thousands: there the
@@ -31,9 +33,9 @@ from eastgate.fastpath.hash_lists cimport HashLists, hash_lists_build, hash_list
 from eastgate.fastpath.hashed_table cimport HashOptions, hashed_build, hashed_entries, hashed_shares
 from eastgate.fastpath.maglev_table cimport is_prime
 from eastgate.fastpath.picker cimport (
-    ALIAS, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, NO_BRANCH, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY, RANDOM, Branch,
-    PickCursor, PickHash, Table, TableGroup, cursor_free, cursor_init, table_fill, table_hashes, table_pick,
-    table_pick_hash, table_spin,
+    ALIAS, ALIAS_REFUSING, CONSTANT, CYCLE_16, CYCLE_32, LEAST_REQUEST, NO_BRANCH, PICK_NO_ENDPOINTS, PICK_NONE_HEALTHY,
+    PICK_PANIC, RANDOM, Branch, PickCursor, PickHash, Table, TableGroup, cursor_free, cursor_init, table_fill,
+    table_hashes, table_pick, table_pick_hash, table_spin,
 )
 from eastgate.fastpath.random_table cimport BUCKETS, random_build, random_shares
 from eastgate.fastpath.schedule cimport AliasCell, alias_build, cycle_build, cycle_length
@@ -59,8 +61,11 @@ cdef enum:
     RING_LIMIT = 8388608        # as in Envoy
     MAGLEV_LIMIT = 5000011
 
-cdef tuple KIND_NAMES = ("constant", "cycle", "cycle", "alias", "least_request", "random", "ring_hash", "maglev")
+cdef tuple KIND_NAMES = (
+    "constant", "cycle", "cycle", "alias", "least_request", "random", "ring_hash", "maglev", "alias",
+)
 cdef tuple POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
+cdef tuple HASHING = ("RING_HASH", "MAGLEV")
 cdef uint64_t tables_built = 0
 
 
@@ -83,7 +88,9 @@ cdef Table* compile_constant(const Plan* plan) except NULL:
     if plan.member_count > 0:
         table.constant = <int32_t>plan.members[0]
     else:
-        table.constant = PICK_NO_ENDPOINTS if plan.kept == 0 else PICK_NONE_HEALTHY
+        table.constant = PICK_PANIC if plan.refused > 0.0 else PICK_NONE_HEALTHY
+        if plan.kept == 0:
+            table.constant = PICK_NO_ENDPOINTS
     return table
 
 
@@ -129,7 +136,10 @@ cdef Table* compile_cycle(
 
 
 cdef Table* compile_alias(const Plan* plan, const Rows* rows, const double* shares) except NULL:
-    cdef double* by_row = <double*>calloc(rows.count, sizeof(double))
+    # Picks that are refused stand behind the last row.
+    cdef bint refusing = plan.refused > 0.0
+    cdef uint32_t cells = rows.count + refusing
+    cdef double* by_row = <double*>calloc(cells, sizeof(double))
     cdef Table* table = NULL
     cdef uint32_t member
     if by_row == NULL:
@@ -137,10 +147,12 @@ cdef Table* compile_alias(const Plan* plan, const Rows* rows, const double* shar
     try:
         for member in range(plan.member_count):
             by_row[plan.members[member]] = shares[member]
-        table = table_new(rows.count * sizeof(AliasCell), 0, 0)
-        table.kind = ALIAS
-        table.length = rows.count
-        if alias_build(<AliasCell*>table.schedule, by_row, rows.count) < 0:
+        if refusing:
+            by_row[rows.count] = plan.refused
+        table = table_new(cells * sizeof(AliasCell), 0, 0)
+        table.kind = ALIAS_REFUSING if refusing else ALIAS
+        table.length = cells
+        if alias_build(<AliasCell*>table.schedule, by_row, cells) < 0:
             free(table)
             raise MemoryError
     finally:
@@ -157,7 +169,7 @@ cdef Table* compile_round_robin(const Plan* plan, const Rows* rows) except NULL:
         raise MemoryError
     try:
         member_shares(plan, rows, shares, phases)
-        length = cycle_length(shares, plan.member_count, limit)
+        length = cycle_length(shares, plan.member_count, limit) if plan.refused == 0.0 else 0
         if length > 0:
             return compile_cycle(plan, rows, shares, phases, length)
         return compile_alias(plan, rows, shares)
@@ -166,12 +178,13 @@ cdef Table* compile_round_robin(const Plan* plan, const Rows* rows) except NULL:
 
 
 cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, double bias) except NULL:
-    cdef Table* table = table_new(plan.group_count * sizeof(AliasCell), plan.group_count, plan.member_count)
-    cdef double* shares = <double*>malloc(plan.group_count * sizeof(double))
+    cdef uint32_t lists = plan.group_count + (plan.refused > 0.0)
+    cdef Table* table = table_new(lists * sizeof(AliasCell), lists, plan.member_count)
+    cdef double* shares = <double*>malloc(lists * sizeof(double))
     cdef TableGroup* groups = <TableGroup*>table.groups
     cdef uint32_t number
     table.kind = LEAST_REQUEST
-    table.length = plan.group_count
+    table.length = lists
     table.choice_count = choice_count
     table.bias = bias
     memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
@@ -184,7 +197,10 @@ cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, doubl
             groups[number].weight = <double>plan.groups[number].weight
             if not plan.groups[number].equal:
                 table.queued += plan.groups[number].count
-    if shares == NULL or alias_build(<AliasCell*>table.schedule, shares, plan.group_count) < 0:
+        if lists > plan.group_count:
+            shares[plan.group_count] = plan.refused
+            groups[plan.group_count].equal = True
+    if shares == NULL or alias_build(<AliasCell*>table.schedule, shares, lists) < 0:
         free(shares)
         free(table)
         raise MemoryError
@@ -202,6 +218,8 @@ cdef Table* compile_random(const Plan* plan) except NULL:
     cdef int failed = 0
     table.kind = RANDOM
     table.length = lists
+    # What a draw gets that leads to no list.
+    table.constant = PICK_PANIC if plan.refused > 0.0 else PICK_NONE_HEALTHY
     table.branches = <const Branch*>(cells + lists)
     table.branch_of = <const uint8_t*>(table.branches + lists)
     memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
@@ -224,7 +242,7 @@ cdef Table* compile_random(const Plan* plan) except NULL:
 cdef Table* compile_plan(
     const Plan* plan, const Rows* rows, str policy, uint32_t choice_count, double bias
 ) except NULL:
-    if plan.member_count <= 1:
+    if plan.member_count == 0 or (plan.member_count == 1 and plan.refused == 0.0):
         return compile_constant(plan)
     if policy == "RANDOM":
         return compile_random(plan)
@@ -355,6 +373,7 @@ cdef class ClusterTable:
         hashing=None,
         hash_keys=None,
         own_locality=None,
+        fail_on_panic=False,
         previous=None,
         seed=0,
         failed=b"",
@@ -365,7 +384,8 @@ cdef class ClusterTable:
         policies, or None for Envoy's defaults. `hash_keys`: what is hashed for each endpoint instead of its address, as
         bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
-        endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check). `seed`
+        endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
+        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it. `seed`
         places the cursor of Python callers. Raises ValueError naming the field for impossible input.
         """
         global tables_built
@@ -382,6 +402,7 @@ cdef class ClusterTable:
         made.options.panic_threshold = checked_uint32(panic_threshold, "panic_threshold", 0)
         made.options.locality_weighted = locality_weighted
         made.options.weighted_priority_health = weighted_priority_health
+        made.options.fail_on_panic = fail_on_panic and policy not in HASHING
         choices = checked_uint32(choice_count, "choice_count", 2)
         if not active_request_bias >= 0:
             raise ValueError(f"active_request_bias {active_request_bias!r} is negative")
@@ -396,7 +417,7 @@ cdef class ClusterTable:
                 made.rows, before.rows if before is not None else None,
                 before.table.states if before is not None else NULL, first_of)
             plan_build(&plan, made.rows, first_of, &made.options)
-            if policy in ("RING_HASH", "MAGLEV") and plan.kept > 0:
+            if policy in HASHING and plan.kept > 0:
                 options = checked_hashing(policy, hashing)
                 made.table = compile_hashed(
                     &plan, made.rows, locality_weighted, own_locality, hash_keys, &options)
@@ -405,6 +426,7 @@ cdef class ClusterTable:
                     &plan, &made.rows.rows, policy, 0 if full_scan else choices, active_request_bias)
             made.table.rows = made.rows.rows
             made.table.states = states
+            made.refused = plan.refused
             states = NULL
         finally:
             state_map_release(states)
@@ -424,6 +446,13 @@ cdef class ClusterTable:
         if self.table.balance_factor:
             self.count_active()
         return table_pick(self.table, &self.cursor)
+
+    def finds_endpoints(self):
+        """Whether some pick gives an endpoint."""
+        if table_hashes(self.table):
+            # Some hashes may find nobody where others do.
+            return any(self.shares())
+        return self.table.kind != CONSTANT or self.table.constant >= 0
 
     def pick_hash(self, value, attempt=0):
         """The same for a connection with this hash. `attempt`: others than 0 lead to further endpoints.
@@ -478,7 +507,7 @@ cdef class ClusterTable:
         return found
 
     def shares(self):
-        """float64 per endpoint, exact, sum 1 (or all 0 when no pick is possible); for LEAST_REQUEST at equal load."""
+        """float64 per endpoint, exact, sum 1 - refused (0 when nothing can be picked); least request: at equal load."""
         cdef Plan plan
         cdef const Group* group
         cdef uint32_t number, member, row

@@ -7,6 +7,7 @@ from eastgate.fastpath.endpoint_state cimport EndpointState, StateMap
 cdef enum:
     PICK_NO_ENDPOINTS = -12     # minus Reason.NO_ENDPOINTS
     PICK_NONE_HEALTHY = -13     # minus Reason.NONE_HEALTHY
+    PICK_PANIC = -24            # minus Reason.PANIC
 
 cdef enum Kind:
     CONSTANT                    # one endpoint, or none: `constant` is the answer
@@ -17,11 +18,12 @@ cdef enum Kind:
     RANDOM                      # schedule: an AliasCell for each list, by branch
     RING_HASH                   # lists: a ring for each branch
     MAGLEV                      # lists: a table for each branch
+    ALIAS_REFUSING              # as ALIAS, and a last cell for picks that are refused because of panic
 
 cdef enum:
     NO_BRANCH = 0xFF
 
-cdef struct TableGroup:         # a list of least request, or of random
+cdef struct TableGroup:         # a list of least request, or of random; without members: refused because of panic
     uint32_t first              # in members
     uint32_t count
     bint equal                  # all weights are the same

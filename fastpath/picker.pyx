@@ -4,6 +4,7 @@ Rule, by the table's kind:
     CONSTANT        no endpoint to choose: one row, or the refusal
     CYCLE           the next place of an exact cycle
     ALIAS           position += golden ratio of 2^64; one cell of the alias table, one comparison (schedule)
+    ALIAS_REFUSING  the same, and the last cell is no row: the pick is refused, its priority is in panic
     LEAST_REQUEST   a list by its share, the same way; then in the list, weights equal: `choice_count` draws with
                     replacement, fewer active connections win, ties keep the earlier; or all are scanned, and one of
                     those with the fewest is drawn; weights unequal: the earliest deadline, put back with
@@ -109,8 +110,8 @@ cdef int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept
     if not group.equal:
         return from_queue(table, cursor, number)
     members = table.members + group.first
-    if group.count == 1:
-        return <int32_t>members[0]
+    if group.count <= 1:
+        return <int32_t>members[0] if group.count == 1 else PICK_PANIC
     if unlikely(table.choice_count == 0):
         return from_all(table, cursor, number)
     draw = next_random(&cursor.random)
@@ -135,7 +136,7 @@ cdef inline int32_t pick_random(const Table* table, PickCursor* cursor, uint64_t
     cdef const Branch* branch
     cdef const TableGroup* group
     if unlikely(number == NO_BRANCH):
-        return PICK_NONE_HEALTHY
+        return table.constant
     branch = &table.branches[number]
     group = &table.groups[branch.first]
     if branch.count > 1:
@@ -178,12 +179,21 @@ cdef int32_t pick_by_hash(const Table* table, PickCursor* cursor, const PickHash
     return <int32_t>table.members[list.first + index]
 
 
+cdef inline int32_t pick_or_refuse(const Table* table, PickCursor* cursor) noexcept nogil:
+    cdef uint32_t row
+    cursor.position += GOLDEN
+    row = alias_at(table.schedule, table.length, cursor.position)
+    return <int32_t>row if row < table.rows.count else PICK_PANIC
+
+
 cdef int32_t pick_otherwise(const Table* table, PickCursor* cursor) noexcept nogil:
     cdef PickHash hash
     if table.kind == CONSTANT:
         return table.constant
     if table.kind == RANDOM:
         return pick_random(table, cursor, next_random(&cursor.random))
+    if table.kind == ALIAS_REFUSING:
+        return pick_or_refuse(table, cursor)
     hash.value = 0
     hash.present = False
     hash.attempt = 0

@@ -25,4 +25,5 @@ cpdef enum Reason:
     IDLE_TIMEOUT = 21           # ended, not refused
     DURATION_TIMEOUT = 22       # ended, not refused
     DRAINED = 23                # ended when the process stopped
-    REASON_COUNT = 24
+    PANIC = 24                  # its priority is in panic, and the cluster has fail_traffic_on_panic
+    REASON_COUNT = 25

@@ -25,7 +25,8 @@ class Reason(IntEnum):
     IDLE_TIMEOUT = 21
     DURATION_TIMEOUT = 22
     DRAINED = 23
-    REASON_COUNT = 24
+    PANIC = 24
+    REASON_COUNT = 25
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

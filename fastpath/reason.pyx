@@ -25,6 +25,7 @@ LABELS = {
     Reason.IDLE_TIMEOUT: "idle_timeout",
     Reason.DURATION_TIMEOUT: "duration_timeout",
     Reason.DRAINED: "drained",
+    Reason.PANIC: "panic",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -53,4 +54,5 @@ RESPONSE_FLAGS = {
     Reason.IDLE_TIMEOUT: "-",
     Reason.DURATION_TIMEOUT: "DT",
     Reason.DRAINED: "-",
+    Reason.PANIC: "UH",
 }

@@ -8,6 +8,7 @@ cdef struct PlanOptions:
     uint32_t panic_threshold
     bint locality_weighted
     bint weighted_priority_health
+    bint fail_on_panic          # what falls to a priority in panic gets no endpoint
 
 cdef struct Group:              # one list of Envoy's: of a priority and availability, or of one locality in it
     double share                # of all picks
@@ -20,12 +21,13 @@ cdef struct Group:              # one list of Envoy's: of a priority and availab
 
 cdef struct Plan:
     PriorityState priorities
-    Group* groups               # each has members; shares sum to 1 unless there is no group
+    Group* groups               # each has members; shares and `refused` sum to 1 unless there is no group
     uint32_t* members           # rows; no row is in two groups
     uint32_t group_count
     uint32_t member_count
     uint8_t* class_of           # HealthClass by row; UNKNOWN_STATUS for duplicates
     uint32_t kept               # rows that are no duplicates
+    double refused              # of all picks: what falls to priorities in panic, with fail_on_panic
 
 # `first_of`: the first row of each row's address. Frees nothing of it.
 cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, const PlanOptions* options) except -1

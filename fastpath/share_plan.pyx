@@ -1,7 +1,8 @@
 """Turn checked columns into the lists that Envoy would pick from, with the exact share of each. Builds no schedule.
 
 Rule: every pick goes to a priority and an availability (priority_load), then to one list:
-    the priority is in panic          all its endpoints, excluded ones too; localities and their weights are ignored
+    the priority is in panic          all its endpoints, excluded ones too; localities and their weights are ignored;
+                                      with fail_on_panic no list: such picks are refused, other priorities keep theirs
     locality weighting, and some
     locality has an effective weight  the healthy (degraded) endpoints of one locality, by effective weight
     otherwise                         all healthy (degraded) endpoints of the priority
@@ -157,7 +158,10 @@ cdef void assign_all(Plan* plan, Draft* draft, const PlanOptions* options) noexc
             healthy = 100
         if state.panic[priority]:
             if healthy + degraded > 0:
-                assign_panic_group(plan, draft, priority, healthy + degraded)
+                if options.fail_on_panic:
+                    plan.refused += (healthy + degraded) / 100.0
+                else:
+                    assign_panic_group(plan, draft, priority, healthy + degraded)
             continue
         if healthy > 0:
             assign_groups(plan, draft, priority, HEALTHY, healthy, options)

@@ -112,6 +112,7 @@ class ClusterModel:
     choice_count: int = 2
     hashing: Hashing | None = None
     own_locality: Locality | None = None
+    fail_on_panic: bool = False
     ejection: Ejection | None = None
     endpoints: tuple[Endpoint, ...] = ()
     localities: tuple[LocalityEntry, ...] = ()
@@ -241,10 +242,7 @@ class CompiledModel:
 
     def picks(self) -> bool:
         """Whether a pick finds an endpoint at all."""
-        if self.model.hashes:
-            # Some hashes may find nobody where others do.
-            return any(self.table.shares())
-        return self.table.pick() >= 0
+        return self.table.finds_endpoints()
 
 
 def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> ClusterTable:
@@ -260,6 +258,7 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
         hashing=model.hashing,
         hash_keys=[(one.hash_key or one.plain_address).encode() for one in model.endpoints] if model.hashes else None,
         own_locality=model.own_locality,
+        fail_on_panic=model.fail_on_panic,
         failed=failed,
     )
 

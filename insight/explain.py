@@ -62,7 +62,9 @@ class LocalityShare:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``notes`` qualify all numbers, as "at equal load" does. ``refused``: no pick finds an endpoint."""
+    """``notes`` qualify all numbers, as "at equal load" does. ``refused``: no pick finds an endpoint;
+    ``refused_share``: part of picks that find none.
+    """
 
     cluster: str
     policy: str
@@ -70,6 +72,7 @@ class Explanation:
     panic_threshold: int
     locality_weighted: bool
     refused: bool
+    refused_share: float
     priorities: tuple[PriorityShare, ...]
     localities: tuple[LocalityShare, ...]
     endpoints: tuple[EndpointShare, ...]
@@ -88,15 +91,20 @@ def explain(compiled: CompiledModel) -> Explanation:
         panic_threshold=model.panic_threshold,
         locality_weighted=model.locality_weighted,
         refused=refused,
+        refused_share=1.0 if refused else compiled.table.refused,
         priorities=priorities,
         localities=explain_localities(compiled, shares, priorities),
         endpoints=explain_endpoints(compiled, shares, priorities, refused=refused),
-        notes=tuple(notes_of(model)),
+        notes=tuple(notes_of(model, compiled.table.refused)),
     )
 
 
-def notes_of(model: ClusterModel) -> list[str]:
+def notes_of(model: ClusterModel, refused: float) -> list[str]:
     notes = []
+    if refused:
+        notes.append(
+            f"fail_traffic_on_panic: {refused:.0%} of all connections are refused while their priority is in panic"
+        )
     if model.warming:
         notes.append("warming: connections are refused until its endpoints have arrived; shares are those from then on")
     if model.resolves_names and not all(endpoint.is_address for endpoint in model.endpoints):
@@ -148,7 +156,12 @@ def explain_priorities(compiled: CompiledModel, *, refused: bool) -> tuple[Prior
     together = sum(map(sum, available))
     taken = 0
     for priority, (total, healthy, degraded, excluded, load, degraded_load, availability, panic) in enumerate(table):
-        if refused:
+        if panic and load + degraded_load and compiled.table.refused:
+            text = (
+                f"panic: too few are healthy here and elsewhere, so {load + degraded_load} % of all connections are"
+                " refused (fail_traffic_on_panic)"
+            )
+        elif refused:
             text = "nobody to pick: connections are refused"
         elif loads[priority] != load + degraded_load:
             text = "what each could take is cut to 0 %: its healthy endpoints take everything"

@@ -332,7 +332,12 @@ def sni_cluster_holds_gateway(compiled: CompiledModel, node: NodeModel | None) -
 def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
     model = compiled.model
     fix = "set the panic threshold to 0 (Istio does unless minHealthPercent says otherwise)"
-    now = [number for number, row in enumerate(compiled.table.priorities()) if row[7] and compiled.loads()[number]]
+    refused = compiled.table.refused
+    now = [
+        number
+        for number, row in enumerate(compiled.table.priorities())
+        if row[7] and (compiled.loads()[number] or (refused and row[4] + row[5]))
+    ]
     if now:
         table = compiled.table.priorities()
         counts = ", ".join(f"P{number} {table[number][1]} of {table[number][0]} healthy" for number in now)
@@ -341,8 +346,10 @@ def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
             "error",
             model.name,
             f"{counts}, panic threshold {model.panic_threshold} %",
-            "too few endpoints are healthy, so all of them get traffic, failed ones included",
-            fix,
+            f"too few endpoints are healthy, and fail_traffic_on_panic refuses {refused:.0%} of all connections"
+            if refused
+            else "too few endpoints are healthy, so all of them get traffic, failed ones included",
+            "bring endpoints back, or switch fail_traffic_on_panic off" if refused else fix,
         )
     elif model.configured and model.panic_threshold > 0 and len(model.priorities) > 1:
         yield Finding(
@@ -358,7 +365,8 @@ def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
 
 def none_healthy(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
     model = compiled.model
-    if model.endpoints and not compiled.picks():
+    # Refused because of panic is another cause, and a finding of its own.
+    if model.endpoints and not compiled.picks() and not compiled.table.refused:
         states = sorted({endpoint.state for endpoint in model.endpoints})
         yield Finding(
             "none-healthy",

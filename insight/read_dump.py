@@ -130,6 +130,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         locality_weighted=get(locality_settings, "locality_weighted_lb_config") is not None,
         choice_count=max(2, number(settings, "choice_count", 2)),
         hashing=read_hashing(policy, settings, locality_settings, get),
+        fail_on_panic=bool(get(get(locality_settings, "zone_aware_lb_config", {}), "fail_traffic_on_panic")),
         ejection=None
         if outlier is None
         else Ejection(

@@ -16,7 +16,15 @@ from .cluster_model import ChainModel, ClusterModel, Endpoint, ProxyModel, compi
 LEAST = 1e-9
 # Endpoints and listed things that a sentence names.
 NAMED = 3
-SETTINGS = ("type", "policy", "overprovisioning_factor", "panic_threshold", "locality_weighted", "choice_count")
+SETTINGS = (
+    "type",
+    "policy",
+    "overprovisioning_factor",
+    "panic_threshold",
+    "fail_on_panic",
+    "locality_weighted",
+    "choice_count",
+)
 
 
 @dataclass(frozen=True, slots=True)

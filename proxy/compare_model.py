@@ -22,6 +22,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterCommonLbConfig,
     ClusterCommonLbConfigConsistentHashingLbConfig,
     ClusterCommonLbConfigLocalityWeightedLbConfig,
+    ClusterCommonLbConfigZoneAwareLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
@@ -159,6 +160,8 @@ def _cluster(model: ClusterModel) -> Cluster:
     common = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=float(model.panic_threshold)))
     if model.locality_weighted:
         common.locality_weighted_lb_config = ClusterCommonLbConfigLocalityWeightedLbConfig()
+    elif model.fail_on_panic:
+        common.zone_aware_lb_config = ClusterCommonLbConfigZoneAwareLbConfig(fail_traffic_on_panic=True)
     cluster = Cluster(
         name=SERVER_NAME,
         type=ClusterDiscoveryType.EDS,

@@ -142,6 +142,7 @@ def compile_table(
         hashing=cluster.hashing,
         hash_keys=hash_keys(cluster, assignment),
         own_locality=own_locality,
+        fail_on_panic=cluster.fail_traffic_on_panic,
         previous=previous,
         failed=failed,
     )
@@ -523,7 +524,7 @@ class Compiler:
         selection = select(cluster.subsets, criteria, own[1])
         try:
             made = compile_subset(compiled, assignment, table, selection.rows, self._own_locality)
-            if selection.then_any and made.pick() < 0:
+            if selection.then_any and not made.finds_endpoints():
                 everyone = range(assignment.columns.count)
                 made = compile_subset(compiled, assignment, table, everyone, self._own_locality)
         except ValueError as error:

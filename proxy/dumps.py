@@ -164,6 +164,8 @@ def cluster_status(
         columns = compiled.assignment.columns
         shares = compiled.table.shares() if compiled.table is not None else [0.0] * columns.count
         flags = compiled.flags or bytes(columns.count)
+        if compiled.table is not None and compiled.table.refused:
+            status["eastgate_refused_share"] = compiled.table.refused
         status["host_statuses"] = [
             host_status(columns, row, compiled.table, shares[row], flags=flags[row]) for row in range(columns.count)
         ]
@@ -210,6 +212,8 @@ def clusters_text(clusters: Mapping[str, CompiledCluster], detector_of: Detector
         ]
         if "eds_service_name" in status:
             lines.append(f"{name}::eds_service_name::{status['eds_service_name']}")
+        if "eastgate_refused_share" in status:
+            lines.append(f"{name}::refused_share::{status['eastgate_refused_share']:.6f}")
         if detector is not None:
             for prefix, found in (("", detector.external), ("local_origin_", detector.local_origin)):
                 lines.append(f"{name}::outlier::{prefix}success_rate_average::{found.average:g}")

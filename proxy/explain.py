@@ -210,6 +210,7 @@ def answer_json(said: Answer) -> dict[str, Any]:
         shown["what_if"] = {
             "changes": list(said.changes),
             "refused": said.after.refused,
+            "refused_share": said.after.refused_share,
             "priorities": [asdict(one) for one in said.after.priorities],
             "endpoints": [
                 {**then._asdict(), "share_before": now.share}

@@ -130,6 +130,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         ),
         healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
+        fail_traffic_on_panic=locality_config.get("zone_aware_lb_config", {}).get("fail_traffic_on_panic", False),
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),

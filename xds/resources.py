@@ -297,6 +297,7 @@ class Cluster:
     hashing: Hashing | None = None
     healthy_panic_threshold_percent: int = 50
     locality_weighted: bool = False
+    fail_traffic_on_panic: bool = False
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
     health_check: HealthCheck | None = None

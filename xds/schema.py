@@ -203,7 +203,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.cluster.v3.Cluster.CommonLbConfig": (
         F(1, "healthy_panic_threshold", "message", type="envoy.type.v3.Percent", presence=True),
-        F(2, "zone_aware_lb_config", "opaque", oneof="locality_config_specifier", presence=True),
+        F(2, "zone_aware_lb_config", "message", type="envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig", oneof="locality_config_specifier", presence=True),
         F(3, "locality_weighted_lb_config", "message", type="envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig", oneof="locality_config_specifier", presence=True),
         F(4, "update_merge_window", "duration", presence=True),
         F(5, "ignore_new_hosts_until_first_hc", "bool"),
@@ -223,6 +223,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.cluster.v3.Cluster.MaglevLbConfig": (
         F(1, "table_size", "wrapped uint64", presence=True),
+    ),
+    "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig": (
+        F(1, "routing_enabled", "message", type="envoy.type.v3.Percent", presence=True),
+        F(2, "min_cluster_size", "wrapped uint64", presence=True),
+        F(3, "fail_traffic_on_panic", "bool"),
     ),
     "envoy.config.cluster.v3.Cluster.CustomClusterType": (
         F(1, "name", "string"),
@@ -497,10 +502,18 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(3, "hash_policy", "opaque", repeated=True),
     ),
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig": (
-        F(1, "zone_aware_lb_config", "opaque", oneof="locality_config_specifier", presence=True),
+        F(1, "zone_aware_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig", oneof="locality_config_specifier", presence=True),
         F(2, "locality_weighted_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig", oneof="locality_config_specifier", presence=True),
     ),
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig": (),
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig": (
+        F(1, "routing_enabled", "message", type="envoy.type.v3.Percent", presence=True),
+        F(2, "min_cluster_size", "wrapped uint64", presence=True),
+        F(3, "fail_traffic_on_panic", "bool"),
+        F(4, "force_locality_direct_routing", "bool"),
+        F(5, "force_local_zone", "opaque", presence=True),
+        F(6, "locality_basis", "enum", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfigZoneAwareLbConfigLocalityBasis"),
+    ),
     "envoy.config.listener.v3.Listener": (
         F(1, "name", "string"),
         F(2, "address", "message", type="envoy.config.core.v3.Address", presence=True),
@@ -1182,6 +1195,10 @@ ENUMS: dict[str, dict[int, str]] = {
         0: "IMMEDIATE",
         1: "ON_DOWNSTREAM_DATA",
         2: "ON_DOWNSTREAM_TLS_HANDSHAKE",
+    },
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfigZoneAwareLbConfigLocalityBasis": {
+        0: "HEALTHY_HOSTS_NUM",
+        1: "HEALTHY_HOSTS_WEIGHT",
     },
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequestSelectionMethod": {
         0: "N_CHOICES",

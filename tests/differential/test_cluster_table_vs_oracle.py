@@ -40,6 +40,7 @@ def random_cluster(seed: int) -> tuple[list[Endpoint], dict[tuple[int, LocalityN
         panic_threshold=rng.choice([50, 50, 0, 1, 100, 250]),
         locality_weighted=rng.random() < 0.6,
         weighted_priority_health=rng.random() < 0.3,
+        fail_traffic_on_panic=rng.random() < 0.3,
     )
     return endpoints, weights, settings
 
@@ -60,6 +61,7 @@ def compiled(
         panic_threshold=settings.panic_threshold,
         locality_weighted=settings.locality_weighted,
         weighted_priority_health=settings.weighted_priority_health,
+        fail_on_panic=settings.fail_traffic_on_panic,
         failed=failed(endpoints),
         seed=seed,
     )

@@ -52,9 +52,9 @@ def least_request(rng: random.Random, cluster: dict[str, Any]) -> None:
         del cluster["least_request_lb_config"]
         # Naming the class registers it for Any.
         extension = {"@type": messages.pack(LeastRequest()).type_url, **config, "selection_method": "FULL_SCAN"}
-        if "locality_weighted_lb_config" in cluster["common_lb_config"]:
-            del cluster["common_lb_config"]["locality_weighted_lb_config"]
-            extension["locality_lb_config"] = {"locality_weighted_lb_config": {}}
+        for field in ("locality_weighted_lb_config", "zone_aware_lb_config"):
+            if field in cluster["common_lb_config"]:
+                extension["locality_lb_config"] = {field: cluster["common_lb_config"].pop(field)}
         typed = {"name": "least_request", "typed_config": extension}
         cluster["load_balancing_policy"] = {"policies": [{"typed_extension_config": typed}]}
 
@@ -67,6 +67,9 @@ def random_configuration(rng: random.Random, name: str, port: int) -> Configurat
         "connect_timeout": "10s",
         "eds_cluster_config": {"service_name": name, "eds_config": {"ads": {}, "resource_api_version": "V3"}},
     }
+    common = cluster["common_lb_config"]
+    if "locality_weighted_lb_config" not in common and rng.random() < 0.3:
+        common["zone_aware_lb_config"] = {"fail_traffic_on_panic": True}
     if policy == "LEAST_REQUEST":
         least_request(rng, cluster)
     if policy == "RING_HASH":

@@ -53,6 +53,67 @@ def test_all_unhealthy_is_panic_and_uses_all() -> None:
     assert table.priorities() == ((4, 0, 0, 0, 100, 0, 0, True),)
 
 
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])
+def test_fail_on_panic_refuses_what_falls_to_a_priority_in_panic(policy: str) -> None:
+    # P0: 140 * 1 / 5 = 28; P1: 140 * 3 / 6 = 70, not below 50 %. Of the 98 P0 has 29 %, and refuses them.
+    rows = [*endpoints(1), *endpoints(5, eds_health=UNHEALTHY)[1:]]
+    rows += [*endpoints(3, priority=1), *endpoints(6, priority=1, eds_health=UNHEALTHY)[3:]]
+    plain = ClusterTable.compile(columns(rows), policy=policy)
+    table = ClusterTable.compile(columns(rows), policy=policy, fail_on_panic=True)
+    load = plain.priorities()[0][4]
+    assert table.priorities() == plain.priorities()
+    assert [row[7] for row in table.priorities()] == [True, False]
+    assert (plain.refused, table.refused) == (0.0, load / 100)
+    assert list(table.shares()) == [0.0] * 5 + list(plain.shares())[5:]
+    assert table.finds_endpoints()
+    picks = picks_of(table, 100_000)
+    # RANDOM leaves to chance what others take in turns: seven standard deviations.
+    assert picks.count(0xFFFFFFFF) == pytest.approx(load * 1000, abs=1000 if policy == "RANDOM" else 50)
+    assert set(picks) - {0xFFFFFFFF} == {5, 6, 7}
+    assert {pick for pick in (table.pick() for _ in range(1000)) if pick < 0} == {-Reason.PANIC}
+
+
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
+def test_fail_on_panic_beside_one_endpoint_and_weights(policy: str) -> None:
+    rows = [*endpoints(4, eds_health=UNHEALTHY), *endpoints(1), *endpoints(1, priority=1)]
+    rows += endpoints(2, priority=1, eds_health=UNHEALTHY)[1:]
+    rows[0] = dataclasses.replace(rows[0], address="10.9.9.9:80")
+    table = ClusterTable.compile(columns(rows), policy=policy, fail_on_panic=True, overprovisioning_factor=100)
+    # P0 20, P1 50, together 70: 28 % (cut down) and the rest.
+    load = table.priorities()[0][4]
+    assert table.refused == load / 100 > 0
+    assert picks_of(table, 100_000).count(0xFFFFFFFF) == pytest.approx(load * 1000, abs=50)
+    uneven = [dataclasses.replace(one, weight=1 + row) for row, one in enumerate(endpoints(3, priority=1))]
+    uneven += endpoints(6, priority=1, eds_health=UNHEALTHY)[3:]
+    table = ClusterTable.compile(
+        columns([*rows[:5], *uneven]), policy=policy, fail_on_panic=True, overprovisioning_factor=100
+    )
+    picks = picks_of(table, 100_000)
+    for row, share in enumerate(table.shares()):
+        assert picks.count(row) == pytest.approx(share * 100_000, abs=50)
+    assert table.refused > 0
+
+
+def test_fail_on_panic_with_all_in_panic_and_without_endpoints() -> None:
+    table = ClusterTable.compile(columns(endpoints(4, eds_health=UNHEALTHY)), fail_on_panic=True)
+    assert (table.pick(), table.refused, table.finds_endpoints()) == (-Reason.PANIC, 1.0, False)
+    assert list(table.shares()) == [0.0] * 4
+    assert ClusterTable.compile(columns([]), fail_on_panic=True).pick() == -Reason.NO_ENDPOINTS
+    off = ClusterTable.compile(columns(endpoints(3, eds_health=UNHEALTHY)), panic_threshold=0, fail_on_panic=True)
+    assert (off.pick(), off.refused) == (-Reason.NONE_HEALTHY, 0.0)
+
+
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+def test_policies_that_hash_know_no_fail_on_panic(policy: str) -> None:
+    table = ClusterTable.compile(columns(endpoints(4, eds_health=UNHEALTHY)), policy=policy, fail_on_panic=True)
+    assert (table.refused, table.finds_endpoints(), table.pick() >= 0) == (0.0, True, True)
+    assert sum(table.shares()) == pytest.approx(1)
+    nobody = ClusterTable.compile(
+        columns(endpoints(4, eds_health=UNHEALTHY)), policy=policy, panic_threshold=0, fail_on_panic=True
+    )
+    assert not nobody.finds_endpoints()
+
+
 def test_draining_endpoints_take_panic_traffic_only() -> None:
     table = ClusterTable.compile(columns([*endpoints(1), *endpoints(1, priority=1, eds_health=DRAINING)]))
     assert list(table.shares()) == [1.0, 0.0]
@@ -595,9 +656,10 @@ def shaped(draw: st.DrawFn) -> Columns:
     st.integers(0, 101),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 def test_well_shaped_columns_give_shares_that_sum_to_one_or_nothing(
-    rows: Columns, policy: str, factor: int, threshold: int, by_locality: bool, by_weight: bool
+    rows: Columns, policy: str, factor: int, threshold: int, by_locality: bool, by_weight: bool, fail: bool
 ) -> None:
     try:
         table = ClusterTable.compile(
@@ -607,6 +669,7 @@ def test_well_shaped_columns_give_shares_that_sum_to_one_or_nothing(
             panic_threshold=threshold,
             locality_weighted=by_locality,
             weighted_priority_health=by_weight,
+            fail_on_panic=fail,
         )
     except ValueError:
         return
@@ -614,7 +677,7 @@ def test_well_shaped_columns_give_shares_that_sum_to_one_or_nothing(
     picks = picks_of(table, 50)
     if sum(shares) == 0:
         assert set(picks) == {0xFFFFFFFF}
-        assert table.pick() in (-Reason.NO_ENDPOINTS, -Reason.NONE_HEALTHY)
+        assert table.pick() in (-Reason.NO_ENDPOINTS, -Reason.NONE_HEALTHY, -Reason.PANIC)
     else:
-        assert sum(shares) == pytest.approx(1, abs=1e-12)
-        assert all(shares[pick] > 0 for pick in picks)
+        assert sum(shares) + table.refused == pytest.approx(1, abs=1e-12)
+        assert all(shares[pick] > 0 for pick in picks if pick != 0xFFFFFFFF or not table.refused)

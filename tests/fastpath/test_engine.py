@@ -253,6 +253,15 @@ def test_no_healthy_endpoint_and_no_endpoint_are_told_apart(gateway: Gateway, se
     assert gateway.slots.counters(gateway.slot).cx_none_healthy == 2
 
 
+def test_panic_that_fails_traffic_is_a_refusal_of_its_own(gateway: Gateway, server: socket.socket) -> None:
+    down = ClusterTable.compile(columns(server.getsockname(), health=(2,)), fail_on_panic=True)
+    gateway.slots.publish(gateway.slot, down)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.PANIC) == 1
+    assert gateway.slots.counters(gateway.slot).cx_none_healthy == 1
+
+
 def test_warming_cluster_is_unknown(gateway: Gateway) -> None:
     gateway.slots.publish(gateway.slot, None)
     with gateway.connect(HELLO) as client:

@@ -37,6 +37,7 @@ class Settings:
     panic_threshold: int = 50
     locality_weighted: bool = False
     weighted_priority_health: bool = False
+    fail_traffic_on_panic: bool = False
 
 
 def without_duplicates(endpoints: Sequence[Endpoint]) -> list[int]:
@@ -92,7 +93,7 @@ class Cluster:
         """(part, members) of each list that a pick of this priority and availability may use; parts sum to 1."""
         hosts = self.hosts(priority)
         if self.state.priorities[priority].panic:
-            return [(Fraction(1), hosts)]
+            return [] if self.settings.fail_traffic_on_panic else [(Fraction(1), hosts)]
         wanted = availability.capitalize()
         flat = [(Fraction(1), self.of_class(hosts, wanted))]
         if not self.settings.locality_weighted:
@@ -116,7 +117,7 @@ class Cluster:
         return [(weight / total, eligible) for weight, eligible in weighted] or flat
 
     def shares(self) -> list[Fraction]:
-        """Part of all picks by endpoint; they sum to 1, or to 0 when a pick gives no host."""
+        """Part of all picks by endpoint; they sum to 1, or less when some or all picks give no host."""
         found = [Fraction(0)] * len(self.endpoints)
         loads = [(p.healthy_load, p.degraded_load) for p in self.state.priorities]
         if sum(map(sum, loads)) == 0:

@@ -7,6 +7,7 @@ from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.compiler import Compiler, chain_spec, view_name
+from eastgate.proxy.dumps import cluster_status, clusters_text
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import (
@@ -436,3 +437,15 @@ def test_hashing_clusters_have_their_settings_keys_and_order_of_localities() -> 
 def test_chains_hand_on_that_clients_are_hashed() -> None:
     assert chain_spec(chain(hash_source_ip=True), {NAME: 1}, name="c").hash_source_ip
     assert not chain_spec(chain(), {NAME: 1}, name="c").hash_source_ip
+
+
+def test_clusters_say_what_panic_refuses() -> None:
+    compiler = Compiler(ClusterSlots(16))
+    down = replace(columns(("10.0.0.1", 80), ("10.0.0.2", 80)), health=bytes((1, 2)))
+    endpoints = replace(assignment(), columns=down)
+    compiler.apply(snapshot(cluster(healthy_panic_threshold_percent=60), endpoints, listener(chain())))
+    assert "refused_share" not in "".join(clusters_text(compiler.clusters))
+    one = cluster(healthy_panic_threshold_percent=60, fail_traffic_on_panic=True)
+    compiler.apply(snapshot(one, endpoints, listener(chain())))
+    assert cluster_status(NAME, compiler.clusters[NAME])["eastgate_refused_share"] == 1.0
+    assert f"{NAME}::refused_share::1.000000\n" in "".join(clusters_text(compiler.clusters))

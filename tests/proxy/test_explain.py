@@ -63,6 +63,45 @@ def test_recorded_stage_from_a_file(tmp_path: Path) -> None:
     ]
 
 
+def fail_traffic_on_panic(document: Any) -> Any:
+    """The dump, its one cluster with that option."""
+    for section in document["configs"]:
+        for one in section.get("dynamic_active_clusters", ()):
+            one["cluster"]["common_lb_config"]["zone_aware_lb_config"] = {"fail_traffic_on_panic": True}
+    return document
+
+
+def test_what_if_says_what_panic_refuses() -> None:
+    members = [dumps.locality("r/z", dumps.places(4, network=p), priority=p) for p in (0, 1)]
+    document = dumps.config_dump([dumps.cluster(panic=50, weighted=False)], [dumps.assignment(*members, factor=100)])
+    proxy = read_document(fail_traffic_on_panic(document), "test")
+    down = ("down=10.0.0.0,down=10.0.0.1,down=10.0.0.2,down=10.1.0.0,down=10.1.0.1",)
+    said = answer(proxy, proxy.clusters[dumps.NAME], what_if=down, duplicates="envoy")
+    after = answer_json(said)["what_if"]
+    # P0 has 1 / 4 = 25 and is in panic, P1 2 / 4 = 50: scaled to 100 they are 33 (and what rounding leaves) and 66.
+    assert (said.before.refused_share, after["refused"], after["refused_share"]) == (0.0, False, 0.34)
+    assert [one["share"] for one in after["endpoints"]] == [0.0] * 6 + [0.33] * 2
+    assert "34 % of all connections are refused" in after["priorities"][0]["arithmetic"][1]
+    down = ("down=10.0.0.0,down=10.0.0.1,down=10.0.0.2,priority=1",)
+    said = answer(proxy, proxy.clusters[dumps.NAME], what_if=down, duplicates="envoy")
+    after = answer_json(said)["what_if"]
+    assert (after["refused"], after["refused_share"]) == (True, 1.0)
+    assert "fail_traffic_on_panic" in after["priorities"][0]["arithmetic"][1]
+
+
+def test_findings_name_panic_as_the_cause_of_refusals() -> None:
+    document = dumps.config_dump(
+        [dumps.cluster(panic=50, weighted=False)],
+        [dumps.assignment(dumps.locality("r/z", dumps.places(4, unhealthy=3)))],
+    )
+    proxy = read_document(fail_traffic_on_panic(document), "test")
+    said = answer(proxy, proxy.clusters[dumps.NAME], what_if=(), duplicates="envoy")
+    found = {one["rule"]: one["cause"] for one in answer_json(said)["findings"]}
+    # One of four is healthy: that none were would not be true.
+    assert "none-healthy" not in found
+    assert "fail_traffic_on_panic refuses 100% of all connections" in found["panic"]
+
+
 def test_what_if_puts_before_and_after_side_by_side() -> None:
     said = explained(
         dumps.locality("a", dumps.places(10)),

@@ -11,6 +11,7 @@ from eastgate.fastpath.priority_load import (
     classify_health,
     effective_locality_weight,
 )
+from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
 from eastgate.proxy.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
 from eastgate.xds.resources import OutlierDetection
@@ -138,6 +139,20 @@ def answer_panic(vector: dict[str, Any]) -> Outcome:
         columns(hosts_of({"priority": 0, **counts}, 0)), panic_threshold=given["healthy_panic_threshold"]
     )
     outcome.expect("compiled in_panic", vector["expect"]["in_panic"], table.priorities()[0][7])
+    return outcome
+
+
+def answer_round_robin(vector: dict[str, Any]) -> Outcome:
+    """Whether a host is picked in panic; the order of picks is the oracle's."""
+    given = vector["input"]
+    if "fail_traffic_on_panic" not in given:
+        raise NoRuleError
+    outcome = Outcome("product")
+    members = hosts_of({"priority": 0, "hosts": given["hosts"], "healthy": given["healthy"]}, 0)
+    table = ClusterTable.compile(columns(members), fail_on_panic=given["fail_traffic_on_panic"])
+    picked = table.pick()
+    outcome.expect("host", vector["expect"]["host"], None if picked < 0 else picked)
+    outcome.expect("lb_healthy_panic", vector["expect"]["lb_healthy_panic"], int(picked == -Reason.PANIC))
     return outcome
 
 
@@ -383,6 +398,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "priority_docs": answer_priority_docs,
     "choose_priority": answer_choose_priority,
     "panic": answer_panic,
+    "round_robin": answer_round_robin,
     "health": answer_health,
     "locality": answer_locality,
     "locality_docs": answer_locality_docs,

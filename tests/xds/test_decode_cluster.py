@@ -64,6 +64,14 @@ def test_honoured_fields() -> None:
     assert (one.alt_stat_name, one.warnings) == ("alt", ())
 
 
+def test_fail_traffic_on_panic_stands_among_the_zone_settings() -> None:
+    zone_aware = {"zone_aware_lb_config": {"fail_traffic_on_panic": True}}
+    assert decoded(common_lb_config=zone_aware).fail_traffic_on_panic
+    assert not decoded(common_lb_config={"zone_aware_lb_config": {}}).fail_traffic_on_panic
+    extension = {"policies": [policy("round_robin.v3.RoundRobin", locality_lb_config=zone_aware)]}
+    assert decoded(load_balancing_policy=extension).fail_traffic_on_panic
+
+
 def test_present_but_empty_panic_threshold_is_zero() -> None:
     assert decoded(common_lb_config={"healthy_panic_threshold": {}}).healthy_panic_threshold_percent == 0
 
@@ -290,7 +298,7 @@ def test_policy_extensions_win_over_the_enum() -> None:
     [
         ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
-        ({"common_lb_config": {"zone_aware_lb_config": b""}}, "common_lb_config.zone_aware_lb_config: zones"),
+        ({"common_lb_config": {"zone_aware_lb_config": {}}}, "common_lb_config.zone_aware_lb_config: zones"),
         ({"round_robin_lb_config": {"slow_start_config": b"\x0a\x00"}}, "round_robin_lb_config.slow_start_config"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
