@@ -75,6 +75,8 @@ class ClusterTable:
         hash_keys: Sequence[bytes | None] | None = None,
         own_locality: tuple[str, str, str] | None = None,
         fail_on_panic: bool = False,
+        factors: bytes = b"",
+        by_weight: bool = False,
         previous: ClusterTable | None = None,
         seed: int = 0,
         failed: bytes = b"",
@@ -86,8 +88,10 @@ class ClusterTable:
         bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
-        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it. `seed`
-        places the cursor of Python callers. Raises ValueError naming the field for impossible input.
+        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it.
+        `factors`: what endpoints in slow start have of their weight, 1.0 for others, float64 by row; for ROUND_ROBIN
+        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `seed` places the
+        cursor of Python callers. Raises ValueError naming the field for impossible input.
         """
     def __len__(self) -> int: ...
     def pick(self) -> int:

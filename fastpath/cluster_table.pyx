@@ -66,6 +66,7 @@ cdef tuple KIND_NAMES = (
 )
 cdef tuple POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
 cdef tuple HASHING = ("RING_HASH", "MAGLEV")
+cdef tuple WEIGHING = ("ROUND_ROBIN", "LEAST_REQUEST")
 cdef uint64_t tables_built = 0
 
 
@@ -103,7 +104,7 @@ cdef void member_shares(const Plan* plan, const Rows* rows, double* shares, doub
         group = &plan.groups[number]
         before = 0.0
         for member in range(group.first, group.first + group.count):
-            weight = <double>rows.weight[plan.members[member]] / <double>group.weight
+            weight = <double>rows.pick_weight[plan.members[member]] / <double>group.weight
             shares[member] = group.share * weight
             if phases != NULL:
                 phases[member] = before + weight / 2
@@ -177,7 +178,7 @@ cdef Table* compile_round_robin(const Plan* plan, const Rows* rows) except NULL:
         free(shares)
 
 
-cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, double bias) except NULL:
+cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, double bias, bint by_weight) except NULL:
     cdef uint32_t lists = plan.group_count + (plan.refused > 0.0)
     cdef Table* table = table_new(lists * sizeof(AliasCell), lists, plan.member_count)
     cdef double* shares = <double*>malloc(lists * sizeof(double))
@@ -193,9 +194,9 @@ cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, doubl
             shares[number] = plan.groups[number].share
             groups[number].first = plan.groups[number].first
             groups[number].count = plan.groups[number].count
-            groups[number].equal = plan.groups[number].equal
+            groups[number].equal = plan.groups[number].equal and (not by_weight or plan.groups[number].count == 1)
             groups[number].weight = <double>plan.groups[number].weight
-            if not plan.groups[number].equal:
+            if not groups[number].equal:
                 table.queued += plan.groups[number].count
         if lists > plan.group_count:
             shares[plan.group_count] = plan.refused
@@ -240,7 +241,7 @@ cdef Table* compile_random(const Plan* plan) except NULL:
 
 
 cdef Table* compile_plan(
-    const Plan* plan, const Rows* rows, str policy, uint32_t choice_count, double bias
+    const Plan* plan, const Rows* rows, str policy, uint32_t choice_count, double bias, bint by_weight
 ) except NULL:
     if plan.member_count == 0 or (plan.member_count == 1 and plan.refused == 0.0):
         return compile_constant(plan)
@@ -248,7 +249,7 @@ cdef Table* compile_plan(
         return compile_random(plan)
     # Lists of one endpoint each leave nothing to compare.
     if policy == "LEAST_REQUEST" and plan.member_count > plan.group_count:
-        return compile_least_request(plan, choice_count, bias)
+        return compile_least_request(plan, choice_count, bias, by_weight)
     return compile_round_robin(plan, rows)
 
 
@@ -374,6 +375,8 @@ cdef class ClusterTable:
         hash_keys=None,
         own_locality=None,
         fail_on_panic=False,
+        factors=b"",
+        by_weight=False,
         previous=None,
         seed=0,
         failed=b"",
@@ -385,8 +388,10 @@ cdef class ClusterTable:
         bytes by row, None in a row or for all. `own_locality`: where this proxy runs.
         `previous`: endpoint states are carried over by identity (address, locality). `failed`: optional uint8 per
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
-        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it. `seed`
-        places the cursor of Python callers. Raises ValueError naming the field for impossible input.
+        `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it.
+        `factors`: what endpoints in slow start have of their weight, 1.0 for others, float64 by row; for ROUND_ROBIN
+        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `seed` places the
+        cursor of Python callers. Raises ValueError naming the field for impossible input.
         """
         global tables_built
         cdef ClusterTable made = ClusterTable.__new__(ClusterTable)
@@ -406,7 +411,7 @@ cdef class ClusterTable:
         choices = checked_uint32(choice_count, "choice_count", 2)
         if not active_request_bias >= 0:
             raise ValueError(f"active_request_bias {active_request_bias!r} is negative")
-        made.rows = EndpointRows(columns, failed)
+        made.rows = EndpointRows(columns, failed, factors if policy in WEIGHING else b"")
         made.columns = columns
         memset(&plan, 0, sizeof(Plan))
         try:
@@ -423,7 +428,7 @@ cdef class ClusterTable:
                     &plan, made.rows, locality_weighted, own_locality, hash_keys, &options)
             else:
                 made.table = compile_plan(
-                    &plan, &made.rows.rows, policy, 0 if full_scan else choices, active_request_bias)
+                    &plan, &made.rows.rows, policy, 0 if full_scan else choices, active_request_bias, by_weight)
             made.table.rows = made.rows.rows
             made.table.states = states
             made.refused = plan.refused
@@ -534,7 +539,7 @@ cdef class ClusterTable:
                     group = &plan.groups[number]
                     for member in range(group.first, group.first + group.count):
                         row = plan.members[member]
-                        shares[row] = group.share * (<double>self.table.rows.weight[row] / <double>group.weight)
+                        shares[row] = group.share * (<double>self.table.rows.pick_weight[row] / <double>group.weight)
         finally:
             plan_free(&plan)
             free(first_of)
@@ -622,7 +627,7 @@ cdef class ClusterTable:
         total += sum([
             getsizeof(held) for held in (
                 rows.family, rows.address, rows.port, rows.weight, rows.health, rows.priority, rows.locality,
-                rows.failed, rows.localities, rows.locality_priorities, rows.locality_weights,
+                rows.failed, rows.pick_weight, rows.localities, rows.locality_priorities, rows.locality_weights,
             ) if held
         ])
         return total

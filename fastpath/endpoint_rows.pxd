@@ -18,6 +18,7 @@ cdef struct Rows:               # borrowed from the EndpointRows that made it
     const uint8_t* address      # 16 bytes a row
     const uint16_t* port
     const uint32_t* weight
+    const uint32_t* pick_weight  # what decides inside a list: the weights, less where an endpoint is in slow start
     const uint8_t* health
     const uint8_t* priority
     const uint16_t* locality
@@ -43,6 +44,7 @@ cdef class EndpointRows:
     cdef bytes address
     cdef bytes port
     cdef bytes weight
+    cdef bytes pick_weight      # empty: the weights
     cdef bytes health
     cdef bytes priority
     cdef bytes locality
@@ -55,3 +57,4 @@ cdef class EndpointRows:
     cdef str address_text(self, uint32_t row)
     cdef load_localities(self, object entries)
     cdef check_rows(self)
+    cdef bytes weighed(self, object factors)

@@ -88,7 +88,7 @@ cdef int32_t pick_from_queue(const Table* table, PickCursor* cursor, uint32_t nu
     queue = &cursor.heaps.queues[number]
     row = table.members[group.first + edf_front(queue)]
     active = relaxed_load(&state_of(table.states, row).active)
-    edf_advance(queue, biased(table, active) * group.weight / table.rows.weight[row])
+    edf_advance(queue, biased(table, active) * group.weight / table.rows.pick_weight[row])
     return <int32_t>row
 
 
@@ -311,7 +311,7 @@ cdef int heaps_build(const Table* table, PickCursor* cursor) noexcept nogil:
         for member in range(group.count):
             row = table.members[group.first + member]
             active = relaxed_load(&state_of(table.states, row).active)
-            intervals[member] = biased(table, active) * group.weight / table.rows.weight[row]
+            intervals[member] = biased(table, active) * group.weight / table.rows.pick_weight[row]
         queue.count = group.count
         edf_start(queue, intervals, &cursor.random)
         entries += group.count

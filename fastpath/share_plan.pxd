@@ -12,7 +12,7 @@ cdef struct PlanOptions:
 
 cdef struct Group:              # one list of Envoy's: of a priority and availability, or of one locality in it
     double share                # of all picks
-    uint64_t weight             # sum of its members' weights
+    uint64_t weight             # sum of its members' weights, as they are in a list (Rows.pick_weight)
     uint32_t first              # members[first : first + count], in row order
     uint32_t count
     bint equal                  # all weights are the same

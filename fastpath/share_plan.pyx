@@ -6,7 +6,8 @@ Rule: every pick goes to a priority and an availability (priority_load), then to
     locality weighting, and some
     locality has an effective weight  the healthy (degraded) endpoints of one locality, by effective weight
     otherwise                         all healthy (degraded) endpoints of the priority
-Inside the list an endpoint has its weight over the sum of weights. Duplicates are in no list and count nowhere.
+Inside the list an endpoint has its weight, in slow start what it has of it, over the sum of them. Duplicates are in no
+list and count nowhere.
 
 Worked example: P0 has localities A (weight 1; 2 of 5 healthy) and B (weight 2; 1 of 1), P1 one healthy endpoint.
 P0: 140 * 3 / 6 = 70 %, P1: 30 %. In P0: A 1 * 0.56, B 2 * 1.0, so each of A's two has 0.7 * 0.56 / 2.56 / 2 = 0.0766,
@@ -192,11 +193,11 @@ cdef void fill_members(Plan* plan, const Draft* draft, const Rows* rows) noexcep
         number = group_of(draft, rows, row)
         if number != NO_GROUP:
             group = &plan.groups[number]
-            if group.count > 0 and rows.weight[row] != rows.weight[plan.members[group.first]]:
+            if group.count > 0 and rows.pick_weight[row] != rows.pick_weight[plan.members[group.first]]:
                 group.equal = False
             plan.members[group.first + group.count] = row
             group.count += 1
-            group.weight += rows.weight[row]
+            group.weight += rows.pick_weight[row]
 
 
 cdef void drop_empty_groups(Plan* plan) noexcept nogil:

@@ -16,6 +16,7 @@ from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry
 
 # EDS HealthStatus by number.
 HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+GOOD_HEALTH = (0, 1)
 UNHEALTHY = HEALTH_NAMES.index("UNHEALTHY")
 # Where east-west gateways take connections for other clusters.
 GATEWAY_PORT = 15443
@@ -29,7 +30,8 @@ class Endpoint(NamedTuple):
     ``health`` is the EDS name; ``failed`` says what else keeps it out: "outlier", "active check", or nothing.
     ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
     the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
-    it in use. ``hash_key``: what hashing policies know it by; empty for its address.
+    it in use. ``hash_key``: what hashing policies know it by; empty for its address. ``weight_factor``: what slow start
+    leaves of its weight at this moment.
     """
 
     address: str
@@ -43,6 +45,7 @@ class Endpoint(NamedTuple):
     stated_share: float | None = None
     removed: bool = False
     hash_key: str = ""
+    weight_factor: float = 1.0
 
     @property
     def state(self) -> str:
@@ -99,6 +102,7 @@ class ClusterModel:
     ``health_checked``: the proxy itself takes out endpoints that fail its checks.
     ``hashing``: settings of RING_HASH and MAGLEV, None for other policies or Envoy's defaults; ``own_locality``: where
     the proxy runs, where that is known and has a say.
+    ``slow_start_ms``: window of slow start, 0 without.
     ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
     """
 
@@ -113,6 +117,7 @@ class ClusterModel:
     hashing: Hashing | None = None
     own_locality: Locality | None = None
     fail_on_panic: bool = False
+    slow_start_ms: int = 0
     ejection: Ejection | None = None
     endpoints: tuple[Endpoint, ...] = ()
     localities: tuple[LocalityEntry, ...] = ()
@@ -259,8 +264,17 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
         hash_keys=[(one.hash_key or one.plain_address).encode() for one in model.endpoints] if model.hashes else None,
         own_locality=model.own_locality,
         fail_on_panic=model.fail_on_panic,
+        factors=weight_factors(model, columns),
         failed=failed,
     )
+
+
+def weight_factors(model: ClusterModel, columns: Columns) -> bytes:
+    """By row, for ClusterTable.compile; empty when every endpoint has its full weight, as those have that are down."""
+    if all(endpoint.weight_factor == 1.0 for endpoint in model.endpoints):
+        return b""
+    both = zip(model.endpoints, columns.health, strict=True)
+    return array("d", [one.weight_factor if health in GOOD_HEALTH else 1.0 for one, health in both]).tobytes()
 
 
 def compile_model(model: ClusterModel) -> CompiledModel:

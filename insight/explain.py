@@ -19,7 +19,7 @@ from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, 
 
 class EndpointShare(NamedTuple):
     """``share`` of the cluster's new connections, 0 to 1; ``reason`` says why it is 0, or why it is not although the
-    endpoint is not healthy."""
+    endpoint is not healthy; ``weight_factor``: what slow start leaves of its weight at this moment."""
 
     address: str
     priority: int
@@ -28,6 +28,7 @@ class EndpointShare(NamedTuple):
     health: str
     share: float
     reason: str
+    weight_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,14 @@ def notes_of(model: ClusterModel, refused: float) -> list[str]:
     if model.subset_fallback:
         notes.append(
             "lb_subset_config: shares are those of connections without metadata_match; others get a subset's endpoints"
+        )
+    if model.slow_start_ms:
+        new = sum(endpoint.weight_factor != 1.0 for endpoint in model.endpoints)
+        notes.append(
+            f"slow start, window {model.slow_start_ms / 1000:g} s: shares are those of this moment, with"
+            f" {new} endpoint{'s' if new != 1 else ''} in it"
+            if new
+            else f"slow start, window {model.slow_start_ms / 1000:g} s: shares are those with nobody in it"
         )
     if model.policy == "LEAST_REQUEST":
         notes.append("LEAST_REQUEST: shares hold at equal load; a busier endpoint gets fewer new connections")
@@ -343,6 +352,8 @@ def explain_endpoints(
             reason = f"repeats the address of an endpoint at {where}: only the first counts"
         elif share > 0:
             reason = "panic: health is ignored" if kind != "healthy" and priorities[endpoint.priority].panic else ""
+            if kind == "healthy" and endpoint.weight_factor != 1.0:
+                reason = f"slow start: {endpoint.weight_factor:.1%} of its weight"
         else:
             reason = zero_reason(
                 endpoint,
@@ -353,8 +364,9 @@ def explain_endpoints(
                 weightless=model.locality_weighted and not weights.get((endpoint.priority, endpoint.locality)),
             )
         state = displayed_state(compiled, row, endpoint)
+        factor = endpoint.weight_factor if kind == "healthy" else 1.0
         found.append(
-            EndpointShare(endpoint.address, endpoint.priority, locality, endpoint.weight, state, share, reason)
+            EndpointShare(endpoint.address, endpoint.priority, locality, endpoint.weight, state, share, reason, factor)
         )
     return tuple(found)
 

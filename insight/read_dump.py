@@ -131,6 +131,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         choice_count=max(2, number(settings, "choice_count", 2)),
         hashing=read_hashing(policy, settings, locality_settings, get),
         fail_on_panic=bool(get(get(locality_settings, "zone_aware_lb_config", {}), "fail_traffic_on_panic")),
+        slow_start_ms=read_slow_start(policy, settings),
         ejection=None
         if outlier is None
         else Ejection(
@@ -140,6 +141,14 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         subset_fallback=read_subset_fallback(cluster),
         health_checked=bool(get(cluster, "health_checks")),
     )
+
+
+def read_slow_start(policy: str, settings: Mapping[str, Any]) -> int:
+    """Window in milliseconds; 0 without, and for policies that know none."""
+    window = get(get(settings, "slow_start_config", {}), "slow_start_window")
+    if window is None or policy not in ("ROUND_ROBIN", "LEAST_REQUEST"):
+        return 0
+    return int(float(str(window).removesuffix("s")) * 1000)
 
 
 def read_subset_fallback(cluster: Mapping[str, Any]) -> str:
@@ -221,6 +230,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         health if health in HEALTH_NAMES else "UNKNOWN",
         failed,
         stated_share=host.get("eastgate_share"),
+        weight_factor=float(host.get("eastgate_weight_factor", 1.0)),
         removed=bool(get(status, "pending_dynamic_removal")),
     )
     return checked(found)
@@ -364,7 +374,12 @@ def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -
     known = {one.address for one in endpoints}
     kept = [host for host in hosts if host.removed and host.address not in known]
     return (
-        *(one if host is None else one._replace(health=host.health, failed=host.failed) for one, host in found),
+        *(
+            one
+            if host is None
+            else one._replace(health=host.health, failed=host.failed, weight_factor=host.weight_factor)
+            for one, host in found
+        ),
         *kept,
     )
 

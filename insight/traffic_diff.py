@@ -22,6 +22,7 @@ SETTINGS = (
     "overprovisioning_factor",
     "panic_threshold",
     "fail_on_panic",
+    "slow_start_ms",
     "locality_weighted",
     "choice_count",
 )

@@ -44,6 +44,7 @@ from .publisher import Publisher
 from .recorder import Recorder
 from .refusals import Refusals
 from .settings import GatewaySettings
+from .slow_start import SlowStarts
 from .state_file import StateFile
 from .status import StatusServer
 
@@ -114,6 +115,7 @@ class Gateway:
             resolved=self._dns.assignment,
             judge=self._health.follow,
             own_locality=settings.locality if any(settings.locality) else None,
+            clock=loop.time,
         )
         self._listeners = Listeners(
             self._engine,
@@ -131,6 +133,10 @@ class Gateway:
             random=partial(Random(settings.seed).getrandbits, 64),
         )
         self._health.observers.append(self._ejections.health_check_passed)
+        self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
+        self._compiler.observers.append(
+            lambda name, compiled: self._slow_starts.published(name, compiled.ramp if compiled is not None else None)
+        )
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
         if settings.access_log:
@@ -235,6 +241,7 @@ class Gateway:
         finally:
             loop.remove_reader(self._engine.fileno())
             self._ejections.close()
+            self._slow_starts.close()
             await self._admin.close()
             if self._status is not None:
                 await self._status.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from json import dumps
 from struct import pack
+from time import monotonic
 from types import MappingProxyType
 
 from eastgate.fastpath.chains import DEFAULT_CONNECT_ATTEMPTS, ChainSpec
@@ -37,6 +38,7 @@ from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 from .endpoint_flags import FAILED, Judge, as_discovered, combined, endpoint_keys, judged
 from .endpoint_health import EndpointHealth
 from .log import Log
+from .slow_start import FULL_WEIGHTS, Ramp, Weights, follow
 from .subsets import select, subset_columns
 
 # Bit of Columns.flags.
@@ -52,6 +54,7 @@ class CompiledCluster:
     """What is known of one cluster. ``table`` None: no endpoints (warming, or no route needs them). One of
     type ORIGINAL_DST has a table and no assignment. ``assignment`` is the one in use, which holds endpoints that
     discovery has removed from ``discovered`` and that their health checks keep; ``flags`` by row, see endpoint_flags.
+    ``ramp`` only with slow start.
 
     ``closed`` says why its connections are refused although there is a table; empty when they are not.
     """
@@ -63,11 +66,17 @@ class CompiledCluster:
     closed: str = ""
     flags: bytes = b""
     discovered: Assignment | None = None
+    ramp: Ramp | None = None
 
     @property
     def failed(self) -> bytes:
         """endpoint_health.Cause by row, as compiled; empty when there are none."""
         return bytes(bits & FAILED for bits in self.flags)
+
+    @property
+    def weights(self) -> Weights:
+        """Of endpoints in slow start, as compiled."""
+        return self.ramp.weights if self.ramp is not None else FULL_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +132,11 @@ def compile_table(
     previous: ClusterTable | None,
     flags: bytes = b"",
     own_locality: Locality | None = None,
+    weights: Weights = FULL_WEIGHTS,
 ) -> ClusterTable:
     """Table of a cluster with its endpoints. Raises ValueError naming the field for what cannot be compiled.
 
-    ``own_locality``: where this proxy runs, None when that is not known.
+    ``own_locality``: where this proxy runs, None when that is not known. ``weights``: of endpoints in slow start.
     """
     columns, failed = judged(assignment.columns, flags)
     return ClusterTable.compile(
@@ -143,6 +153,8 @@ def compile_table(
         hash_keys=hash_keys(cluster, assignment),
         own_locality=own_locality,
         fail_on_panic=cluster.fail_traffic_on_panic,
+        factors=weights.factors,
+        by_weight=weights.by_weight,
         previous=previous,
         failed=failed,
     )
@@ -164,7 +176,12 @@ def compile_subset(
     columns = subset_columns(assignment.columns, rows, scale_weights=weighted and subsets.scale_locality_weight)
     flags = bytes(compiled.flags[row] for row in rows) if compiled.flags else b""
     return compile_table(
-        replace(cluster, locality_weighted=weighted), replace(assignment, columns=columns), table, flags, own_locality
+        replace(cluster, locality_weighted=weighted),
+        replace(assignment, columns=columns),
+        table,
+        flags,
+        own_locality,
+        compiled.weights.of_rows(rows),
     )
 
 
@@ -233,6 +250,7 @@ class Compiler:
         resolved: Callable[[Cluster], Assignment | None] = nothing_resolved,
         judge: Judge = as_discovered,
         own_locality: Locality | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._slots = slots
         self.health = health if health is not None else EndpointHealth()
@@ -241,6 +259,7 @@ class Compiler:
         self._resolved = resolved
         self._judge = judge
         self._own_locality = own_locality
+        self._clock = clock
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         # Slots of the subsets that routes ask for, by cluster.
@@ -335,7 +354,9 @@ class Compiler:
         # Without a table although there are endpoints: it waited for their first checks, and they are done.
         settled = known is not None and (known.table is not None or waiting or assignment is None)
         unchanged = known is not None and known.cluster is cluster and known.discovered is assignment
-        if settled and unchanged and known is not None and known.flags == flags:
+        now = round(self._clock() * 1000)
+        growing = known is not None and known.ramp is not None and known.ramp.is_due(now)
+        if settled and unchanged and known is not None and known.flags == flags and not growing:
             return False
         if self._was_attempted("CDS", name, (cluster, assignment, flags)):
             return False
@@ -346,13 +367,18 @@ class Compiler:
             # Warming under new settings: what there was serves on until the first name is answered, as in Envoy.
             return False
         plan.attempts["CDS", name] = (cluster, assignment, flags)
-        table = None
+        table = ramp = None
+        if cluster.slow_start is not None and used is not None:
+            # As in Envoy, a cluster that CDS changed is a new one.
+            begun = known.ramp if known is not None and known.cluster is cluster else None
+            ramp = follow(cluster.slow_start, used.columns, flags, now, begun)
         if cluster.type == "ORIGINAL_DST":
             table = stand_in_table(known.table if known else None)
         elif assignment is not None and not waiting:
             try:
                 before = known.table if known else None
-                table = compile_table(cluster, used or assignment, before, flags, self._own_locality)
+                weights = ramp.weights if ramp is not None else FULL_WEIGHTS
+                table = compile_table(cluster, used or assignment, before, flags, self._own_locality, weights)
             except ValueError as error:
                 own = not cluster.assignment_name or (known is not None and known.discovered is assignment)
                 at_fault = "CDS" if own else "EDS"
@@ -374,7 +400,7 @@ class Compiler:
                 plan.rejected["CDS", name] = (str(error), False)
                 return True
             plan.acquired.append(name)
-        plan.clusters[name] = CompiledCluster(cluster, used, table, slot, closed, flags, assignment)
+        plan.clusters[name] = CompiledCluster(cluster, used, table, slot, closed, flags, assignment, ramp)
         return True
 
     def _plan_listener(self, plan: _Plan, name: str, listener: Listener) -> Generator[None, None, None]:

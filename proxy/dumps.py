@@ -115,9 +115,10 @@ def locality_json(entry: LocalityEntry) -> dict[str, str]:
 
 
 def host_status(
-    columns: Columns, row: int, table: ClusterTable | None, share: float, *, flags: int = 0
+    columns: Columns, row: int, table: ClusterTable | None, share: float, *, flags: int = 0, weight_factor: float = 1.0
 ) -> dict[str, Any]:
-    """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields."""
+    """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields, and in slow start
+    the part of its weight that it has."""
     active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
     entry = columns.localities[memoryview(columns.locality).cast("H")[row]]
     health = columns.health[row]
@@ -138,6 +139,7 @@ def host_status(
         "priority": entry.priority,
         "locality": locality_json(entry),
         "eastgate_share": share,
+        **({"eastgate_weight_factor": weight_factor} if weight_factor != 1.0 else {}),
     }
 
 
@@ -166,8 +168,10 @@ def cluster_status(
         flags = compiled.flags or bytes(columns.count)
         if compiled.table is not None and compiled.table.refused:
             status["eastgate_refused_share"] = compiled.table.refused
+        weights = compiled.weights
         status["host_statuses"] = [
-            host_status(columns, row, compiled.table, shares[row], flags=flags[row]) for row in range(columns.count)
+            host_status(columns, row, compiled.table, shares[row], flags=flags[row], weight_factor=weights.factor(row))
+            for row in range(columns.count)
         ]
         if detector is not None:
             add_rates(status, columns, detector)
@@ -237,6 +241,8 @@ def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
     for part in ("success_rate", "local_origin_success_rate"):
         yield f"{part}::{host.get(part, NO_RATE)['value']:g}"
     yield f"share::{host['eastgate_share']:.6f}"
+    if "eastgate_weight_factor" in host:
+        yield f"weight_factor::{host['eastgate_weight_factor']:.6f}"
 
 
 def listeners_json(listeners: Mapping[str, OpenListener]) -> dict[str, Any]:

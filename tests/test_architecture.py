@@ -35,6 +35,7 @@ PROXY_LAYERS = (
     {"dumps", "drain", "ledger_page", "ejections", "last_good", "recorder"},
     {"listeners", "publisher", "dns_clusters"},
     {"compiler", "health_checks"},
+    {"slow_start"},
     {"endpoint_flags", "health_probes", "health_state", "subsets"},
     {"endpoint_health"},
     {"refusals"},

@@ -15,7 +15,7 @@ from .fields import number, seconds, type_name
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
-from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, TcpKeepalive
+from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, SlowStart, TcpKeepalive
 from .secret_refs import cluster_secret_refs
 from .subsets import decode_subsets
 from .wire import unknown_fields
@@ -48,9 +48,6 @@ _WARNINGS = {
 _COMMON_LB_WARNINGS = {
     "zone_aware_lb_config": "zones are not preferred",
     "close_connections_on_host_set_change": "connections are not closed when endpoints change",
-}
-_LEAST_REQUEST_WARNINGS = {
-    "slow_start_config": "new endpoints get their full share at once",
 }
 # As Envoy says, settings that load_balancing_policy has places of its own for.
 _PARTIAL_FIELDS = ("zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config")
@@ -128,6 +125,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         hashing=decode_hashing(
             policy, policy_config, policy_config if "load_balancing_policy" in message else common_lb, warnings
         ),
+        slow_start=_slow_start(policy, policy_config),
         healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
         fail_traffic_on_panic=locality_config.get("zone_aware_lb_config", {}).get("fail_traffic_on_panic", False),
@@ -216,7 +214,6 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
         prefix, locality_config = f"load_balancing_policy.{policy.lower()}", config.get("locality_lb_config", config)
         if "zone_aware_lb_config" in locality_config:
             warnings.append(f"{prefix}.locality_lb_config.zone_aware_lb_config: zones are not preferred")
-    warnings += [f"{prefix}.{field}: {what}" for field, what in _LEAST_REQUEST_WARNINGS.items() if config.get(field)]
     return policy, config, locality_config
 
 
@@ -227,6 +224,19 @@ def _active_request_bias(config: Mapping[str, Any]) -> float:
     value = float(bias.get("default_value", 0.0))
     # As in Envoy, what is no possible bias is none at all.
     return value if value >= 0 else 1.0
+
+
+def _slow_start(policy: str, config: Mapping[str, Any]) -> SlowStart | None:
+    if policy not in ("ROUND_ROBIN", "LEAST_REQUEST") or "slow_start_config" not in config:
+        return None
+    said = config["slow_start_config"]
+    window_ms = int(seconds(said, "slow_start_window", 0.0) * 1000)
+    least = said["min_weight_percent"].get("value", 0.0) if "min_weight_percent" in said else 10.0
+    if not 0 <= least <= 100:
+        raise ValueError(f"slow_start_config.min_weight_percent is {least}, must be 0 to 100")
+    aggression = float(said["aggression"].get("default_value", 0.0)) if "aggression" in said else 1.0
+    # As in Envoy, what is no possible aggression is none at all, and so is a window without length.
+    return SlowStart(window_ms, aggression if aggression > 0 else 1.0, least) if window_ms else None
 
 
 def _panic_threshold(common_lb: Mapping[str, Any]) -> int:

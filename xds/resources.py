@@ -274,11 +274,20 @@ class DnsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowStart:
+    """How the weight of a new endpoint grows; Envoy's defaults."""
+
+    window_ms: int
+    aggression: float = 1.0
+    min_weight_percent: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A named upstream group from CDS.
 
     ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
-    ``hashing`` only for the two policies that hash.
+    ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
     (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
     endpoints whose flags say tlsMode istio) or ALWAYS; ``secrets`` are those that it would need for that.
@@ -295,6 +304,7 @@ class Cluster:
     least_request_bias: float = 1.0
     least_request_full_scan: bool = False
     hashing: Hashing | None = None
+    slow_start: SlowStart | None = None
     healthy_panic_threshold_percent: int = 50
     locality_weighted: bool = False
     fail_traffic_on_panic: bool = False

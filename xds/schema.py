@@ -196,10 +196,10 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig": (
         F(1, "choice_count", "wrapped uint32", presence=True),
         F(2, "active_request_bias", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
-        F(3, "slow_start_config", "opaque", presence=True),
+        F(3, "slow_start_config", "message", type="envoy.config.cluster.v3.Cluster.SlowStartConfig", presence=True),
     ),
     "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig": (
-        F(1, "slow_start_config", "opaque", presence=True),
+        F(1, "slow_start_config", "message", type="envoy.config.cluster.v3.Cluster.SlowStartConfig", presence=True),
     ),
     "envoy.config.cluster.v3.Cluster.CommonLbConfig": (
         F(1, "healthy_panic_threshold", "message", type="envoy.type.v3.Percent", presence=True),
@@ -215,6 +215,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig": (
         F(1, "use_hostname_for_hashing", "bool"),
         F(2, "hash_balance_factor", "wrapped uint32", presence=True),
+    ),
+    "envoy.config.cluster.v3.Cluster.SlowStartConfig": (
+        F(1, "slow_start_window", "duration", presence=True),
+        F(2, "aggression", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
+        F(3, "min_weight_percent", "message", type="envoy.type.v3.Percent", presence=True),
     ),
     "envoy.config.cluster.v3.Cluster.RingHashLbConfig": (
         F(1, "minimum_ring_size", "wrapped uint64", presence=True),
@@ -468,13 +473,13 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(4, "typed_extension_config", "message", type="envoy.config.core.v3.TypedExtensionConfig", presence=True),
     ),
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin": (
-        F(1, "slow_start_config", "opaque", presence=True),
+        F(1, "slow_start_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig", presence=True),
         F(2, "locality_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig", presence=True),
     ),
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest": (
         F(1, "choice_count", "wrapped uint32", presence=True),
         F(2, "active_request_bias", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
-        F(3, "slow_start_config", "opaque", presence=True),
+        F(3, "slow_start_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig", presence=True),
         F(4, "locality_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig", presence=True),
         F(5, "enable_full_scan", "wrapped bool", presence=True),
         F(6, "selection_method", "enum", type="envoy.extensions.load_balancing_policies.least_request.v3.LeastRequestSelectionMethod"),
@@ -500,6 +505,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(1, "use_hostname_for_hashing", "bool"),
         F(2, "hash_balance_factor", "wrapped uint32", presence=True),
         F(3, "hash_policy", "opaque", repeated=True),
+    ),
+    "envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig": (
+        F(1, "slow_start_window", "duration", presence=True),
+        F(2, "aggression", "message", type="envoy.config.core.v3.RuntimeDouble", presence=True),
+        F(3, "min_weight_percent", "message", type="envoy.type.v3.Percent", presence=True),
     ),
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig": (
         F(1, "zone_aware_lb_config", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig", oneof="locality_config_specifier", presence=True),

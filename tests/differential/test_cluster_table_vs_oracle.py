@@ -4,6 +4,7 @@ import math
 import random
 from array import array
 from collections import Counter, deque
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -62,6 +63,7 @@ def compiled(
         locality_weighted=settings.locality_weighted,
         weighted_priority_health=settings.weighted_priority_health,
         fail_on_panic=settings.fail_traffic_on_panic,
+        factors=array("d", [one.factor for one in endpoints]).tobytes(),
         failed=failed(endpoints),
         seed=seed,
     )
@@ -91,6 +93,21 @@ def test_shares_loads_and_panic_are_those_of_the_oracle(seed: int) -> None:
         (p.hosts, p.healthy, p.degraded, p.excluded, p.healthy_load, p.degraded_load, p.panic)
         for p in expected.state.priorities
     ]
+
+
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
+@pytest.mark.parametrize("seed", range(100))
+def test_shares_in_slow_start_are_those_of_the_oracle(seed: int, policy: str) -> None:
+    endpoints, weights, settings = random_cluster(seed)
+    rng = random.Random(seed)
+    endpoints = [replace(one, factor=rng.choice([1.0, 0.1, rng.uniform(0.001, 1)])) for one in endpoints]
+    shares = [float(share) for share in Cluster(endpoints, weights, settings).shares()]
+    table = compiled(endpoints, weights, settings, policy=policy, seed=seed)
+    # Weights are rounded to a millionth of the lightest endpoint's, or what 32 bits leave of it.
+    assert list(table.shares()) == pytest.approx(shares, abs=1e-6)
+    picks = 20_000
+    for count, share in zip(observed(table, picks), shares, strict=True):
+        assert abs(count - share * picks) <= 6 * math.sqrt(share * picks) + 3
 
 
 def exact_shares(cluster: Cluster, policy: str) -> list[float]:

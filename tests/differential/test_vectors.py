@@ -47,11 +47,14 @@ def test_oracle_alone_agrees(vector: dict[str, Any]) -> None:
 
 
 def test_product_answers_every_required_group() -> None:
-    # Of round robin the product has the refusal in panic; the order of picks is the oracle's.
+    # The order of picks is the oracle's: the product has panic of round robin, and the weights of slow start.
     rules = product.ANSWERS | product_tables.ANSWERS
-    assert set(rules) == REQUIRED | {"round_robin"}
+    assert set(rules) == REQUIRED | {"round_robin", "slow_start"}
     (panic,) = [vector for vector in VECTORS if vector["name"] == "round_robin/fail_traffic_on_panic"]
     assert product.ANSWERS["round_robin"](panic).compared
+    weights = [vector for vector in VECTORS if vector["group"] == "slow_start" and "window_ms" in vector["input"]]
+    assert len(weights) == 5
+    assert all(product.ANSWERS["slow_start"](vector).compared for vector in weights)
     unanswered = []
     for vector in VECTORS:
         if vector["group"] in REQUIRED:

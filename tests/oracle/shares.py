@@ -21,6 +21,13 @@ class Endpoint:
     weight: int = 1
     eds_health: int = 1
     failed: bool = False
+    factor: float = 1.0
+    """what slow start leaves of its weight"""
+
+    @property
+    def pick_weight(self) -> Fraction:
+        """What decides inside a list."""
+        return Fraction(self.weight) * Fraction(self.factor)
 
     @property
     def flags(self) -> list[str]:
@@ -127,9 +134,9 @@ class Cluster:
                 if load == 0:
                     continue
                 for part, members in self.lists(priority, availability):
-                    total = sum(self.endpoints[i].weight for i in members)
+                    total = sum(self.endpoints[i].pick_weight for i in members)
                     for i in members:
-                        found[i] += Fraction(load, 100) * part * Fraction(self.endpoints[i].weight, total)
+                        found[i] += Fraction(load, 100) * part * self.endpoints[i].pick_weight / total
         return found
 
     def random_shares(self) -> list[Fraction]:

@@ -14,7 +14,8 @@ from eastgate.fastpath.priority_load import (
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
 from eastgate.proxy.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
-from eastgate.xds.resources import OutlierDetection
+from eastgate.proxy.slow_start import weight_factor
+from eastgate.xds.resources import OutlierDetection, SlowStart
 
 from ..columns import columns
 from ..oracle.shares import Endpoint, LocalityName
@@ -393,6 +394,18 @@ def answer_ejection_times(outcome: Outcome, given: dict[str, Any], expected: dic
     outcome.expect("multipliers", expected["backoff_multiplier_of_each_ejection"], multipliers)
 
 
+def answer_slow_start(vector: dict[str, Any]) -> Outcome:
+    """How a weight has grown; the order of picks that follows is the oracle's."""
+    given = vector["input"]
+    if "window_ms" not in given:
+        raise NoRuleError
+    outcome = Outcome("product")
+    settings = SlowStart(given["window_ms"], given["aggression"], given["min_weight_fraction"] * 100)
+    found = given["weight"] * weight_factor(settings, given["in_healthy_state_ms"])
+    outcome.expect("effective_weight", vector["expect"]["effective_weight"], found)
+    return outcome
+
+
 ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "priority": answer_priority,
     "priority_docs": answer_priority_docs,
@@ -406,4 +419,5 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "eds": answer_eds,
     "weighted_clusters": answer_weighted_clusters,
     "outlier": answer_outlier,
+    "slow_start": answer_slow_start,
 }

@@ -6,7 +6,7 @@ import pytest
 from eastgate.xds.decode_cluster import decode_cluster
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
-from eastgate.xds.resources import CircuitBreakers, Cluster, Hashing, OutlierDetection, TcpKeepalive
+from eastgate.xds.resources import CircuitBreakers, Cluster, Hashing, OutlierDetection, SlowStart, TcpKeepalive
 
 from ..support.encoded import field
 from .istiod import assignment, cluster, endpoint, locality_endpoints
@@ -70,6 +70,30 @@ def test_fail_traffic_on_panic_stands_among_the_zone_settings() -> None:
     assert not decoded(common_lb_config={"zone_aware_lb_config": {}}).fail_traffic_on_panic
     extension = {"policies": [policy("round_robin.v3.RoundRobin", locality_lb_config=zone_aware)]}
     assert decoded(load_balancing_policy=extension).fail_traffic_on_panic
+
+
+def test_slow_start_in_both_places_and_what_switches_it_off() -> None:
+    config = {
+        "slow_start_config": {
+            "slow_start_window": "1.5s",
+            "aggression": {"default_value": 2.0, "runtime_key": "k"},
+            "min_weight_percent": {"value": 25.0},
+        }
+    }
+    assert decoded(round_robin_lb_config=config).slow_start == SlowStart(1500, 2.0, 25.0)
+    extension = {"policies": [policy("least_request.v3.LeastRequest", **config)]}
+    assert decoded(load_balancing_policy=extension).slow_start == SlowStart(1500, 2.0, 25.0)
+    window = {"slow_start_window": "60s"}
+    assert decoded(round_robin_lb_config={"slow_start_config": window}).slow_start == SlowStart(60_000, 1.0, 10.0)
+    # As in Envoy: present and empty is 0, and what is no aggression is the default.
+    odd = {**window, "min_weight_percent": {}, "aggression": {"default_value": -1.0, "runtime_key": "k"}}
+    assert decoded(round_robin_lb_config={"slow_start_config": odd}).slow_start == SlowStart(60_000, 1.0, 0.0)
+    assert decoded(round_robin_lb_config={"slow_start_config": {}}).slow_start is None
+    assert decoded(lb_policy="LEAST_REQUEST", round_robin_lb_config=config).slow_start is None
+    with pytest.raises(XdsError, match="min_weight_percent is 101"):
+        decoded(round_robin_lb_config={"slow_start_config": {**window, "min_weight_percent": {"value": 101.0}}})
+    with pytest.raises(XdsError, match="slow_start_window is -1s"):
+        decoded(round_robin_lb_config={"slow_start_config": {"slow_start_window": "-1s"}})
 
 
 def test_present_but_empty_panic_threshold_is_zero() -> None:
@@ -299,7 +323,6 @@ def test_policy_extensions_win_over_the_enum() -> None:
         ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
         ({"common_lb_config": {"zone_aware_lb_config": {}}}, "common_lb_config.zone_aware_lb_config: zones"),
-        ({"round_robin_lb_config": {"slow_start_config": b"\x0a\x00"}}, "round_robin_lb_config.slow_start_config"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",
