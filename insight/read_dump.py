@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from eastgate.xds.fields import whole_percent
 from eastgate.xds.resources import Locality, LocalityEntry
 
 from .cluster_model import (
@@ -125,8 +126,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         name=text(cluster["name"]),
         type=read_type(cluster),
         policy=policy,
-        # Envoy rounds half up to a whole percent.
-        panic_threshold=50 if panic is None else int(float(panic.get("value", 0)) + 0.5),
+        panic_threshold=50 if panic is None else whole_percent(float(panic.get("value", 0))),
         locality_weighted=get(locality_settings, "locality_weighted_lb_config") is not None,
         choice_count=max(2, number(settings, "choice_count", 2)),
         hashing=read_hashing(policy, settings, locality_settings, get),

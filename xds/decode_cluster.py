@@ -11,7 +11,7 @@ from typing import Any
 from .assignment import decode_assignment, read_text
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
-from .fields import number, seconds, type_name
+from .fields import number, seconds, type_name, whole_percent
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
@@ -245,8 +245,7 @@ def _panic_threshold(common_lb: Mapping[str, Any]) -> int:
     percent = common_lb["healthy_panic_threshold"].get("value", 0.0)
     if not 0 <= percent <= 100:
         raise ValueError(f"common_lb_config.healthy_panic_threshold is {percent}, must be 0 to 100")
-    # Envoy rounds half up to a whole percent.
-    return int(percent + 0.5)
+    return whole_percent(percent)
 
 
 def _circuit_breakers(message: Mapping[str, Any], warnings: list[str]) -> CircuitBreakers:

@@ -26,6 +26,11 @@ def number(message: Mapping[str, Any], name: str, default: int, *, low: int = 0,
     return int(value)
 
 
+def whole_percent(percent: float) -> int:
+    """A Percent that Envoy reads as a whole number, in its very arithmetic: 29.9 is 29, and 29 is 28."""
+    return int(100 * (percent / 100.0))
+
+
 def type_name(typed_config: Mapping[str, Any]) -> str:
     """Message name of an Any as the wire reader answers it; empty when there is none."""
     return str(typed_config.get("@type", "")).rpartition("/")[2]

@@ -113,3 +113,52 @@ def test_panic_refuses_what_envoy_refuses(seen: dict[tuple[str, str], Seen], cas
     for number in envoy:
         assert two_samples(envoy[number], CONNECTIONS, ours[number], CONNECTIONS) >= LEVEL, f"{envoy} {ours}"
     assert seen[case, policy].stated == pytest.approx([REFUSED_SHARE[case]] * 2)
+
+
+# Threshold and healthy of all -> panic. Envoy makes whole percents of doubles: 29 becomes 28, and 29.9 becomes 29.
+THRESHOLDS = {
+    (29.0, 7, 25): False,
+    (29.9, 7, 25): True,
+    (29.9, 7, 24): False,
+    (30.0, 7, 24): True,
+    (57.0, 14, 25): False,
+}
+
+
+def test_thresholds_become_whole_percents_as_in_envoy() -> None:
+    with ExitStack() as stack:
+        endpoints = stack.enter_context(closing(NumberedEndpoints()))
+        clusters, assignments = {}, {}
+        for number, (threshold, healthy, total) in enumerate(THRESHOLDS):
+            name = messages.sni(f"threshold{number}")
+            cluster = Cluster().parse(cluster_bytes(name, "ROUND_ROBIN")).to_dict()
+            cluster["commonLbConfig"] = {"healthyPanicThreshold": {"value": threshold}}
+            clusters[name] = bytes(Cluster.from_dict(cluster))
+            members = [
+                {
+                    "endpoint": {
+                        "address": {"socket_address": {"address": host_of(place), "port_value": endpoints.port}}
+                    },
+                    "health_status": "HEALTHY" if place < healthy else "UNHEALTHY",
+                }
+                for place in range(total)
+            ]
+            entry = {"locality": {"zone": "z"}, "lb_endpoints": members}
+            assignments[name] = bytes(ClusterLoadAssignment.from_dict(dumps.assignment(entry, name=name, factor=100)))
+        resources: Resources = {
+            CDS: clusters,
+            EDS: assignments,
+            LDS: {messages.LISTENER: messages.listener([messages.chain(name) for name in clusters])},
+        }
+        control = stack.enter_context(closing(AdsThread(resources)))
+        envoy = stack.enter_context(Envoy(control.address, node={"id": "envoy", "cluster": "test"}))
+        ours = stack.enter_context(
+            Eastgate(control.address, "--node-id", "router~127.0.0.1~gateway.test~test.svc.cluster.local")
+        )
+        envoy.wait_ready()
+        ours.wait_ready()
+        ports = [one.bound_address(messages.LISTENER)[1] for one in (envoy, ours)]
+        counts = connect(ports, [client_hello(name) for name in clusters], 2 * 25)
+        for kind, found in zip(("envoy", "eastgate"), counts, strict=True):
+            for (case, panic), seen in zip(THRESHOLDS.items(), found, strict=True):
+                assert (len(seen) == case[2]) == panic, f"{kind}, {case}: {seen}"

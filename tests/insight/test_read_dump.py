@@ -197,8 +197,8 @@ def test_camel_case_is_read_as_well() -> None:
         ]
     }
     cluster = read_document(document, "test").clusters["c"]
-    # Envoy rounds half up.
-    assert (cluster.policy, cluster.panic_threshold, cluster.locality_weighted) == ("LEAST_REQUEST", 30, True)
+    # Envoy takes the whole part.
+    assert (cluster.policy, cluster.panic_threshold, cluster.locality_weighted) == ("LEAST_REQUEST", 29, True)
     assert cluster.ejection == Ejection(40)
     (one,) = cluster.endpoints
     assert (one.address, one.weight, one.health, one.locality) == ("[::1]:80", 3, "DRAINING", Locality("r", "", "s"))

@@ -45,7 +45,7 @@ def test_honoured_fields() -> None:
         eds_cluster_config={"service_name": "s"},
         lb_policy="LEAST_REQUEST",
         least_request_lb_config={"choice_count": 3},
-        common_lb_config={"healthy_panic_threshold": {"value": 29.5}, "locality_weighted_lb_config": {}},
+        common_lb_config={"healthy_panic_threshold": {"value": 30.5}, "locality_weighted_lb_config": {}},
         circuit_breakers={
             "thresholds": [
                 {"priority": "HIGH", "max_connections": 1},
