@@ -15,6 +15,9 @@ cdef class ClusterTable:
     cdef readonly object columns
     cdef readonly str policy
     cdef readonly double refused
+    cdef readonly bint zoned
+    cdef object own             # locality of the proxy
+    cdef object local           # census of the local cluster
     cdef EndpointRows rows      # keeps alive what `table` points into
     cdef PlanOptions options
     cdef int count_active(self) except -1

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, Protocol, final, type_check_only
+from typing import Any, Protocol, TypeAlias, final, type_check_only
 
 @type_check_only
 class LocalityEntry(Protocol):
@@ -50,6 +50,22 @@ class Hashing(Protocol):
     @property
     def balance_factor(self) -> int: ...
 
+@type_check_only
+class ZoneAware(Protocol):
+    """Settings of zone-aware routing; see eastgate.xds.resources.ZoneAware."""
+
+    @property
+    def routing_enabled(self) -> int: ...
+    @property
+    def min_cluster_size(self) -> int: ...
+    @property
+    def force_min_size(self) -> int: ...
+    @property
+    def by_weight(self) -> bool: ...
+
+# (hosts, healthy, degraded, excluded, {locality: (hosts, healthy, their weights)}) of P0.
+_Census: TypeAlias = tuple[int, int, int, int, dict[tuple[str, str, str], tuple[int, int, int]]]
+
 @final
 class ClusterTable:
     """Compiled endpoints of one cluster."""
@@ -57,7 +73,9 @@ class ClusterTable:
     columns: Columns
     policy: str
     refused: float
-    """Part of picks that falls to priorities in panic and gets no endpoint; 0 without fail_on_panic."""
+    """Part of picks that gets no endpoint because a priority is in panic, or because nobody is in a zone."""
+    zoned: bool
+    """Whether picks of P0 look at zones."""
 
     @staticmethod
     def compile(
@@ -77,6 +95,8 @@ class ClusterTable:
         fail_on_panic: bool = False,
         factors: bytes = b"",
         by_weight: bool = False,
+        zone_aware: ZoneAware | None = None,
+        local: _Census | None = None,
         previous: ClusterTable | None = None,
         seed: int = 0,
         failed: bytes = b"",
@@ -90,8 +110,10 @@ class ClusterTable:
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
         `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it.
         `factors`: what endpoints in slow start have of their weight, 1.0 for others, float64 by row; for ROUND_ROBIN
-        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `seed` places the
-        cursor of Python callers. Raises ValueError naming the field for impossible input.
+        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `zone_aware`,
+        `local`: settings of zone-aware routing or None for Envoy's defaults, and the census of the local cluster;
+        without one, or without `own_locality`, zones are not looked at. `seed` places the cursor of Python callers.
+        Raises ValueError naming the field for impossible input.
         """
     def __len__(self) -> int: ...
     def pick(self) -> int:
@@ -114,6 +136,8 @@ class ClusterTable:
 
         Availability is that of healthy and degraded endpoints together, 100 at most.
         """
+    def census(self) -> _Census:
+        """Endpoints of P0 as `local` of another table's compile takes them."""
     def address(self, endpoint: int) -> str:
         """host:port, [host]:port, or unix:path."""
     def state(self, endpoint: int) -> tuple[int, int, int, int]:

@@ -9,8 +9,8 @@ Rule: share_plan says which lists there are and how much each gets; here they be
     RING_HASH,
     MAGLEV          a ring or table for each priority (hash_lists, hashed_table)
 One endpoint, or none, is a constant whatever the policy. Where picks are refused because a priority is in panic
-(fail_on_panic), they have a part of the schedule as an endpoint has: an alias table, a list without members, draws that
-lead to no list. Policies that hash do not know that option.
+(fail_on_panic), or because a zone has nobody, they have a part of the schedule as an endpoint has: cells of the alias
+table, or a list without members. Policies that hash know neither.
 
 Worked example: P0 with 2 of 4 healthy, P1 with 3 of 3: loads 70 and 30, shares 0.35, 0.35, 0.1, 0.1, 0.1. A cycle of 20
 has them 7, 7, 2, 2, 2 times, so every 20 picks are exact. Weights 1 to 100 would need a cycle of thousands: there the
@@ -39,7 +39,7 @@ from eastgate.fastpath.picker cimport (
 )
 from eastgate.fastpath.random_table cimport BUCKETS, random_build, random_shares
 from eastgate.fastpath.schedule cimport AliasCell, alias_build, cycle_build, cycle_length
-from eastgate.fastpath.share_plan cimport Group, Plan, plan_build, plan_free
+from eastgate.fastpath.share_plan cimport Group, Plan, group_first, plan_build, plan_census, plan_free
 
 from array import array
 from sys import getsizeof
@@ -60,6 +60,7 @@ cdef enum:
     CYCLE_LIMIT = 256
     RING_LIMIT = 8388608        # as in Envoy
     MAGLEV_LIMIT = 5000011
+    REFUSAL_CELLS = 2
 
 cdef tuple KIND_NAMES = (
     "constant", "cycle", "cycle", "alias", "least_request", "random", "ring_hash", "maglev", "alias",
@@ -89,7 +90,8 @@ cdef Table* compile_constant(const Plan* plan) except NULL:
     if plan.member_count > 0:
         table.constant = <int32_t>plan.members[0]
     else:
-        table.constant = PICK_PANIC if plan.refused > 0.0 else PICK_NONE_HEALTHY
+        # Whoever has no members has refusals, or nothing at all.
+        table.constant = plan.groups[0].refusal if plan.group_count > 0 else <int32_t>PICK_NONE_HEALTHY
         if plan.kept == 0:
             table.constant = PICK_NO_ENDPOINTS
     return table
@@ -137,19 +139,20 @@ cdef Table* compile_cycle(
 
 
 cdef Table* compile_alias(const Plan* plan, const Rows* rows, const double* shares) except NULL:
-    # Picks that are refused stand behind the last row.
+    # Picks that are refused stand behind the last row: those of panic, then those that find nobody.
     cdef bint refusing = plan.refused > 0.0
-    cdef uint32_t cells = rows.count + refusing
+    cdef uint32_t cells = rows.count + (REFUSAL_CELLS if refusing else 0)
     cdef double* by_row = <double*>calloc(cells, sizeof(double))
     cdef Table* table = NULL
-    cdef uint32_t member
+    cdef uint32_t member, number
     if by_row == NULL:
         raise MemoryError
     try:
         for member in range(plan.member_count):
-            by_row[plan.members[member]] = shares[member]
-        if refusing:
-            by_row[rows.count] = plan.refused
+            by_row[plan.members[member]] += shares[member]
+        for number in range(plan.group_count):
+            if plan.groups[number].refusal:
+                by_row[rows.count + (plan.groups[number].refusal != PICK_PANIC)] += plan.groups[number].share
         table = table_new(cells * sizeof(AliasCell), 0, 0)
         table.kind = ALIAS_REFUSING if refusing else ALIAS
         table.length = cells
@@ -179,29 +182,25 @@ cdef Table* compile_round_robin(const Plan* plan, const Rows* rows) except NULL:
 
 
 cdef Table* compile_least_request(const Plan* plan, uint32_t choice_count, double bias, bint by_weight) except NULL:
-    cdef uint32_t lists = plan.group_count + (plan.refused > 0.0)
-    cdef Table* table = table_new(lists * sizeof(AliasCell), lists, plan.member_count)
-    cdef double* shares = <double*>malloc(lists * sizeof(double))
+    cdef Table* table = table_new(plan.group_count * sizeof(AliasCell), plan.group_count, plan.member_count)
+    cdef double* shares = <double*>malloc(plan.group_count * sizeof(double))
     cdef TableGroup* groups = <TableGroup*>table.groups
     cdef uint32_t number
     table.kind = LEAST_REQUEST
-    table.length = lists
+    table.length = plan.group_count
     table.choice_count = choice_count
     table.bias = bias
     memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
     if shares != NULL:
         for number in range(plan.group_count):
             shares[number] = plan.groups[number].share
-            groups[number].first = plan.groups[number].first
+            groups[number].first = group_first(&plan.groups[number])
             groups[number].count = plan.groups[number].count
-            groups[number].equal = plan.groups[number].equal and (not by_weight or plan.groups[number].count == 1)
+            groups[number].equal = plan.groups[number].equal and (not by_weight or plan.groups[number].count <= 1)
             groups[number].weight = <double>plan.groups[number].weight
             if not groups[number].equal:
                 table.queued += plan.groups[number].count
-        if lists > plan.group_count:
-            shares[plan.group_count] = plan.refused
-            groups[plan.group_count].equal = True
-    if shares == NULL or alias_build(<AliasCell*>table.schedule, shares, lists) < 0:
+    if shares == NULL or alias_build(<AliasCell*>table.schedule, shares, plan.group_count) < 0:
         free(shares)
         free(table)
         raise MemoryError
@@ -219,8 +218,6 @@ cdef Table* compile_random(const Plan* plan) except NULL:
     cdef int failed = 0
     table.kind = RANDOM
     table.length = lists
-    # What a draw gets that leads to no list.
-    table.constant = PICK_PANIC if plan.refused > 0.0 else PICK_NONE_HEALTHY
     table.branches = <const Branch*>(cells + lists)
     table.branch_of = <const uint8_t*>(table.branches + lists)
     memcpy(<void*>table.members, plan.members, plan.member_count * sizeof(uint32_t))
@@ -243,13 +240,16 @@ cdef Table* compile_random(const Plan* plan) except NULL:
 cdef Table* compile_plan(
     const Plan* plan, const Rows* rows, str policy, uint32_t choice_count, double bias, bint by_weight
 ) except NULL:
+    cdef uint32_t number
     if plan.member_count == 0 or (plan.member_count == 1 and plan.refused == 0.0):
         return compile_constant(plan)
     if policy == "RANDOM":
         return compile_random(plan)
+    if policy == "LEAST_REQUEST":
+        for number in range(plan.group_count):
+            if plan.groups[number].count > 1:
+                return compile_least_request(plan, choice_count, bias, by_weight)
     # Lists of one endpoint each leave nothing to compare.
-    if policy == "LEAST_REQUEST" and plan.member_count > plan.group_count:
-        return compile_least_request(plan, choice_count, bias, by_weight)
     return compile_round_robin(plan, rows)
 
 
@@ -377,6 +377,8 @@ cdef class ClusterTable:
         fail_on_panic=False,
         factors=b"",
         by_weight=False,
+        zone_aware=None,
+        local=None,
         previous=None,
         seed=0,
         failed=b"",
@@ -390,8 +392,10 @@ cdef class ClusterTable:
         endpoint, non-zero = failed for another reason than EDS health (outlier ejection, active health check).
         `fail_on_panic`: what falls to a priority in panic gets no endpoint; RING_HASH and MAGLEV ignore it.
         `factors`: what endpoints in slow start have of their weight, 1.0 for others, float64 by row; for ROUND_ROBIN
-        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `seed` places the
-        cursor of Python callers. Raises ValueError naming the field for impossible input.
+        and LEAST_REQUEST. `by_weight`: LEAST_REQUEST compares nobody, also where weights are equal. `zone_aware`,
+        `local`: settings of zone-aware routing or None for Envoy's defaults, and the census of the local cluster;
+        without one, or without `own_locality`, zones are not looked at. `seed` places the cursor of Python callers.
+        Raises ValueError naming the field for impossible input.
         """
         global tables_built
         cdef ClusterTable made = ClusterTable.__new__(ClusterTable)
@@ -408,6 +412,17 @@ cdef class ClusterTable:
         made.options.locality_weighted = locality_weighted
         made.options.weighted_priority_health = weighted_priority_health
         made.options.fail_on_panic = fail_on_panic and policy not in HASHING
+        made.options.zone_percent = 100
+        made.options.zone_minimum = 6
+        if zone_aware is not None:
+            made.options.zone_percent = checked_uint32(zone_aware.routing_enabled, "routing_enabled", 0)
+            if zone_aware.routing_enabled > 100:
+                raise ValueError(f"routing_enabled {zone_aware.routing_enabled} is above 100")
+            made.options.zone_minimum = zone_aware.min_cluster_size
+            made.options.zone_force = checked_uint32(zone_aware.force_min_size, "force_local_zone.min_size", 0)
+            made.options.zone_by_weight = zone_aware.by_weight
+        made.own = None if own_locality is None else tuple(own_locality)
+        made.local = None if policy in HASHING else local
         choices = checked_uint32(choice_count, "choice_count", 2)
         if not active_request_bias >= 0:
             raise ValueError(f"active_request_bias {active_request_bias!r} is negative")
@@ -421,7 +436,7 @@ cdef class ClusterTable:
             states = state_map_build(
                 made.rows, before.rows if before is not None else None,
                 before.table.states if before is not None else NULL, first_of)
-            plan_build(&plan, made.rows, first_of, &made.options)
+            plan_build(&plan, made.rows, first_of, &made.options, made.local, made.own)
             if policy in HASHING and plan.kept > 0:
                 options = checked_hashing(policy, hashing)
                 made.table = compile_hashed(
@@ -432,6 +447,7 @@ cdef class ClusterTable:
             made.table.rows = made.rows.rows
             made.table.states = states
             made.refused = plan.refused
+            made.zoned = plan.zoned
             states = NULL
         finally:
             state_map_release(states)
@@ -532,14 +548,14 @@ cdef class ClusterTable:
                     shares[self.table.constant] = 1.0
             return memoryview(found)
         try:
-            plan_build(&plan, self.rows, first_of, &self.options)
+            plan_build(&plan, self.rows, first_of, &self.options, self.local, self.own)
             if self.table.rows.count > 0:
                 shares = found
                 for number in range(plan.group_count):
                     group = &plan.groups[number]
                     for member in range(group.first, group.first + group.count):
                         row = plan.members[member]
-                        shares[row] = group.share * (<double>self.table.rows.pick_weight[row] / <double>group.weight)
+                        shares[row] += group.share * (<double>self.table.rows.pick_weight[row] / <double>group.weight)
         finally:
             plan_free(&plan)
             free(first_of)
@@ -554,7 +570,7 @@ cdef class ClusterTable:
         cdef uint32_t* first_of = identity_or_index(self.rows, self.table.states.duplicates > 0)
         memset(&plan, 0, sizeof(Plan))
         try:
-            plan_build(&plan, self.rows, first_of, &self.options)
+            plan_build(&plan, self.rows, first_of, &self.options, self.local, self.own)
             return tuple([
                 (
                     plan.priorities.counts[number].hosts,
@@ -571,6 +587,18 @@ cdef class ClusterTable:
                 )
                 for number in range(plan.priorities.count)
             ])
+        finally:
+            plan_free(&plan)
+            free(first_of)
+
+    def census(self):
+        """Endpoints of P0 as `local` of another table's compile takes them."""
+        cdef Plan plan
+        cdef uint32_t* first_of = identity_or_index(self.rows, self.table.states.duplicates > 0)
+        memset(&plan, 0, sizeof(Plan))
+        try:
+            plan_build(&plan, self.rows, first_of, &self.options, None, None)
+            return plan_census(&plan, self.rows)
         finally:
             plan_free(&plan)
             free(first_of)

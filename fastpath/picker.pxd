@@ -18,12 +18,12 @@ cdef enum Kind:
     RANDOM                      # schedule: an AliasCell for each list, by branch
     RING_HASH                   # lists: a ring for each branch
     MAGLEV                      # lists: a table for each branch
-    ALIAS_REFUSING              # as ALIAS, and a last cell for picks that are refused because of panic
+    ALIAS_REFUSING              # as ALIAS, and two last cells for picks that are refused: panic, nobody
 
 cdef enum:
     NO_BRANCH = 0xFF
 
-cdef struct TableGroup:         # a list of least request, or of random; without members: refused because of panic
+cdef struct TableGroup:         # a list of least request, or of random; without members `first` is a Reason
     uint32_t first              # in members
     uint32_t count
     bint equal                  # all weights are the same

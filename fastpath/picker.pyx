@@ -4,7 +4,8 @@ Rule, by the table's kind:
     CONSTANT        no endpoint to choose: one row, or the refusal
     CYCLE           the next place of an exact cycle
     ALIAS           position += golden ratio of 2^64; one cell of the alias table, one comparison (schedule)
-    ALIAS_REFUSING  the same, and the last cell is no row: the pick is refused, its priority is in panic
+    ALIAS_REFUSING  the same, and the last two cells are no rows: the pick is refused, for panic or because nobody is in
+                    its zone
     LEAST_REQUEST   a list by its share, the same way; then in the list, weights equal: `choice_count` draws with
                     replacement, fewer active connections win, ties keep the earlier; or all are scanned, and one of
                     those with the fewest is drawn; weights unequal: the earliest deadline, put back with
@@ -111,7 +112,7 @@ cdef int32_t pick_least_request(const Table* table, PickCursor* cursor) noexcept
         return from_queue(table, cursor, number)
     members = table.members + group.first
     if group.count <= 1:
-        return <int32_t>members[0] if group.count == 1 else PICK_PANIC
+        return <int32_t>members[0] if group.count == 1 else -<int32_t>group.first
     if unlikely(table.choice_count == 0):
         return from_all(table, cursor, number)
     draw = next_random(&cursor.random)
@@ -136,12 +137,14 @@ cdef inline int32_t pick_random(const Table* table, PickCursor* cursor, uint64_t
     cdef const Branch* branch
     cdef const TableGroup* group
     if unlikely(number == NO_BRANCH):
-        return table.constant
+        return PICK_NONE_HEALTHY
     branch = &table.branches[number]
     group = &table.groups[branch.first]
     if branch.count > 1:
         cursor.position += GOLDEN
         group += alias_at(<const AliasCell*>table.schedule + branch.first, branch.count, cursor.position)
+    if unlikely(group.count == 0):
+        return -<int32_t>group.first
     return <int32_t>table.members[group.first + draw % group.count]
 
 
@@ -183,7 +186,9 @@ cdef inline int32_t pick_or_refuse(const Table* table, PickCursor* cursor) noexc
     cdef uint32_t row
     cursor.position += GOLDEN
     row = alias_at(table.schedule, table.length, cursor.position)
-    return <int32_t>row if row < table.rows.count else PICK_PANIC
+    if row < table.rows.count:
+        return <int32_t>row
+    return PICK_PANIC if row == table.rows.count else PICK_NONE_HEALTHY
 
 
 cdef int32_t pick_otherwise(const Table* table, PickCursor* cursor) noexcept nogil:

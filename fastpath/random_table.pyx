@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from eastgate.fastpath.picker cimport NO_BRANCH, Branch, Table, TableGroup
 from eastgate.fastpath.priority_load cimport DEGRADED, EXCLUDED, priority_choose
-from eastgate.fastpath.share_plan cimport Plan
+from eastgate.fastpath.share_plan cimport Plan, group_first
 
 
 cdef uint32_t random_build(const Plan* plan, uint8_t* branch_of, TableGroup* groups, Branch* branches) noexcept nogil:
@@ -22,7 +22,7 @@ cdef uint32_t random_build(const Plan* plan, uint8_t* branch_of, TableGroup* gro
     cdef double whole
     cdef bint degraded = False
     for number in range(plan.group_count):
-        groups[number].first = plan.groups[number].first
+        groups[number].first = group_first(&plan.groups[number])
         groups[number].count = plan.groups[number].count
         groups[number].equal = plan.groups[number].equal
         # Lists of the same priority and availability stand side by side in a plan.
@@ -82,6 +82,8 @@ cdef void random_shares(const Table* table, double* shares) noexcept nogil:
     for branch in range(table.branch_count):
         for number in range(table.branches[branch].first, table.branches[branch].first + table.branches[branch].count):
             group = &table.groups[number]
+            if group.count == 0:
+                continue
             modulus = draw_parts(table.branch_of, <uint8_t>branch, group.count, parts)
             for place in range(group.count):
                 shares[table.members[group.first + place]] += group.weight * parts[place % modulus]

@@ -5,6 +5,9 @@ Rule: every pick goes to a priority and an availability (priority_load), then to
                                       with fail_on_panic no list: such picks are refused, other priorities keep theirs
     locality weighting, and some
     locality has an effective weight  the healthy (degraded) endpoints of one locality, by effective weight
+    P0, and the proxies like this one
+    are known (local cluster)         the healthy (degraded) endpoints of one locality, by zone_routing; with
+                                      routing_enabled below 100 % a part of the picks goes to all of the priority
     otherwise                         all healthy (degraded) endpoints of the priority
 Inside the list an endpoint has its weight, in slow start what it has of it, over the sum of them. Duplicates are in no
 list and count nowhere.
@@ -16,15 +19,17 @@ B's has 0.7 * 2 / 2.56 = 0.5469, P1's has 0.3.
 Where it differs from Envoy: nowhere in the shares. Envoy interleaves by separate schedulers per list; what comes of a
 plan here is one schedule for all lists.
 """
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from eastgate.fastpath.endpoint_rows cimport EndpointRows, Rows
 from eastgate.fastpath.priority_load cimport (
     DEGRADED, EXCLUDED, HEALTHY, PRIORITY_LIMIT, UNKNOWN_STATUS, HealthClass, PriorityCounts, PriorityState,
-    health_class, locality_weight, priority_distribute, priority_init, priority_set,
+    health_class, locality_weight, priority_distribute, priority_init, priority_is_low, priority_set,
 )
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.zone_routing cimport Zone, zone_route
 
 cdef enum:
     NO_GROUP = 0xFFFFFFFF
@@ -37,7 +42,10 @@ cdef struct Place:
     uint32_t healthy
     uint32_t degraded
     uint32_t excluded
+    uint64_t healthy_weight
+    double picks                # part of the picks of P0 that go here by zone
     uint32_t group_of[4]        # by HealthClass: the group that such an endpoint of this place is in
+    uint32_t zone_of[4]         # the same of picks that look at zones
 
 cdef struct Draft:              # working memory of one build
     uint8_t* class_of           # of the plan
@@ -46,6 +54,8 @@ cdef struct Draft:              # working memory of one build
     uint32_t place_count
     double* effective           # by place
     uint32_t group_limit
+    bint zoned
+    bint local_low              # the local cluster is in panic
 
 
 cdef int find_places(Draft* draft, EndpointRows rows) except -1:
@@ -87,6 +97,7 @@ cdef void count_rows(
             count.healthy += 1
             count.healthy_weight += weight
             place.healthy += 1
+            place.healthy_weight += weight
         elif found == DEGRADED:
             count.degraded += 1
             count.degraded_weight += weight
@@ -107,12 +118,104 @@ cdef uint32_t add_group(Plan* plan, double share, uint32_t priority, HealthClass
     return plan.group_count - 1
 
 
+cdef void add_refusal(
+    Plan* plan, double share, uint32_t priority, HealthClass availability, int32_t refusal
+) noexcept nogil:
+    cdef uint32_t group = add_group(plan, share, priority, availability)
+    plan.groups[group].refusal = refusal
+    plan.refused += share
+
+
+cdef int find_zones(Plan* plan, Draft* draft, EndpointRows rows, const PlanOptions* options, local, own) except -1:
+    """Whether picks of P0 look at zones, and what each place then gets. Envoy's order of conditions."""
+    cdef uint32_t number, upstream
+    cdef uint32_t count = 0
+    cdef uint64_t upstream_total = 0
+    cdef uint64_t local_total = 0
+    cdef bint has_local = False
+    cdef PriorityCounts counts
+    cdef Place* place
+    cdef Zone* zones = <Zone*>calloc(draft.place_count + 1, sizeof(Zone))
+    cdef uint32_t* place_of = <uint32_t*>malloc((draft.place_count + 1) * sizeof(uint32_t))
+    cdef Zone first
+    cdef uint32_t first_place
+    cdef tuple here
+    cdef dict names = {}
+    try:
+        if zones == NULL or place_of == NULL:
+            raise MemoryError
+        for number in range(rows.rows.locality_count):
+            names[draft.place_of[number]] = rows.localities[number]
+        by_locality = local[4]
+        for _hosts, healthy, weight in by_locality.values():
+            local_total += <uint64_t>(weight if options.zone_by_weight else healthy)
+        for number in range(draft.place_count):
+            place = &draft.places[number]
+            if place.priority != 0 or place.hosts == 0:
+                continue
+            here = by_locality.get(names[number], (0, 0, 0))
+            zones[count].upstream = place.healthy_weight if options.zone_by_weight else place.healthy
+            zones[count].local = here[2] if options.zone_by_weight else here[1]
+            upstream_total += zones[count].upstream
+            place_of[count] = number
+            if names[number] == own:
+                has_local = True
+                first = zones[0]
+                first_place = place_of[0]
+                zones[0] = zones[count]
+                place_of[0] = number
+                if count > 0:
+                    zones[count] = first
+                    place_of[count] = first_place
+            count += 1
+        if count < 2 or (len(by_locality) < 2 and options.zone_force == 0):
+            return 0
+        if own is None or by_locality.get(own, (0, 0, 0))[0] == 0:
+            return 0
+        if plan.priorities.counts[0].healthy < options.zone_minimum:
+            return 0
+        memset(&counts, 0, sizeof(PriorityCounts))
+        counts.hosts, counts.healthy, counts.degraded, counts.excluded = local[0], local[1], local[2], local[3]
+        draft.local_low = priority_is_low(options.panic_threshold, &counts)
+        upstream = draft.places[place_of[0]].healthy
+        zone_route(
+            zones, count, local_total, upstream_total, has_local,
+            has_local and options.zone_force > 0 and upstream >= options.zone_force)
+        for number in range(count):
+            draft.places[place_of[number]].picks = zones[number].picks
+        draft.zoned = True
+        plan.zoned = True
+        return 0
+    finally:
+        free(zones)
+        free(place_of)
+
+
+cdef void assign_zones(Plan* plan, Draft* draft, HealthClass wanted, double share) noexcept nogil:
+    """Give the places of P0 a group each, by zone. A degraded pick goes by the same parts."""
+    cdef uint32_t number, eligible
+    cdef double empty = 0.0
+    cdef Place* place
+    for number in range(draft.place_count):
+        place = &draft.places[number]
+        if place.priority != 0 or place.picks <= 0.0:
+            continue
+        eligible = place.healthy if wanted == HEALTHY else place.degraded
+        if eligible == 0:
+            empty += share * place.picks
+        else:
+            place.zone_of[<uint32_t>wanted] = add_group(plan, share * place.picks, 0, wanted)
+    if empty > 0.0:
+        add_refusal(plan, empty, 0, wanted, -<int32_t>Reason.NONE_HEALTHY)
+
+
 cdef void assign_groups(
     Plan* plan, Draft* draft, uint32_t priority, HealthClass wanted, uint32_t load, const PlanOptions* options
 ) noexcept nogil:
     """Give the places of one priority and availability their group: one each by locality weight, or one for all."""
     cdef double share = load / 100.0
     cdef double total = 0.0
+    cdef double zoned
     cdef uint32_t number, group, eligible
     cdef Place* place
     if options.locality_weighted:
@@ -130,6 +233,16 @@ cdef void assign_groups(
                 group = add_group(plan, share * (draft.effective[number] / total), priority, wanted)
                 draft.places[number].group_of[<uint32_t>wanted] = group
         return
+    if priority == 0 and draft.zoned:
+        zoned = share * (options.zone_percent / 100.0)
+        if not draft.local_low:
+            assign_zones(plan, draft, wanted, zoned)
+            share -= zoned
+        elif options.fail_on_panic:
+            add_refusal(plan, zoned, 0, wanted, -<int32_t>Reason.PANIC)
+            share -= zoned
+        if options.zone_percent >= 100 and (options.fail_on_panic or not draft.local_low):
+            return
     group = add_group(plan, share, priority, wanted)
     for number in range(draft.place_count):
         if draft.places[number].priority == priority:
@@ -160,7 +273,7 @@ cdef void assign_all(Plan* plan, Draft* draft, const PlanOptions* options) noexc
         if state.panic[priority]:
             if healthy + degraded > 0:
                 if options.fail_on_panic:
-                    plan.refused += (healthy + degraded) / 100.0
+                    add_refusal(plan, (healthy + degraded) / 100.0, priority, EXCLUDED, -<int32_t>Reason.PANIC)
                 else:
                     assign_panic_group(plan, draft, priority, healthy + degraded)
             continue
@@ -176,14 +289,33 @@ cdef inline uint32_t group_of(const Draft* draft, const Rows* rows, uint32_t row
     return draft.places[draft.place_of[rows.locality[row]]].group_of[draft.class_of[row]]
 
 
+cdef inline uint32_t zone_of(const Draft* draft, const Rows* rows, uint32_t row) noexcept nogil:
+    if draft.class_of[row] > EXCLUDED:
+        return NO_GROUP
+    return draft.places[draft.place_of[rows.locality[row]]].zone_of[draft.class_of[row]]
+
+
+cdef inline void add_member(Plan* plan, const Rows* rows, uint32_t number, uint32_t row) noexcept nogil:
+    cdef Group* group = &plan.groups[number]
+    if group.count > 0 and rows.pick_weight[row] != rows.pick_weight[plan.members[group.first]]:
+        group.equal = False
+    plan.members[group.first + group.count] = row
+    group.count += 1
+    group.weight += rows.pick_weight[row]
+
+
 cdef void fill_members(Plan* plan, const Draft* draft, const Rows* rows) noexcept nogil:
     cdef uint32_t row, number
     cdef uint32_t first = 0
-    cdef Group* group
     for row in range(rows.count):
         number = group_of(draft, rows, row)
         if number != NO_GROUP:
             plan.groups[number].count += 1
+    if draft.zoned:
+        for row in range(rows.count):
+            number = zone_of(draft, rows, row)
+            if number != NO_GROUP:
+                plan.groups[number].count += 1
     for number in range(plan.group_count):
         plan.groups[number].first = first
         first += plan.groups[number].count
@@ -192,12 +324,12 @@ cdef void fill_members(Plan* plan, const Draft* draft, const Rows* rows) noexcep
     for row in range(rows.count):
         number = group_of(draft, rows, row)
         if number != NO_GROUP:
-            group = &plan.groups[number]
-            if group.count > 0 and rows.pick_weight[row] != rows.pick_weight[plan.members[group.first]]:
-                group.equal = False
-            plan.members[group.first + group.count] = row
-            group.count += 1
-            group.weight += rows.pick_weight[row]
+            add_member(plan, rows, number, row)
+    if draft.zoned:
+        for row in range(rows.count):
+            number = zone_of(draft, rows, row)
+            if number != NO_GROUP:
+                add_member(plan, rows, number, row)
 
 
 cdef void drop_empty_groups(Plan* plan) noexcept nogil:
@@ -205,13 +337,15 @@ cdef void drop_empty_groups(Plan* plan) noexcept nogil:
     cdef uint32_t number
     cdef uint32_t kept = 0
     for number in range(plan.group_count):
-        if plan.groups[number].count > 0:
+        if plan.groups[number].count > 0 or plan.groups[number].refusal != 0:
             plan.groups[kept] = plan.groups[number]
             kept += 1
     plan.group_count = kept
 
 
-cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, const PlanOptions* options) except -1:
+cdef int plan_build(
+    Plan* plan, EndpointRows rows, const uint32_t* first_of, const PlanOptions* options, object local, object own
+) except -1:
     """Fill `plan`; whatever happens, plan_free is right afterwards."""
     cdef PriorityCounts counts[128]
     cdef Draft draft
@@ -227,7 +361,7 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
     draft.places = <Place*>calloc(localities + 1, sizeof(Place))
     draft.effective = <double*>calloc(localities + 1, sizeof(double))
     plan.groups = <Group*>malloc(draft.group_limit * sizeof(Group))
-    plan.members = <uint32_t*>malloc((rows.rows.count + 1) * sizeof(uint32_t))
+    plan.members = <uint32_t*>malloc((2 * <size_t>rows.rows.count + 1) * sizeof(uint32_t))
     try:
         if (draft.class_of == NULL or draft.place_of == NULL or draft.places == NULL or draft.effective == NULL
                 or plan.groups == NULL or plan.members == NULL):
@@ -236,6 +370,7 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
         with nogil:
             for priority in range(draft.place_count):
                 memset(draft.places[priority].group_of, 0xFF, sizeof(draft.places[priority].group_of))
+                memset(draft.places[priority].zone_of, 0xFF, sizeof(draft.places[priority].zone_of))
             count_rows(plan, &draft, &rows.rows, first_of, counts)
             highest = 0
             for priority in range(<uint32_t>PRIORITY_LIMIT):
@@ -248,6 +383,9 @@ cdef int plan_build(Plan* plan, EndpointRows rows, const uint32_t* first_of, con
                     options.weighted_priority_health)
                 # After each, as in a new balancer that hears of one priority after the other.
                 priority_distribute(&plan.priorities)
+        if local is not None and options.zone_percent > 0 and not options.locality_weighted:
+            find_zones(plan, &draft, rows, options, local, own)
+        with nogil:
             assign_all(plan, &draft, options)
             fill_members(plan, &draft, &rows.rows)
             drop_empty_groups(plan)
@@ -265,3 +403,17 @@ cdef void plan_free(Plan* plan) noexcept nogil:
     plan.groups = NULL
     plan.members = NULL
     plan.class_of = NULL
+
+
+cdef tuple plan_census(const Plan* plan, EndpointRows rows):
+    cdef const PriorityCounts* counts = &plan.priorities.counts[0]
+    cdef dict found = {}
+    cdef uint32_t row
+    for row in range(rows.rows.count):
+        if plan.class_of[row] == UNKNOWN_STATUS or rows.rows.priority[row] != 0:
+            continue
+        name = rows.localities[rows.rows.locality[row]]
+        hosts, healthy, weight = found.get(name, (0, 0, 0))
+        good = plan.class_of[row] == HEALTHY
+        found[name] = hosts + 1, healthy + good, weight + (rows.rows.weight[row] if good else 0)
+    return counts.hosts, counts.healthy, counts.degraded, counts.excluded, found

@@ -12,11 +12,15 @@ from typing import NamedTuple
 
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.endpoint_rows import first_occurrences
-from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry
+from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry, ZoneAware
 
 # EDS HealthStatus by number.
 HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
 GOOD_HEALTH = (0, 1)
+# Of policies that look at zones.
+ZONED = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
+Census = tuple[int, int, int, int, dict[tuple[str, str, str], tuple[int, int, int]]]
+"""What ClusterTable.census says of a local cluster"""
 UNHEALTHY = HEALTH_NAMES.index("UNHEALTHY")
 # Where east-west gateways take connections for other clusters.
 GATEWAY_PORT = 15443
@@ -102,7 +106,8 @@ class ClusterModel:
     ``health_checked``: the proxy itself takes out endpoints that fail its checks.
     ``hashing``: settings of RING_HASH and MAGLEV, None for other policies or Envoy's defaults; ``own_locality``: where
     the proxy runs, where that is known and has a say.
-    ``slow_start_ms``: window of slow start, 0 without.
+    ``slow_start_ms``: window of slow start, 0 without. ``census``: of the local cluster, None where there is none or
+    where zones are not looked at.
     ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
     """
 
@@ -118,6 +123,8 @@ class ClusterModel:
     own_locality: Locality | None = None
     fail_on_panic: bool = False
     slow_start_ms: int = 0
+    zone_aware: ZoneAware = field(default_factory=ZoneAware)
+    census: Census | None = field(default=None, repr=False)
     ejection: Ejection | None = None
     endpoints: tuple[Endpoint, ...] = ()
     localities: tuple[LocalityEntry, ...] = ()
@@ -199,7 +206,8 @@ class RejectedResource:
 
 @dataclass(frozen=True, slots=True)
 class ProxyModel:
-    """Everything that one proxy's dumps say. ``has_*``: which sections there were to read."""
+    """Everything that one proxy's dumps say. ``has_*``: which sections there were to read. ``local_cluster``: name of
+    the cluster of the proxies like this one, empty without."""
 
     source: str
     clusters: Mapping[str, ClusterModel]
@@ -208,6 +216,7 @@ class ProxyModel:
     rejected: tuple[RejectedResource, ...] = ()
     has_configuration: bool = False
     has_endpoints: bool = False
+    local_cluster: str = ""
 
 
 def packed_address(host: str) -> bytes | None:
@@ -265,8 +274,28 @@ def build_table(model: ClusterModel, columns: Columns, failed: bytes) -> Cluster
         own_locality=model.own_locality,
         fail_on_panic=model.fail_on_panic,
         factors=weight_factors(model, columns),
+        zone_aware=model.zone_aware,
+        local=model.census,
         failed=failed,
     )
+
+
+def with_zones(proxy: ProxyModel) -> ProxyModel:
+    """The proxy with what its clusters have to know of the local cluster. As it is where there is none."""
+    local = proxy.clusters.get(proxy.local_cluster)
+    if local is None:
+        return proxy
+    try:
+        census = compile_model(replace(local, census=None)).table.census()
+    except ValueError:
+        return proxy
+    clusters = {
+        name: replace(model, census=census)
+        if name != proxy.local_cluster and model.policy in ZONED and not model.locality_weighted
+        else model
+        for name, model in proxy.clusters.items()
+    }
+    return replace(proxy, clusters=clusters)
 
 
 def weight_factors(model: ClusterModel, columns: Columns) -> bytes:

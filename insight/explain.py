@@ -96,13 +96,13 @@ def explain(compiled: CompiledModel) -> Explanation:
         priorities=priorities,
         localities=explain_localities(compiled, shares, priorities),
         endpoints=explain_endpoints(compiled, shares, priorities, refused=refused),
-        notes=tuple(notes_of(model, compiled.table.refused)),
+        notes=(*notes_of(model, compiled.table.refused), *zone_notes(compiled, shares)),
     )
 
 
 def notes_of(model: ClusterModel, refused: float) -> list[str]:
     notes = []
-    if refused:
+    if refused and model.fail_on_panic:
         notes.append(
             f"fail_traffic_on_panic: {refused:.0%} of all connections are refused while their priority is in panic"
         )
@@ -148,6 +148,26 @@ def notes_of(model: ClusterModel, refused: float) -> list[str]:
                 " count in that weight, and their health is not known here"
             )
             break
+    return notes
+
+
+def zone_notes(compiled: CompiledModel, shares: Sequence[float]) -> list[str]:
+    """What zone-aware routing does; nothing where there is no local cluster."""
+    model, own = compiled.model, compiled.model.own_locality
+    if model.census is None:
+        return []
+    if not compiled.table.zoned:
+        return [
+            "zone-aware routing does nothing here: it takes two localities of P0 and of the local cluster, endpoints of"
+            f" the local cluster where this proxy runs ({own or 'not known'}), and"
+            f" {model.zone_aware.min_cluster_size} healthy endpoints at P0"
+        ]
+    rows = [(one, share) for one, share in zip(model.endpoints, shares, strict=True) if one.priority == 0]
+    whole = sum(share for _, share in rows)
+    here = sum(share for one, share in rows if one.locality == own)
+    notes = [f"zone-aware routing: {here / whole if whole else 0:.1%} of P0's connections stay in {own}"]
+    if compiled.table.refused and not model.fail_on_panic:
+        notes.append(f"{compiled.table.refused:.1%} of all connections find nobody in the zone that is drawn for them")
     return notes
 
 
@@ -362,6 +382,7 @@ def explain_endpoints(
                 refused=refused,
                 policy=model.policy,
                 weightless=model.locality_weighted and not weights.get((endpoint.priority, endpoint.locality)),
+                zoned=compiled.table.zoned and endpoint.priority == 0,
             )
         state = displayed_state(compiled, row, endpoint)
         factor = endpoint.weight_factor if kind == "healthy" else 1.0
@@ -382,7 +403,14 @@ REASONS = {"outlier": "ejected by outlier detection", "active check": "fails its
 
 
 def zero_reason(
-    endpoint: Endpoint, kind: str, priorities: Sequence[PriorityShare], *, refused: bool, weightless: bool, policy: str
+    endpoint: Endpoint,
+    kind: str,
+    priorities: Sequence[PriorityShare],
+    *,
+    refused: bool,
+    weightless: bool,
+    zoned: bool,
+    policy: str,
 ) -> str:
     """Why an endpoint that is no duplicate gets nothing."""
     if kind == "excluded":
@@ -399,6 +427,8 @@ def zero_reason(
     if kind == "degraded":
         hashes = policy in ("RING_HASH", "MAGLEV")
         return f"degraded: never used by {policy}" if hashes else "degraded: the healthy ones suffice"
+    if zoned:
+        return "zone-aware routing sends nothing to its zone"
     if policy == "RANDOM":
         return "no draw that leads to its priority leads to its place in the list"
     return "its part of the weight is nothing"

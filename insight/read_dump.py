@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from eastgate.xds.fields import whole_percent
-from eastgate.xds.resources import Locality, LocalityEntry
+from eastgate.xds.resources import Locality, LocalityEntry, ZoneAware
 
 from .cluster_model import (
     HEALTH_NAMES,
@@ -22,8 +22,9 @@ from .cluster_model import (
     NodeModel,
     ProxyModel,
     RejectedResource,
+    with_zones,
 )
-from .read_hashing import endpoint_key, read_hashing
+from .read_hashing import endpoint_key, read_hashing, whole
 
 POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
 POLICIES |= {"ring_hash": "RING_HASH", "maglev": "MAGLEV"}
@@ -131,6 +132,7 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         choice_count=max(2, number(settings, "choice_count", 2)),
         hashing=read_hashing(policy, settings, locality_settings, get),
         fail_on_panic=bool(get(get(locality_settings, "zone_aware_lb_config", {}), "fail_traffic_on_panic")),
+        zone_aware=read_zone_aware(get(locality_settings, "zone_aware_lb_config", {})),
         slow_start_ms=read_slow_start(policy, settings),
         ejection=None
         if outlier is None
@@ -140,6 +142,18 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         warming=warming,
         subset_fallback=read_subset_fallback(cluster),
         health_checked=bool(get(cluster, "health_checks")),
+    )
+
+
+def read_zone_aware(said: Mapping[str, Any]) -> ZoneAware:
+    """Envoy's defaults where a dump says nothing."""
+    enabled = get(said, "routing_enabled")
+    force = get(said, "force_local_zone")
+    return ZoneAware(
+        100 if enabled is None else whole_percent(float(enabled.get("value", 0))),
+        whole(get(said, "min_cluster_size"), 6),
+        int(bool(get(said, "force_locality_direct_routing"))) if force is None else whole(get(force, "min_size"), 1),
+        get(said, "locality_basis") == "HEALTHY_HOSTS_WEIGHT",
     )
 
 
@@ -291,10 +305,11 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
     assignments: dict[str, Mapping[str, Any]] = {}
     chains: list[ChainModel] = []
     rejected: list[RejectedResource] = []
-    node, has_configuration = None, False
+    node, has_configuration, local_cluster = None, False, ""
     for section in document["configs"]:
         if "bootstrap" in section:
             node = read_node(get(section["bootstrap"], "node", {}))
+            local_cluster = str(get(get(section["bootstrap"], "cluster_manager", {}), "local_cluster_name", ""))
         for field in CLUSTER_FIELDS:
             for entry in get(section, field, ()):
                 has_configuration = True
@@ -319,10 +334,19 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
         clusters[name] = with_assignment(cluster, assignment)
     if node is not None and any(node.locality):
         for name, cluster in clusters.items():
-            if cluster.hashing is not None:
+            if cluster.hashing is not None or local_cluster:
                 clusters[name] = replace(cluster, own_locality=node.locality)
-    return ProxyModel(
-        source, clusters, node, tuple(chains), tuple(rejected), has_configuration, has_endpoints=bool(assignments)
+    return with_zones(
+        ProxyModel(
+            source,
+            clusters,
+            node,
+            tuple(chains),
+            tuple(rejected),
+            has_configuration,
+            has_endpoints=bool(assignments),
+            local_cluster=local_cluster,
+        )
     )
 
 
@@ -357,12 +381,13 @@ def join(configured: ProxyModel, live: ProxyModel) -> ProxyModel:
             clusters[name] = replace(known, endpoints=status.endpoints)
         else:
             clusters[name] = replace(known, endpoints=with_live_health(known.endpoints, status.endpoints))
-    return replace(
+    joined = replace(
         configured,
         source=f"{configured.source} and {live.source}" if configured.source != live.source else live.source,
         clusters=clusters,
         has_endpoints=True,
     )
+    return with_zones(joined)
 
 
 def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -> tuple[Endpoint, ...]:

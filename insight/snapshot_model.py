@@ -66,6 +66,7 @@ def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool
         choice_count=cluster.least_request_choice_count,
         hashing=cluster.hashing,
         fail_on_panic=cluster.fail_traffic_on_panic,
+        zone_aware=cluster.zone_aware,
         slow_start_ms=cluster.slow_start.window_ms if cluster.slow_start else 0,
         ejection=Ejection(outlier.max_ejection_percent, outlier.always_eject_one_host) if outlier else None,
         overprovisioning_factor=assignment.overprovisioning_factor if assignment else 140,

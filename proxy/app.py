@@ -116,6 +116,7 @@ class Gateway:
             judge=self._health.follow,
             own_locality=settings.locality if any(settings.locality) else None,
             clock=loop.time,
+            local_cluster=settings.local_cluster,
         )
         self._listeners = Listeners(
             self._engine,
@@ -151,7 +152,7 @@ class Gateway:
             self._recorder = Recorder(
                 settings.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.record_files
             )
-        self._store = Store(router=True)
+        self._store = Store(router=True, local_cluster=settings.local_cluster)
         self._ads = AdsClient(
             settings.discovery,
             node,
@@ -258,7 +259,7 @@ class Gateway:
 
     async def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         # Before the compiler: names whose addresses are known already are compiled with the snapshot.
-        self._dns.apply(routed_dns_clusters(snapshot))
+        self._dns.apply(routed_dns_clusters(snapshot, self._settings.local_cluster))
         errors = await self._publisher.publish(snapshot)
         self._health.retain([name for name, one in snapshot.clusters.items() if one.health_check is not None])
         return errors
@@ -417,7 +418,11 @@ class Gateway:
         return message
 
     def _bootstrap(self) -> dict[str, Any]:
-        return {"node": self._node_json()}
+        local = self._settings.local_cluster
+        return {
+            "node": self._node_json(),
+            **({"cluster_manager": {"local_cluster_name": local}} if local else {}),
+        }
 
     def _server_info(self) -> dict[str, Any]:
         uptime = f"{int(time.monotonic() - self._started)}s"
@@ -439,8 +444,8 @@ class Gateway:
         }
 
 
-def routed_dns_clusters(snapshot: Snapshot) -> dict[str, Cluster]:
-    """Clusters with names to resolve that a route leads to; nobody asks for the others."""
+def routed_dns_clusters(snapshot: Snapshot, local_cluster: str = "") -> dict[str, Cluster]:
+    """Clusters with names to resolve that a route leads to, or zones are told by; nobody asks for the others."""
     found = {name: cluster for name, cluster in snapshot.clusters.items() if cluster.dns is not None}
     if not found:
         return found
@@ -451,6 +456,7 @@ def routed_dns_clusters(snapshot: Snapshot) -> dict[str, Cluster]:
         if chain is not None
         for name, _ in chain.clusters
     }
+    routed.add(local_cluster)
     return {name: cluster for name, cluster in found.items() if name in routed}
 
 

@@ -38,6 +38,7 @@ class Bootstrap:
     admin: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     locality: Locality = field(default_factory=Locality)
+    local_cluster: str = ""
     credentials: Credentials = field(default_factory=Credentials)
     sockets: Mapping[str, str] = field(default_factory=dict)
 
@@ -149,6 +150,9 @@ def _bootstrap(reader: _Reader, value: Mapping[str, Any]) -> Bootstrap:
         admin=reader.address(admin, "admin", pipes=False) if admin else "",
         metadata=metadata,
         locality=Locality(*[reader.text(locality, "node.locality", part) for part in Locality._fields]),
+        local_cluster=reader.text(
+            reader.optional(value, "", "cluster_manager"), "cluster_manager", "local_cluster_name"
+        ),
         credentials=credentials,
         sockets={cluster: path for cluster, path in _sockets(reader, value).items() if cluster != name},
     )

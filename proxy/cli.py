@@ -68,6 +68,12 @@ stream_options = options(
     option("--namespace", default="", metavar="NAME", help="namespace of the gateway  [default: istio-system]"),
     option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable"),
     option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone"),
+    option(
+        "--local-cluster",
+        default="",
+        metavar="NAME",
+        help="cluster of the gateways like this one: routes by zone  [off]",
+    ),
     option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable"),
 )
 journal_options = options(

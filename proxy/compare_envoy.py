@@ -257,8 +257,9 @@ def distinct(model: ClusterModel) -> list[str]:
 
 def rows(model: ClusterModel, envoy: Measured, eastgate: Measured) -> list[Row]:
     """One row per address."""
-    # Neither proxy of the trial is told where it runs.
-    shares = compile_model(replace(model, own_locality=None)).table.shares()
+    # Neither proxy of the trial is told where it runs, and to both all endpoints are new.
+    grown = tuple(one._replace(weight_factor=1.0) for one in model.endpoints)
+    shares = compile_model(replace(model, own_locality=None, endpoints=grown)).table.shares()
     found = []
     for number, address in enumerate(distinct(model)):
         entries = [(one, shares[at]) for at, one in enumerate(model.endpoints) if one.plain_address == address]

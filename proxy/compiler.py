@@ -6,7 +6,7 @@ cannot be compiled is rejected by name; its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from json import dumps
@@ -19,6 +19,7 @@ from eastgate.fastpath.cluster_slots import ClusterCounters, ClusterSlots
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
+from eastgate.insight.cluster_model import ZONED, Census
 from eastgate.xds.errors import XdsError
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.resources import (
@@ -54,7 +55,7 @@ class CompiledCluster:
     """What is known of one cluster. ``table`` None: no endpoints (warming, or no route needs them). One of
     type ORIGINAL_DST has a table and no assignment. ``assignment`` is the one in use, which holds endpoints that
     discovery has removed from ``discovered`` and that their health checks keep; ``flags`` by row, see endpoint_flags.
-    ``ramp`` only with slow start.
+    ``ramp`` only with slow start. ``local``: what was known of the local cluster; ``census`` only of that one itself.
 
     ``closed`` says why its connections are refused although there is a table; empty when they are not.
     """
@@ -67,6 +68,8 @@ class CompiledCluster:
     flags: bytes = b""
     discovered: Assignment | None = None
     ramp: Ramp | None = None
+    local: Census | None = None
+    census: Census | None = None
 
     @property
     def failed(self) -> bytes:
@@ -133,10 +136,12 @@ def compile_table(
     flags: bytes = b"",
     own_locality: Locality | None = None,
     weights: Weights = FULL_WEIGHTS,
+    local: Census | None = None,
 ) -> ClusterTable:
     """Table of a cluster with its endpoints. Raises ValueError naming the field for what cannot be compiled.
 
-    ``own_locality``: where this proxy runs, None when that is not known. ``weights``: of endpoints in slow start.
+    ``own_locality``: where this proxy runs, None when that is not known. ``weights``: of endpoints in slow start;
+    ``local``: census of the local cluster where zones are looked at.
     """
     columns, failed = judged(assignment.columns, flags)
     return ClusterTable.compile(
@@ -155,6 +160,8 @@ def compile_table(
         fail_on_panic=cluster.fail_traffic_on_panic,
         factors=weights.factors,
         by_weight=weights.by_weight,
+        zone_aware=cluster.zone_aware,
+        local=local,
         previous=previous,
         failed=failed,
     )
@@ -182,7 +189,15 @@ def compile_subset(
         flags,
         own_locality,
         compiled.weights.of_rows(rows),
+        compiled.local,
     )
+
+
+def census_of_local(table: ClusterTable) -> Census:
+    """Raises ValueError for endpoints that a local cluster cannot have."""
+    if len(table.priorities()) > 1:
+        raise ValueError("an endpoint of the local cluster has another priority than 0: zones could not be told apart")
+    return table.census()
 
 
 def stand_in_table(previous: ClusterTable | None) -> ClusterTable:
@@ -226,6 +241,8 @@ class _Plan:
     attempts: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
     acquired: list[str] = field(default_factory=list)
     """Names of all slots that were taken for this plan."""
+    local_cluster: str = ""
+    """Name of the local cluster, if there is one."""
     viewed: set[str] = field(default_factory=set)
     """Clusters of which routes ask for subsets that they did not ask for before, perhaps."""
 
@@ -239,7 +256,8 @@ class Compiler:
 
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
-    where this proxy runs, None when that is not known.
+    where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
+    one, empty without.
     """
 
     def __init__(
@@ -251,6 +269,7 @@ class Compiler:
         judge: Judge = as_discovered,
         own_locality: Locality | None = None,
         clock: Callable[[], float] = monotonic,
+        local_cluster: str = "",
     ) -> None:
         self._slots = slots
         self.health = health if health is not None else EndpointHealth()
@@ -260,6 +279,7 @@ class Compiler:
         self._judge = judge
         self._own_locality = own_locality
         self._clock = clock
+        self._local_cluster = local_cluster
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         # Slots of the subsets that routes ask for, by cluster.
@@ -310,9 +330,9 @@ class Compiler:
         be compiled this time: the store takes it back, and istiod hears of it by NACK.
         """
         yield from self.tidy()
-        plan = _Plan()
+        plan = self._new_plan(snapshot)
         try:
-            for index, (name, cluster) in enumerate(snapshot.clusters.items()):
+            for index, (name, cluster) in enumerate(self._in_order(snapshot.clusters)):
                 assignment = self._assignment_of(cluster, snapshot)
                 if self._plan_cluster(plan, name, cluster, assignment) or index % LOOKS_PER_SLICE == 0:
                     yield
@@ -333,9 +353,33 @@ class Compiler:
         cluster = self._snapshot.clusters.get(name)
         if cluster is None:
             return
-        plan = _Plan()
+        plan = self._new_plan(self._snapshot)
         self._plan_cluster(plan, name, cluster, self._assignment_of(cluster, self._snapshot))
+        if name == self._local_cluster:
+            # Zones of all others may have changed with it.
+            for other, one in self._snapshot.clusters.items():
+                if other != name:
+                    self._plan_cluster(plan, other, one, self._assignment_of(one, self._snapshot))
         self._publish_clusters(plan)
+
+    def _new_plan(self, snapshot: Snapshot) -> _Plan:
+        return _Plan(local_cluster=self._local_cluster if self._local_cluster in snapshot.clusters else "")
+
+    def _in_order(self, clusters: Mapping[str, Cluster]) -> Iterator[tuple[str, Cluster]]:
+        """The local cluster first: what is known of it goes into the tables of others."""
+        local = clusters.get(self._local_cluster)
+        if local is not None:
+            yield self._local_cluster, local
+        for name, cluster in clusters.items():
+            if cluster is not local:
+                yield name, cluster
+
+    def _census(self, plan: _Plan, name: str, cluster: Cluster) -> Census | None:
+        """What a cluster has to know of the local one; None when it looks at no zones."""
+        if name == self._local_cluster or cluster.locality_weighted or cluster.lb_policy not in ZONED:
+            return None
+        local = plan.clusters.get(plan.local_cluster) or self._clusters.get(plan.local_cluster)
+        return local.census if local is not None else None
 
     def _assignment_of(self, cluster: Cluster, snapshot: Snapshot) -> Assignment | None:
         if cluster.assignment_name:
@@ -356,7 +400,9 @@ class Compiler:
         unchanged = known is not None and known.cluster is cluster and known.discovered is assignment
         now = round(self._clock() * 1000)
         growing = known is not None and known.ramp is not None and known.ramp.is_due(now)
-        if settled and unchanged and known is not None and known.flags == flags and not growing:
+        census = self._census(plan, name, cluster)
+        same = known is not None and known.flags == flags and (not self._local_cluster or known.local == census)
+        if settled and unchanged and same and not growing:
             return False
         if self._was_attempted("CDS", name, (cluster, assignment, flags)):
             return False
@@ -367,7 +413,7 @@ class Compiler:
             # Warming under new settings: what there was serves on until the first name is answered, as in Envoy.
             return False
         plan.attempts["CDS", name] = (cluster, assignment, flags)
-        table = ramp = None
+        table = ramp = own_census = None
         if cluster.slow_start is not None and used is not None:
             # As in Envoy, a cluster that CDS changed is a new one.
             begun = known.ramp if known is not None and known.cluster is cluster else None
@@ -378,7 +424,9 @@ class Compiler:
             try:
                 before = known.table if known else None
                 weights = ramp.weights if ramp is not None else FULL_WEIGHTS
-                table = compile_table(cluster, used or assignment, before, flags, self._own_locality, weights)
+                table = compile_table(cluster, used or assignment, before, flags, self._own_locality, weights, census)
+                if name == self._local_cluster:
+                    own_census = census_of_local(table)
             except ValueError as error:
                 own = not cluster.assignment_name or (known is not None and known.discovered is assignment)
                 at_fault = "CDS" if own else "EDS"
@@ -400,7 +448,9 @@ class Compiler:
                 plan.rejected["CDS", name] = (str(error), False)
                 return True
             plan.acquired.append(name)
-        plan.clusters[name] = CompiledCluster(cluster, used, table, slot, closed, flags, assignment, ramp)
+        plan.clusters[name] = CompiledCluster(
+            cluster, used, table, slot, closed, flags, assignment, ramp, census, own_census
+        )
         return True
 
     def _plan_listener(self, plan: _Plan, name: str, listener: Listener) -> Generator[None, None, None]:

@@ -47,6 +47,7 @@ class GatewaySettings:
     network: str
     network_view: tuple[str, ...]
     locality: Locality = UNKNOWN_LOCALITY
+    local_cluster: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     admin: tuple[str, int] = ("127.0.0.1", 15000)
@@ -227,6 +228,7 @@ def gateway_settings(
     namespace: str = "",
     label: Sequence[str] = (),
     locality: str = "",
+    local_cluster: str = "",
     meta: Sequence[str] = (),
     admin: str = "",
     status: str = "",
@@ -308,6 +310,7 @@ def gateway_settings(
         network=network,
         network_view=tuple(part for part in network_view.split(",") if part),
         locality=parse_locality("--locality", locality) if locality else said.locality,
+        local_cluster=local_cluster or said.local_cluster,
         labels=labels,
         meta=metadata,
         admin=parse_admin(admin or said.admin or "127.0.0.1:15000"),

@@ -15,7 +15,7 @@ from .fields import number, seconds, type_name, whole_percent
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
-from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, SlowStart, TcpKeepalive
+from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, SlowStart, TcpKeepalive, ZoneAware
 from .secret_refs import cluster_secret_refs
 from .subsets import decode_subsets
 from .wire import unknown_fields
@@ -46,7 +46,6 @@ _WARNINGS = {
     "close_connections_on_host_health_failure": "connections to failed endpoints are not closed",
 }
 _COMMON_LB_WARNINGS = {
-    "zone_aware_lb_config": "zones are not preferred",
     "close_connections_on_host_set_change": "connections are not closed when endpoints change",
 }
 # As Envoy says, settings that load_balancing_policy has places of its own for.
@@ -91,7 +90,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
     common_lb = message.get("common_lb_config", {})
     check_hashing(kind, common_lb)
-    policy, policy_config, locality_config = _policy(message, warnings)
+    policy, policy_config, locality_config = _policy(message)
     routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
     if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
         raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
@@ -129,6 +128,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         healthy_panic_threshold_percent=_panic_threshold(common_lb),
         locality_weighted="locality_weighted_lb_config" in locality_config,
         fail_traffic_on_panic=locality_config.get("zone_aware_lb_config", {}).get("fail_traffic_on_panic", False),
+        zone_aware=_zone_aware(locality_config.get("zone_aware_lb_config", {}), warnings),
         circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),
@@ -186,7 +186,7 @@ def _port_override(message: Mapping[str, Any], warnings: list[str]) -> int:
     return number(config, "upstream_port_override", 0, high=65535)
 
 
-def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+def _policy(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     """Name of the policy, its own configuration, and the message that may hold locality_weighted_lb_config.
 
     As in Envoy, load_balancing_policy wins over lb_policy, and the first policy in it that Envoy knows is used.
@@ -195,7 +195,7 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
     if extensions is None:
         policy = str(message.get("lb_policy", "ROUND_ROBIN"))
         config = message.get(f"{policy.lower()}_lb_config", {})
-        prefix, locality_config = f"{policy.lower()}_lb_config", message.get("common_lb_config", {})
+        locality_config = message.get("common_lb_config", {})
     else:
         if "lb_subset_config" in message:
             raise ValueError("load_balancing_policy cannot be combined with lb_subset_config")
@@ -211,9 +211,7 @@ def _policy(message: Mapping[str, Any], warnings: list[str]) -> tuple[str, Mappi
             raise ValueError("load_balancing_policy holds no known policy")
         policy = _POLICY_OF_EXTENSION.get(extension, extension.removeprefix(_EXTENSIONS))
         # The two that hash have locality_weighted_lb_config without a message around it.
-        prefix, locality_config = f"load_balancing_policy.{policy.lower()}", config.get("locality_lb_config", config)
-        if "zone_aware_lb_config" in locality_config:
-            warnings.append(f"{prefix}.locality_lb_config.zone_aware_lb_config: zones are not preferred")
+        locality_config = config.get("locality_lb_config", config)
     return policy, config, locality_config
 
 
@@ -224,6 +222,22 @@ def _active_request_bias(config: Mapping[str, Any]) -> float:
     value = float(bias.get("default_value", 0.0))
     # As in Envoy, what is no possible bias is none at all.
     return value if value >= 0 else 1.0
+
+
+def _zone_aware(said: Mapping[str, Any], warnings: list[str]) -> ZoneAware:
+    percent = said["routing_enabled"].get("value", 0.0) if "routing_enabled" in said else 100.0
+    if not 0 <= percent <= 100:
+        raise ValueError(f"zone_aware_lb_config.routing_enabled is {percent}, must be 0 to 100")
+    basis = said.get("locality_basis", "HEALTHY_HOSTS_NUM")
+    if basis not in ("HEALTHY_HOSTS_NUM", "HEALTHY_HOSTS_WEIGHT"):
+        warnings.append(f"zone_aware_lb_config.locality_basis: {basis} is not known, endpoints are counted")
+    force = 1 if said.get("force_locality_direct_routing") else 0
+    if "force_local_zone" in said:
+        # As in Envoy, it wins over the older field.
+        force = number(said["force_local_zone"], "min_size", 1)
+    return ZoneAware(
+        whole_percent(percent), number(said, "min_cluster_size", 6, high=2**64 - 1), force, "WEIGHT" in str(basis)
+    )
 
 
 def _slow_start(policy: str, config: Mapping[str, Any]) -> SlowStart | None:

@@ -83,6 +83,7 @@ HONOURED = (
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig",
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig",
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone",
     "envoy.config.listener.v3.Listener",
     "envoy.config.listener.v3.AdditionalAddress",
     "envoy.config.listener.v3.ListenerFilter",

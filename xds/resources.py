@@ -274,6 +274,20 @@ class DnsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneAware:
+    """How far zones are preferred where a local cluster is known; Envoy's defaults.
+
+    ``routing_enabled``: percent of picks; ``force_min_size``: so many healthy endpoints in the proxy's own locality
+    take everything, 0 for never; ``by_weight``: weights are counted instead of endpoints.
+    """
+
+    routing_enabled: int = 100
+    min_cluster_size: int = 6
+    force_min_size: int = 0
+    by_weight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SlowStart:
     """How the weight of a new endpoint grows; Envoy's defaults."""
 
@@ -308,6 +322,7 @@ class Cluster:
     healthy_panic_threshold_percent: int = 50
     locality_weighted: bool = False
     fail_traffic_on_panic: bool = False
+    zone_aware: ZoneAware = ZoneAware()
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
     health_check: HealthCheck | None = None

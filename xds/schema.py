@@ -521,8 +521,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(2, "min_cluster_size", "wrapped uint64", presence=True),
         F(3, "fail_traffic_on_panic", "bool"),
         F(4, "force_locality_direct_routing", "bool"),
-        F(5, "force_local_zone", "opaque", presence=True),
+        F(5, "force_local_zone", "message", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone", presence=True),
         F(6, "locality_basis", "enum", type="envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfigZoneAwareLbConfigLocalityBasis"),
+    ),
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone": (
+        F(1, "min_size", "wrapped uint32", presence=True),
     ),
     "envoy.config.listener.v3.Listener": (
         F(1, "name", "string"),

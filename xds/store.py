@@ -71,12 +71,14 @@ class Store:
     """Accepted configuration of one node. Owned by the thread that feeds it; what it hands out is frozen.
 
     ``router``: subscribe only to the assignments that a route can lead to (SNI-DNAT clusters and those that filter
-    chains name), and to the secrets of such clusters; otherwise to those of every cluster. A gateway has thousands of
-    clusters that nothing leads to, all with the key of the workload: what is not needed is not fetched.
+    chains name), to that of ``local_cluster``, and to the secrets of such clusters; otherwise to those of all clusters.
+    A gateway has thousands of clusters that nothing leads to, all with the key of the workload: what is not needed is
+    not fetched.
     """
 
-    def __init__(self, *, router: bool = True) -> None:
+    def __init__(self, *, router: bool = True, local_cluster: str = "") -> None:
         self._router = router
+        self._local_cluster = local_cluster
         # Kept apart: nothing that shows, saves or compares a snapshot gets hold of a key.
         self.secrets = SecretStore()
         # Accepted resources by name, per type URL. The inner maps are replaced as a whole: snapshots share them.
@@ -283,7 +285,7 @@ class Store:
         return frozenset(
             assignment
             for name, assignment in self._assignment_of.items()
-            if name.startswith(SNI_DNAT_PREFIX) or name in routed
+            if name.startswith(SNI_DNAT_PREFIX) or name in routed or name == self._local_cluster
         )
 
     def _routed(self) -> set[str]:

@@ -31,6 +31,7 @@ REQUIRED = {
     "maglev",
     "bounded_load",
     "random",
+    "zone",
 }
 
 

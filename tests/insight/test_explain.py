@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 from eastgate.insight.cluster_model import ClusterModel, Endpoint, compile_model, shares_by_priority
 from eastgate.insight.explain import availability_of, explain
-from eastgate.xds.resources import Locality, LocalityEntry
+from eastgate.insight.read_dump import read_document
+from eastgate.xds.resources import Locality, LocalityEntry, ZoneAware
 
 from ..oracle import shares as oracle
+from ..support import dumps
 from ..support.dumps import endpoint, gateway, locality, places
 from .models import compiled, model, recorded
 
@@ -345,3 +347,34 @@ def test_hashes_that_find_nobody_are_not_a_refusal_of_all() -> None:
     # P1: 140 / 4 = 35 %; the rest would be P0's degraded ones'.
     assert sum(one.share for one in said.endpoints) == pytest.approx(0.35)
     assert "nobody takes that: those connections are refused" in said.priorities[0].arithmetic[1]
+
+
+def zoned_document(*, name_local: bool) -> object:
+    """A dump of a proxy in r/a: three of its twelve endpoints there, and half of the proxies like it."""
+    upstream = [locality("r/a", places(3)), locality("r/b", places(9, network=1))]
+    proxies = [locality("r/a", places(2, network=2)), locality("r/b", places(2, network=3))]
+    document = dumps.config_dump(
+        [dumps.cluster(ECHO, weighted=False), dumps.cluster("proxies", weighted=False)],
+        [dumps.assignment(*upstream, name=ECHO), dumps.assignment(*proxies, name="proxies")],
+        node={"id": "router~10.0.0.1~p.n~d", "locality": {"region": "r", "zone": "a"}},
+    )
+    if name_local:
+        document["configs"][0]["bootstrap"]["cluster_manager"] = {"local_cluster_name": "proxies"}
+    return document
+
+
+def test_zone_aware_routing_is_explained_from_the_local_cluster_of_the_dump() -> None:
+    plain = explain(compile_model(read_document(zoned_document(name_local=False), "d").clusters[ECHO]))
+    assert sum(one.share for one in plain.endpoints[:3]) == pytest.approx(0.25)
+    assert not any("zone" in note for note in plain.notes)
+    proxy = read_document(zoned_document(name_local=True), "d")
+    said = explain(compile_model(proxy.clusters[ECHO]))
+    # A quarter of the cluster for half of the proxies.
+    assert sum(one.share for one in said.endpoints[:3]) == pytest.approx(0.5)
+    assert "zone-aware routing: 50.0% of P0's connections stay in r/a" in said.notes
+    small = replace(proxy.clusters[ECHO], zone_aware=ZoneAware(min_cluster_size=13))
+    assert any(note.startswith("zone-aware routing does nothing here") for note in explain(compile_model(small)).notes)
+    forced = explain(compile_model(replace(proxy.clusters[ECHO], zone_aware=ZoneAware(force_min_size=3))))
+    assert {one.reason for one in forced.endpoints[3:]} == {"zone-aware routing sends nothing to its zone"}
+    # The local cluster itself knows no zones.
+    assert proxy.clusters["proxies"].census is None

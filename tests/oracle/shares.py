@@ -58,6 +58,15 @@ def without_duplicates(endpoints: Sequence[Endpoint]) -> list[int]:
     return kept
 
 
+@dataclass(frozen=True)
+class ZonePicks:
+    """Where picks of P0 go that look at zones. ``percent`` of them do; ``local_low``: the local cluster is in panic."""
+
+    parts: Mapping[LocalityName, Fraction]
+    percent: int = 100
+    local_low: bool = False
+
+
 class Cluster:
     """A freshly built load balancer over an assignment."""
 
@@ -68,6 +77,7 @@ class Cluster:
         settings: Settings,
     ) -> None:
         self.endpoints, self.locality_weights, self.settings = endpoints, locality_weights, settings
+        self.zones: ZonePicks | None = None
         self.kept = without_duplicates(endpoints)
         self.state = LoadBalancerState(settings.panic_threshold)
         for priority in range(1 + max((endpoints[i].priority for i in self.kept), default=0)):
@@ -103,6 +113,8 @@ class Cluster:
             return [] if self.settings.fail_traffic_on_panic else [(Fraction(1), hosts)]
         wanted = availability.capitalize()
         flat = [(Fraction(1), self.of_class(hosts, wanted))]
+        if self.zones is not None and priority == 0:
+            return self.zone_lists(flat[0][1], self.zones)
         if not self.settings.locality_weighted:
             return flat
         by_locality: dict[LocalityName, list[int]] = {}
@@ -122,6 +134,17 @@ class Cluster:
                 weighted.append((Fraction(weight), eligible))
         total = sum((weight for weight, _ in weighted), Fraction(0))
         return [(weight / total, eligible) for weight, eligible in weighted] or flat
+
+    def zone_lists(self, members: list[int], zones: "ZonePicks") -> list[tuple[Fraction, list[int]]]:
+        """Lists of a pick of P0 that may look at zones."""
+        gate = Fraction(zones.percent, 100)
+        if zones.local_low:
+            return [(1 - gate if self.settings.fail_traffic_on_panic else Fraction(1), members)]
+        by_zone = [
+            (gate * part, [i for i in members if self.endpoints[i].locality == name])
+            for name, part in zones.parts.items()
+        ]
+        return [(1 - gate, members), *by_zone]
 
     def shares(self) -> list[Fraction]:
         """Part of all picks by endpoint; they sum to 1, or less when some or all picks give no host."""

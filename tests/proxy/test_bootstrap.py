@@ -81,7 +81,13 @@ def test_static_clusters_of_any_other_shape_are_no_sockets(tmp_path: Path) -> No
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     settings = gateway_settings(
         discovery=["127.0.0.1:15010"],
-        bootstrap=changed(tmp_path, lambda value: value["node"].update(locality={"region": "r", "subZone": "s"})),
+        bootstrap=changed(
+            tmp_path,
+            lambda value: value.update(
+                node={**value["node"], "locality": {"region": "r", "subZone": "s"}},
+                clusterManager={"localClusterName": "proxies"},
+            ),
+        ),
         xds_protocol="sotw",
         admin="127.0.0.1:0",
         network="elsewhere",
@@ -95,6 +101,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("127.0.0.1", 0),
     )
     assert settings.locality == Locality("r", "", "s")
+    assert settings.local_cluster == "proxies"
     metadata = node_identity(settings, {}).metadata
     assert (metadata["NETWORK"], metadata["REQUESTED_NETWORK_VIEW"]) == ("elsewhere", "elsewhere")
     assert (metadata["CLUSTER_ID"], metadata["OWNER"], metadata["LABELS"]["istio"]) == ("c9", "me", "other")
@@ -158,6 +165,10 @@ MISTAKES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda value: value["node"].pop("id"), "node.id: is missing"),
     (lambda value: value["node"].update(id="router~ten"), "node.id: expected router~IP"),
     (lambda value: value["node"].update(locality={"zone": 7}), "node.locality.zone: must be a string, not 7"),
+    (
+        lambda value: value.update(cluster_manager={"local_cluster_name": 7}),
+        "cluster_manager.local_cluster_name: must be a string, not 7",
+    ),
     (lambda value: value["node"]["metadata"].update(LABELS=[]), "node.metadata.LABELS: must be an object"),
     (lambda value: value.pop("dynamic_resources"), "dynamic_resources: is missing"),
     (lambda value: value["dynamic_resources"].pop("ads_config"), f"{ADS}: is missing"),

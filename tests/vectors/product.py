@@ -13,9 +13,10 @@ from eastgate.fastpath.priority_load import (
 )
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.route_table import RouteTable
+from eastgate.fastpath.zone_routing import zone_parts
 from eastgate.proxy.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
 from eastgate.proxy.slow_start import weight_factor
-from eastgate.xds.resources import OutlierDetection, SlowStart
+from eastgate.xds.resources import OutlierDetection, SlowStart, ZoneAware
 
 from ..columns import columns
 from ..oracle.shares import Endpoint, LocalityName
@@ -406,6 +407,56 @@ def answer_slow_start(vector: dict[str, Any]) -> Outcome:
     return outcome
 
 
+def zone_hosts(listed: list[dict[str, Any]], key: str, net: int) -> list[Endpoint]:
+    """Hosts of a vector's localities."""
+    return [
+        Endpoint(f"10.{net}.{number >> 8}.{number & 255}:{place + 1}", locality=("", one["zone"], ""))
+        for place, one in enumerate(listed)
+        for number in range(one[key])
+    ]
+
+
+def answer_zone(vector: dict[str, Any]) -> Outcome:
+    """Numbers of the zones, and the parts that a table gives them; which zone a draw gives is the oracle's."""
+    outcome = Outcome("product")
+    given, expected = vector["input"], vector["expect"]
+    upstream, mine = given["upstream_localities"], given["local_localities"]
+    members = [zone_hosts(upstream, "healthy", 0), zone_hosts(mine, "hosts", 1)]
+    own = ("", (upstream if given["upstream_has_local_locality"] else mine)[0]["zone"], "")
+    census = ClusterTable.compile(columns(members[1])).census()
+    table = ClusterTable.compile(
+        columns(members[0]),
+        own_locality=own,
+        local=census,
+        zone_aware=ZoneAware(min_cluster_size=given["min_cluster_size"]),
+    )
+    present = [one for one in upstream if one["healthy"]]
+    if len(present) == len(upstream):
+        # A table knows no locality without endpoints.
+        outcome.expect("zoned", expected["state"] != "none", table.zoned)
+    if expected["state"] == "none":
+        return outcome
+    hosts = {one["zone"]: one["hosts"] for one in mine}
+    direct, percent, residuals, parts, picks = zone_parts(
+        [one["healthy"] for one in upstream],
+        [hosts.get(one["zone"], 0) for one in upstream],
+        local_total=sum(hosts.values()),
+        has_local=given["upstream_has_local_locality"],
+    )
+    outcome.expect("direct", expected["state"] == "direct", direct)
+    outcome.expect("local_percent_to_route", expected["local_percent_to_route"], percent)
+    outcome.expect("residual_capacity", expected["residual_capacity"], residuals)
+    outcome.expect("percentages", [(one["local"], one["upstream"]) for one in expected["percentages"]], parts)
+    if len(present) == len(upstream) and table.zoned:
+        shares = table.shares()
+        by_zone = [
+            sum(share for one, share in zip(members[0], shares, strict=True) if one.locality[1] == zone["zone"])
+            for zone in upstream
+        ]
+        outcome.expect("shares", [round(part, 9) for part in picks], [round(share, 9) for share in by_zone])
+    return outcome
+
+
 ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "priority": answer_priority,
     "priority_docs": answer_priority_docs,
@@ -420,4 +471,5 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "weighted_clusters": answer_weighted_clusters,
     "outlier": answer_outlier,
     "slow_start": answer_slow_start,
+    "zone": answer_zone,
 }

@@ -6,7 +6,15 @@ import pytest
 from eastgate.xds.decode_cluster import decode_cluster
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
-from eastgate.xds.resources import CircuitBreakers, Cluster, Hashing, OutlierDetection, SlowStart, TcpKeepalive
+from eastgate.xds.resources import (
+    CircuitBreakers,
+    Cluster,
+    Hashing,
+    OutlierDetection,
+    SlowStart,
+    TcpKeepalive,
+    ZoneAware,
+)
 
 from ..support.encoded import field
 from .istiod import assignment, cluster, endpoint, locality_endpoints
@@ -70,6 +78,25 @@ def test_fail_traffic_on_panic_stands_among_the_zone_settings() -> None:
     assert not decoded(common_lb_config={"zone_aware_lb_config": {}}).fail_traffic_on_panic
     extension = {"policies": [policy("round_robin.v3.RoundRobin", locality_lb_config=zone_aware)]}
     assert decoded(load_balancing_policy=extension).fail_traffic_on_panic
+
+
+def test_zone_settings_in_both_places() -> None:
+    assert decoded().zone_aware == ZoneAware(100, 6, 0, False)
+    said = {"routing_enabled": {"value": 57.0}, "min_cluster_size": 3}
+    # In Envoy's arithmetic 57 % is 56.
+    assert decoded(common_lb_config={"zone_aware_lb_config": said}).zone_aware == ZoneAware(56, 3)
+    for more, force in (
+        ({"force_locality_direct_routing": True}, 1),
+        ({"force_locality_direct_routing": True, "force_local_zone": {"min_size": 4}}, 4),
+        ({"force_local_zone": {}}, 1),
+    ):
+        config = {"zone_aware_lb_config": {**more, "locality_basis": "HEALTHY_HOSTS_WEIGHT", "routing_enabled": {}}}
+        one = decoded(
+            load_balancing_policy={"policies": [policy("random.v3.Random", locality_lb_config=config)]},
+        )
+        assert (one.zone_aware, one.warnings) == (ZoneAware(0, 6, force, True), ())
+    wrong = {"zone_aware_lb_config": {"routing_enabled": {"value": 100.5}}}
+    assert "routing_enabled is 100.5" in rejected(common_lb_config=wrong)
 
 
 def test_slow_start_in_both_places_and_what_switches_it_off() -> None:
@@ -322,7 +349,6 @@ def test_policy_extensions_win_over_the_enum() -> None:
     [
         ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
-        ({"common_lb_config": {"zone_aware_lb_config": {}}}, "common_lb_config.zone_aware_lb_config: zones"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",

@@ -225,6 +225,12 @@ def test_router_wants_sni_dnat_names_and_what_chains_name() -> None:
     assert store.wanted_assignments == (A,)
 
 
+def test_router_wants_the_local_cluster_although_nothing_leads_there() -> None:
+    store = Store(router=True, local_cluster=PLAIN)
+    clusters(store, eds_cluster(PLAIN), eds_cluster("outbound|81||a.svc"))
+    assert store.wanted_assignments == (PLAIN,)
+
+
 def test_sidecar_wants_every_eds_cluster() -> None:
     store = Store(router=False)
     clusters(store, eds_cluster(A), eds_cluster(PLAIN), build.cluster("BlackHoleCluster", type="STATIC"))
