@@ -45,6 +45,8 @@ from .random_clusters import ADDRESSES, Configuration, random_configuration
 from .share_statistics import one_sample, picks_to_see, power, two_samples
 
 CONFIGURATIONS = int(os.environ.get("EASTGATE_CONFIGURATIONS", "64"))
+# Policies whose shares depend on the order of endpoints.
+IN_ORDER = ("RING_HASH", "MAGLEV", "RANDOM")
 CONNECTIONS = int(os.environ.get("EASTGATE_CONNECTIONS", "300"))
 HELD_TOGETHER = 50
 FAMILY = 1e-6
@@ -118,9 +120,9 @@ class Run:
         return self.configurations[name].cluster["lb_policy"] != "LEAST_REQUEST" or len(self.shares(name)) == 1
 
     def in_order(self, name: str) -> bool:
-        """Whether Envoy's dump, which sorts localities, keeps the order that a ring or Maglev table follows."""
+        """Whether Envoy's dump, which sorts localities, keeps the order that rings, tables and draws follow."""
         said, sent = ([one.address for one in stated[name].endpoints] for stated in (self.stated_by_envoy, self.stated))
-        return said == sent or self.configurations[name].cluster["lb_policy"] not in ("RING_HASH", "MAGLEV")
+        return said == sent or self.configurations[name].cluster["lb_policy"] not in IN_ORDER
 
     def where(self, name: str) -> str:
         """What repeats a failure."""
