@@ -113,6 +113,13 @@ def test_an_endpoint_that_left_or_moved_is_a_new_one() -> None:
     assert factors(follow(SETTINGS, moved, b"", 8_000, ramp)) == [0.1, 0.1]
 
 
+def test_sockets_and_other_families_keep_their_time_in_another_order() -> None:
+    mixed = ramps("/run/a", A, "2001:db8::1", "/run/b")
+    ramp = follow(SETTINGS, mixed, b"", 0, None)
+    ramp = follow(SETTINGS, ramps("/run/c", "/run/b", "2001:db8::1", A, "/run/a"), b"", 5_000, ramp)
+    assert factors(ramp) == [0.1, 0.5, 0.5, 0.5, 0.5]
+
+
 def test_large_clusters_are_compiled_less_often() -> None:
     many = ramps(*(f"10.1.{i >> 8}.{i & 255}" for i in range(40_000)))
     first = follow(SlowStart(1_000), many, b"", 0, None)
