@@ -21,9 +21,9 @@ from eastgate.xds.health_check import endpoint_checks
 from eastgate.xds.resources import Assignment, Cluster, Columns, EndpointCheck, HealthCheck
 
 from . import endpoint_flags as flag
+from .check_outcome import Outcome, Probe, Target
 from .endpoint_flags import Key, Live, endpoint_keys
 from .endpoint_health import EndpointKey, key_of
-from .health_probes import Outcome, Probe, Target
 from .health_state import EndpointHealth, Intervals, Transition
 from .log import Log
 from .stats import HealthCounters
@@ -328,7 +328,7 @@ def is_logical(cluster: Cluster) -> bool:
 
 
 def target_of(cluster: Cluster, check: HealthCheck, key: Key, own: EndpointCheck) -> Target:
-    """Where the check of an endpoint goes, and the host that HTTP names: its own, the check's, or the cluster."""
+    """Where the check of an endpoint goes, and the host that it names: its own, the check's, or the cluster."""
     host, port = own.address or key[0], own.port or key[1]
-    hostname = own.hostname or (check.http.host if check.http is not None else "") or cluster.name
-    return Target(host, port, hostname)
+    asked = check.http or check.grpc
+    return Target(host, port, own.hostname or (asked.host if asked is not None else "") or cluster.name)

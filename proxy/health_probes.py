@@ -1,4 +1,4 @@
-"""One check of one endpoint: TCP connect, TCP payload, HTTP/1.1. Decides whether it passed, and nothing else.
+"""One check of one endpoint: TCP connect, TCP payload, HTTP/1.1, gRPC. Decides whether it passed, and nothing else.
 
 As in Envoy (source/extensions/health_checkers/{tcp,http}): a check without anything to receive passes when the
 connection is there; blocks to receive are searched in order, other bytes between them; the timeout spans connect and
@@ -9,53 +9,17 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from eastgate.xds.resources import HealthCheck, HttpCheck
 
+from .check_outcome import USER_AGENT, Outcome, Probe, Target
+from .grpc_probe import GrpcProbe
+
 READ_BYTES = 16384
-# Applications tell checks from traffic by it.
-USER_AGENT = "Envoy/HC"
 DEGRADED_HEADER = b"x-envoy-degraded"
 WITHDRAWN_HEADER = b"x-envoy-immediate-health-check-fail"
 SERVICE_HEADER = b"x-envoy-upstream-healthchecked-cluster"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one check said. ``network``: no answer came; ``at_once``: the threshold does not matter."""
-
-    passed: bool = False
-    degraded: bool = False
-    at_once: bool = False
-    timed_out: bool = False
-    network: bool = False
-    withdrawn: bool = False
-    verified: bool = False
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a check goes: an address, or the path of a Unix socket with port 0. ``hostname`` is for HTTP."""
-
-    host: str
-    port: int
-    hostname: str = ""
-
-
-class Probe(Protocol):
-    """Checks one endpoint, one check at a time."""
-
-    async def check(self) -> Outcome:
-        """Check once, within the timeout."""
-
-    async def wait(self, wait_s: float) -> Outcome | None:
-        """Wait for so long; earlier only with an outcome that came by itself."""
-
-    def close(self) -> None:
-        """Give up what is open."""
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -240,4 +204,6 @@ class HttpProbe(_Connected):
 
 def open_probe(check: HealthCheck, target: Target) -> Probe:
     """The probe for a check."""
+    if check.grpc is not None:
+        return GrpcProbe(check, target)
     return HttpProbe(check, target) if check.http is not None else TcpProbe(check, target)

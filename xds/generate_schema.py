@@ -61,6 +61,7 @@ HONOURED = (
     "envoy.config.core.v3.HealthCheck",
     "envoy.config.core.v3.HealthCheck.Payload",
     "envoy.config.core.v3.HealthCheck.HttpHealthCheck",
+    "envoy.config.core.v3.HealthCheck.GrpcHealthCheck",
     "envoy.config.core.v3.HealthCheck.TcpHealthCheck",
     "envoy.config.core.v3.HeaderValueOption",
     "envoy.config.core.v3.HeaderValue",

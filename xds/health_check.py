@@ -4,13 +4,14 @@ A kind of check that eastgate does not have, or a setting that would make a chec
 a warning, and no check of that cluster is run: its endpoints count as passing, as without the check.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .dns import canonical_host, is_address
 from .fields import number, seconds
 from .message import read
-from .resources import EndpointCheck, HealthCheck, HttpCheck, ServiceNameMatch
+from .resources import EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, ServiceNameMatch
 
 _ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 _NOT_RUN = "active health checks are not run"
@@ -24,6 +25,10 @@ _WARNINGS = {
 _MATCHES = ("exact", "prefix", "suffix", "contains")
 # Headers whose value may hold Envoy's command operators.
 _OPERATOR = "%"
+# What gRPC takes for a name and for a value; it would turn the value of a name that ends in -bin into base64.
+_METADATA_NAME = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE = re.compile(r"[ -~]*")
+_BINARY = "-bin"
 
 
 def decode_health_checks(checks: Sequence[Mapping[str, Any]], warnings: list[str]) -> HealthCheck | None:
@@ -61,11 +66,12 @@ def decode_health_checks(checks: Sequence[Mapping[str, Any]], warnings: list[str
         made, problem = _tcp(check["tcp_health_check"], common)
     elif "http_health_check" in check:
         made, problem = _http(check["http_health_check"], common)
+    elif "grpc_health_check" in check:
+        made, problem = _grpc(check["grpc_health_check"], common)
+    elif "custom_health_check" in check:
+        made, problem = None, "custom_health_check"
     else:
-        kind = next((field for field in ("grpc_health_check", "custom_health_check") if field in check), "")
-        if not kind:
-            raise ValueError("health_checks: neither TCP nor HTTP nor any other check")
-        made, problem = None, kind
+        raise ValueError("health_checks: neither TCP nor HTTP nor gRPC nor any other check")
     if problem:
         warnings.append(f"health_checks.{problem}: {_NOT_RUN}")
         return None
@@ -105,13 +111,9 @@ def _http(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthC
     matcher = config.get("service_name_matcher")
     if matcher is not None and not any(kind in matcher for kind in _MATCHES):
         return None, "http_health_check.service_name_matcher"
-    headers = []
-    for option in config.get("request_headers_to_add", ()):
-        header = option.get("header", {})
-        value = header.get("value", "") or header.get("raw_value", b"").decode("latin-1")
-        if _OPERATOR in value or "append_action" in option or not option.get("append", True):
-            return None, f"http_health_check.request_headers_to_add {header.get('key', '')}"
-        headers.append((header.get("key", ""), value))
+    headers, problem = _headers(config.get("request_headers_to_add", ()))
+    if problem:
+        return None, f"http_health_check.request_headers_to_add {problem}"
     method = str(config.get("method", "GET"))
     send = _payload(config["send"]) if "send" in config else b""
     if method == "CONNECT":
@@ -120,7 +122,7 @@ def _http(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthC
         path=path,
         host=config.get("host", ""),
         method="GET" if method == "METHOD_UNSPECIFIED" else method,
-        headers=tuple(headers),
+        headers=headers,
         headers_removed=tuple(name.lower() for name in config.get("request_headers_to_remove", ())),
         expected_statuses=tuple(_ranges(config, "expected_statuses")) or ((200, 201),),
         retriable_statuses=tuple(_ranges(config, "retriable_statuses")),
@@ -128,6 +130,32 @@ def _http(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthC
         service_name=None if matcher is None else _match(matcher),
     )
     return HealthCheck(**common, send=send, receive=tuple(map(_payload, config.get("receive", ()))), http=http), ""
+
+
+def _grpc(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthCheck | None, str]:
+    headers, problem = _headers(config.get("initial_metadata", ()))
+    metadata = tuple((name.lower(), value) for name, value in headers)
+    for name, value in metadata:
+        if not _METADATA_NAME.fullmatch(name) or name == "host" or not _METADATA_VALUE.fullmatch(value):
+            raise ValueError(f"health_checks.grpc_health_check.initial_metadata: {name} cannot be sent")
+        if name.endswith(_BINARY):
+            problem = name
+    if problem:
+        return None, f"grpc_health_check.initial_metadata {problem}"
+    grpc = GrpcCheck(config.get("service_name", ""), config.get("authority", ""), metadata)
+    return HealthCheck(**common, grpc=grpc), ""
+
+
+def _headers(options: Sequence[Mapping[str, Any]]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Headers to add, and the name of one that is more than a name and a value."""
+    headers = []
+    for option in options:
+        header = option.get("header", {})
+        value = header.get("value", "") or header.get("raw_value", b"").decode("latin-1")
+        if _OPERATOR in value or "append_action" in option or not option.get("append", True):
+            return (), header.get("key", "")
+        headers.append((header.get("key", ""), value))
+    return tuple(headers), ""
 
 
 def _match(matcher: Mapping[str, Any]) -> ServiceNameMatch:

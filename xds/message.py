@@ -21,14 +21,15 @@ def encode(message: str, value: Mapping[str, Any]) -> bytes:
     Raises KeyError for a field or enum name that the schema does not have, ValueError for a value that does not fit.
     """
     fields = _FIELDS[message]
-    return b"".join(_field(fields[name], content) for name, content in value.items())
+    return b"".join(encode_field(fields[name], content) for name, content in value.items())
 
 
-def _field(field: FieldSchema, content: Any) -> bytes:
+def encode_field(field: FieldSchema, content: Any) -> bytes:
+    """Write one field of a message; see `encode`."""
     if field.kind == "map":
         key = FieldSchema(1, "key", field.key, presence=True)
         value = FieldSchema(2, "value", field.value, field.type, presence=True)
-        entries = (_field(key, one) + _field(value, another) for one, another in content.items())
+        entries = (encode_field(key, one) + encode_field(value, another) for one, another in content.items())
         return b"".join(_delimited(field.number, entry) for entry in entries)
     wire_type, write = _writer(field)
     if field.repeated:
@@ -54,7 +55,7 @@ def _writer(field: FieldSchema) -> tuple[int, Callable[[Any], bytes]]:
         return _LENGTH_DELIMITED, lambda value: encode(field.type, value)
     if kind.startswith("wrapped "):
         content = FieldSchema(1, "value", kind.removeprefix("wrapped "))
-        return _LENGTH_DELIMITED, lambda value: _field(content, value)
+        return _LENGTH_DELIMITED, lambda value: encode_field(content, value)
     return _LENGTH_DELIMITED, _WELL_KNOWN[kind]
 
 

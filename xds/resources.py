@@ -195,8 +195,17 @@ class HttpCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcCheck:
+    """What a gRPC health check asks for. ``service`` empty: the whole server; ``host`` empty: the cluster's name."""
+
+    service: str = ""
+    host: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """The active health check of a cluster, TCP unless ``http`` is there; times in seconds, defaults resolved.
+    """The active health check of a cluster, TCP unless ``http`` or ``grpc`` is there; times in seconds.
 
     ``receive`` must be found in the answer in this order, other bytes between them; without any a connection, or the
     status of the answer, is enough.
@@ -220,6 +229,7 @@ class HealthCheck:
     send: bytes = b""
     receive: tuple[bytes, ...] = ()
     http: HttpCheck | None = None
+    grpc: GrpcCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,7 +350,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(7, "reuse_connection", "wrapped bool", presence=True),
         F(8, "http_health_check", "message", type="envoy.config.core.v3.HealthCheck.HttpHealthCheck", oneof="health_checker", presence=True),
         F(9, "tcp_health_check", "message", type="envoy.config.core.v3.HealthCheck.TcpHealthCheck", oneof="health_checker", presence=True),
-        F(11, "grpc_health_check", "opaque", oneof="health_checker", presence=True),
+        F(11, "grpc_health_check", "message", type="envoy.config.core.v3.HealthCheck.GrpcHealthCheck", oneof="health_checker", presence=True),
         F(12, "no_traffic_interval", "duration", presence=True),
         F(13, "custom_health_check", "opaque", oneof="health_checker", presence=True),
         F(14, "unhealthy_interval", "duration", presence=True),
@@ -384,6 +384,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(12, "retriable_statuses", "message", type="envoy.type.v3.Int64Range", repeated=True),
         F(13, "method", "enum", type="envoy.config.core.v3.RequestMethod"),
         F(14, "response_buffer_size", "wrapped uint64", presence=True),
+    ),
+    "envoy.config.core.v3.HealthCheck.GrpcHealthCheck": (
+        F(1, "service_name", "string"),
+        F(2, "authority", "string"),
+        F(3, "initial_metadata", "message", type="envoy.config.core.v3.HeaderValueOption", repeated=True),
     ),
     "envoy.config.core.v3.HealthCheck.TcpHealthCheck": (
         F(1, "send", "message", type="envoy.config.core.v3.HealthCheck.Payload", presence=True),

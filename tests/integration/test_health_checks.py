@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
 from eastgate.xds.message import encode
 
 from ..support import messages
 from ..support.gateway_process import ProxyProcess, envoy_binary, run_command, start
+from ..support.grpc_health import NOT_SERVING, SERVICE_UNKNOWN, SERVING, grpc_health
 from ..support.recordings import CDS, EDS, LDS
 from ..support.replay_ads import ReplayThread
 from ..support.upstreams import Upstreams, reached_by
@@ -275,3 +277,74 @@ def test_check_that_passes_ends_an_ejection_unless_told_not_to(kind: str, ends: 
         until(lambda: proxy.stat(PREFIX + "health_check.success") >= passed + 2, "checks pass")
         assert proxy.stat(ejections + "active") == (0 if ends else 1)
         proxy.wait_stat(PREFIX + "membership_healthy", 1 if ends else 0)
+
+
+def grpc_cluster(config: dict[str, Any], **check: Any) -> bytes:
+    # Envoy refuses a cluster with such a check that is not HTTP/2.
+    return cluster({"grpc_health_check": config, **check}, http2_protocol_options=b"")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "answer",
+    [NOT_SERVING, SERVICE_UNKNOWN, b"", grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE],
+    ids=["not_serving", "service_unknown", "no_status", "unimplemented", "unavailable"],
+)
+def test_grpc_answer_that_is_not_serving_takes_out_at_once(
+    kind: str, answer: bytes | grpc.StatusCode, upstreams: Upstreams
+) -> None:
+    where = upstreams.start("one")
+    with grpc_health() as servers:
+        server = servers.start()
+        raw = grpc_cluster({}, unhealthy_threshold=1000)
+        with proxy_with(kind, raw, assignment((where, {"port_value": server.port}))) as (proxy, _):
+            proxy.wait_ready()
+            wait_reached(proxy, {"one"})
+            server.answer = answer
+            wait_reached(proxy, {""})
+            assert flags(proxy, "failed_active_health_check") == {where[1]}
+            assert proxy.stat(PREFIX + "health_check.network_failure") == 0
+            # Two passes in a row bring it back.
+            server.answer = SERVING
+            wait_reached(proxy, {"one"})
+            assert len(set(server.peers)) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grpc_check_that_gets_no_answer_counts_towards_the_threshold(kind: str, upstreams: Upstreams) -> None:
+    first, second = upstreams.start("one"), upstreams.start("two")
+    with grpc_health() as servers:
+        patient, hasty = servers.start(), servers.start()
+        endpoints = assignment((first, {"port_value": patient.port}), (second, {"port_value": hasty.port}))
+        raw = grpc_cluster({}, unhealthy_threshold=3, timeout="0.2s")
+        with proxy_with(kind, raw, endpoints) as (proxy, _):
+            proxy.wait_ready()
+            wait_reached(proxy, {"one", "two"})
+            servers.stop(hasty)
+            wait_reached(proxy, {"one"})
+            # The connection that ended under no check failed none; then three found nobody.
+            assert proxy.stat(PREFIX + "health_check.network_failure") >= 3
+            servers.start(hasty)
+            wait_reached(proxy, {"one", "two"})
+            hasty.answer = None
+            until(lambda: flags(proxy, "active_hc_timeout") == {second[1]}, "the second one is out for its silence")
+            hasty.answer = SERVING
+            wait_reached(proxy, {"one", "two"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grpc_check_asks_as_configured(kind: str, upstreams: Upstreams) -> None:
+    where = upstreams.start("one")
+    config = {
+        "service_name": "eastgate.Test",
+        "initial_metadata": [{"header": {"key": "X-Check", "value": "yes"}}],
+    }
+    with grpc_health() as servers:
+        server = servers.start()
+        raw = grpc_cluster(config)
+        with proxy_with(kind, raw, assignment((where, {"port_value": server.port}))) as (proxy, _):
+            proxy.wait_ready()
+            until(lambda: len(server.requests) > 2, "checks come")
+    assert set(server.requests) == {b"\x0a\x0deastgate.Test"}
+    assert server.metadata[0]["x-check"] == "yes"
+    assert server.metadata[0]["user-agent"].startswith("Envoy/HC")

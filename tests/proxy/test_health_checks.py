@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eastgate.proxy import endpoint_flags as flag
+from eastgate.proxy.check_outcome import Outcome, Target
 from eastgate.proxy.endpoint_flags import endpoint_keys
 from eastgate.proxy.endpoint_health import key_of
 from eastgate.proxy.health_checks import HealthChecks, with_rows
-from eastgate.proxy.health_probes import Outcome, Target
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import Assignment, Cluster, DnsSettings, HealthCheck

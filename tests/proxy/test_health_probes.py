@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.proxy.health_probes import HttpProbe, Outcome, Probe, Target, TcpProbe, holds_in_order, open_probe
+from eastgate.proxy.check_outcome import Outcome, Probe, Target
+from eastgate.proxy.health_probes import HttpProbe, TcpProbe, holds_in_order, open_probe
 from eastgate.xds.resources import HealthCheck, HttpCheck, ServiceNameMatch
 
 from .test_health_state import CHECK

@@ -6,7 +6,7 @@ import pytest
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.health_check import decode_health_checks, endpoint_checks
 from eastgate.xds.message import encode
-from eastgate.xds.resources import EndpointCheck, HealthCheck, HttpCheck, ServiceNameMatch
+from eastgate.xds.resources import EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, ServiceNameMatch
 
 COMMON: dict[str, Any] = {"timeout": "1s", "interval": "2s", "unhealthy_threshold": 3, "healthy_threshold": 4}
 
@@ -74,6 +74,16 @@ def test_http_settings() -> None:
     assert http(service_name_matcher=matcher).service_name == ServiceNameMatch("prefix", "a", ignore_case=True)
 
 
+def test_grpc_settings() -> None:
+    metadata = [{"header": {"key": "X-A", "value": "b"}}]
+    check, warnings = decoded(grpc_health_check={"service_name": "s.T", "authority": "h", "initial_metadata": metadata})
+    assert check is not None
+    assert (check.grpc, check.http, warnings) == (GrpcCheck("s.T", "h", (("x-a", "b"),)), None, [])
+    check, _ = decoded(grpc_health_check={})
+    assert check is not None
+    assert check.grpc == GrpcCheck()
+
+
 @pytest.mark.parametrize(
     ("matcher", "name", "matches"),
     [
@@ -100,6 +110,9 @@ def test_service_names_are_matched(matcher: ServiceNameMatch, name: str, matches
         ({"http_health_check": {"path": "/", "method": "CONNECT"}}, "CONNECT"),
         ({"http_health_check": {"path": "/", "expected_statuses": [{"start": 99, "end": 200}]}}, "99 to 200"),
         ({"http_health_check": {"path": "/", "retriable_statuses": [{"start": 200, "end": 200}]}}, "200 to 200"),
+        ({"grpc_health_check": {"initial_metadata": [{"header": {"key": "Host", "value": "x"}}]}}, "host cannot"),
+        ({"grpc_health_check": {"initial_metadata": [{"header": {"key": "a b", "value": "x"}}]}}, "a b cannot"),
+        ({"grpc_health_check": {"initial_metadata": [{"header": {"key": "a", "value": "\n"}}]}}, "a cannot be sent"),
     ],
 )
 def test_impossible_checks_are_refused(fields: dict[str, Any], reason: str) -> None:
@@ -119,7 +132,14 @@ def test_incomplete_and_several_checks_are_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"grpc_health_check": b""}, "grpc_health_check"),
+        (
+            {"grpc_health_check": {"initial_metadata": [{"header": {"key": "a", "value": "%HOSTNAME%"}}]}},
+            "grpc_health_check.initial_metadata a",
+        ),
+        (
+            {"grpc_health_check": {"initial_metadata": [{"header": {"key": "A-Bin", "value": "x"}}]}},
+            "grpc_health_check.initial_metadata a-bin",
+        ),
         ({"custom_health_check": b""}, "custom_health_check"),
         ({"tcp_health_check": {"proxy_protocol_config": b""}}, "proxy_protocol_config"),
         ({"http_health_check": {"path": "/", "codec_client_type": "HTTP2"}}, "codec_client_type HTTP2"),
