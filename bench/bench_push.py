@@ -4,9 +4,11 @@
 
 One assignment changes in a gateway with one cluster, in four ways; and a gateway is given 5,000 clusters of 12
 endpoints for the first time. `cpu_s` in extra_info is CPU of this process in the median round, and `stages_ms` says
-where the time of the first configuration goes.
+where the time of the first configuration goes. Of a large hashing cluster, `longest_stall_ms` says for how long nothing
+else ran on the control thread while its table was made: on the loop, as all tables once were, or aside, as it is now.
 """
 
+import asyncio
 import gc
 import statistics
 import time
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 from eastgate.fastpath.cluster_slots import ClusterSlots
 from eastgate.proxy.compiler import Compiler
+from eastgate.proxy.publisher import Publisher
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.message import encode
 from eastgate.xds.store import Store
@@ -109,6 +112,45 @@ def pushed_gateway(size: int, change: str, policy: str, shape: str) -> tuple[Con
 def apply_in_turn(benchmark: Any, call: Callable[[], None], size: int) -> None:
     benchmark.pedantic(call, rounds=20 if size > 10_000 else 60, iterations=1, warmup_rounds=4)
     benchmark.extra_info["ns_per_endpoint"] = round(benchmark.stats.stats.median / size * 1e9, 1)
+
+
+@pytest.mark.parametrize("where", ["on the loop", "aside"])
+@pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
+@pytest.mark.benchmark(group="push applied: 100,000 endpoints of a hashing cluster")
+def test_hashed_push_stalls(benchmark: Any, policy: str, where: str) -> None:
+    control, versions = pushed_gateway(100_000, "one weight", policy, "27 bytes")
+    turn = iter(range(10**9))
+    stalls: list[float] = []
+
+    async def push() -> None:
+        publisher = Publisher(control.compiler, lambda: None)
+        applied = control.store.apply(EDS, "v", versions[next(turn) % 2])
+        assert not applied.rejected, applied.reason
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch(stalls))
+            await asyncio.sleep(0)
+            if where == "aside":
+                assert await publisher.publish(control.store.snapshot) == ()
+            else:
+                assert control.compiler.apply(control.store.snapshot) == ()
+            await asyncio.sleep(0)
+            watching.cancel()
+
+    benchmark.pedantic(lambda: asyncio.run(push()), rounds=10, iterations=1, warmup_rounds=1)
+    benchmark.extra_info["longest_stall_ms"] = round(max(stalls) * 1e3, 2)
+    benchmark.extra_info["median_stall_ms"] = round(statistics.median(stalls) * 1e3, 2)
+
+
+async def watch(stalls: list[float]) -> None:
+    """Note, when cancelled, the longest time between two turns of the loop."""
+    longest, last = 0.0, time.perf_counter()
+    try:
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+    finally:
+        stalls.append(longest)
 
 
 def packed(type_url: str, payloads: Iterable[bytes]) -> list[bytes]:

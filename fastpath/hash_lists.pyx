@@ -169,12 +169,30 @@ cdef void fill_lists(
             lists.weights[place] = <double>rows.weight[lists.members[place]] * ranks[rank].part / <double>sum
 
 
+cdef uint64_t copy_addresses(
+    HashLists* lists, const Rows* data, uint32_t first, uint32_t end, uint64_t length
+) noexcept nogil:
+    """Put what is hashed for these members behind `length` bytes of text; return how many there are then."""
+    cdef uint32_t member, row, name
+    cdef const uint8_t* address
+    for member in range(first, end):
+        row = lists.members[member]
+        lists.key_first[member] = <uint32_t>length
+        address = data.address + 16 * <size_t>row
+        if data.family[row] == FAMILY_UNIX:
+            memcpy(&name, address, 4)
+            memcpy(lists.text + length, data.names[name].path, data.names[name].length)
+            length += data.names[name].length
+        else:
+            length += address_key(data.family[row], address, data.port[row], lists.text + length)
+    return length
+
+
 cdef int fill_keys(HashLists* lists, EndpointRows rows, object keys) except -1:
     cdef uint64_t capacity = <uint64_t>lists.member_count * KEY_CAPACITY
     cdef uint64_t length = 0
     cdef uint32_t member, row, name, size
     cdef const Rows* data = &rows.rows
-    cdef const uint8_t* address
     cdef bytes key
     for member in range(lists.member_count):
         row = lists.members[member]
@@ -189,21 +207,19 @@ cdef int fill_keys(HashLists* lists, EndpointRows rows, object keys) except -1:
     lists.key_first = <uint32_t*>malloc((lists.member_count + 1) * sizeof(uint32_t))
     if lists.text == NULL or lists.key_first == NULL:
         raise MemoryError
-    for member in range(lists.member_count):
-        row = lists.members[member]
-        lists.key_first[member] = <uint32_t>length
-        address = data.address + 16 * <size_t>row
-        if keys is not None and keys[row] is not None:
-            key = keys[row]
+    if keys is None:
+        with nogil:
+            length = copy_addresses(lists, data, 0, lists.member_count, 0)
+    else:
+        for member in range(lists.member_count):
+            key = keys[lists.members[member]]
+            if key is None:
+                length = copy_addresses(lists, data, member, member + 1, length)
+                continue
+            lists.key_first[member] = <uint32_t>length
             size = <uint32_t>len(key)
             memcpy(lists.text + length, <const char*>key, size)
-        elif data.family[row] == FAMILY_UNIX:
-            memcpy(&name, address, 4)
-            size = data.names[name].length
-            memcpy(lists.text + length, data.names[name].path, size)
-        else:
-            size = address_key(data.family[row], address, data.port[row], lists.text + length)
-        length += size
+            length += size
     lists.key_first[lists.member_count] = <uint32_t>length
     return 0
 

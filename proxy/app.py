@@ -227,6 +227,7 @@ class Gateway:
                 group.create_task(self._ads.run())
                 resolving = group.create_task(self._dns.run())
                 checking = group.create_task(self._health.run())
+                compiling = group.create_task(self._publisher.run())
                 for sds in self._sds:
                     group.create_task(sds.run())
                 saving = group.create_task(self._last_good.run())
@@ -236,6 +237,7 @@ class Gateway:
                 saving.cancel()
                 resolving.cancel()
                 checking.cancel()
+                compiling.cancel()
                 for sds in self._sds:
                     sds.close()
                 await self._ads.close()

@@ -39,6 +39,7 @@ from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 from .endpoint_flags import FAILED, Judge, as_discovered, combined, endpoint_keys, judged
 from .endpoint_health import EndpointHealth
 from .log import Log
+from .slices import Errand, Steps, finish
 from .slow_start import FULL_WEIGHTS, Ramp, Weights, follow
 from .subsets import select, subset_columns
 
@@ -48,6 +49,10 @@ TLS_MODE_ISTIO = 1
 # Looking at a cluster that did not change, and writing the specification of a chain, take 0.5 to 2 us.
 LOOKS_PER_SLICE = 256
 CHAINS_PER_SLICE = 64
+
+# A hashed table of more endpoints or entries than these takes milliseconds: it is made on a thread.
+HASHED_ROWS = 4096
+HASHED_ENTRIES = 131072
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,26 @@ def compile_table(
         previous=previous,
         failed=failed,
     )
+
+
+def takes_long(cluster: Cluster, assignment: Assignment) -> bool:
+    """Whether the table of a cluster would hold the loop for long. RING_HASH and MAGLEV do what cannot be cut."""
+    if cluster.lb_policy not in ("RING_HASH", "MAGLEV"):
+        return False
+    columns = assignment.columns
+    if columns.count > HASHED_ROWS or not columns.count:
+        return columns.count > HASHED_ROWS
+    if cluster.hashing is None:
+        size = 0
+    else:
+        size = cluster.hashing.table_size if cluster.lb_policy == "MAGLEV" else cluster.hashing.minimum_ring_size
+    if cluster.lb_policy == "RING_HASH":
+        # The least part of the ring is one entry at least.
+        weights = memoryview(columns.weight).cast("I")
+        size = max(size, sum(weights) // max(1, min(weights)))
+        parts = [entry.weight for entry in columns.localities if entry.weight] if cluster.locality_weighted else []
+        size *= sum(parts) // min(parts) if parts else 1
+    return size > HASHED_ENTRIES
 
 
 def compile_subset(
@@ -314,31 +339,28 @@ class Compiler:
 
     def apply(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         """All of `steps` and `tidy` at once."""
-        steps = self.steps(snapshot)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                errors: tuple[XdsError, ...] = end.value
-                deque(self.tidy(), maxlen=0)
-                return errors
+        errors = finish(self.steps(snapshot))
+        deque(self.tidy(), maxlen=0)
+        return errors
 
-    def steps(self, snapshot: Snapshot) -> Generator[None, None, tuple[XdsError, ...]]:
+    def steps(self, snapshot: Snapshot) -> Steps[tuple[XdsError, ...]]:
         """Compile in slices; with the last one, publish the clusters. The caller publishes the routes in the same turn.
 
-        Nothing is visible before that, and closing the generator leaves everything as it was. Returns what could not
-        be compiled this time: the store takes it back, and istiod hears of it by NACK.
+        Nothing is visible before that, and closing the generator leaves everything as it was. Large hashed tables are
+        yielded as errands. Returns what could not be compiled this time: the store takes it back, and istiod hears of
+        it by NACK.
         """
         yield from self.tidy()
         plan = self._new_plan(snapshot)
         try:
             for index, (name, cluster) in enumerate(self._in_order(snapshot.clusters)):
                 assignment = self._assignment_of(cluster, snapshot)
-                if self._plan_cluster(plan, name, cluster, assignment) or index % LOOKS_PER_SLICE == 0:
-                    yield
+                changed = yield from self._plan_cluster(plan, name, cluster, assignment)
+                if changed or index % LOOKS_PER_SLICE == 0:
+                    yield None
             for name, listener in snapshot.listeners.items():
                 yield from self._plan_listener(plan, name, listener)
-                yield
+                yield None
         except GeneratorExit:
             self._release_names(plan.acquired)
             raise
@@ -346,21 +368,31 @@ class Compiler:
         return tuple(plan.errors)
 
     def refresh(self, name: str) -> None:
+        """All of `refresh_steps` at once."""
+        finish(self.refresh_steps(name))
+
+    def refresh_steps(self, name: str) -> Steps[None]:
         """Compile and publish one cluster of the newest snapshot by itself: its endpoints changed, and not by xDS.
 
-        Only in the publisher's turn. What cannot be compiled is rejected by name, and the last good table stays.
+        Only in the publisher's turn, to its end. What cannot be compiled is rejected by name, and the last good table
+        stays. Nothing is yielded but an errand, where `takes_long` says so.
         """
         cluster = self._snapshot.clusters.get(name)
         if cluster is None:
             return
         plan = self._new_plan(self._snapshot)
-        self._plan_cluster(plan, name, cluster, self._assignment_of(cluster, self._snapshot))
+        yield from self._plan_cluster(plan, name, cluster, self._assignment_of(cluster, self._snapshot))
         if name == self._local_cluster:
             # Zones of all others may have changed with it.
             for other, one in self._snapshot.clusters.items():
                 if other != name:
-                    self._plan_cluster(plan, other, one, self._assignment_of(one, self._snapshot))
+                    yield from self._plan_cluster(plan, other, one, self._assignment_of(one, self._snapshot))
         self._publish_clusters(plan)
+
+    def takes_long(self, name: str) -> bool:
+        """Whether `refresh` of this cluster would hold the loop for long."""
+        known = self._clusters.get(name)
+        return known is not None and known.assignment is not None and takes_long(known.cluster, known.assignment)
 
     def _new_plan(self, snapshot: Snapshot) -> _Plan:
         return _Plan(local_cluster=self._local_cluster if self._local_cluster in snapshot.clusters else "")
@@ -386,7 +418,7 @@ class Compiler:
             return snapshot.assignments.get(cluster.assignment_name)
         return self._resolved(cluster) if cluster.dns is not None else cluster.load_assignment
 
-    def _plan_cluster(self, plan: _Plan, name: str, cluster: Cluster, assignment: Assignment | None) -> bool:
+    def _plan_cluster(self, plan: _Plan, name: str, cluster: Cluster, assignment: Assignment | None) -> Steps[bool]:
         """Compile a cluster that changed; return whether it did."""
         known = self._clusters.get(name)
         used, flags, waiting = assignment, b"", False
@@ -424,7 +456,15 @@ class Compiler:
             try:
                 before = known.table if known else None
                 weights = ramp.weights if ramp is not None else FULL_WEIGHTS
-                table = compile_table(cluster, used or assignment, before, flags, self._own_locality, weights, census)
+                make = partial(
+                    compile_table, cluster, used or assignment, before, flags, self._own_locality, weights, census
+                )
+                if takes_long(cluster, used or assignment):
+                    errand = Errand(make)
+                    yield errand
+                    table = errand.result()
+                else:
+                    table = make()
                 if name == self._local_cluster:
                     own_census = census_of_local(table)
             except ValueError as error:

@@ -21,6 +21,7 @@ class Publisher:
         self._published: Snapshot | None = None
         self._errors: tuple[XdsError, ...] = ()
         self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()
         self._stale: set[str] = set()
 
     async def publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
@@ -32,22 +33,38 @@ class Publisher:
         async with self._turn:
             while self._newest is not None and self._published is not self._newest:
                 await self._compile(self._newest)
-                self._refresh()
+                await self._refresh()
             return self._errors
 
     def refresh(self, clusters: Iterable[str]) -> None:
         """Compile these clusters again because the health of their endpoints changed, without waiting.
 
         At once, or when the snapshot that is being compiled has been published: until then its tables, and what they
-        say of health, could still replace these.
+        say of health, could still replace these. Those that take long are compiled while `run` runs.
         """
         self._stale.update(clusters)
-        if not self._turn.locked():
-            self._refresh()
+        if self._turn.locked():
+            return
+        for name in [name for name in self._stale if not self._compiler.takes_long(name)]:
+            self._stale.discard(name)
+            self._compiler.refresh(name)
+        if self._stale:
+            self._woken.set()
 
-    def _refresh(self) -> None:
+    async def run(self) -> None:
+        """Compile until cancelled what takes long and is asked for by `refresh`."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            async with self._turn:
+                await self._refresh()
+
+    async def _refresh(self) -> None:
         while self._stale:
-            self._compiler.refresh(self._stale.pop())
+            with closing(self._compiler.refresh_steps(self._stale.pop())) as steps:
+                for errand in steps:
+                    if errand is not None:
+                        await errand.run_aside()
 
     async def _compile(self, snapshot: Snapshot) -> None:
         clock = asyncio.get_running_loop().time
@@ -55,13 +72,16 @@ class Publisher:
         with closing(self._compiler.steps(snapshot)) as steps:
             while self._newest is snapshot:
                 try:
-                    next(steps)
+                    errand = next(steps)
                 except StopIteration as end:
                     # In the same turn of the loop as the clusters: a slot's next table is never met by old routes.
                     self._publish_routes()
                     self._errors, self._published = end.value, snapshot
                     break
-                if clock() >= slice_end:
+                if errand is not None:
+                    await errand.run_aside()
+                    slice_end = clock() + SLICE_S
+                elif clock() >= slice_end:
                     await asyncio.sleep(0)
                     slice_end = clock() + SLICE_S
         if self._published is snapshot:
