@@ -291,6 +291,13 @@ def say(line: str) -> None:
     print(f"== {line}", file=sys.stderr, flush=True)
 
 
+def keep(result: dict[str, Any], output: Path) -> None:
+    """Write what was measured."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    say(f"written to {output}")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under two minutes, for a look; do not quote its figures")
@@ -324,9 +331,7 @@ def main() -> None:
     pinned = options.pinned and len(os.sched_getaffinity(0)) > 1
     comparison = Comparison(sizes, [name for name in wanted if not PEERS[name].absent()], pinned=pinned)
     comparison.run()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(comparison.report(), indent=1) + "\n")
-    say(f"written to {options.output}")
+    keep(comparison.report(), options.output)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tests.support.recordings import EDS
 from tests.support.replay_ads import ReplayThread
 from tests.support.waiting import until
 
-from .compare import commit, machine, say
+from .compare import commit, keep, machine, say
 from .configuration import ROUTED
 from .documents import PERCENTILES, faults_table
 from .measure import LOAD, ROOT, LoadError, Sink, cpu_s, load, start_load
@@ -262,10 +262,8 @@ def main() -> None:
     if not LOAD.exists():
         sys.exit(f"{LOAD} is missing: make bench-build")
     result = measured(options)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(faults_table(result))
-    say(f"written to {options.output}")
+    keep(result, options.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Counts, not times: strace slows all of them down by far. `make bench-build` come
 """
 
 import argparse
-import json
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .compare import DIRECT, PEERS, commit, machine, running, say
+from .compare import DIRECT, PEERS, commit, keep, machine, running, say
 from .documents import syscalls_table
 from .measure import LOAD, ROOT, Sink, load
 from .peers.proxy import Proxy
@@ -111,10 +110,8 @@ def main() -> None:
         "in_flight": IN_FLIGHT,
         "calls": peers,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(syscalls_table(result))
-    say(f"written to {options.output}")
+    keep(result, options.output)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter, deque
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from eastgate.fastpath.cluster_table import ClusterTable
@@ -53,8 +54,9 @@ def compiled(
     *,
     policy: str = "ROUND_ROBIN",
     seed: int = 0,
+    **more: Any,
 ) -> ClusterTable:
-    """The table of such a cluster."""
+    """The table of such a cluster; `more` is for ClusterTable.compile."""
     return ClusterTable.compile(
         columns(endpoints, weights),
         policy=policy,
@@ -66,6 +68,7 @@ def compiled(
         factors=array("d", [one.factor for one in endpoints]).tobytes(),
         failed=failed(endpoints),
         seed=seed,
+        **more,
     )
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from eastgate.fastpath.cluster_table import ClusterTable
 
-from ..columns import columns, failed
+from ..columns import columns
 from ..oracle.hash_tables import bounded, slots
 from ..oracle.hashed_cluster import HashedCluster
 from ..oracle.shares import Cluster, Endpoint
 from ..vectors.product_tables import Hashing
-from .test_cluster_table_vs_oracle import chi_square_limit, observed, random_cluster
+from .test_cluster_table_vs_oracle import chi_square_limit, compiled, observed, random_cluster
 
 HASHES = 400
 
@@ -41,18 +41,8 @@ def compiled_pair(seed: int, policy: str) -> tuple[list[Endpoint], HashedCluster
         table_size=size,
         own=own,
     )
-    table = ClusterTable.compile(
-        columns(endpoints, weights),
-        policy=policy,
-        hashing=Hashing(function, minimum, maximum, size),
-        own_locality=own,
-        overprovisioning_factor=settings.overprovisioning_factor,
-        panic_threshold=settings.panic_threshold,
-        locality_weighted=settings.locality_weighted,
-        weighted_priority_health=settings.weighted_priority_health,
-        failed=failed(endpoints),
-        seed=seed,
-    )
+    hashing = Hashing(function, minimum, maximum, size)
+    table = compiled(endpoints, weights, settings, policy=policy, seed=seed, hashing=hashing, own_locality=own)
     return endpoints, oracle, table
 
 
