@@ -4,6 +4,9 @@ from eastgate.fastpath.picker cimport Table
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.publication cimport Publication
 
+cdef enum:
+    UNLIMITED = 0xFFFFFFFF
+
 # Clusters whose endpoints crossed a threshold since the control side last took them: a stack that any worker may push.
 cdef struct DirtyClusters:
     ClusterState* head          # atomic
@@ -13,7 +16,8 @@ cdef struct DirtyClusters:
 cdef struct ClusterState:
     uint32_t refs               # the slot + connections + recorded events
     uint32_t cx_active          # connecting or established: what max_connections limits
-    uint32_t pending_active     # connecting: what max_pending limits
+    uint32_t pending_active     # connecting or waiting: what max_pending limits
+    uint32_t waiting            # for an endpoint at its limit: pending, and not active
     uint64_t cx_total
     uint64_t cx_connect_fail
     uint64_t cx_connect_timeout
@@ -39,6 +43,7 @@ cdef struct SlotVersion:
     uint32_t connect_timeout_ms
     uint32_t max_connections
     uint32_t max_pending
+    uint32_t max_per_endpoint   # connections to one endpoint; UNLIMITED: any number
     uint32_t keepalive_time_s
     uint32_t keepalive_interval_s
     uint32_t keepalive_probes

@@ -46,6 +46,7 @@ class ClusterSlots:
         connect_timeout_ms: int = 5000,
         max_connections: int = 1024,
         max_pending: int = 1024,
+        max_per_endpoint: int = 4294967295,
         keepalive_time_s: int = 0,
         keepalive_interval_s: int = 0,
         keepalive_probes: int = 0,
@@ -56,6 +57,7 @@ class ClusterSlots:
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
+        `max_per_endpoint`: connections to one endpoint, later ones wait for one of them to end; 4294967295: any number.
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
         endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look

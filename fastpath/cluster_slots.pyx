@@ -247,6 +247,7 @@ cdef class ClusterSlots:
         connect_timeout_ms=5000,
         max_connections=1024,
         max_pending=1024,
+        max_per_endpoint=0xFFFFFFFF,
         keepalive_time_s=0,
         keepalive_interval_s=0,
         keepalive_probes=0,
@@ -257,6 +258,7 @@ cdef class ClusterSlots:
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
+        `max_per_endpoint`: connections to one endpoint, later ones wait for one of them to end; 4294967295: any number.
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
         endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look
@@ -275,6 +277,7 @@ cdef class ClusterSlots:
             version.connect_timeout_ms = as_uint32(connect_timeout_ms, "connect_timeout_ms")
             version.max_connections = as_uint32(max_connections, "max_connections")
             version.max_pending = as_uint32(max_pending, "max_pending")
+            version.max_per_endpoint = as_uint32(max_per_endpoint, "max_per_endpoint")
             version.keepalive_time_s = as_uint32(keepalive_time_s, "keepalive_time_s")
             version.keepalive_interval_s = as_uint32(keepalive_interval_s, "keepalive_interval_s")
             version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")

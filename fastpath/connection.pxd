@@ -1,5 +1,5 @@
 # What the engine keeps per connection and per listener. One connection struct stays well under 1 kB while idle.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.cluster_slots cimport ClusterState
 from eastgate.fastpath.endpoint_state cimport EndpointState
 from eastgate.fastpath.pipe_pool cimport Pipe
@@ -94,6 +94,15 @@ cdef struct Listener:
     uint64_t tx_bytes
     uint64_t refused[24]        # by Reason
 
+# Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
+cdef struct EndpointQueue:
+    EndpointState* endpoint     # held by the connections that are counted here
+    uint32_t own                # connections to it, connecting ones too
+    uint8_t kept                # somebody up the stack goes on with it
+    Connection* first           # waiting, in the order in which they came
+    Connection* last
+    EndpointQueue* next         # of its bucket
+
 cdef struct Connection:
     Timer timer                 # first: a Timer* of the wheel is its Connection*
     Leg down
@@ -106,6 +115,9 @@ cdef struct Connection:
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # keepalive of the upstream socket is on
+    uint8_t entered             # counted among the connections of its endpoint
+    uint8_t waiting             # for one of the endpoint's connections to end; not counted as active until then
+    uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
     uint16_t max_attempts
@@ -115,12 +127,16 @@ cdef struct Connection:
     Listener* listener
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
+    EndpointQueue* queue        # of the endpoint, where that has a limit
+    int32_t row                 # of the endpoint in the table that it was picked from
     uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now
     EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed
     ConnectionRecord* record    # NULL unless finished connections are recorded
     Connection* previous        # all open connections of the worker
     Connection* next            # also: the list of closed ones until the turn ends
     Connection* next_queued
+    Connection* previous_waiting
+    Connection* next_waiting
     # Times are nanoseconds of the monotonic clock; 0 where there is none.
     uint64_t started
     uint64_t connect_started

@@ -15,6 +15,7 @@ cdef struct EndpointState:
     uint32_t cx_total           # attempts
     uint32_t cx_connect_fail
     uint32_t cx_connected
+    uint32_t open               # connections, connecting ones too: what a limit per endpoint is about
 
 # Freed by the last of its holders: maps count once for the whole block, connections once each.
 cdef struct StateBlock:

@@ -4,7 +4,7 @@ Rule (Envoy's identity): a state belongs to an address, port and locality. A row
 keeps its state wherever it stands and whatever priority it has now; another locality is another endpoint.
 
 States lie in blocks of up to 64. A holder keeps a whole block alive: that costs at most 64 states for one survivor, and
-makes a state 24 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
+makes a state 28 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
 row (a first table without duplicates, and every later one with the same identities, which shares the map).
 
 Worked example: rows a b c become c b d. c and b keep places 2 and 1 of the old block, d gets place 0 of a new block:

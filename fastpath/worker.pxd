@@ -6,6 +6,7 @@ from eastgate.fastpath.client_hello cimport ClientHello
 from eastgate.fastpath.cluster_slots cimport ClusterSlot
 from eastgate.fastpath.picker cimport PickCursor
 from eastgate.fastpath.connection cimport Connection, Listener
+from eastgate.fastpath.endpoint_queue cimport EndpointQueues
 from eastgate.fastpath.event_ring cimport EventRing
 from eastgate.fastpath.posix cimport pthread_t, sem_t
 from eastgate.fastpath.publication cimport Reader
@@ -59,6 +60,7 @@ cdef struct Worker:
     Connection* open
     Connection* closed
     Connection* queued
+    EndpointQueues waiting
     Connection* spare           # free list
     uint32_t spare_count
     Listener* listeners         # owned

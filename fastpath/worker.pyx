@@ -23,13 +23,14 @@ from eastgate.fastpath.client_hello cimport (
     HELLO_OVERSIZE, parse_client_hello,
 )
 from eastgate.fastpath.cluster_slots cimport (
-    ClusterState, SlotVersion, cluster_acquire, cluster_release, slot_version,
+    ClusterState, SlotVersion, UNLIMITED, cluster_acquire, cluster_release, slot_version,
 )
 from eastgate.fastpath.connection cimport (
     Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
-    TRIED_CAPACITY, USER_TIMEOUT_MS,
+    EndpointQueue, TRIED_CAPACITY, USER_TIMEOUT_MS,
 )
+from eastgate.fastpath.endpoint_queue cimport queue_append, queue_drop, queue_of, queue_remove, queues_free
 from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.hashing cimport source_hash
@@ -78,7 +79,8 @@ cdef const char* MAPPED_IPV4 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xf
 # Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
 cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 
-# A connection with one direction ended, whose idle timeout is off, waits this long for the other.
+# A connection with one direction ended, whose idle timeout is off, waits this long for the other; and one that came to
+# an endpoint at its limit, for its turn.
 cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>3600000 * MILLISECOND
 
 
@@ -203,13 +205,154 @@ cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noex
     return record
 
 
+# ---- the limit of an endpoint
+
+# Rule, as in Envoy's connection pools: who finds an endpoint at its limit of connections waits for one of this worker's
+# to end, first come, first served, and is not active but pending meanwhile. A worker without any makes one over the
+# limit, since nothing of its own would wake those that wait. A connect that fails takes those that wait with it: they
+# have failed as well, and try another endpoint if they may.
+
+cdef bint enter_endpoint(Worker* worker, Connection* connection, SlotVersion* version) noexcept nogil:
+    """Count the connection among those of its endpoint; False when it has to wait."""
+    cdef EndpointQueue* queue
+    cdef bint full = False
+    if version.max_per_endpoint == UNLIMITED and not connection.waiting:
+        atomic_add(&connection.endpoint.open, 1)
+        connection.entered = 1
+        return True
+    queue = queue_of(&worker.waiting, connection.endpoint)
+    if connection.waiting:
+        full = atomic_add(&connection.cluster.cx_active, 1) >= version.max_connections
+    if atomic_add(&connection.endpoint.open, 1) >= version.max_per_endpoint:
+        full = True
+    if full:
+        atomic_add64(&connection.cluster.cx_overflow, 1)
+        if queue != NULL and queue.own:
+            atomic_add(&connection.endpoint.open, <uint32_t>-1)
+            atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
+            return False
+    connection.entered = 1
+    connection.queue = queue
+    no_longer_waiting(connection)
+    if queue != NULL:
+        queue.own += 1
+    return True
+
+
+cdef inline void no_longer_waiting(Connection* connection) noexcept nogil:
+    if connection.waiting:
+        connection.waiting = 0
+        atomic_add(&connection.cluster.waiting, <uint32_t>-1)
+
+
+cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nogil:
+    """Have it wait behind the others; False when nobody would hear that its client has gone."""
+    cdef uint64_t most = OWN_HALF_CLOSED_TIMEOUT
+    if connection.expiry:
+        most = connection.expiry - worker.now if connection.expiry > worker.now else 0
+    if not connection.waiting:
+        connection.waiting = 1
+        atomic_add(&connection.cluster.waiting, 1)
+    connection.failure = 0
+    connection.queue = queue_of(&worker.waiting, connection.endpoint)
+    queue_append(connection.queue, connection)
+    if not connection.down.registered and not watch(worker, &connection.down):
+        return False
+    schedule_in(worker, &connection.timer, most)
+    return True
+
+
+cdef void leave_endpoint(Worker* worker, Connection* connection) noexcept nogil:
+    """Its connection to the endpoint has ended, or it no longer waits for one."""
+    cdef EndpointQueue* queue = connection.queue
+    connection.queue = NULL
+    if connection.entered:
+        connection.entered = 0
+        atomic_add(&connection.endpoint.open, <uint32_t>-1)
+        if queue == NULL:
+            return
+        queue.own -= 1
+        if queue.first != NULL:
+            enqueue(worker, queue.first)
+    elif queue != NULL:
+        queue_remove(queue, connection)
+    else:
+        return
+    queue_drop(&worker.waiting, queue)
+
+
+cdef void fail_waiting(Worker* worker, EndpointQueue* queue, int reason) noexcept nogil:
+    cdef Connection* connection = queue.first
+    while connection != NULL:
+        connection.failure = <uint8_t>reason
+        enqueue(worker, connection)
+        connection = connection.next_waiting
+
+
+cdef int32_t row_of(const Table* table, Connection* connection) noexcept nogil:
+    """Where its endpoint stands now; -1 when it is gone."""
+    cdef int32_t size = <int32_t>table_size(table)
+    cdef int32_t row
+    if connection.row < size and table_state(table, connection.row) == connection.endpoint:
+        return connection.row
+    for row in range(size):
+        if table_state(table, row) == connection.endpoint:
+            return row
+    return -1
+
+
+cdef void serve_waiting(Worker* worker, EndpointQueue* queue) noexcept nogil:
+    """Let those that wait connect, as far as the limit allows."""
+    cdef Connection* connection
+    cdef SlotVersion* version
+    cdef int32_t row
+    cdef int reason
+    queue.kept = 1
+    while queue.first != NULL and not queue.first.failure:
+        connection = queue.first
+        version = slot_version(&worker.slots[connection.slot])
+        if version == NULL or version.state != connection.cluster:
+            refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
+            continue
+        row = row_of(version.table, connection)
+        if row < 0:
+            # Gone from the cluster while somebody waited for it.
+            leave_upstream(worker, connection)
+            reason = <int>Reason.NONE_HEALTHY
+            if not try_another(worker, connection, version, &reason):
+                refuse(worker, connection, reason)
+                continue
+        elif not enter_endpoint(worker, connection, version):
+            break
+        else:
+            queue_remove(queue, connection)
+            reason = open_upstream(worker, connection, version, row)
+        if reason != Reason.NONE:
+            connect_failed(worker, connection, reason)
+    queue.kept = 0
+    queue_drop(&worker.waiting, queue)
+
+
+cdef void wake(Worker* worker, Connection* connection) noexcept nogil:
+    """Go on with a connection that waits, and with those behind it."""
+    cdef EndpointQueue* queue = connection.queue
+    if connection.failure:
+        queue.kept = 1
+        connect_failed(worker, connection, connection.failure)
+    serve_waiting(worker, queue)
+
+
 # ---- the end of a connection
 
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
     if connection.phase == PHASE_PROXY_HEADER or connection.phase == PHASE_SNIFF:
         count(&connection.listener.cx_pre_active, <uint64_t>-1)
+    leave_endpoint(worker, connection)
     if connection.cluster != NULL:
-        atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
+        if connection.waiting:
+            no_longer_waiting(connection)
+        else:
+            atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
         if connection.phase == PHASE_CONNECT:
             atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
         cluster_release(connection.cluster)
@@ -371,6 +514,9 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
     atomic_add(&connection.cluster.pending_active, <uint32_t>-1)
     atomic_add(&connection.endpoint.active, 1)
     endpoint_connected(connection.endpoint)
+    if connection.queue != NULL and connection.queue.first != NULL:
+        # As Envoy looks (and counts what it finds) when one has been let in, and when it is connected.
+        enqueue(worker, connection.queue.first)
     wheel_cancel(&worker.wheel, &connection.timer)
     check_relay_timer(worker, connection)
     if connection.lowat_raised:
@@ -436,8 +582,9 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
 
 cdef void count_failure(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef uint64_t one = 1
-    atomic_add64(&connection.cluster.cx_connect_fail, 1)
-    if reason == Reason.CONNECT_TIMEOUT:
+    if connection.entered:
+        atomic_add64(&connection.cluster.cx_connect_fail, 1)
+    if connection.entered and reason == Reason.CONNECT_TIMEOUT:
         atomic_add64(&connection.cluster.cx_connect_timeout, 1)
     if reason != Reason.LIMIT and endpoint_failed(connection.cluster, connection.endpoint):
         # Whoever hosts a worker looks after each turn; with a thread, the control side sleeps until it is told.
@@ -478,7 +625,7 @@ cdef int32_t pick_for(
     if hash.present:
         hash.value = source_hash(family, connection.downstream.bytes)
     # Established ones, as in Envoy; counted one after the other while other workers go on.
-    active = atomic_load(&cluster.cx_active)
+    active = atomic_load(&cluster.cx_active) + atomic_load(&cluster.waiting)
     waiting = atomic_load(&cluster.pending_active) + own
     cursor.cluster_active = active - waiting if active > waiting else 0
     return table_pick_hash(table, cursor, &hash)
@@ -500,6 +647,7 @@ cdef int32_t pick_untried(
 
 cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
+    leave_endpoint(worker, connection)
     wheel_cancel(&worker.wheel, &connection.timer)
     if connection.up.fd >= 0:
         close(connection.up.fd)
@@ -510,10 +658,37 @@ cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     connection.up.registered = 0
 
 
+cdef int connect_to(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
+    """0 when the connect is under way or waits for the endpoint's limit, otherwise the Reason why it is not."""
+    connection.row = endpoint
+    if enter_endpoint(worker, connection, version):
+        return open_upstream(worker, connection, version, endpoint)
+    return <int>Reason.NONE if wait_for_endpoint(worker, connection) else <int>Reason.LIMIT
+
+
+cdef bint try_another(Worker* worker, Connection* connection, SlotVersion* version, int* reason) noexcept nogil:
+    """Connect to an endpoint that was not tried yet; False when nobody may be tried. reason[0]: see connect_to."""
+    cdef int32_t endpoint
+    if connection.waiting and atomic_load(&connection.cluster.cx_active) >= version.max_connections:
+        atomic_add64(&connection.cluster.cx_overflow, 1)
+        reason[0] = <int>Reason.OVERFLOW
+        return False
+    endpoint = pick_untried(worker, connection, version.table, cursor_of(worker, connection.slot, version))
+    if endpoint < 0:
+        return False
+    state_release(connection.endpoint)
+    connection.endpoint = table_state(version.table, endpoint)
+    state_acquire(connection.endpoint)
+    connection.attempts += 1
+    reason[0] = connect_to(worker, connection, version, endpoint)
+    return True
+
+
 cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
     """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
     cdef SlotVersion* version
-    cdef int32_t endpoint
+    if connection.entered and connection.queue != NULL and reason != Reason.LIMIT:
+        fail_waiting(worker, connection.queue, reason)
     while True:
         count_failure(worker, connection, reason)
         version = slot_version(&worker.slots[connection.slot])
@@ -524,14 +699,8 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
         ):
             break
         leave_upstream(worker, connection)
-        endpoint = pick_untried(worker, connection, version.table, cursor_of(worker, connection.slot, version))
-        if endpoint < 0:
+        if not try_another(worker, connection, version, &reason):
             break
-        state_release(connection.endpoint)
-        connection.endpoint = table_state(version.table, endpoint)
-        state_acquire(connection.endpoint)
-        connection.attempts += 1
-        reason = open_upstream(worker, connection, version, endpoint)
         if reason == Reason.NONE:
             return
     refuse(worker, connection, reason)
@@ -609,7 +778,7 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
     state_acquire(connection.endpoint)
     connection.max_attempts = <uint16_t>chain.max_connect_attempts
     connection.attempts = 1
-    reason = open_upstream(worker, connection, version, endpoint)
+    reason = connect_to(worker, connection, version, endpoint)
     if reason != Reason.NONE:
         connect_failed(worker, connection, reason)
 
@@ -871,6 +1040,8 @@ cdef void timer_event(Worker* worker, Timer* timer) noexcept nogil:
     connection = <Connection*>timer
     if connection.phase == PHASE_RELAY:
         check_relay_timer(worker, connection)
+    elif connection.waiting:
+        refuse(worker, connection, Reason.DURATION_TIMEOUT if connection.expiry else Reason.OVERFLOW)
     elif connection.phase == PHASE_CONNECT:
         connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
     else:
@@ -908,6 +1079,8 @@ cdef void run_queued(Worker* worker) noexcept nogil:
         connection.queued = 0
         if connection.phase == PHASE_RELAY:
             relay(worker, connection)
+        elif connection.phase == PHASE_CONNECT and connection.waiting:
+            wake(worker, connection)
         connection = following
 
 
@@ -1163,6 +1336,7 @@ cdef void worker_free(Worker* worker) noexcept nogil:
         for index in range(worker.cursor_count):
             if worker.cursor_generations != NULL and worker.cursor_generations[index]:
                 cursor_free(&worker.cursors[index])
+    queues_free(&worker.waiting)
     free(worker.cursors)
     free(worker.cursor_generations)
     free(worker.means.buffer)

@@ -614,6 +614,7 @@ class Compiler:
             connect_timeout_ms=round(cluster.connect_timeout_s * 1000),
             max_connections=cluster.circuit_breakers.max_connections,
             max_pending=cluster.circuit_breakers.max_pending_requests,
+            max_per_endpoint=cluster.circuit_breakers.max_connections_per_endpoint,
             keepalive_time_s=(keepalive and keepalive.time_s) or 0,
             keepalive_interval_s=(keepalive and keepalive.interval_s) or 0,
             keepalive_probes=(keepalive and keepalive.probes) or 0,

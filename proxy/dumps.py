@@ -17,7 +17,7 @@ from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.message import read
-from eastgate.xds.resources import Assignment, Columns, LocalityEntry
+from eastgate.xds.resources import UNLIMITED, Assignment, Columns, LocalityEntry
 
 from . import endpoint_flags
 from .compiler import CompiledCluster
@@ -160,6 +160,9 @@ def cluster_status(
         "observability_name": cluster.alt_stat_name or name,
         "eastgate_policy": cluster.lb_policy,
     }
+    if limits.max_connections_per_endpoint != UNLIMITED:
+        per_host = [{"max_connections": limits.max_connections_per_endpoint}]
+        status["circuit_breakers"]["per_host_thresholds"] = per_host
     if cluster.assignment_name:
         status["eds_service_name"] = cluster.assignment_name
     if compiled.assignment is not None:
@@ -212,6 +215,10 @@ def clusters_text(clusters: Mapping[str, CompiledCluster], detector_of: Detector
             f"{name}::observability_name::{status['observability_name']}",
             f"{name}::default_priority::max_connections::{limits['max_connections']}",
             f"{name}::default_priority::max_pending_requests::{limits['max_pending_requests']}",
+            *(
+                f"{name}::default_priority::max_connections_per_host::{one['max_connections']}"
+                for one in status["circuit_breakers"].get("per_host_thresholds", ())
+            ),
             f"{name}::added_via_api::true",
         ]
         if "eds_service_name" in status:

@@ -15,7 +15,16 @@ from .fields import number, seconds, type_name, whole_percent
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
-from .resources import CircuitBreakers, Cluster, HealthCheck, OutlierDetection, SlowStart, TcpKeepalive, ZoneAware
+from .resources import (
+    UNLIMITED,
+    CircuitBreakers,
+    Cluster,
+    HealthCheck,
+    OutlierDetection,
+    SlowStart,
+    TcpKeepalive,
+    ZoneAware,
+)
 from .secret_refs import cluster_secret_refs
 from .subsets import decode_subsets
 from .wire import unknown_fields
@@ -54,6 +63,7 @@ _ORIGINAL_DST = {
     "use_http_header": "TCP connections have no headers",
     "metadata_key": "destinations are not taken from metadata",
 }
+_PER_HOST_FIELDS = ("priority", "max_connections", "track_remaining")
 _PERCENT_FIELDS = ("max_ejection_percent", "failure_percentage_threshold")
 _DURATIONS = {
     "interval_s": "interval",
@@ -129,7 +139,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         locality_weighted="locality_weighted_lb_config" in locality_config,
         fail_traffic_on_panic=locality_config.get("zone_aware_lb_config", {}).get("fail_traffic_on_panic", False),
         zone_aware=_zone_aware(locality_config.get("zone_aware_lb_config", {}), warnings),
-        circuit_breakers=_circuit_breakers(message.get("circuit_breakers", {}), warnings),
+        circuit_breakers=_circuit_breakers(kind, message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
         health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),
         # As in Envoy, load_balancing_policy wins over lb_policy with all that belongs to it.
@@ -262,17 +272,28 @@ def _panic_threshold(common_lb: Mapping[str, Any]) -> int:
     return whole_percent(percent)
 
 
-def _circuit_breakers(message: Mapping[str, Any], warnings: list[str]) -> CircuitBreakers:
-    if message.get("per_host_thresholds"):
-        warnings.append("circuit_breakers.per_host_thresholds: only limits per cluster apply")
+def _circuit_breakers(kind: str, message: Mapping[str, Any], warnings: list[str]) -> CircuitBreakers:
+    values: dict[str, Any] = {}
+    for thresholds in message.get("per_host_thresholds", ()):
+        unsupported = [field for field in thresholds if field not in _PER_HOST_FIELDS]
+        if unsupported:
+            what = f"{unsupported[0]} is not supported, by Envoy neither"
+            raise ValueError(f"circuit_breakers.per_host_thresholds: {what}")
+    for thresholds in message.get("per_host_thresholds", ()):
+        if "priority" not in thresholds:
+            limit = number(thresholds, "max_connections", UNLIMITED)
+            if kind == "ORIGINAL_DST" and limit != UNLIMITED:
+                warnings.append("circuit_breakers.per_host_thresholds: destinations have no limits of their own")
+            else:
+                values["max_connections_per_endpoint"] = limit
+            break
     for thresholds in message.get("thresholds", ()):
         if "priority" not in thresholds:
-            return CircuitBreakers(
-                number(thresholds, "max_connections", 1024),
-                number(thresholds, "max_pending_requests", 1024),
-                bool(thresholds.get("track_remaining", False)),
-            )
-    return CircuitBreakers()
+            values["max_connections"] = number(thresholds, "max_connections", 1024)
+            values["max_pending_requests"] = number(thresholds, "max_pending_requests", 1024)
+            values["track_remaining"] = bool(thresholds.get("track_remaining", False))
+            break
+    return CircuitBreakers(**values)
 
 
 def _outlier_detection(message: Mapping[str, Any] | None, warnings: list[str]) -> OutlierDetection | None:

@@ -71,13 +71,21 @@ class Assignment:
     raw: bytes = field(compare=False, repr=False)
 
 
+# A limit that is none.
+UNLIMITED = 4294967295
+
+
 @dataclass(frozen=True, slots=True)
 class CircuitBreakers:
-    """Thresholds of the DEFAULT routing priority, which is that of all TCP. ``track_remaining``: show what is left."""
+    """Thresholds of the DEFAULT routing priority, which is that of all TCP. ``track_remaining``: show what is left.
+
+    ``max_connections_per_endpoint`` UNLIMITED: any number.
+    """
 
     max_connections: int = 1024
     max_pending_requests: int = 1024
     track_remaining: bool = False
+    max_connections_per_endpoint: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,12 +353,31 @@ def test_policy_extensions_win_over_the_enum() -> None:
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",
         ),
-        ({"circuit_breakers": {"per_host_thresholds": [{}]}}, "per_host_thresholds: only limits per cluster apply"),
     ],
 )
 def test_what_is_not_honoured_is_warned_about(fields: dict[str, Any], warning: str) -> None:
     (found,) = decoded(**fields).warnings
     assert warning in found
+
+
+def test_limit_per_endpoint_is_the_first_of_the_default_priority() -> None:
+    def limits(**fields: Any) -> CircuitBreakers:
+        return decoded(circuit_breakers=fields).circuit_breakers
+
+    high, low = {"priority": "HIGH", "max_connections": 3}, {"max_connections": 5}
+    assert limits(per_host_thresholds=[high, low, {"max_connections": 6}]) == CircuitBreakers(
+        max_connections_per_endpoint=5
+    )
+    both = limits(thresholds=[{"max_connections": 7}], per_host_thresholds=[low])
+    assert (both.max_connections, both.max_connections_per_endpoint) == (7, 5)
+    assert limits(per_host_thresholds=[{}]) == limits() == CircuitBreakers()
+    assert limits(per_host_thresholds=[{"max_connections": 0}]).max_connections_per_endpoint == 0
+
+
+@pytest.mark.parametrize("field", ["max_pending_requests", "max_requests", "max_retries", "max_connection_pools"])
+def test_other_limits_per_endpoint_are_refused(field: str) -> None:
+    with pytest.raises(XdsError, match=f"per_host_thresholds: {field} is not supported"):
+        decoded(circuit_breakers={"per_host_thresholds": [{field: 1}]})
 
 
 def test_inert_upstream_filters_and_unused_fields_are_silent() -> None:
