@@ -115,7 +115,6 @@ cdef struct Connection:
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # keepalive of the upstream socket is on
-    uint8_t entered             # counted among the connections of its endpoint
     uint8_t waiting             # for one of the endpoint's connections to end; not counted as active until then
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
@@ -127,7 +126,7 @@ cdef struct Connection:
     Listener* listener
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
-    EndpointQueue* queue        # of the endpoint, where that has a limit
+    EndpointQueue* queue        # of the endpoint, if it is counted there or waits in it; else NULL
     int32_t row                 # of the endpoint in the table that it was picked from
     uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now
     EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed

@@ -4,7 +4,7 @@ from eastgate.fastpath.endpoint_rows cimport EndpointRows
 
 cdef enum:
     BLOCK_STATES = 64
-    BLOCK_HEADER = 16           # bytes before StateBlock.states
+    BLOCK_HEADER = 24           # bytes before StateBlock.states
 
 cdef struct EndpointState:
     uint8_t place               # within its StateBlock; never changes
@@ -15,7 +15,6 @@ cdef struct EndpointState:
     uint32_t cx_total           # attempts
     uint32_t cx_connect_fail
     uint32_t cx_connected
-    uint32_t open               # connections, connecting ones too: what a limit per endpoint is about
 
 # Freed by the last of its holders: maps count once for the whole block, connections once each.
 cdef struct StateBlock:
@@ -23,6 +22,7 @@ cdef struct StateBlock:
     uint16_t used               # states given out so far; only grows. Written under the GIL
     uint16_t capacity
     uint32_t* window            # cx_connected, cx_connect_fail of each when the last interval ended; or NULL
+    uint32_t* open              # atomic; connections of each, connecting ones too, of clusters with a limit; or NULL
     EndpointState states[64]    # `capacity` of them are allocated
 
 # Where the state of each row lies; shared by the tables of a cluster whose rows have the same identities in the same
@@ -45,6 +45,9 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil
 
 cdef void state_acquire(EndpointState* state) noexcept nogil
 cdef void state_release(EndpointState* state) noexcept nogil
+
+# How many connections the endpoint has, as far as they were made under a limit; NULL without memory.
+cdef uint32_t* open_of(EndpointState* state) noexcept nogil
 
 cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
     return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)

@@ -4,7 +4,7 @@ Rule (Envoy's identity): a state belongs to an address, port and locality. A row
 keeps its state wherever it stands and whatever priority it has now; another locality is another endpoint.
 
 States lie in blocks of up to 64. A holder keeps a whole block alive: that costs at most 64 states for one survivor, and
-makes a state 28 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
+makes a state 24 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
 row (a first table without duplicates, and every later one with the same identities, which shares the map).
 
 Worked example: rows a b c become c b d. c and b keep places 2 and 1 of the old block, d gets place 0 of a new block:
@@ -17,6 +17,8 @@ from libc.string cimport memset
 from eastgate.fastpath.endpoint_rows cimport (
     NO_ROW, EndpointRows, RowIndex, Rows, row_index_build, row_index_find, row_index_free, same_address,
 )
+
+from eastgate.fastpath.posix cimport atomic_load_pointer, atomic_swap_if_pointer
 
 cdef extern from *:
     """
@@ -37,6 +39,7 @@ cdef StateBlock* block_new(uint32_t capacity) noexcept nogil:
 cdef inline void block_release(StateBlock* block) noexcept nogil:
     if drop_last(&block.refs):
         free(block.window)
+        free(block.open)
         free(block)
 
 
@@ -46,6 +49,23 @@ cdef void state_acquire(EndpointState* state) noexcept nogil:
 
 cdef void state_release(EndpointState* state) noexcept nogil:
     block_release(block_of(state))
+
+
+cdef uint32_t* open_of(EndpointState* state) noexcept nogil:
+    cdef StateBlock* block = block_of(state)
+    cdef void* counts = atomic_load_pointer(<void**>&block.open)
+    cdef void* made
+    if counts == NULL:
+        made = calloc(block.capacity, sizeof(uint32_t))
+        if made == NULL:
+            return NULL
+        # Of workers that come at once one puts its own there, and the others take that.
+        if atomic_swap_if_pointer(<void**>&block.open, &counts, made):
+            counts = made
+        else:
+            free(made)
+            counts = atomic_load_pointer(<void**>&block.open)
+    return <uint32_t*>counts + state.place
 
 
 cdef void state_map_release(StateMap* map) noexcept nogil:
@@ -69,6 +89,8 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
         total += BLOCK_HEADER + map.blocks[block].capacity * sizeof(EndpointState)
         if map.blocks[block].window != NULL:
             total += 2 * map.blocks[block].capacity * sizeof(uint32_t)
+        if map.blocks[block].open != NULL:
+            total += map.blocks[block].capacity * sizeof(uint32_t)
     if map.handles != NULL:
         total += map.count * sizeof(uint32_t)
     return total

@@ -31,7 +31,7 @@ from eastgate.fastpath.connection cimport (
     EndpointQueue, TRIED_CAPACITY, USER_TIMEOUT_MS,
 )
 from eastgate.fastpath.endpoint_queue cimport queue_append, queue_drop, queue_of, queue_remove, queues_free
-from eastgate.fastpath.endpoint_state cimport EndpointState, state_acquire, state_release
+from eastgate.fastpath.endpoint_state cimport EndpointState, open_of, state_acquire, state_release
 from eastgate.fastpath.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.hashing cimport source_hash
 from eastgate.fastpath.outlier_counters cimport endpoint_connected, endpoint_failed
@@ -213,29 +213,31 @@ cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noex
 # have failed as well, and try another endpoint if they may.
 
 cdef bint enter_endpoint(Worker* worker, Connection* connection, SlotVersion* version) noexcept nogil:
-    """Count the connection among those of its endpoint; False when it has to wait."""
+    """Whether it may connect; then it is counted among those of its endpoint, if that has a limit."""
     cdef EndpointQueue* queue
+    cdef uint32_t* opened
     cdef bint full = False
     if version.max_per_endpoint == UNLIMITED and not connection.waiting:
-        atomic_add(&connection.endpoint.open, 1)
-        connection.entered = 1
         return True
-    queue = queue_of(&worker.waiting, connection.endpoint)
     if connection.waiting:
         full = atomic_add(&connection.cluster.cx_active, 1) >= version.max_connections
-    if atomic_add(&connection.endpoint.open, 1) >= version.max_per_endpoint:
+    opened = open_of(connection.endpoint)
+    queue = queue_of(&worker.waiting, connection.endpoint) if opened != NULL else NULL
+    if queue == NULL:
+        # No memory to count with is no reason to refuse.
+        no_longer_waiting(connection)
+        return True
+    if atomic_add(opened, 1) >= version.max_per_endpoint:
         full = True
     if full:
         atomic_add64(&connection.cluster.cx_overflow, 1)
-        if queue != NULL and queue.own:
-            atomic_add(&connection.endpoint.open, <uint32_t>-1)
+        if queue.own:
+            atomic_add(opened, <uint32_t>-1)
             atomic_add(&connection.cluster.cx_active, <uint32_t>-1)
             return False
-    connection.entered = 1
-    connection.queue = queue
     no_longer_waiting(connection)
-    if queue != NULL:
-        queue.own += 1
+    connection.queue = queue
+    queue.own += 1
     return True
 
 
@@ -243,6 +245,9 @@ cdef inline void no_longer_waiting(Connection* connection) noexcept nogil:
     if connection.waiting:
         connection.waiting = 0
         atomic_add(&connection.cluster.waiting, <uint32_t>-1)
+        if connection.queue != NULL:
+            queue_remove(connection.queue, connection)
+            connection.queue = NULL
 
 
 cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nogil:
@@ -265,19 +270,16 @@ cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nog
 cdef void leave_endpoint(Worker* worker, Connection* connection) noexcept nogil:
     """Its connection to the endpoint has ended, or it no longer waits for one."""
     cdef EndpointQueue* queue = connection.queue
+    if queue == NULL:
+        return
     connection.queue = NULL
-    if connection.entered:
-        connection.entered = 0
-        atomic_add(&connection.endpoint.open, <uint32_t>-1)
-        if queue == NULL:
-            return
+    if connection.waiting:
+        queue_remove(queue, connection)
+    else:
+        atomic_add(open_of(connection.endpoint), <uint32_t>-1)
         queue.own -= 1
         if queue.first != NULL:
             enqueue(worker, queue.first)
-    elif queue != NULL:
-        queue_remove(queue, connection)
-    else:
-        return
     queue_drop(&worker.waiting, queue)
 
 
@@ -325,7 +327,6 @@ cdef void serve_waiting(Worker* worker, EndpointQueue* queue) noexcept nogil:
         elif not enter_endpoint(worker, connection, version):
             break
         else:
-            queue_remove(queue, connection)
             reason = open_upstream(worker, connection, version, row)
         if reason != Reason.NONE:
             connect_failed(worker, connection, reason)
@@ -582,9 +583,9 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
 
 cdef void count_failure(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef uint64_t one = 1
-    if connection.entered:
+    if not connection.waiting:
         atomic_add64(&connection.cluster.cx_connect_fail, 1)
-    if connection.entered and reason == Reason.CONNECT_TIMEOUT:
+    if not connection.waiting and reason == Reason.CONNECT_TIMEOUT:
         atomic_add64(&connection.cluster.cx_connect_timeout, 1)
     if reason != Reason.LIMIT and endpoint_failed(connection.cluster, connection.endpoint):
         # Whoever hosts a worker looks after each turn; with a thread, the control side sleeps until it is told.
@@ -687,7 +688,7 @@ cdef bint try_another(Worker* worker, Connection* connection, SlotVersion* versi
 cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
     """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
     cdef SlotVersion* version
-    if connection.entered and connection.queue != NULL and reason != Reason.LIMIT:
+    if connection.queue != NULL and not connection.waiting and reason != Reason.LIMIT:
         fail_waiting(worker, connection.queue, reason)
     while True:
         count_failure(worker, connection, reason)
