@@ -1,5 +1,7 @@
 """Snapshots to published tables: what changes, what stays, and what is rejected by name."""
 
+from array import array
+from collections import Counter
 from dataclasses import replace
 from struct import pack
 from types import MappingProxyType
@@ -30,6 +32,7 @@ from eastgate.xds.resources import (
 )
 
 from ..fastpath.loop import columns
+from ..support import encoded
 
 NAME = "outbound_.80_._.echo.default.svc.cluster.local"
 
@@ -87,6 +90,17 @@ def test_changed_endpoints_make_a_new_table_in_the_same_slot() -> None:
     assert after.slot == before.slot
     assert after.table is not None
     assert len(after.table) == 2
+
+
+def test_a_million_endpoints_are_a_table_like_any_other() -> None:
+    raw = encoded.assignment([encoded.endpoint(index) for index in range(1_000_000)], name=NAME)
+    compiler = Compiler(ClusterSlots(16))
+    assert compiler.apply(snapshot(cluster(), decode_assignment(raw), listener(chain()))) == ()
+    table = compiler.clusters[NAME].table
+    assert table is not None
+    picks = array("I", bytes(4 * 3_000_000))
+    table.pick_many(picks)
+    assert set(Counter(picks).values()) == {3}
 
 
 def test_what_cannot_be_compiled_is_reported_once_and_the_last_good_table_stays() -> None:
