@@ -22,7 +22,8 @@ SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=mal
 	ASAN_OPTIONS=detect_leaks=0
 # What runs worker threads.
 THREADED_TESTS := $(wildcard tests/fastpath/test_engine.py tests/fastpath/test_workers.py tests/fastpath/test_splice.py \
-	tests/fastpath/test_connect_attempts.py tests/fastpath/test_outlier_workers.py tests/fastpath/test_soak.py)
+	tests/fastpath/test_connect_attempts.py tests/fastpath/test_outlier_workers.py tests/fastpath/test_endpoint_limit.py \
+	tests/fastpath/test_soak.py)
 THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.

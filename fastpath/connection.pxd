@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.cluster_slots cimport ClusterState
 from eastgate.fastpath.endpoint_state cimport EndpointState
 from eastgate.fastpath.pipe_pool cimport Pipe
+from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.route_table cimport Routes
 from eastgate.fastpath.timer_wheel cimport Timer
 
@@ -92,7 +93,7 @@ cdef struct Listener:
     uint64_t cx_pre_active
     uint64_t rx_bytes
     uint64_t tx_bytes
-    uint64_t refused[24]        # by Reason
+    uint64_t refused[<int>Reason.REASON_COUNT]
 
 # Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
 cdef struct EndpointQueue:
