@@ -6,8 +6,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 # cython-lint calls pycodestyle by name.
 export PATH := $(BIN):$(PATH)
 
-CYTHON := $(wildcard fastpath/*.pyx fastpath/*.pxd xds/*.pyx xds/*.pxd)
-STUBBED := $(subst /,.,$(patsubst %.pyi,eastgate/%,$(wildcard fastpath/*.pyi xds/*.pyi)))
+CYTHON := $(wildcard fastpath/*.p[yx][xd] fastpath/*/*.p[yx][xd] xds/*.p[yx][xd])
+STUBBED := $(subst /,.,$(patsubst %.pyi,eastgate/%,$(wildcard fastpath/*.pyi fastpath/*/*.pyi xds/*.pyi)))
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -21,9 +21,8 @@ MEMORY_TEST := through_a_slow_reader
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=0
 # What runs worker threads.
-THREADED_TESTS := $(wildcard tests/fastpath/test_engine.py tests/fastpath/test_workers.py tests/fastpath/test_splice.py \
-	tests/fastpath/test_connect_attempts.py tests/fastpath/test_outlier_workers.py tests/fastpath/test_endpoint_limit.py \
-	tests/fastpath/test_soak.py)
+THREADED_TESTS := $(wildcard $(foreach test,engine workers splice connect_attempts outlier_workers endpoint_limit soak,\
+	tests/fastpath/loop/test_$(test).py))
 THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
@@ -118,12 +117,12 @@ test-envoy-long: dev
 build-debug build-asan build-tsan: build-%: dev
 	@echo "== copy to build/$*"
 	@mkdir -p build/$*
-	@cd build/$* && rm -rf bench fastpath insight mesh proxy tests xds
+	@cd build/$* && rm -rf bench commands fastpath insight mesh proxy tests trial xds
 	@tar --exclude='./.*' --exclude=./build --exclude=./dist --exclude='*.so' --exclude=__pycache__ -cf - . | tar -xf - -C build/$*
 	@echo "== native modules, $* build"
 	$(call logged,native-$*,cd build/$* && EASTGATE_BUILD=$* $(BIN)/python setup.py build_ext --inplace)
 	@cd build/$* && PYTHONPATH=build/tree $(if $(filter asan,$*),$(SANITIZED)) $(if $(filter tsan,$*),$(THREAD_SANITIZED)) $(BIN)/python -P -c \
-		'from eastgate.fastpath import engine; assert "build/tree" in engine.__file__, engine'
+		'from eastgate.fastpath.loop import engine; assert "build/tree" in engine.__file__, engine'
 
 test-debug: build-debug
 	@echo "== native tests, debug build"
@@ -149,7 +148,7 @@ SOAK_S ?= 100
 soak: build-asan
 	@echo "== six soaks of $(SOAK_S) s, asan build"
 	@cd build/asan && EASTGATE_SOAK_S=$(SOAK_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
-		$(PYTEST) --timeout=0 tests/fastpath/test_soak.py
+		$(PYTEST) --timeout=0 tests/fastpath/loop/test_soak.py
 
 # All of it; half an hour on two CPUs.
 bench: bench-parts bench-peers
@@ -245,5 +244,5 @@ lab-churn: lab-up
 clean:
 	@echo "== remove what was built"
 	@rm -rf build dist eastgate.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	@rm -f fastpath/*.so xds/*.so $(BUILT)
+	@rm -f fastpath/*.so fastpath/*/*.so xds/*.so $(BUILT)
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

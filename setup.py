@@ -1,10 +1,10 @@
-"""Build the Cython modules of fastpath/ and xds/. Everything declarative stands in pyproject.toml.
+"""Find the packages and build the Cython modules. Everything declarative stands in pyproject.toml.
 
 Environment:
     EASTGATE_BUILD=release|debug|asan|tsan  release is the default; debug turns on bounds checks and assertions,
                                         asan is debug plus AddressSanitizer and UndefinedBehaviorSanitizer,
                                         tsan is debug plus ThreadSanitizer
-    EASTGATE_ONLY=fastpath.engine,...   build these modules only (development)
+    EASTGATE_ONLY=fastpath.reason,...   build these modules only (development)
 """
 
 import os
@@ -20,8 +20,8 @@ from setuptools import Extension, setup
 
 ROOT = Path(__file__).resolve().parent
 os.chdir(ROOT)
-PACKAGES = ("proxy", "xds", "fastpath", "mesh", "insight")
-NATIVE_PACKAGES = ("fastpath", "xds")
+# Folders that are packages of eastgate; their rooms are found in them.
+FOLDERS = ("commands", "trial", "proxy", "insight", "mesh", "fastpath", "xds")
 VARIANT = os.environ.get("EASTGATE_BUILD", "release")
 # CPython's own flags come first and hold -DNDEBUG.
 VARIANT_FLAGS = {
@@ -51,20 +51,26 @@ def fail(sentence: str) -> NoReturn:
 
 
 def link_tree() -> Path:
-    """Make build/tree/eastgate/<package> links: Cython and mypy find modules by folder name, not by package-dir.
+    """Make build/tree/eastgate/<folder> links: Cython and mypy find modules by folder name, not by package-dir.
 
     See cython/cython#2452: without the tree a module's own .pxd is silently ignored.
     """
     tree = ROOT / "build" / "tree"
     (tree / "eastgate").mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
-        link = tree / "eastgate" / package
-        target = Path("../../..") / package
+    for folder in FOLDERS:
+        link = tree / "eastgate" / folder
+        target = Path("../../..") / folder
         if link.is_symlink() and link.readlink() == target:
             continue
         link.unlink(missing_ok=True)
         link.symlink_to(target)
     return tree
+
+
+def packages() -> list[str]:
+    """Full names of all packages: the folders, and what lies below them."""
+    found = [init.parent for folder in FOLDERS for init in sorted(Path(folder).rglob("__init__.py"))]
+    return [".".join(("eastgate", *path.parts)) for path in found]
 
 
 def require_toolchain() -> None:
@@ -90,7 +96,7 @@ def require_toolchain() -> None:
 
 def extensions() -> list[Extension]:
     compile_flags, link_flags = VARIANT_FLAGS[VARIANT]
-    sources = [source for package in NATIVE_PACKAGES for source in sorted(Path(package).glob("*.pyx"))]
+    sources = [source for folder in FOLDERS for source in sorted(Path(folder).rglob("*.pyx"))]
     names = {str(source.with_suffix("")).replace("/", "."): source for source in sources}
     only = [name for name in os.environ.get("EASTGATE_ONLY", "").split(",") if name]
     if unknown := ", ".join(name for name in only if name not in names):
@@ -137,6 +143,8 @@ is_compiling = not COMPILING_STEPS.isdisjoint(sys.argv)
 if is_compiling:
     require_toolchain()
 setup(
+    packages=packages(),
+    package_dir={f"eastgate.{folder}": folder for folder in FOLDERS},
     ext_modules=cythonized() if is_compiling else extensions(),
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from eastgate.fastpath.cluster_slots import ClusterSlots
-from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.proxy.compiler import Compiler
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.proxy.compile.compiler import Compiler
 from eastgate.xds.resources import Assignment, Cluster, FilterChain, FilterChainMatch, Listener, Snapshot
 
 from tests.columns import columns

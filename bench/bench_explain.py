@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from eastgate.commands.explain import answer, answer_json
 from eastgate.insight.read_dump import read_document
-from eastgate.proxy.explain import answer, answer_json
 
 from tests.support import dumps
 

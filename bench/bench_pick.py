@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.xds.resources import Hashing
 
 from tests.columns import columns

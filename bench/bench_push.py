@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any
 
 import pytest
-from eastgate.fastpath.cluster_slots import ClusterSlots
-from eastgate.proxy.compiler import Compiler
-from eastgate.proxy.publisher import Publisher
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.compile.publisher import Publisher
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.message import encode
 from eastgate.xds.store import Store

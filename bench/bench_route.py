@@ -8,11 +8,11 @@ import random
 from typing import Any
 
 import pytest
-from eastgate.fastpath import client_hello
-from eastgate.fastpath.chains import ISTIO_ALPN, ChainSpec
-from eastgate.fastpath.route_table import RouteTable
+from eastgate.fastpath.match import client_hello
+from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
 
-from tests.fastpath.hellos import in_records, message_of, real_hello
+from tests.fastpath.match.hellos import in_records, message_of, real_hello
 from tests.oracle import filter_chain
 
 SIZES = (10, 1_000, 10_000)

@@ -23,7 +23,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eastgate.fastpath import client_hello, cluster_table, engine, route_table
+from eastgate.fastpath.loop import engine
+from eastgate.fastpath.match import client_hello, route_table
+from eastgate.fastpath.tables import cluster_table
 from eastgate.xds import assignment
 
 from .compare import say

@@ -8,14 +8,14 @@ import json
 import socket
 from collections.abc import Callable
 
-from eastgate.fastpath import client_hello
-from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.fastpath.route_table import RouteTable
+from eastgate.fastpath.match import client_hello
+from eastgate.fastpath.match.route_table import RouteTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.xds.assignment import decode_assignment
 
-from tests.fastpath.hellos import in_records, message_of, real_hello
-from tests.fastpath.loop import SERVICE, Gateway, accept, upstream
-from tests.fastpath.loop import client_hello as first_flight
+from tests.fastpath.driven_engine import SERVICE, Gateway, accept, upstream
+from tests.fastpath.driven_engine import client_hello as first_flight
+from tests.fastpath.match.hellos import in_records, message_of, real_hello
 from tests.support.encoded import METADATA, assignment, endpoint
 
 from .bench_route import OFFERED, chains, in_random_order

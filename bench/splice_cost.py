@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 
-from tests.fastpath.loop import Gateway, client_hello
+from tests.fastpath.driven_engine import Gateway, client_hello
 
 GIGABYTE = 1_000_000_000
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
-from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.fastpath.endpoint_rows import first_occurrences
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.fastpath.tables.endpoint_rows import first_occurrences
 from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry, ZoneAware
 
 # EDS HealthStatus by number.

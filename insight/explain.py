@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eastgate.fastpath.priority_load import PriorityLoads, classify_health, effective_locality_weight
+from eastgate.fastpath.tables.priority_load import PriorityLoads, classify_health, effective_locality_weight
 from eastgate.xds.resources import Locality
 
 from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, describe_localities

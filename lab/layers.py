@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from eastgate.proxy.envoy_process import envoy_binary
+from eastgate.trial.envoy_process import envoy_binary
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -38,7 +38,7 @@ STDLIB_UNWANTED = (
     "tkinter", "turtledemo",
 )  # fmt: skip
 # What the wheel is built from.
-SOURCES = ("fastpath", "insight", "mesh", "proxy", "xds", "setup.py", "pyproject.toml")
+SOURCES = ("commands", "fastpath", "insight", "mesh", "proxy", "trial", "xds", "setup.py", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +220,11 @@ def wheel(settings: Settings) -> Path:
     folder = settings.cache / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
     # What an earlier build left there would be packed although the checkout has it no more.
-    for stale in (ROOT / "build").glob("lib.*/eastgate/*/*.py*"):
-        stale.unlink()
+    for built in (ROOT / "build").glob("lib.*/eastgate"):
+        for path in filter(Path.is_file, built.rglob("*")):
+            source = ROOT / path.relative_to(built).with_name(f"{path.name.split('.')[0]}.pyx")
+            if path.suffix != ".so" or not source.exists():
+                path.unlink()
     run(sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", folder, cwd=ROOT, timeout_s=900)
     return next(folder.glob("*.whl"))
 
@@ -239,7 +242,7 @@ def checkout_key() -> str:
 def fill_eastgate(settings: Settings, root: Path) -> None:
     with zipfile.ZipFile(wheel(settings)) as archive:
         archive.extractall(root / SITE)
-    command = "from eastgate.proxy.cli import main\n\nmain()\n"
+    command = "from eastgate.commands.cli import main\n\nmain()\n"
     put(root / "usr/local/bin/eastgate", f"#!/usr/local/bin/python3 -P\n{command}", 0o755)
     compile_all(root)
 

@@ -1,4 +1,4 @@
-"""A scenario: steps that change a mesh, each with the shares that must follow. Pure; proxy/ runs it."""
+"""A scenario: steps that change a mesh, each with the shares that must follow. Pure; trial/ runs it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

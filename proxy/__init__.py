@@ -1,4 +1,4 @@
-"""The process and the command line: composition of xds, fastpath and insight."""
+"""The running process: composition of xds, fastpath and insight."""
 
 import os
 

@@ -15,8 +15,24 @@ from functools import cache, partial
 from random import Random
 from typing import Any
 
-from eastgate.fastpath.cluster_slots import ClusterSlots
-from eastgate.fastpath.engine import Engine
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.loop.engine import Engine
+from eastgate.proxy.admin.admin import Admin, Sources
+from eastgate.proxy.admin.certs import days_until_first_expires
+from eastgate.proxy.admin.refusals import Refusals
+from eastgate.proxy.admin.status import StatusServer
+from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.compile.publisher import Publisher
+from eastgate.proxy.disk.access_log import AccessLog
+from eastgate.proxy.disk.last_good import LastGood, identity
+from eastgate.proxy.disk.recorder import Recorder
+from eastgate.proxy.disk.state_file import StateFile
+from eastgate.proxy.membership.dns_clusters import DnsClusters
+from eastgate.proxy.membership.ejections import Ejections
+from eastgate.proxy.membership.health_checks import HealthChecks
+from eastgate.proxy.membership.health_probes import open_probe
+from eastgate.proxy.membership.name_resolver import resolve
+from eastgate.proxy.membership.slow_start import SlowStarts
 from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
@@ -25,28 +41,12 @@ from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.sds import SdsClient
 from eastgate.xds.store import Store
 
-from . import stats
-from .access_log import AccessLog
-from .admin import Admin, Sources
-from .certs import days_until_first_expires
-from .compiler import Compiler
-from .dns_clusters import DnsClusters
+from .admin import stats
 from .drain import Drain
-from .ejections import Ejections
 from .errors import SettingsError
-from .health_checks import HealthChecks
-from .health_probes import open_probe
-from .last_good import LastGood, identity
 from .listeners import Listeners
 from .log import Log
-from .name_resolver import resolve
-from .publisher import Publisher
-from .recorder import Recorder
-from .refusals import Refusals
 from .settings import GatewaySettings
-from .slow_start import SlowStarts
-from .state_file import StateFile
-from .status import StatusServer
 
 STREAM_PREFIXES = {
     CDS: "cluster_manager.cds",

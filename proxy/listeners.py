@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from eastgate.fastpath.engine import Engine, ListenerCounters
-from eastgate.fastpath.route_table import RouteTable
+from eastgate.fastpath.loop.engine import Engine, ListenerCounters
+from eastgate.fastpath.match.route_table import RouteTable
+from eastgate.proxy.compile.compiler import CompiledListener
 from eastgate.xds.resources import Listener
 
-from .compiler import CompiledListener
 from .log import Log
 
 RETRY_FIRST_S = 0.5

@@ -10,68 +10,87 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy")
+PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy", "trial", "commands")
 MAY_IMPORT = {
     "fastpath": {"fastpath"},
     "xds": {"xds"},
     "mesh": {"mesh", "xds"},
     "insight": {"insight", "xds", "fastpath"},
-    "proxy": set(PACKAGES),
+    "proxy": {"proxy", "insight", "mesh", "fastpath", "xds"},
+    "trial": {"trial", "proxy", "insight", "mesh", "fastpath", "xds"},
+    "commands": set(PACKAGES),
 }
-# Inside proxy/ a module imports from later lines only.
-PROXY_LAYERS = (
-    {"__main__"},
-    {"cli"},
-    {"compare_envoy", "diff", "doctor", "mesh_run", "mesh_serve", "record", "replay_serve"},
-    {"app"},
-    {"replay"},
-    {"endpoints", "explain"},
-    {"compare_model", "dump_source", "trial", "mesh_report"},
-    {"mesh_client", "child", "workload"},
-    {"admin"},
-    {"config_dump"},
-    {"rendering"},
-    {"message_json"},
-    {"dumps", "drain", "ledger_page", "ejections", "last_good", "recorder"},
-    {"listeners", "publisher", "dns_clusters"},
-    {"compiler", "health_checks"},
-    {"slow_start"},
-    {"endpoint_flags", "health_probes", "health_state", "subsets"},
-    {"endpoint_health", "grpc_probe"},
-    {"refusals"},
-    {"status"},
-    {"access_log", "http_server", "settings"},
-    {"bootstrap", "journal", "line_writer", "state_file"},
+# Above the data side a module imports from later lines only.
+LAYERS = (
+    {"commands.__main__"},
+    {"commands.cli"},
     {
-        "answers",
-        "certs",
-        "check_outcome",
-        "cpus",
-        "envoy_process",
-        "errors",
-        "frames",
-        "log",
-        "name_resolver",
-        "slices",
-        "stats",
+        "commands.compare_envoy",
+        "commands.diff",
+        "commands.doctor",
+        "commands.mesh_run",
+        "commands.mesh_serve",
+        "commands.record",
+        "commands.replay_serve",
     },
-    {"outlier"},
+    {"commands.replay"},
+    {"commands.endpoints", "commands.explain"},
+    {"commands.dump_source"},
+    {"trial.compare_model", "trial.trial", "trial.report"},
+    {"trial.answers", "trial.client", "trial.child", "trial.envoy_process", "trial.workload"},
+    {"proxy.app"},
+    {"proxy.admin.admin"},
+    {"proxy.admin.config_dump"},
+    {"proxy.admin.rendering"},
+    {"proxy.admin.message_json"},
+    {
+        "proxy.admin.dumps",
+        "proxy.admin.ledger_page",
+        "proxy.disk.last_good",
+        "proxy.disk.recorder",
+        "proxy.drain",
+        "proxy.membership.ejections",
+    },
+    {"proxy.compile.publisher", "proxy.listeners", "proxy.membership.dns_clusters"},
+    {"proxy.compile.compiler", "proxy.membership.health_checks"},
+    {"proxy.membership.slow_start"},
+    {
+        "proxy.compile.subsets",
+        "proxy.membership.endpoint_flags",
+        "proxy.membership.health_probes",
+        "proxy.membership.health_state",
+    },
+    {"proxy.membership.endpoint_health", "proxy.membership.grpc_probe"},
+    {"proxy.admin.refusals"},
+    {"proxy.admin.status"},
+    {"proxy.admin.http_server", "proxy.disk.access_log", "proxy.settings"},
+    {"proxy.bootstrap", "proxy.disk.journal", "proxy.disk.line_writer", "proxy.disk.state_file"},
+    {
+        "proxy.admin.certs",
+        "proxy.admin.frames",
+        "proxy.admin.stats",
+        "proxy.cpus",
+        "proxy.errors",
+        "proxy.log",
+        "proxy.membership.check_outcome",
+        "proxy.membership.name_resolver",
+        "proxy.slices",
+    },
+    {"proxy.membership.outlier"},
 )
-LAYER_OF = {module: layer for layer, modules in enumerate(PROXY_LAYERS) for module in modules}
+LAYERED = ("commands", "trial", "proxy")
+# In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.
+FASTPATH_ROOMS = {"loop": {"match", "tables"}, "match": set(), "tables": set()}
+LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 # Costs half a second and 52 MB: dumps, tests and the embedded control plane only.
 HEAVY = {"envoy_data_plane", "betterproto2", "pydantic"}
 TOOLS = {"__init__", "__main__", "generate_schema"}
-# The embedded control plane and its trials: commands of their own, which encode messages.
-TRIALS = {
-    "answers",
-    "compare_envoy",
-    "compare_model",
-    "mesh_run",
-    "mesh_serve",
-    "mesh_client",
-    "replay_serve",
-    "trial",
-    "workload",
+# Commands of the embedded control plane and of trials, which encode messages.
+ENCODING = {
+    "commands.compare_envoy",
+    "commands.mesh_run",
+    "commands.mesh_serve",
+    "commands.replay_serve",
 }
 
 FROM = re.compile(r"^\s*from\s+([\w.]+)\s+c?import\s+\(?\s*([\w, ]*)", re.MULTILINE)
@@ -102,11 +121,17 @@ def imports(path: Path) -> set[str]:
     """Absolute dotted names that a file of ours imports, modules and what is taken from them."""
     text = path.read_text()
     names = names_in_cython(text) if path.suffix in {".pyx", ".pxd"} else names_in_python(text)
-    return {f"eastgate.{path.parent.name}{name}" if name.startswith(".") else name for name in names}
+    folder = ".".join(("eastgate", *path.parent.relative_to(ROOT).parts))
+    return {f"{folder}{name}" if name.startswith(".") else name for name in names}
 
 
 def sources(package: str) -> list[Path]:
-    return [path for path in sorted((ROOT / package).iterdir()) if path.suffix in {".py", ".pyi", ".pyx", ".pxd"}]
+    return [path for path in sorted((ROOT / package).rglob("*")) if path.suffix in {".py", ".pyi", ".pyx", ".pxd"}]
+
+
+def dotted(path: Path) -> str:
+    """The name of a module of ours, without `eastgate.`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def ours(name: str) -> str | None:
@@ -142,17 +167,39 @@ def test_nothing_of_tests_or_tools_is_imported(package):
             )
 
 
-def proxy_modules() -> list[str]:
-    return [path.stem for path in sources("proxy") if path.suffix == ".py" and path.stem != "__init__"]
+def layered_modules() -> list[str]:
+    paths = [path for package in LAYERED for path in sources(package)]
+    return [dotted(path) for path in paths if path.suffix == ".py" and path.stem != "__init__"]
 
 
-@pytest.mark.parametrize("module", proxy_modules())
-def test_module_of_proxy_imports_downwards(module):
-    assert module in LAYER_OF, f"proxy/{module}.py is new: give it its place in PROXY_LAYERS of {Path(__file__).name}"
-    for name in imports(ROOT / "proxy" / f"{module}.py"):
-        parts = name.split(".")
-        if parts[:2] == ["eastgate", "proxy"] and len(parts) > 2 and parts[2] in proxy_modules():
-            assert LAYER_OF.get(parts[2], -1) > LAYER_OF[module], f"proxy/{module}.py may not import {parts[2]}"
+@pytest.mark.parametrize("module", layered_modules())
+def test_module_imports_downwards(module):
+    path = f"{module.replace('.', '/')}.py"
+    assert module in LAYER_OF, f"{path} is new: give it its place in LAYERS of {Path(__file__).name}"
+    for name in imports(ROOT / path):
+        imported = name.removeprefix("eastgate.")
+        if imported in LAYER_OF:
+            assert LAYER_OF[imported] > LAYER_OF[module], f"{path} may not import {imported}"
+
+
+def test_layers_name_no_module_that_is_gone():
+    assert LAYER_OF.keys() == set(layered_modules())
+
+
+@pytest.mark.parametrize("room", FASTPATH_ROOMS)
+def test_room_of_fastpath_imports_only_what_it_may(room):
+    for path in sources(f"fastpath/{room}"):
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[:2] == ["eastgate", "fastpath"] and len(parts) > 2 and parts[2] in FASTPATH_ROOMS:
+                assert parts[2] in {room, *FASTPATH_ROOMS[room]}, f"{path.relative_to(ROOT)} may not import {name}"
+
+
+def test_ground_of_fastpath_imports_no_room():
+    for path in sources("fastpath"):
+        if path.parent.name == "fastpath":
+            for name in imports(path):
+                assert not set(name.split(".")) & set(FASTPATH_ROOMS), f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_imports_are_found():
@@ -178,8 +225,9 @@ def test_folder_under_its_bare_name_is_refused(package):
 
 
 def test_running_proxy_imports_no_message_classes():
-    paths = [path for path in (*sources("proxy"), *sources("xds")) if path.suffix in {".py", ".pyx"}]
-    modules = [f"eastgate.{path.parent.name}.{path.stem}" for path in paths if path.stem not in TOOLS | TRIALS]
+    every = [path for package in ("commands", "proxy", "xds") for path in sources(package)]
+    paths = [path for path in every if path.suffix in {".py", ".pyx"} and dotted(path) not in ENCODING]
+    modules = [f"eastgate.{dotted(path)}" for path in paths if path.stem not in TOOLS]
     probe = (
         "import importlib, sys\n"
         f"for name in {modules}:\n    importlib.import_module(name)\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy")
+PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy", "trial", "commands")
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_sdist_holds_what_a_build_needs_and_needs_no_compiler(tree):
     sources = {
         str(path.relative_to(tree))
         for package in PACKAGES
-        for path in (tree / package).iterdir()
+        for path in (tree / package).rglob("*")
         if path.suffix in {".py", ".pyx", ".pxd", ".pyi"} or path.name == "py.typed"
     }
     assert sources <= held
@@ -124,13 +124,14 @@ def test_wheel_installs_one_name(tree):
         held = set(opened.namelist())
         [metadata] = {name.split("/")[0] for name in held if ".dist-info/" in name}
         assert opened.read(f"{metadata}/top_level.txt").decode().split() == ["eastgate"]
-        assert b"eastgate = eastgate.proxy.cli:main" in opened.read(f"{metadata}/entry_points.txt")
+        assert b"eastgate = eastgate.commands.cli:main" in opened.read(f"{metadata}/entry_points.txt")
     assert {name.split("/")[0] for name in held} == {"eastgate", metadata}
     # A namespace: other distributions may lie beside it, and nothing runs on import of the root.
     assert "eastgate/__init__.py" not in held
     assert any(name.startswith("eastgate/fastpath/reason.") and name.endswith(".so") for name in held)
     for package in PACKAGES:
-        assert {f"eastgate/{package}/__init__.py", f"eastgate/{package}/py.typed"} <= held
+        rooms = {f"eastgate/{path.relative_to(tree)}" for path in (tree / package).rglob("__init__.py")}
+        assert rooms | {f"eastgate/{package}/py.typed"} <= held
     # Stubs for type checkers, declarations for cimport; no sources that compile to what is there.
     assert {"eastgate/fastpath/reason.pyi", "eastgate/fastpath/reason.pxd"} <= held
     assert not any(name.endswith((".pyx", ".c")) for name in held)

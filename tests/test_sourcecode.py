@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy")
-CYTHON = sorted(path for package in ("fastpath", "xds") for path in (ROOT / package).glob("*.p[yx][xd]"))
+PACKAGES = ("fastpath", "xds", "mesh", "insight", "proxy", "trial", "commands")
+CYTHON = sorted(path for package in ("fastpath", "xds") for path in (ROOT / package).rglob("*.p[yx][xd]"))
 MODULES = [path for path in CYTHON if path.suffix == ".pyx"]
 TEXT = [
     path
@@ -33,7 +33,7 @@ def test_nothing_is_put_off_without_an_issue():
 
 def test_every_python_file_says_what_it_is_for():
     for package in PACKAGES:
-        for path in sorted((ROOT / package).glob("*.py*")):
+        for path in sorted((ROOT / package).rglob("*.py*")):
             if path.suffix in {".py", ".pyx"}:
                 assert path.read_text().startswith('"""'), f"{named(path)} begins without a docstring"
 
@@ -54,7 +54,7 @@ def test_native_class_is_final_and_refuses_pickling(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_native_module_with_a_python_surface_has_a_stub(path):
-    module = importlib.import_module(f"eastgate.{path.parent.name}.{path.stem}")
+    module = importlib.import_module(".".join(("eastgate", *path.relative_to(ROOT).with_suffix("").parts)))
     surface = [name for name in vars(module) if not name.startswith("_") and not inspect.ismodule(vars(module)[name])]
     assert path.with_suffix(".pyi").exists() or not surface, f"{named(path)} offers {surface}"
 

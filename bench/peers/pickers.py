@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from tests.columns import Columns, columns
 from tests.oracle.shares import Endpoint

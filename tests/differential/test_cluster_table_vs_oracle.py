@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from ..columns import columns, failed
 from ..oracle.policies import WeightedLeastRequest, least_request

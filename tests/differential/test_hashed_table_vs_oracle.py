@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from ..columns import columns
 from ..oracle.hash_tables import bounded, slots

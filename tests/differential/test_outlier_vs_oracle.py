@@ -6,15 +6,15 @@ Random settings, and random sequences of connects, intervals and updates of the 
 from dataclasses import asdict
 from typing import Any
 
-from eastgate.proxy.endpoint_health import address_text, key_of
-from eastgate.proxy.outlier import EjectionType
+from eastgate.proxy.membership.endpoint_health import address_text, key_of
+from eastgate.proxy.membership.outlier import EjectionType
 from eastgate.xds.resources import Assignment, OutlierDetection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..oracle import outlier as oracle
-from ..proxy.test_compiler import NAME, assignment, cluster
-from ..proxy.test_ejections import Proxy
+from ..proxy.compile.test_compiler import NAME, assignment, cluster
+from ..proxy.membership.test_ejections import Proxy
 
 HOSTS = 4
 TIMES = ("interval_s", "base_ejection_time_s", "max_ejection_time_s", "max_ejection_time_jitter_s")

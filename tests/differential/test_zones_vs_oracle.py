@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from eastgate.fastpath.cluster_table import ClusterTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from ..columns import columns, failed
 from ..oracle.priority import is_low

@@ -13,9 +13,9 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
+from eastgate.commands.dump_source import live_proxy
+from eastgate.commands.explain import answer
 from eastgate.insight.read_dump import flat_address
-from eastgate.proxy.dump_source import live_proxy
-from eastgate.proxy.explain import answer
 from envoy_data_plane.envoy.extensions.load_balancing_policies.maglev.v3 import Maglev
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp

@@ -16,7 +16,7 @@ from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.model import Mesh, Workload
 from eastgate.mesh.source import MeshSource
 from eastgate.proxy.cpus import granted_cpus
-from eastgate.proxy.workload import EchoWorkload
+from eastgate.trial.workload import EchoWorkload
 
 from ..support.gateway_process import ProxyProcess, envoy_binary, start
 from ..support.messages import for_stock_envoy

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from eastgate.commands.explain import answer
 from eastgate.insight.cluster_model import ProxyModel
-from eastgate.proxy.explain import answer
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from eastgate.commands.explain import answer
 from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.explain import Explanation
-from eastgate.proxy.explain import answer
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.extensions.load_balancing_policies.random.v3 import Random

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from eastgate.fastpath.client_hello import ParsedHello, parse
+from eastgate.fastpath.match.client_hello import ParsedHello, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ..fastpath.hellos import (
+from ..fastpath.match.hellos import (
     LIMIT,
     alpn_extension,
     extension,

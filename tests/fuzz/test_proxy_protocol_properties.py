@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv6Address
 
-from eastgate.fastpath.proxy_protocol import ParsedProxyHeader, parse
+from eastgate.fastpath.match.proxy_protocol import ParsedProxyHeader, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from eastgate.fastpath.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
-from eastgate.fastpath.route_table import RouteTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

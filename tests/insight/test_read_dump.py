@@ -7,7 +7,7 @@ import pytest
 from eastgate.insight.cluster_model import ClusterModel, Ejection, ProxyModel, compile_model
 from eastgate.insight.explain import explain
 from eastgate.insight.read_dump import DumpShapeError, read_document, read_documents
-from eastgate.proxy.config_dump import Query, chunks
+from eastgate.proxy.admin.config_dump import Query, chunks
 from eastgate.xds.message import read
 from eastgate.xds.resources import Hashing, Locality
 from eastgate.xds.store import Store

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eastgate.commands.compare_envoy import Measured, client_hello, rows
 from eastgate.insight.cluster_model import ClusterModel, Endpoint
 from eastgate.mesh.messages import CDS, EDS
-from eastgate.proxy.compare_envoy import Measured, client_hello, rows
-from eastgate.proxy.compare_model import SERVER_NAME, loopback_resources
 from eastgate.proxy.errors import TrialError
+from eastgate.trial.compare_model import SERVER_NAME, loopback_resources
 from eastgate.xds.decode_cluster import decode_cluster
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.resources import Hashing
@@ -105,7 +105,7 @@ def test_an_address_that_stands_in_two_localities_is_one_row() -> None:
 
 
 def test_the_hello_is_one_that_gateways_route() -> None:
-    from eastgate.fastpath.client_hello import parse
+    from eastgate.fastpath.match.client_hello import parse
 
     hello = parse(client_hello("outbound_.80_._.a.default.svc.cluster.local"))
     assert (hello.server_name, tuple(hello.application_protocols)) == (

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from eastgate.proxy.message_json import MessageReader
+from eastgate.proxy.admin.message_json import MessageReader
 
 from ..support.netns import Seen, run_scenario
 from ..support.recordings import CDS, EDS, FOLDER, LDS, Resources, recorded, recorded_clusters, stages

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from eastgate.proxy.envoy_process import envoy_binary, envoy_bootstrap
+from eastgate.trial.envoy_process import envoy_binary, envoy_bootstrap
 
 from .waiting import until
 

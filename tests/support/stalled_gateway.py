@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from eastgate.proxy.cli import main
+from eastgate.commands.cli import main
 
 STALL_S = 2.0
 HEAP_OBJECTS = 1_500_000

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eastgate.fastpath.chains import ChainSpec
-from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.fastpath.priority_load import (
+from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
+from eastgate.fastpath.reason import Reason
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.fastpath.tables.priority_load import (
     PriorityLoads,
     choose_priority,
     classify_health,
     effective_locality_weight,
 )
-from eastgate.fastpath.reason import Reason
-from eastgate.fastpath.route_table import RouteTable
-from eastgate.fastpath.zone_routing import zone_parts
-from eastgate.proxy.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
-from eastgate.proxy.slow_start import weight_factor
+from eastgate.fastpath.tables.zone_routing import zone_parts
+from eastgate.proxy.membership.outlier import Counters, Detector, EjectionType, Volume, has_room, rate_threshold
+from eastgate.proxy.membership.slow_start import weight_factor
 from eastgate.xds.resources import OutlierDetection, SlowStart, ZoneAware
 
 from ..columns import columns

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from eastgate.fastpath.bounded_load import choose_by_overload, probing_order, slots
-from eastgate.fastpath.cluster_table import ClusterTable
-from eastgate.fastpath.hash_ring import ring_size
-from eastgate.fastpath.hashing import murmur2, source_ip_hash, xxh64
-from eastgate.fastpath.maglev_table import offset_and_skip
+from eastgate.fastpath.tables.bounded_load import choose_by_overload, probing_order, slots
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.fastpath.tables.hash_ring import ring_size
+from eastgate.fastpath.tables.hashing import murmur2, source_ip_hash, xxh64
+from eastgate.fastpath.tables.maglev_table import offset_and_skip
 from eastgate.xds.hashing import hash_key
 
 from ..columns import columns

@@ -1,0 +1,146 @@
+# What the engine keeps per connection and per listener. One connection struct stays well under 1 kB while idle.
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from eastgate.fastpath.loop.cluster_slots cimport ClusterState
+from eastgate.fastpath.tables.endpoint_state cimport EndpointState
+from eastgate.fastpath.loop.pipe_pool cimport Pipe
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.match.route_table cimport Routes
+from eastgate.fastpath.loop.timer_wheel cimport Timer
+
+cdef enum:
+    TRIED_CAPACITY = 4
+    # TCP_USER_TIMEOUT of both sockets: a peer that acknowledges nothing, or whose window stays closed, for that long is
+    # gone. The kernel alone would take a quarter of an hour for the first and forever for the second.
+    USER_TIMEOUT_MS = 600000
+
+# What an epoll event is about: the first byte of the struct that its data points to.
+cdef enum Source:
+    SOURCE_TIMER
+    SOURCE_READY
+    SOURCE_LISTENER
+    SOURCE_DOWNSTREAM
+    SOURCE_UPSTREAM
+
+cdef enum Phase:
+    PHASE_PROXY_HEADER          # the PROXY header is not complete yet
+    PHASE_SNIFF                 # the ClientHello is not complete yet
+    PHASE_CONNECT
+    PHASE_RELAY
+    PHASE_CLOSED                # sockets closed, memory given back at the end of the turn
+
+# One socket of a connection. Edge-triggered: readable and writable stay set until a call says EAGAIN.
+cdef struct Leg:
+    uint8_t source
+    uint8_t readable
+    uint8_t writable
+    uint8_t hung_up             # a FIN or an error was announced: read until it is seen
+    uint8_t registered          # in the epoll set
+    uint8_t ended               # its FIN was read
+    uint8_t shut                # our FIN was sent to it
+    int fd
+    Connection* connection
+
+# Bytes of one direction.
+cdef struct Flow:
+    uint64_t bytes
+    uint8_t* held               # read, but not taken by the other side yet; COPY_LIMIT bytes at most. First the hello
+    uint32_t held_offset
+    uint32_t held_length
+    Pipe* pipe                  # while bytes are moved by splice, or lie in it; else NULL
+    uint8_t bulk                # carries COPY_LIMIT bytes or more at a time
+
+cdef struct Address:
+    uint8_t family              # 4, 6, 1 (Unix socket: no bytes kept) or 0 (unknown)
+    uint16_t port               # host order
+    uint8_t bytes[16]           # network order
+
+# One line of the access log to be. Allocated per connection only while the log is on, and for every refusal.
+cdef struct ConnectionRecord:
+    ConnectionRecord* next
+    ClusterState* cluster       # counted reference or NULL
+    uint32_t listener
+    uint16_t reason
+    uint16_t server_name_length
+    uint16_t alpn_length
+    uint16_t attempts
+    Address downstream
+    Address downstream_local
+    Address upstream
+    uint64_t rx_bytes
+    uint64_t tx_bytes
+    uint64_t start_realtime_ns
+    uint64_t duration_ns
+    uint64_t connect_ns
+    char server_name[256]
+    uint8_t alpn[256]           # names, each behind a byte with its length
+
+# One worker's socket of a listener.
+cdef struct Listener:
+    uint8_t source              # first: see Source
+    uint8_t accepting
+    uint8_t paused              # out of descriptors: out of the epoll set until the timer says try again
+    uint8_t proxy_protocol
+    uint8_t original_dst        # ask netfilter where its connections were going
+    int fd
+    uint32_t number
+    uint16_t port               # host order
+    uint32_t hello_timeout_ms
+    Routes* routes              # atomic; kept alive by the engine
+    Listener* next              # of the worker
+    # Written by the worker alone, read by anybody.
+    uint64_t cx_total
+    uint64_t cx_active
+    uint64_t cx_pre_active
+    uint64_t rx_bytes
+    uint64_t tx_bytes
+    uint64_t refused[<int>Reason.REASON_COUNT]
+
+# Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
+cdef struct EndpointQueue:
+    EndpointState* endpoint     # held by the connections that are counted here
+    uint32_t own                # connections to it, connecting ones too
+    uint8_t kept                # somebody up the stack goes on with it
+    Connection* first           # waiting, in the order in which they came
+    Connection* last
+    EndpointQueue* next         # of its bucket
+
+cdef struct Connection:
+    Timer timer                 # first: a Timer* of the wheel is its Connection*
+    Leg down
+    Leg up
+    Flow upward                 # downstream -> upstream
+    Flow downward
+    uint8_t phase
+    uint8_t lowat_raised        # SO_RCVLOWAT of the downstream socket is not 1
+    uint8_t queued              # in the worker's list of connections with work left
+    uint8_t hash_source_ip      # of its chain
+    uint8_t began               # at least one byte was seen from downstream
+    uint8_t guarded             # keepalive of the upstream socket is on
+    uint8_t waiting             # for one of the endpoint's connections to end; not counted as active until then
+    uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
+    uint16_t destination_port   # for the route match: of the listener, or conveyed
+    uint16_t attempts           # connects begun
+    uint16_t max_attempts
+    Address downstream          # of the socket, or conveyed by a PROXY header
+    Address upstream
+    Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
+    Listener* listener
+    ClusterState* cluster       # counted reference or NULL
+    EndpointState* endpoint     # counted reference or NULL
+    EndpointQueue* queue        # of the endpoint, if it is counted there or waits in it; else NULL
+    int32_t row                 # of the endpoint in the table that it was picked from
+    uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now
+    EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed
+    ConnectionRecord* record    # NULL unless finished connections are recorded
+    Connection* previous        # all open connections of the worker
+    Connection* next            # also: the list of closed ones until the turn ends
+    Connection* next_queued
+    Connection* previous_waiting
+    Connection* next_waiting
+    # Times are nanoseconds of the monotonic clock; 0 where there is none.
+    uint64_t started
+    uint64_t connect_started
+    uint64_t connected
+    uint64_t last_activity
+    uint64_t idle_timeout       # 0: never
+    uint64_t expiry             # of max_downstream_connection_duration

@@ -1,0 +1,98 @@
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+from eastgate.fastpath.match.route_table import RouteTable
+
+from .cluster_slots import ClusterSlots
+from .event_ring import ConnectionEvent
+
+class ListenerCounters(NamedTuple):
+    """Totals since the listener was opened; `refused` is indexed by Reason."""
+
+    cx_total: int
+    cx_active: int
+    cx_pre_active: int
+    rx_bytes: int
+    tx_bytes: int
+    refused: tuple[int, ...]
+
+class BusyPolls(NamedTuple):
+    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
+
+    found: int
+    missed: int
+    crowded: int
+
+@final
+class Engine:
+    """Native loops: accept, sniff, route, pick, connect, relay. Owns their sockets and threads.
+
+    With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
+    thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
+    the control thread alone. Nothing raises for what a peer does.
+    """
+
+    def __init__(
+        self,
+        slots: ClusterSlots,
+        *,
+        seed: int,
+        workers: int = 0,
+        max_connections: int = 1_000_000,
+        event_capacity: int = 4096,
+        busy_poll_us: int = 0,
+    ) -> None: ...
+    def fileno(self) -> int:
+        """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
+    def turn(self) -> int:
+        """Handle what is ready, bounded, without blocking; return the number of descriptors handled.
+
+        With threads it handles nothing itself, but says how many descriptors the workers handled since the last call.
+        """
+    def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        routes: RouteTable,
+        hello_timeout_ms: int = 15000,
+        proxy_protocol: bool = False,
+        ipv6_only: bool = True,
+        backlog: int = 4096,
+        defer_accept: bool = False,
+        fast_open: bool = False,
+        original_dst: bool = False,
+    ) -> int:
+        """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
+
+        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
+        taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
+        that it redirected were going.
+
+        Raises OSError when it cannot bind, ValueError for an address that is none.
+        """
+    def bound_address(self, listener: int) -> tuple[str, int]:
+        """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
+    def publish_routes(self, listener: int, routes: RouteTable) -> None:
+        """Route new connections of `listener` by this table from now on; open ones are not touched."""
+    def stop_accepting(self, listener: int) -> None:
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
+    def active_connections(self) -> int: ...
+    def close_connections(self) -> int:
+        """Cut every open connection (reason DRAINED); return how many."""
+    def listener_counters(self, listener: int) -> ListenerCounters:
+        """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
+    def record_events(self, on: bool) -> None:
+        """Record finished connections as events too; refused ones always are."""
+    def set_splicing(self, on: bool) -> None:
+        """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""
+    def take_events(self, limit: int = 1024) -> Sequence[ConnectionEvent]:
+        """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
+    def events_dropped(self) -> int:
+        """How many events found the ring full."""
+    def busy_polls(self) -> BusyPolls:
+        """BusyPolls of all workers."""
+    def pipes_refused(self) -> int:
+        """How many times a bulk flow was copied for want of a pipe."""
+    def close(self) -> None:
+        """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""

@@ -1,0 +1,483 @@
+"""The class that owns the workers, for the control thread. All per-connection work stands in worker.pyx."""
+cimport cython
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
+from eastgate.fastpath.loop.connection cimport Listener, USER_TIMEOUT_MS
+from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
+from eastgate.fastpath.posix cimport *
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.match.route_table cimport RouteTable
+from eastgate.fastpath.loop.worker cimport (
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+    worker_await, worker_free, worker_join, worker_new, worker_start, worker_tell, worker_turn,
+)
+
+import atexit
+import os
+import socket as sockets
+from typing import NamedTuple
+from weakref import WeakSet
+
+cdef enum:
+    MAX_WORKERS = 256
+    BUSY_POLL_MOST_US = 1000
+    FAST_OPEN_BACKLOG = 256     # handshakes that were not confirmed yet, a worker and listener
+
+# Threads must not outlive the interpreter that owns what they read.
+cdef object threaded_engines = WeakSet()
+
+
+def _close_threaded_engines():
+    for engine in list(threaded_engines):
+        engine.close()
+
+
+atexit.register(_close_threaded_engines)
+
+
+class ListenerCounters(NamedTuple):
+    """Totals since the listener was opened; `refused` is indexed by Reason."""
+
+    cx_total: int
+    cx_active: int
+    cx_pre_active: int
+    rx_bytes: int
+    tx_bytes: int
+    refused: tuple
+
+
+class BusyPolls(NamedTuple):
+    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
+
+    found: int
+    missed: int
+    crowded: int
+
+
+cdef int open_listening_socket(
+    str host, int port, int backlog, bint ipv6_only, int defer_accept_s, int fast_open
+) except -1:
+    """A bound, listening, non-blocking socket. Raises OSError naming the address, ValueError for a bad one."""
+    cdef sockaddr_storage raw
+    cdef sockaddr_in* v4 = <sockaddr_in*>&raw
+    cdef sockaddr_in6* v6 = <sockaddr_in6*>&raw
+    cdef socklen_t length
+    cdef int fd, one = 1, zero = 0, user_timeout_ms = USER_TIMEOUT_MS, error
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port {port} is outside 0..65535")
+    encoded = host.encode()
+    memset(&raw, 0, sizeof(raw))
+    if inet_pton(AF_INET, encoded, &v4.sin_addr) == 1:
+        v4.sin_family = AF_INET
+        v4.sin_port = htons(port)
+        length = sizeof(sockaddr_in)
+    elif inet_pton(AF_INET6, encoded, &v6.sin6_addr) == 1:
+        v6.sin6_family = AF_INET6
+        v6.sin6_port = htons(port)
+        length = sizeof(sockaddr_in6)
+    else:
+        raise ValueError(f"{host!r} is not an IPv4 or IPv6 address")
+    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        error = errno
+        raise OSError(error, f"cannot open a listening socket: {os.strerror(error)}")
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
+    # One socket per worker on the same address; also lets a successor bind while its predecessor drains.
+    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one))
+    # Accepted sockets inherit these.
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms))
+    if raw.ss_family == AF_INET6:
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one if ipv6_only else &zero, sizeof(one))
+    if defer_accept_s:
+        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_accept_s, sizeof(defer_accept_s))
+    if fast_open:
+        setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &fast_open, sizeof(fast_open))
+    if bind(fd, <sockaddr*>&raw, length) != 0 or listen(fd, backlog) != 0:
+        error = errno
+        close(fd)
+        raise OSError(error, f"cannot listen on {host} port {port}: {os.strerror(error)}")
+    return fd
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Engine:
+    """Native loops: accept, sniff, route, pick, connect, relay. Owns their sockets and threads.
+
+    With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
+    thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
+    the control thread alone. Nothing raises for what a peer does.
+    """
+
+    cdef Worker** workers
+    cdef uint32_t count
+    cdef Shared* shared
+    cdef Listener** listeners   # number * count + worker
+    cdef uint32_t listener_count
+    cdef int notify_fd
+    cdef uint64_t handled       # as of the last turn()
+    cdef ClusterSlots slots
+    cdef dict routes            # listener number -> RouteTable: keeps alive what the workers read
+    cdef set accepting          # listener numbers
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.workers = NULL
+        self.shared = NULL
+        self.listeners = NULL
+        self.notify_fd = -1
+
+    def __init__(self, slots, *, seed, workers=0, max_connections=1_000_000, event_capacity=4096, busy_poll_us=0):
+        if self.shared != NULL or self.slots is not None:
+            raise RuntimeError("an Engine is initialised once")
+        if not 0 <= workers <= MAX_WORKERS:
+            raise ValueError(f"workers {workers} is outside 0..{MAX_WORKERS}")
+        if not 1 <= event_capacity <= 1 << 20:
+            raise ValueError(f"event_capacity {event_capacity} is outside 1..1048576")
+        if max_connections < 1:
+            raise ValueError(f"max_connections {max_connections} is not positive")
+        if not 0 <= busy_poll_us <= BUSY_POLL_MOST_US:
+            raise ValueError(f"busy_poll_us {busy_poll_us} is outside 0..{BUSY_POLL_MOST_US}")
+        if busy_poll_us and not workers:
+            raise ValueError("busy polling needs workers: without, the hosting loop sleeps, not the engine")
+        self.slots = <ClusterSlots?>slots
+        self.routes = {}
+        self.accepting = set()
+        self.shared = <Shared*>calloc(1, sizeof(Shared))
+        self.workers = <Worker**>calloc(workers or 1, sizeof(Worker*))
+        if self.shared == NULL or self.workers == NULL:
+            self.close()
+            raise MemoryError
+        self.shared.max_connections = max_connections
+        self.shared.threaded = workers > 0
+        self.shared.splicing = True
+        self.shared.busy_poll_ns = <uint64_t>busy_poll_us * 1000
+        try:
+            self.set_up(workers, seed & 0xFFFFFFFFFFFFFFFF, event_capacity)
+        except OSError:
+            self.close()
+            raise
+
+    cdef int set_up(self, uint32_t threads, uint64_t seed, uint32_t event_capacity) except -1:
+        cdef Worker* worker
+        cdef uint32_t number
+        cdef int error
+        if threads:
+            self.notify_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+            if self.notify_fd < 0:
+                error = errno
+                raise OSError(error, f"cannot set up an engine: {os.strerror(error)}")
+        for number in range(threads or 1):
+            worker = worker_new(
+                self.shared, self.slots.slots, self.slots.capacity, seed + number, event_capacity, self.notify_fd
+            )
+            if worker == NULL:
+                error = errno
+                raise OSError(error, f"cannot set up worker {number}: {os.strerror(error)}")
+            self.workers[number] = worker
+            self.count += 1
+            self.slots.publication.add_reader(&worker.reader)
+        if threads:
+            threaded_engines.add(self)
+        for number in range(threads):
+            error = worker_start(self.workers[number], number)
+            if error:
+                raise OSError(error, f"cannot start worker {number}: {os.strerror(error)}")
+        return 0
+
+    def __dealloc__(self):
+        self.shut_down()
+
+    def __reduce__(self):
+        raise TypeError("an Engine cannot be pickled")
+
+    cdef int check_open(self) except -1:
+        if self.shared == NULL:
+            raise ValueError("the engine is closed")
+        return 0
+
+    cdef Listener** listener(self, object number) except NULL:
+        """One socket a worker."""
+        self.check_open()
+        if not 0 <= number < self.listener_count:
+            raise ValueError(f"there is no listener {number}")
+        return &self.listeners[<uint32_t>number * self.count]
+
+    cdef int64_t order(self, OrderKind kind, Listener** listeners) except? -1:
+        """Have all workers carry it out, and return the sum of their results; OSError when one says an error."""
+        cdef Order* orders = <Order*>calloc(self.count, sizeof(Order))
+        cdef uint32_t number
+        cdef int64_t result
+        cdef int64_t total = 0
+        cdef int64_t error = 0
+        if orders == NULL:
+            raise MemoryError
+        with nogil:
+            for number in range(self.count):
+                orders[number].kind = kind
+                orders[number].listener = listeners[number] if listeners != NULL else NULL
+                worker_tell(self.workers[number], &orders[number])
+            for number in range(self.count):
+                result = worker_await(self.workers[number], &orders[number])
+                if result < 0:
+                    error = -result
+                else:
+                    total += result
+        free(orders)
+        if error:
+            raise OSError(error, os.strerror(<int>error))
+        return total
+
+    def fileno(self):
+        """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
+        self.check_open()
+        return self.notify_fd if self.shared.threaded else self.workers[0].epoll
+
+    def turn(self):
+        """Handle what is ready, bounded, without blocking; return the number of descriptors handled.
+
+        With threads it handles nothing itself, but says how many descriptors the workers handled since the last call.
+        """
+        cdef uint64_t handled = 0
+        cdef uint64_t counter
+        cdef uint32_t number
+        self.check_open()
+        if not self.shared.threaded:
+            return worker_turn(self.workers[0], False)
+        read(self.notify_fd, &counter, sizeof(counter))
+        for number in range(self.count):
+            handled += atomic_load64(&self.workers[number].handled)
+        counter = handled - self.handled
+        self.handled = handled
+        return counter
+
+    def listen(
+        self,
+        host,
+        port,
+        *,
+        routes,
+        hello_timeout_ms=15000,
+        proxy_protocol=False,
+        ipv6_only=True,
+        backlog=4096,
+        defer_accept=False,
+        fast_open=False,
+        original_dst=False,
+    ):
+        """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
+
+        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
+        taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
+        that it redirected were going.
+
+        Raises OSError when it cannot bind, ValueError for an address that is none.
+        """
+        cdef RouteTable table = <RouteTable?>routes
+        cdef Listener** own
+        cdef uint32_t worker
+        cdef int defer_accept_s
+        self.check_open()
+        if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
+            raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
+        defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
+        own = <Listener**>realloc(self.listeners, (self.listener_count + 1) * self.count * sizeof(Listener*))
+        if own == NULL:
+            raise MemoryError
+        self.listeners = own
+        own = &own[self.listener_count * self.count]
+        memset(own, 0, self.count * sizeof(Listener*))
+        try:
+            for worker in range(self.count):
+                own[worker] = <Listener*>calloc(1, sizeof(Listener))
+                if own[worker] == NULL:
+                    raise MemoryError
+                own[worker].fd = -1
+                own[worker].fd = open_listening_socket(
+                    host, port, backlog, ipv6_only, defer_accept_s, FAST_OPEN_BACKLOG if fast_open else 0
+                )
+                # The sockets of the other workers share the port that the first one got.
+                port = bound_port(own[worker].fd)
+                own[worker].port = port
+                own[worker].number = self.listener_count
+                own[worker].hello_timeout_ms = hello_timeout_ms
+                own[worker].proxy_protocol = bool(proxy_protocol)
+                own[worker].original_dst = bool(original_dst)
+                own[worker].routes = table.routes
+        except (OSError, ValueError, MemoryError):
+            for worker in range(self.count):
+                if own[worker] != NULL and own[worker].fd >= 0:
+                    close(own[worker].fd)
+                free(own[worker])
+            raise
+        number = self.listener_count
+        self.listener_count += 1
+        self.routes[number] = table
+        try:
+            self.order(ORDER_ADD_LISTENER, own)
+        except OSError:
+            self.order(ORDER_STOP_ACCEPTING, own)
+            raise
+        self.accepting.add(number)
+        return number
+
+    def bound_address(self, listener):
+        """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
+        cdef Listener** own = self.listener(listener)
+        if listener not in self.accepting:
+            raise ValueError(f"listener {listener} no longer accepts")
+        with sockets.socket(fileno=os.dup(own[0].fd)) as view:
+            host, port = view.getsockname()[:2]
+        return host, port
+
+    def publish_routes(self, listener, routes):
+        """Route new connections of `listener` by this table from now on; open ones are not touched."""
+        cdef RouteTable table = <RouteTable?>routes
+        cdef Listener** own = self.listener(listener)
+        cdef uint32_t worker
+        for worker in range(self.count):
+            atomic_store_pointer(<void**>&own[worker].routes, table.routes)
+        replaced = self.routes[listener]
+        self.routes[listener] = table
+        self.slots.publication.retire(replaced, None)
+
+    def stop_accepting(self, listener):
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
+        cdef Listener** own = self.listener(listener)
+        self.accepting.discard(listener)
+        self.order(ORDER_STOP_ACCEPTING, own)
+
+    def active_connections(self):
+        self.check_open()
+        return atomic_load64(&self.shared.connections)
+
+    def close_connections(self):
+        """Cut every open connection (reason DRAINED); return how many."""
+        self.check_open()
+        return self.order(ORDER_CLOSE_CONNECTIONS, NULL)
+
+    def listener_counters(self, listener):
+        """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
+        cdef Listener** own = self.listener(listener)
+        cdef uint64_t totals[5]
+        cdef uint64_t refused[<int>Reason.REASON_COUNT]
+        cdef uint32_t worker
+        cdef int reason
+        memset(totals, 0, sizeof(totals))
+        memset(refused, 0, sizeof(refused))
+        for worker in range(self.count):
+            totals[0] += atomic_load64(&own[worker].cx_total)
+            totals[1] += atomic_load64(&own[worker].cx_active)
+            totals[2] += atomic_load64(&own[worker].cx_pre_active)
+            totals[3] += atomic_load64(&own[worker].rx_bytes)
+            totals[4] += atomic_load64(&own[worker].tx_bytes)
+            for reason in range(<int>Reason.REASON_COUNT):
+                refused[reason] += atomic_load64(&own[worker].refused[reason])
+        return ListenerCounters(
+            cx_total=totals[0],
+            cx_active=totals[1],
+            cx_pre_active=totals[2],
+            rx_bytes=totals[3],
+            tx_bytes=totals[4],
+            refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
+        )
+
+    def record_events(self, on):
+        """Record finished connections as events too; refused ones always are."""
+        self.check_open()
+        atomic_store8(&self.shared.record_all, bool(on))
+
+    def set_splicing(self, on):
+        """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""
+        self.check_open()
+        atomic_store8(&self.shared.splicing, bool(on))
+
+    def take_events(self, limit=1024):
+        """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
+        cdef uint32_t worker
+        self.check_open()
+        self.slots.publication.reclaim()
+        events = []
+        for worker in range(self.count):
+            ring_arm(&self.workers[worker].events)
+            events += ring_take(&self.workers[worker].events, limit - len(events))
+        return events
+
+    def events_dropped(self):
+        """How many events found the ring full."""
+        cdef uint64_t dropped = 0
+        cdef uint32_t worker
+        self.check_open()
+        for worker in range(self.count):
+            dropped += atomic_load64(&self.workers[worker].events.dropped)
+        return dropped
+
+    def busy_polls(self):
+        """BusyPolls of all workers."""
+        cdef uint64_t totals[3]
+        cdef uint32_t worker
+        self.check_open()
+        memset(totals, 0, sizeof(totals))
+        for worker in range(self.count):
+            totals[0] += atomic_load64(&self.workers[worker].polling.found)
+            totals[1] += atomic_load64(&self.workers[worker].polling.missed)
+            totals[2] += atomic_load64(&self.workers[worker].polling.crowded)
+        return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
+
+    def pipes_refused(self):
+        """How many times a bulk flow was copied for want of a pipe."""
+        cdef uint64_t refused = 0
+        cdef uint32_t worker
+        self.check_open()
+        for worker in range(self.count):
+            refused += atomic_load64(&self.workers[worker].means.pipes.refused)
+        return refused
+
+    cdef void shut_down(self) noexcept:
+        cdef uint32_t worker
+        if self.shared == NULL:
+            return
+        with nogil:
+            for worker in range(self.count):
+                end_worker(self.workers[worker])
+        for worker in range(self.count):
+            self.slots.publication.remove_reader(&self.workers[worker].reader)
+            worker_free(self.workers[worker])
+        if self.notify_fd >= 0:
+            close(self.notify_fd)
+        free(self.workers)
+        free(self.listeners)
+        free(self.shared)
+        self.shared = NULL
+
+    def close(self):
+        """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""
+        self.shut_down()
+        if self.routes is not None:
+            self.routes.clear()
+
+
+cdef void end_worker(Worker* worker) noexcept nogil:
+    cdef Order order
+    if not worker.started:
+        return
+    order.kind = ORDER_END
+    order.listener = NULL
+    worker_tell(worker, &order)
+    worker_await(worker, &order)
+    worker_join(worker)
+
+
+cdef int bound_port(int fd) noexcept:
+    cdef sockaddr_storage raw
+    cdef socklen_t length = sizeof(raw)
+    if getsockname(fd, <sockaddr*>&raw, &length) != 0:
+        return 0
+    if raw.ss_family == AF_INET6:
+        return ntohs((<sockaddr_in6*>&raw).sin6_port)
+    return ntohs((<sockaddr_in*>&raw).sin_port)

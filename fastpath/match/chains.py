@@ -1,0 +1,35 @@
+"""Filter chains as the fast path wants them: what the control side compiles into a RouteTable."""
+
+from dataclasses import dataclass
+
+from eastgate.fastpath.reason import Reason
+
+# ALPN values of Istio clients. A connection to an SNI-DNAT name without one of them is refused, whatever the chain
+# says: SNI alone is never enough for a mesh service.
+ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
+SNI_DNAT_PREFIX = "outbound_."
+
+# Endpoints that a connection tries before it is refused, unless tcp_proxy says otherwise.
+DEFAULT_CONNECT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSpec:
+    """One filter chain: its match (Envoy's FilterChainMatch, empty field = any) and where its connections go.
+
+    ``targets`` are (cluster slot, weight) pairs in configuration order; weights are positive. ``refusal`` other than
+    NONE closes every connection of the chain with that reason. ``max_connect_attempts``: at least 1, 100 at most count.
+    ``hash_source_ip``: clusters that find endpoints by a hash take that of the client's address, else a random one.
+    """
+
+    name: str
+    destination_port: int = 0
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    application_protocols: tuple[str, ...] = ()
+    targets: tuple[tuple[int, int], ...] = ()
+    refusal: Reason = Reason.NONE
+    idle_timeout_ms: int = 3_600_000
+    max_duration_ms: int = 0
+    max_connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS
+    hash_source_ip: bool = False

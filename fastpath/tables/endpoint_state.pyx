@@ -1,0 +1,272 @@
+"""Allocate endpoint states, carry them over from one table of a cluster to the next, and free them. Picks nothing.
+
+Rule (Envoy's identity): a state belongs to an address, port and locality. A row that comes back with the same three
+keeps its state wherever it stands and whatever priority it has now; another locality is another endpoint.
+
+States lie in blocks of up to 64. A holder keeps a whole block alive: that costs at most 64 states for one survivor, and
+makes a state 24 bytes without an allocation of its own. A map of rows whose states lie in order needs no entry per
+row (a first table without duplicates, and every later one with the same identities, which shares the map).
+
+Worked example: rows a b c become c b d. c and b keep places 2 and 1 of the old block, d gets place 0 of a new block:
+handles 0:2, 0:1, 1:0. The place of a is not used again; its counters go with the block.
+"""
+from libc.stdint cimport uint16_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memset
+
+from eastgate.fastpath.tables.endpoint_rows cimport (
+    NO_ROW, EndpointRows, RowIndex, Rows, row_index_build, row_index_find, row_index_free, same_address,
+)
+
+from eastgate.fastpath.posix cimport atomic_load_pointer, atomic_swap_if_pointer
+
+cdef extern from *:
+    """
+    #define eg_state_take(p) ((void)__atomic_fetch_add((p), 1, __ATOMIC_RELAXED))
+    #define eg_state_drop(p) (__atomic_fetch_sub((p), 1, __ATOMIC_ACQ_REL) == 1)
+    """
+    void take "eg_state_take"(uint32_t* refs) nogil
+    bint drop_last "eg_state_drop"(uint32_t* refs) nogil
+
+cdef StateBlock* block_new(uint32_t capacity) noexcept nogil:
+    cdef StateBlock* block = <StateBlock*>calloc(1, BLOCK_HEADER + capacity * sizeof(EndpointState))
+    if block != NULL:
+        block.refs = 1
+        block.capacity = <uint16_t>capacity
+    return block
+
+
+cdef inline void block_release(StateBlock* block) noexcept nogil:
+    if drop_last(&block.refs):
+        free(block.window)
+        free(block.open)
+        free(block)
+
+
+cdef void state_acquire(EndpointState* state) noexcept nogil:
+    take(&block_of(state).refs)
+
+
+cdef void state_release(EndpointState* state) noexcept nogil:
+    block_release(block_of(state))
+
+
+cdef uint32_t* open_of(EndpointState* state) noexcept nogil:
+    cdef StateBlock* block = block_of(state)
+    cdef void* counts = atomic_load_pointer(<void**>&block.open)
+    cdef void* made
+    if counts == NULL:
+        made = calloc(block.capacity, sizeof(uint32_t))
+        if made == NULL:
+            return NULL
+        # Of workers that come at once one puts its own there, and the others take that.
+        if atomic_swap_if_pointer(<void**>&block.open, &counts, made):
+            counts = made
+        else:
+            free(made)
+            counts = atomic_load_pointer(<void**>&block.open)
+    return <uint32_t*>counts + state.place
+
+
+cdef void state_map_release(StateMap* map) noexcept nogil:
+    cdef uint32_t block
+    if map == NULL:
+        return
+    map.refs -= 1
+    if map.refs > 0:
+        return
+    for block in range(map.block_count):
+        block_release(map.blocks[block])
+    free(map.blocks)
+    free(map.handles)
+    free(map)
+
+
+cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
+    cdef size_t total = sizeof(StateMap) + map.block_count * sizeof(void*)
+    cdef uint32_t block
+    for block in range(map.block_count):
+        total += BLOCK_HEADER + map.blocks[block].capacity * sizeof(EndpointState)
+        if map.blocks[block].window != NULL:
+            total += 2 * map.blocks[block].capacity * sizeof(uint32_t)
+        if map.blocks[block].open != NULL:
+            total += map.blocks[block].capacity * sizeof(uint32_t)
+    if map.handles != NULL:
+        total += map.count * sizeof(uint32_t)
+    return total
+
+
+cdef inline uint32_t block_take_place(StateBlock* block) noexcept nogil:
+    cdef uint32_t place = block.used
+    block.states[place].place = <uint8_t>place
+    block.used += 1
+    return place
+
+
+cdef StateMap* map_new(uint32_t count, uint32_t block_limit) except NULL:
+    cdef StateMap* map = <StateMap*>calloc(1, sizeof(StateMap))
+    if map == NULL:
+        raise MemoryError
+    map.refs = 1
+    map.count = count
+    map.blocks = <StateBlock**>calloc(block_limit + 1, sizeof(StateBlock*))
+    if map.blocks == NULL:
+        free(map)
+        raise MemoryError
+    return map
+
+
+cdef int fill_in_order(StateMap* map) except -1:
+    """Give row i place i & 63 of block i >> 6."""
+    cdef uint32_t row = 0
+    cdef uint32_t capacity
+    cdef StateBlock* block
+    while row < map.count:
+        capacity = map.count - row if map.count - row < BLOCK_STATES else BLOCK_STATES
+        block = block_new(capacity)
+        if block == NULL:
+            raise MemoryError
+        map.blocks[map.block_count] = block
+        map.block_count += 1
+        while block.used < capacity:
+            block_take_place(block)
+        row += capacity
+    return 0
+
+
+cdef int fill_by_identity(
+    StateMap* map, EndpointRows rows, EndpointRows previous_rows, StateMap* previous, const uint32_t* first_of
+) except -1:
+    """Fill `map` row by row: the state of before where address and locality are those of before, else a new one."""
+    cdef const Rows* now = &rows.rows
+    cdef const Rows* before = NULL
+    cdef RowIndex index
+    cdef uint32_t* moved = NULL         # block number in `previous` -> block number in `map`, NO_ROW: not yet
+    cdef uint32_t* locality_now = NULL  # locality index -> number of the name, the same for both tables
+    cdef uint32_t* locality_before = NULL
+    cdef uint32_t row, found, handle, place, capacity
+    cdef uint32_t offset = 0
+    cdef uint32_t fill = NO_ROW         # block of `map` that new states are put into
+    cdef StateBlock* block
+    cdef dict numbers = {}
+    cdef bint in_step
+    index.slots = NULL
+    try:
+        locality_now = <uint32_t*>malloc((now.locality_count + 1) * sizeof(uint32_t))
+        if locality_now == NULL:
+            raise MemoryError
+        for row in range(now.locality_count):
+            locality_now[row] = numbers.setdefault(rows.localities[row], len(numbers))
+        if previous != NULL:
+            before = &previous_rows.rows
+            moved = <uint32_t*>malloc((previous.block_count + 1) * sizeof(uint32_t))
+            locality_before = <uint32_t*>malloc((before.locality_count + 1) * sizeof(uint32_t))
+            if moved == NULL or locality_before == NULL:
+                raise MemoryError
+            memset(moved, 0xFF, previous.block_count * sizeof(uint32_t))
+            for row in range(before.locality_count):
+                locality_before[row] = numbers.get(previous_rows.localities[row], <uint32_t>NO_ROW)
+            if previous.open_block < previous.block_count:
+                block = previous.blocks[previous.open_block]
+                if block.used < block.capacity:
+                    fill = adopt(map, previous, previous.open_block, moved)
+        for row in range(now.count):
+            if first_of[row] != row:
+                map.handles[row] = map.handles[first_of[row]]
+                continue
+            found = NO_ROW
+            if before != NULL:
+                # Most rows are where the last one found says they are; duplicates make that unsafe.
+                in_step = previous.duplicates == 0 and row + offset < before.count
+                if in_step and same_address(now, row, before, row + offset):
+                    found = row + offset
+                else:
+                    if index.slots == NULL:
+                        row_index_build(&index, before, NULL)
+                    found = row_index_find(&index, before, now, row)
+                    if found != NO_ROW:
+                        offset = found - row
+                if found != NO_ROW and locality_before[before.locality[found]] != locality_now[now.locality[row]]:
+                    found = NO_ROW
+            if found != NO_ROW:
+                handle = found if previous.handles == NULL else previous.handles[found]
+                map.handles[row] = adopt(map, previous, handle >> 6, moved) << 6 | handle & 63
+                continue
+            if fill == NO_ROW or map.blocks[fill].used == map.blocks[fill].capacity:
+                # Never fewer than eight once the cluster has changed: endpoints come one at a time.
+                capacity = now.count - row if now.count - row > 8 or previous == NULL else 8
+                block = block_new(capacity if capacity < BLOCK_STATES else BLOCK_STATES)
+                if block == NULL:
+                    raise MemoryError
+                fill = map.block_count
+                map.blocks[fill] = block
+                map.block_count += 1
+            place = block_take_place(map.blocks[fill])
+            map.handles[row] = fill << 6 | place
+        map.open_block = fill if fill != NO_ROW else map.block_count
+    finally:
+        row_index_free(&index)
+        free(moved)
+        free(locality_now)
+        free(locality_before)
+    return 0
+
+
+cdef uint32_t adopt(StateMap* map, StateMap* previous, uint32_t number, uint32_t* moved) noexcept nogil:
+    # Number that `map` knows a block of `previous` by; holds it from now on.
+    if moved[number] == NO_ROW:
+        moved[number] = map.block_count
+        map.blocks[map.block_count] = previous.blocks[number]
+        map.block_count += 1
+        take(&previous.blocks[number].refs)
+    return moved[number]
+
+
+cdef void shrink(StateMap* map) noexcept nogil:
+    # The list of blocks was made for the worst case, a block a row.
+    cdef void* smaller = realloc(map.blocks, (map.block_count + 1) * sizeof(StateBlock*))
+    if smaller != NULL:
+        map.blocks = <StateBlock**>smaller
+
+
+cdef StateMap* state_map_build(
+    EndpointRows rows, EndpointRows previous_rows, StateMap* previous, uint32_t* first_of
+) except NULL:
+    """Return a new map, or `previous` once more held. MemoryError leaves nothing behind."""
+    cdef StateMap* map = NULL
+    cdef RowIndex index
+    cdef uint32_t row
+    cdef uint32_t duplicates
+    cdef bint same = previous != NULL and rows.same_identities(previous_rows)
+    if same and previous.duplicates == 0:
+        for row in range(rows.rows.count):
+            first_of[row] = row
+        previous.refs += 1
+        return previous
+    index.slots = NULL
+    try:
+        row_index_build(&index, &rows.rows, first_of)
+        duplicates = index.duplicates
+    finally:
+        row_index_free(&index)
+    if same:
+        previous.refs += 1
+        return previous
+    # Every block holds the state of a row, but for those kept open: the one of before and the last new one.
+    map = map_new(rows.rows.count, rows.rows.count + 2 if previous != NULL or duplicates else rows.rows.count // 64 + 1)
+    map.duplicates = duplicates
+    try:
+        if previous == NULL and duplicates == 0:
+            fill_in_order(map)
+        else:
+            map.handles = <uint32_t*>malloc((rows.rows.count + 1) * sizeof(uint32_t))
+            if map.handles == NULL:
+                raise MemoryError
+            fill_by_identity(map, rows, previous_rows, previous, first_of)
+            shrink(map)
+        if map.handles == NULL:
+            map.open_block = map.block_count
+    except MemoryError:
+        state_map_release(map)
+        raise
+    return map

@@ -1,6 +1,0 @@
-"""`python -m eastgate.proxy`: the command line, where the script `eastgate` is not on the path."""
-
-from .cli import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,278 @@
+"""The admin interface: Envoy's paths and shapes on a loopback address. Shows and asks; changes nothing by itself.
+
+Loopback alone does not keep a browser's page out, so requests whose Host is no loopback name, or that carry an Origin
+of another site, are refused. What changes something needs POST.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from eastgate.proxy import log
+from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.listeners import Listeners
+from eastgate.proxy.slices import encoded, sliced
+from eastgate.xds.ads import AdsClient
+from eastgate.xds.resources import Snapshot
+from eastgate.xds.secret_store import SecretSnapshot
+
+from . import certs, config_dump, dumps, ledger_page, stats
+from .http_server import JSON, HttpServer, Request, Response
+from .refusals import Refusals
+
+Page = Callable[[Request], Response | Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What admin shows, and the two things that it can ask for. All callables are for the loop's thread."""
+
+    snapshot: Callable[[], Snapshot]
+    ads: AdsClient
+    compiler: Compiler
+    listeners: Listeners
+    refusals: Refusals
+    state: Callable[[], int]
+    process: Callable[[], stats.ProcessStats]
+    bootstrap: Callable[[], Mapping[str, Any]]
+    server_info: Callable[[], Mapping[str, Any]]
+    drain: Callable[[bool, bool, bool], None]
+    """graceful, skip_exit, inbound_only"""
+    quit: Callable[[], None]
+    secrets: Callable[[], SecretSnapshot] = SecretSnapshot
+    detector: dumps.DetectorOf = dumps.no_detector
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a Host header names this machine by a loopback address."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def foreign(request: Request) -> str:
+    """Why a request is none of this machine's: what a page of another site could send through a browser. Else empty."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin", "")
+    if not is_loopback_name(host):
+        return f"admin answers to loopback names only, not to Host {host}"
+    if origin and not is_loopback_name(urlsplit(origin).netloc):
+        return f"admin does not answer pages of {origin}"
+    return ""
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """Query parameters, undecoded but for %XX: pilot-agent sends regular expressions raw, and + is no blank there."""
+    pairs = (part.partition("=") for part in request.query.split("&") if part)
+    return {unquote(key): unquote(value) for key, _, value in pairs}
+
+
+def as_json(value: object) -> Response:
+    return Response(json.dumps(value, indent=1) + "\n", content_type=JSON)
+
+
+class Admin:
+    """The admin server. ``start`` binds, ``close`` ends it."""
+
+    def __init__(self, address: tuple[str, int], sources: Sources) -> None:
+        self._address = address
+        self._sources = sources
+        self._healthcheck_failed = False
+        self._pages = self._paths()
+        self._server = HttpServer(self._answer)
+
+    async def start(self) -> str:
+        """Bind and serve; return the URL. Raises EastgateError when the address cannot be bound."""
+        host, port = self._address
+        try:
+            bound = await self._server.start(host, port)
+        except OSError as error:
+            raise EastgateError(
+                f"--admin {host}:{port}: cannot listen: {error.strerror} (another proxy's admin? use port 0)"
+            ) from None
+        return f"http://[{host}]:{bound[1]}" if ":" in host else f"http://{host}:{bound[1]}"
+
+    @property
+    def public_pages(self) -> Mapping[str, Page]:
+        """Pages that may be shown to the network; the second path is that of pilot-agent."""
+        return {"/ready": self._ready, "/healthz/ready": self._ready, "/stats/prometheus": self._prometheus}
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    async def _answer(self, request: Request) -> Response:
+        if refusal := foreign(request):
+            return Response(refusal + "\n", status=403)
+        page, _, mutates = self._pages.get(request.path, (self._unknown, "", False))
+        if mutates and request.method != "POST":
+            refusal = f"Method {request.method} not allowed, POST required.\n"
+            return Response(refusal, status=405, headers={"Allow": "POST"})
+        response = page(request)
+        return await response if isinstance(response, Awaitable) else response
+
+    def _paths(self) -> dict[str, tuple[Page, str, bool]]:
+        """path -> (page, help, whether it changes something)"""
+        return {
+            "/": (self._help, "this page", False),
+            "/help": (self._help, "this page", False),
+            "/ready": (self._ready, "LIVE, or the state that is not", False),
+            "/server_info": (self._server_info, "version, state, node", False),
+            "/stats": (self._stats, "counters (filter=REGEX, usedonly, format=text|json|prometheus)", False),
+            "/stats/prometheus": (self._prometheus, "counters for Prometheus", False),
+            "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)", False),
+            "/certs": (self._certs, "certificates that came by SDS", False),
+            "/listeners": (self._listeners, "listening sockets (format=json)", False),
+            "/config_dump": (
+                self._config_dump,
+                "accepted configuration (include_eds, mask, resource, name_regex)",
+                False,
+            ),
+            "/debug/xds": (
+                self._ledger,
+                "ACK and NACK of each resource (format=text, type, state, name)",
+                False,
+            ),
+            "/refusals": (self._refusals, "latest refused connections and why", False),
+            "/drain_listeners": (self._drain, "stop listening (graceful, skip_exit, inboundonly)", True),
+            "/healthcheck/fail": (self._healthcheck_fail, "make /ready fail", True),
+            "/healthcheck/ok": (self._healthcheck_ok, "undo /healthcheck/fail", True),
+            "/logging": (self._logging, "show or set the log level (level=...)", True),
+            "/quitquitquit": (self._quit, "end the process", True),
+        }
+
+    # Each page is made on the loop and answers from what is in memory.
+
+    def _help(self, request: Request) -> Response:
+        lines = [
+            f"  {path} ({'POST' if mutates else 'GET'}): {text}" for path, (_, text, mutates) in self._pages.items()
+        ]
+        return Response("eastgate admin commands:\n" + "\n".join(lines) + "\n")
+
+    def _unknown(self, request: Request) -> Response:
+        page = self._help(request)
+        return Response(f"invalid path. {page.text}", status=404)
+
+    def _ready(self, request: Request) -> Response:
+        state = stats.DRAINING if self._healthcheck_failed else self._sources.state()
+        return Response(stats.STATE_NAMES[state] + "\n", status=200 if state == stats.LIVE else 503)
+
+    def _server_info(self, request: Request) -> Response:
+        return as_json(self._sources.server_info())
+
+    async def _stats(self, request: Request) -> Response:
+        query = query_of(request)
+        form = query.get("format", "text")
+        if form == "prometheus":
+            return await self._prometheus(request)
+        if form not in ("text", "json"):
+            return Response(f"format {form!r} is none of text, json, prometheus\n", status=400)
+        process = self._sources.process()
+        try:
+            chosen = await self._chosen(process, query)
+        except re.error as error:
+            return Response(f"Invalid re2 regex: {error}\n", status=400)
+        if form == "json":
+            return Response(chunks=encoded(stats.as_json(chosen)), content_type=JSON)
+        versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
+        pattern = query.get("filter", "")
+        shown = {name: text for name, text in versions.items() if re.search(pattern, name)}
+        return Response(chunks=encoded(stats.as_text(chosen, shown)))
+
+    async def _chosen(self, process: stats.ProcessStats, query: Mapping[str, str]) -> list[stats.Stat]:
+        """The stats that were asked for, by name. Raises re.error for a bad pattern."""
+        every = stats.stats_of(process)
+        selected = stats.select(every, pattern=query.get("filter", ""), used_only="usedonly" in query)
+        return sorted([stat async for stat in sliced(selected) if stat is not None], key=lambda stat: stat.name)
+
+    async def _prometheus(self, request: Request) -> Response:
+        try:
+            chosen = await self._chosen(self._sources.process(), query_of(request))
+        except re.error as error:
+            return Response(f"Invalid re2 regex: {error}\n", status=400)
+        # The client library makes its text in one go: for a large mesh that takes long enough for a thread.
+        body = await asyncio.to_thread(stats.as_prometheus, lambda: chosen)
+        return Response(body.decode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _clusters(self, request: Request) -> Response:
+        clusters = dict(self._sources.compiler.clusters)
+        if query_of(request).get("format") == "json":
+            return Response(chunks=encoded(dumps.clusters_json(clusters, self._sources.detector)), content_type=JSON)
+        return Response(chunks=encoded(dumps.clusters_text(clusters, self._sources.detector)))
+
+    def _listeners(self, request: Request) -> Response:
+        listeners = self._sources.listeners.open
+        if query_of(request).get("format") == "json":
+            return as_json(dumps.listeners_json(listeners))
+        return Response(dumps.listeners_text(listeners))
+
+    def _certs(self, request: Request) -> Response:
+        return as_json(certs.certs_json(self._sources.snapshot(), self._sources.secrets(), datetime.now(UTC)))
+
+    def _config_dump(self, request: Request) -> Response:
+        try:
+            query = config_dump.Query.parse(query_of(request))
+        except config_dump.NotFoundError as error:
+            return Response(f"{error}\n", status=404)
+        except config_dump.BadQueryError as error:
+            return Response(f"{error}\n", status=400)
+        sources = self._sources
+        chunks = config_dump.chunks(sources.snapshot(), sources.bootstrap(), query, sources.secrets())
+        return Response(chunks=chunks, content_type=JSON)
+
+    async def _ledger(self, request: Request) -> Response:
+        query = query_of(request)
+        if error := ledger_page.query_error(query):
+            return Response(f"{error}\n", status=400)
+        ads, moment = self._sources.ads, ledger_page.now(asyncio.get_running_loop().time())
+        stream = ledger_page.stream_json(ads, moment)
+        lines = ads.ledger.lines(ads.store.snapshot, ads.store.wanted)
+        chosen = ledger_page.wanted(lines, query)
+        if query.get("format") != "text":
+            return Response(chunks=encoded(ledger_page.json_pieces(stream, chosen, moment)), content_type=JSON)
+        rows = [ledger_page.cells(ledger_page.line_json(line, moment)) async for line in sliced(chosen)]
+        return Response(chunks=encoded(ledger_page.text_pieces(stream, rows)))
+
+    def _refusals(self, request: Request) -> Response:
+        listeners = self._sources.listeners
+
+        def nearest(number: int, server_name: str) -> str:
+            entry = listeners.open.get(listeners.name_of(number))
+            return entry.routes.nearest_server_name(server_name) if entry and server_name else ""
+
+        return as_json({"refusals": self._sources.refusals.as_json(listener_name=listeners.name_of, nearest=nearest)})
+
+    def _drain(self, request: Request) -> Response:
+        query = query_of(request)
+        if "skip_exit" in query and "graceful" not in query:
+            return Response("skip_exit needs graceful\n", status=400)
+        self._sources.drain("graceful" in query, "skip_exit" in query, "inboundonly" in query)
+        return Response("OK\n")
+
+    def _healthcheck_fail(self, request: Request) -> Response:
+        self._healthcheck_failed = True
+        return Response("OK\n")
+
+    def _healthcheck_ok(self, request: Request) -> Response:
+        self._healthcheck_failed = False
+        return Response("OK\n")
+
+    def _logging(self, request: Request) -> Response:
+        level = query_of(request).get("level")
+        if level is not None:
+            try:
+                log.set_level(level)
+            except ValueError as error:
+                return Response(f"{error}\n", status=400)
+        return Response(f"active loggers:\n  eastgate: {log.current_level()}\n")
+
+    def _quit(self, request: Request) -> Response:
+        self._sources.quit()
+        return Response("OK\n")

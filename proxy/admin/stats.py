@@ -1,0 +1,347 @@
+"""Counters in Envoy's names: a flat list, its text and JSON forms, and the Prometheus collector. Serves nothing."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eastgate.fastpath.loop.cluster_slots import ClusterCounters
+from eastgate.fastpath.loop.engine import BusyPolls, ListenerCounters
+from eastgate.fastpath.reason import LABELS, Reason
+from eastgate.proxy.membership.outlier import Counters
+from eastgate.xds.resources import CircuitBreakers
+
+# server.state of Envoy.
+LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING = range(4)
+STATE_NAMES = ("LIVE", "DRAINING", "PRE_INITIALIZING", "INITIALIZING")
+
+# Refusals that Envoy counts as no_filter_chain_match.
+NO_CHAIN = (
+    Reason.NOT_TLS,
+    Reason.NO_SNI,
+    Reason.MALFORMED_SNI,
+    Reason.MALFORMED_HELLO,
+    Reason.UNKNOWN_SERVER_NAME,
+    Reason.ALPN_MISMATCH,
+)
+# Ends of a served connection, as opposed to refusals.
+ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
+
+
+NO_POLLS = BusyPolls(0, 0, 0)
+
+
+@dataclass(slots=True)
+class DnsCounters:
+    """How often the names of one cluster were asked for, and what came of it."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    empty: int = 0
+
+
+@dataclass(slots=True)
+class HealthCounters:
+    """Active health checks of one cluster; ``healthy`` and ``degraded`` are endpoints, now."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    network_failure: int = 0
+    verify_cluster: int = 0
+    healthy: int = 0
+    degraded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStats:
+    """One cluster: traffic counters and what its table says of its endpoints."""
+
+    counters: ClusterCounters
+    total: int = 0
+    healthy: int = 0
+    degraded: int = 0
+    excluded: int = 0
+    warming: bool = False
+    stat_name: str = ""
+    dns: DnsCounters | None = None
+    health: HealthCounters | None = None
+    outlier: Counters | None = None
+    """None: the cluster has no outlier detection"""
+    circuit_breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """One resource type of the xDS stream, under Envoy's prefix (cluster_manager.cds and so on). ``resources``: how
+    many the ledger has in each state; ``rejections``: rejected versions of single resources.
+    """
+
+    prefix: str
+    update_attempt: int
+    update_success: int
+    update_rejected: int
+    update_failure: int
+    version: str
+    kind: str = ""
+    rejections: int = 0
+    resources: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStats:
+    """Everything that is counted, at one moment."""
+
+    state: int
+    uptime_s: int
+    workers_started: bool
+    connected: bool
+    connects: int = 0
+    listeners: Mapping[str, ListenerCounters] = field(default_factory=dict)
+    clusters: Mapping[str, ClusterStats] = field(default_factory=dict)
+    streams: tuple[StreamStats, ...] = ()
+    events_dropped: int = 0
+    pipes_refused: int = 0
+    busy_polls: BusyPolls = NO_POLLS
+    access_log_failed: int = 0
+    access_log_dropped: int = 0
+    stale: bool = False
+    state_save_failed: int = 0
+    journal: tuple[int, int, int] = (0, 0, 0)
+    """Pushes recorded, lost to a slow disk, and refused by it."""
+    days_until_first_cert_expiring: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One value: Envoy's flat name, its Prometheus family and labels, and whether it can fall."""
+
+    name: str
+    value: int
+    family: str
+    labels: tuple[tuple[str, str], ...] = ()
+    gauge: bool = False
+    help: str = ""
+
+
+def listener_stat_name(name: str) -> str:
+    """The part between `listener.` and the counter: colons become underscores, as Envoy writes addresses."""
+    return name.replace(":", "_")
+
+
+def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
+    address = listener_stat_name(name)
+    labels = (("listener_address", address),)
+    refused = counters.refused
+
+    def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
+        return Stat(f"listener.{address}.{short}", value, f"envoy_listener_{short}", labels, gauge)
+
+    yield stat("downstream_cx_total", counters.cx_total)
+    yield stat("downstream_cx_active", counters.cx_active, gauge=True)
+    yield stat("downstream_cx_destroy", counters.cx_total - counters.cx_active)
+    yield stat("downstream_pre_cx_active", counters.cx_pre_active, gauge=True)
+    yield stat("downstream_pre_cx_timeout", refused[Reason.HELLO_TIMEOUT])
+    yield stat("downstream_listener_filter_remote_close", refused[Reason.IDLE_PROBE] + refused[Reason.TRUNCATED_HELLO])
+    yield stat("downstream_cx_overflow", refused[Reason.LIMIT])
+    yield stat("no_filter_chain_match", sum(refused[reason] for reason in NO_CHAIN))
+    yield stat("downstream_cx_rx_bytes_total", counters.rx_bytes)
+    yield stat("downstream_cx_tx_bytes_total", counters.tx_bytes)
+    for reason in Reason:
+        if reason is Reason.REASON_COUNT or reason in ENDED:
+            continue
+        yield Stat(
+            f"listener.{address}.refused.{LABELS[reason]}",
+            refused[reason],
+            "eastgate_refused_connections_total",
+            (*labels, ("reason", LABELS[reason])),
+            help="Connections refused, by reason",
+        )
+
+
+def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
+    counters = stats.counters
+    shown = stats.stat_name or name
+    labels = (("cluster_name", shown.removesuffix(";")),)
+
+    def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
+        family = f"envoy_cluster_{short.replace('.', '_')}"
+        return Stat(f"cluster.{shown}.{short}", value, family, labels, gauge)
+
+    yield stat("upstream_cx_total", counters.cx_total)
+    yield stat("upstream_cx_active", counters.cx_active, gauge=True)
+    yield stat("upstream_cx_connect_fail", counters.cx_connect_fail)
+    yield stat("upstream_cx_connect_timeout", counters.cx_connect_timeout)
+    yield stat("upstream_cx_none_healthy", counters.cx_none_healthy)
+    yield stat("upstream_cx_overflow", counters.cx_overflow)
+    yield stat("upstream_rq_pending_active", counters.pending_active, gauge=True)
+    yield stat("upstream_rq_pending_overflow", counters.pending_overflow)
+    yield stat("upstream_cx_rx_bytes_total", counters.rx_bytes)
+    yield stat("upstream_cx_tx_bytes_total", counters.tx_bytes)
+    yield stat("membership_total", stats.total, gauge=True)
+    yield stat("membership_healthy", stats.healthy, gauge=True)
+    yield stat("membership_degraded", stats.degraded, gauge=True)
+    yield stat("membership_excluded", stats.excluded, gauge=True)
+    yield stat("warming_state", int(stats.warming), gauge=True)
+    if stats.dns is not None:
+        yield stat("update_attempt", stats.dns.attempt)
+        yield stat("update_success", stats.dns.success)
+        yield stat("update_failure", stats.dns.failure)
+        yield stat("update_empty", stats.dns.empty)
+    if stats.health is not None:
+        health = stats.health
+        yield stat("health_check.attempt", health.attempt)
+        yield stat("health_check.success", health.success)
+        yield stat("health_check.failure", health.failure)
+        # The filter that would let an endpoint fail itself is an HTTP one.
+        yield stat("health_check.passive_failure", 0)
+        yield stat("health_check.network_failure", health.network_failure)
+        yield stat("health_check.verify_cluster", health.verify_cluster)
+        yield stat("health_check.healthy", health.healthy, gauge=True)
+        yield stat("health_check.degraded", health.degraded, gauge=True)
+    limits = stats.circuit_breakers
+    for short, left_name, active, limit in (
+        ("cx_open", "remaining_cx", counters.cx_active, limits.max_connections),
+        ("rq_pending_open", "remaining_pending", counters.pending_active, limits.max_pending_requests),
+    ):
+        yield stat(f"circuit_breakers.default.{short}", int(active >= limit), gauge=True)
+        if limits.track_remaining:
+            yield stat(f"circuit_breakers.default.{left_name}", max(0, limit - active), gauge=True)
+    if stats.outlier is not None:
+        yield stat("outlier_detection.ejections_active", stats.outlier.active, gauge=True)
+        for short, value in _ejections(stats.outlier):
+            yield stat(f"outlier_detection.ejections_{short}", value)
+
+
+def _ejections(counters: Counters) -> Iterator[tuple[str, int]]:
+    yield "enforced_total", counters.enforced_total
+    yield "overflow", counters.overflow
+    for kind, value in counters.detected.items():
+        yield f"detected_{kind.value}", value
+    for kind, value in counters.enforced.items():
+        yield f"enforced_{kind.value}", value
+    yield "total", counters.total
+    yield "consecutive_5xx", counters.consecutive_5xx
+    yield "success_rate", counters.success_rate
+
+
+def _stream(stream: StreamStats) -> Iterator[Stat]:
+    for short in ("update_attempt", "update_success", "update_rejected", "update_failure"):
+        name = f"{stream.prefix}.{short}"
+        yield Stat(name, getattr(stream, short), "envoy_" + name.replace(".", "_").replace("-", "_"))
+    kind = stream.kind.lower()
+    labels = (("type", stream.kind),)
+    for state, count in stream.resources.items():
+        name = f"eastgate.xds.{kind}.{state.lower()}"
+        yield Stat(
+            name,
+            count,
+            "eastgate_xds_resources",
+            (*labels, ("state", state.lower())),
+            gauge=True,
+            help="Resources by state in the ACK/NACK ledger",
+        )
+    if kind:
+        yield Stat(
+            f"eastgate.xds.{kind}.rejections",
+            stream.rejections,
+            "eastgate_xds_rejections_total",
+            labels,
+            help="Rejected versions of single resources",
+        )
+
+
+def stats_of(process: ProcessStats) -> Iterator[Stat]:
+    """All stats, grouped by what they are about."""
+
+    def gauge(name: str, value: int) -> Stat:
+        return Stat(name, value, "envoy_" + name.replace(".", "_"), gauge=True)
+
+    yield gauge("server.state", process.state)
+    yield gauge("server.live", int(process.state == LIVE))
+    yield gauge("server.uptime", process.uptime_s)
+    yield gauge("listener_manager.workers_started", int(process.workers_started))
+    yield gauge("listener_manager.total_listeners_active", len(process.listeners))
+    yield gauge("cluster_manager.active_clusters", sum(not stats.warming for stats in process.clusters.values()))
+    yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
+    yield gauge("control_plane.connected_state", int(process.connected))
+    yield Stat("eastgate.xds.streams", process.connects, "eastgate_xds_streams_total", help="ADS streams that answered")
+    if process.days_until_first_cert_expiring is not None:
+        yield gauge("server.days_until_first_cert_expiring", process.days_until_first_cert_expiring)
+    yield Stat("eastgate.configuration_stale", int(process.stale), "eastgate_configuration_stale", gauge=True)
+    yield Stat("eastgate.state_save_failed", process.state_save_failed, "eastgate_state_save_failed_total")
+    for short, value in zip(("recorded", "lost", "failed"), process.journal, strict=True):
+        yield Stat(f"eastgate.journal.{short}", value, f"eastgate_journal_{short}_total")
+    yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
+    yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
+    for short, value in process.busy_polls._asdict().items():
+        yield Stat(f"eastgate.busy_poll.{short}", value, f"eastgate_busy_poll_{short}_total")
+    yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")
+    yield Stat("eastgate.access_log_dropped", process.access_log_dropped, "eastgate_access_log_dropped_total")
+    for stream in process.streams:
+        yield from _stream(stream)
+    for name, counters in process.listeners.items():
+        yield from _listener(name, counters)
+    for name, stats in process.clusters.items():
+        yield from _cluster(name, stats)
+
+
+def select(stats: Iterable[Stat], *, pattern: str = "", used_only: bool = False) -> Iterator[Stat | None]:
+    """Stats whose name the pattern is found in, None for others; `used_only` leaves out counters that never counted.
+
+    Gauges always count as used: a server.state of 0 means LIVE. Raises re.error for a bad pattern.
+    """
+    search = re.compile(pattern).search
+    return (stat if search(stat.name) and (stat.gauge or stat.value or not used_only) else None for stat in stats)
+
+
+def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> Iterator[str]:
+    """`name: value` lines, version texts first."""
+    for name, text in sorted(versions.items()):
+        if text:
+            yield f'{name}: "{text}"\n'
+    for stat in stats:
+        yield f"{stat.name}: {stat.value}\n"
+
+
+def as_json(stats: Iterable[Stat]) -> Iterator[str]:
+    """The JSON text of all stats, a piece for each."""
+    yield '{\n "stats": ['
+    separator = "\n"
+    for stat in stats:
+        yield f'{separator}  {{"name": {json.dumps(stat.name)}, "value": {stat.value}}}'
+        separator = ",\n"
+    yield "\n ]\n}\n"
+
+
+class StatsCollector:
+    """Custom collector of prometheus-client over the same stats."""
+
+    def __init__(self, stats: Callable[[], Iterable[Stat]]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UnknownMetricFamily
+
+        families: dict[str, Any] = {}
+        for stat in self._stats():
+            family = families.get(stat.family)
+            if family is None:
+                # The client library lets only names in _total be counters; Envoy's other counters keep their names.
+                kind = CounterMetricFamily if stat.family.endswith("_total") else UnknownMetricFamily
+                family = families[stat.family] = (GaugeMetricFamily if stat.gauge else kind)(
+                    stat.family, stat.help or stat.family, labels=[label for label, _ in stat.labels]
+                )
+            family.add_metric([value for _, value in stat.labels], stat.value)
+        yield from families.values()
+
+
+def as_prometheus(stats: Callable[[], Iterable[Stat]]) -> bytes:
+    """Text format 0.0.4 with Envoy's metric names."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StatsCollector(stats))
+    return generate_latest(registry)

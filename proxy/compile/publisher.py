@@ -1,0 +1,89 @@
+"""When a snapshot is compiled and becomes visible: in slices on the loop, the newest one only, one at a time."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+from eastgate.proxy.slices import SLICE_S
+from eastgate.xds.errors import XdsError
+from eastgate.xds.resources import Snapshot
+
+from .compiler import Compiler
+
+
+class Publisher:
+    """Feeds snapshots to the compiler. ``publish_routes`` makes the compiled routes current; it must not wait."""
+
+    def __init__(self, compiler: Compiler, publish_routes: Callable[[], None]) -> None:
+        self._compiler = compiler
+        self._publish_routes = publish_routes
+        self._newest: Snapshot | None = None
+        self._published: Snapshot | None = None
+        self._errors: tuple[XdsError, ...] = ()
+        self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._stale: set[str] = set()
+
+    async def publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
+        """Return when `snapshot`, or a newer one that came meanwhile, is current; with what could not be compiled.
+
+        A newer snapshot holds everything that the older one would have changed, so the older one is given up.
+        """
+        self._newest = snapshot
+        async with self._turn:
+            while self._newest is not None and self._published is not self._newest:
+                await self._compile(self._newest)
+                await self._refresh()
+            return self._errors
+
+    def refresh(self, clusters: Iterable[str]) -> None:
+        """Compile these clusters again because the health of their endpoints changed, without waiting.
+
+        At once, or when the snapshot that is being compiled has been published: until then its tables, and what they
+        say of health, could still replace these. Those that take long are compiled while `run` runs.
+        """
+        self._stale.update(clusters)
+        if self._turn.locked():
+            return
+        for name in [name for name in self._stale if not self._compiler.takes_long(name)]:
+            self._stale.discard(name)
+            self._compiler.refresh(name)
+        if self._stale:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Compile until cancelled what takes long and is asked for by `refresh`."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            async with self._turn:
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        while self._stale:
+            with closing(self._compiler.refresh_steps(self._stale.pop())) as steps:
+                for errand in steps:
+                    if errand is not None:
+                        await errand.run_aside()
+
+    async def _compile(self, snapshot: Snapshot) -> None:
+        clock = asyncio.get_running_loop().time
+        slice_end = clock() + SLICE_S
+        with closing(self._compiler.steps(snapshot)) as steps:
+            while self._newest is snapshot:
+                try:
+                    errand = next(steps)
+                except StopIteration as end:
+                    # In the same turn of the loop as the clusters: a slot's next table is never met by old routes.
+                    self._publish_routes()
+                    self._errors, self._published = end.value, snapshot
+                    break
+                if errand is not None:
+                    await errand.run_aside()
+                    slice_end = clock() + SLICE_S
+                elif clock() >= slice_end:
+                    await asyncio.sleep(0)
+                    slice_end = clock() + SLICE_S
+        if self._published is snapshot:
+            for _ in self._compiler.tidy():
+                await asyncio.sleep(0)

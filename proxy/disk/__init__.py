@@ -1,0 +1,1 @@
+"""What a running proxy writes: journal, last good configuration, access log."""

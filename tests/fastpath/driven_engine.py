@@ -1,0 +1,178 @@
+"""Drive an Engine from a test: real sockets on loopback, a deadline instead of sleeps."""
+
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.loop.engine import Engine
+from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.xds.resources import Columns, Locality, LocalityEntry
+
+SERVICE = "outbound_.80_._.echo.default.svc.cluster.local"
+DEADLINE_S = 10.0
+# How a Gateway runs its engine unless it is told; test modules parametrise over it.
+WORKERS = 0
+
+
+def client_hello(server_name: str | None = SERVICE, alpn: tuple[str, ...] = ("istio",)) -> bytes:
+    """The first flight of Python's own TLS client."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
+    return outgoing.read()
+
+
+def columns(*addresses: tuple[str, int], health: tuple[int, ...] = ()) -> Columns:
+    """Endpoints of one locality at priority 0, weight 1; a host with a slash is the path of a Unix socket."""
+    count = len(addresses)
+    family, packed, names = bytearray(), bytearray(), []
+    for host, _ in addresses:
+        if "/" in host:
+            family.append(1)
+            packed += struct.pack("=I12x", len(names))
+            names.append(host.encode())
+        elif ":" in host:
+            family.append(6)
+            packed += socket.inet_pton(socket.AF_INET6, host)
+        else:
+            family.append(4)
+            packed += socket.inet_pton(socket.AF_INET, host) + bytes(12)
+    return Columns(
+        count=count,
+        family=bytes(family),
+        address=bytes(packed),
+        port=struct.pack(f"={count}H", *(port for _, port in addresses)),
+        weight=struct.pack(f"={count}I", *[1] * count),
+        health=bytes(health or [1] * count),
+        priority=bytes(count),
+        locality=bytes(2 * count),
+        flags=bytes(count),
+        localities=(LocalityEntry(Locality("r1", "z1"), 0, 1),),
+        names=tuple(names),
+    )
+
+
+class Gateway:
+    """An engine with one AUTO_PASSTHROUGH listener whose one service goes to the given endpoints."""
+
+    def __init__(
+        self,
+        *endpoints: tuple[str, int],
+        host: str = "127.0.0.1",
+        workers: int | None = None,
+        event_capacity: int = 4096,
+        busy_poll_us: int = 0,
+        **listen: object,
+    ) -> None:
+        self.slots = ClusterSlots(64)
+        self.slot = self.slots.acquire(SERVICE)
+        self.workers = WORKERS if workers is None else workers
+        self.engine = Engine(
+            self.slots, seed=1, workers=self.workers, event_capacity=event_capacity, busy_poll_us=busy_poll_us
+        )
+        self.engine.record_events(True)
+        self.table = ClusterTable.compile(columns(*endpoints))
+        self.slots.publish(self.slot, self.table)
+        self.routes = self.route_to(self.slot)
+        self.listener = self.engine.listen(host, 0, routes=self.routes, **listen)  # type: ignore[arg-type]
+        self.address = self.engine.bound_address(self.listener)
+        self._events: list = []
+
+    def route_to(self, slot: int, **chain: object) -> RouteTable:
+        return RouteTable.compile(
+            [
+                ChainSpec(
+                    name=SERVICE,
+                    server_names=(SERVICE,),
+                    application_protocols=ISTIO_ALPN,
+                    targets=((slot, 1),),
+                    **chain,  # type: ignore[arg-type]
+                )
+            ]
+        )
+
+    def turn(self, wait_s: float = 0.02) -> None:
+        select.select([self.engine.fileno()], [], [], wait_s)
+        self.engine.turn()
+        self._events += self.engine.take_events()
+
+    @property
+    def events(self) -> list:
+        """All that were taken, up to now."""
+        self._events += self.engine.take_events()
+        return self._events
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, "the engine did not get there in time"
+            self.turn()
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        peer = socket.create_connection(self.address)
+        peer.setblocking(False)
+        if data:
+            peer.sendall(data)
+        return peer
+
+    def receive(self, peer: socket.socket, count: int) -> bytes:
+        """Exactly `count` bytes, or fewer at the end of the stream."""
+        got = bytearray()
+        ended = False
+
+        def enough() -> bool:
+            nonlocal ended
+            try:
+                while len(got) < count:
+                    chunk = peer.recv(min(count - len(got), 1 << 20))
+                    if not chunk:
+                        ended = True
+                        break
+                    got.extend(chunk)
+            except BlockingIOError:
+                pass
+            return ended or len(got) >= count
+
+        self.until(enough)
+        return bytes(got)
+
+    def end_of(self, peer: socket.socket) -> str:
+        """How the gateway ends a connection without a byte: FIN or RST."""
+        try:
+            return "FIN" if self.receive(peer, 1) == b"" else "bytes"
+        except ConnectionResetError:
+            return "RST"
+
+    def refused(self, reason: int) -> int:
+        return self.engine.listener_counters(self.listener).refused[reason]
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@contextmanager
+def upstream(family: int = socket.AF_INET, host: str = "127.0.0.1", backlog: int = 16) -> Iterator[socket.socket]:
+    """A listening endpoint that the test accepts from by hand."""
+    with socket.socket(family) as server:
+        server.bind((host, 0) if family != socket.AF_UNIX else host)
+        server.listen(backlog)
+        server.settimeout(DEADLINE_S)
+        yield server
+
+
+def accept(server: socket.socket) -> socket.socket:
+    peer, _ = server.accept()
+    peer.setblocking(False)
+    return peer

@@ -1,0 +1,155 @@
+"""No connection is lost to a dead endpoint: the next one of the same cluster is tried. With real sockets."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from eastgate.fastpath.reason import Reason
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+
+from .. import driven_engine
+from ..driven_engine import Gateway, accept, client_hello, columns, upstream
+
+HELLO = client_hello()
+CONNECTIONS = 12
+
+
+@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
+    return request.param
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with upstream(backlog=64) as listening:
+        yield listening
+
+
+def closed_port() -> tuple[str, int]:
+    """An address that refuses: bound once, never listening."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()
+
+
+def unanswered(backlog: list[socket.socket]) -> socket.socket:
+    """A listener with a full backlog: further handshakes get no answer."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=0)
+    for _ in range(3):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(server.getsockname())
+        backlog.append(filler)
+    return server
+
+
+def served(gateway: Gateway, server: socket.socket, count: int) -> None:
+    """`count` connections one after the other, each of which must reach the endpoint that listens."""
+    for _ in range(count):
+        with gateway.connect(HELLO) as client:
+            gateway.until(lambda: gateway.table.state(gateway.live)[0] == 1)  # type: ignore[attr-defined]
+            with accept(server) as endpoint:
+                assert gateway.receive(endpoint, len(HELLO)) == HELLO
+                endpoint.sendall(b"served")
+                assert gateway.receive(client, 6) == b"served"
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+
+
+def gateway_to(*addresses: tuple[str, int], live: int, policy: str = "ROUND_ROBIN", timeout_ms: int = 5000) -> Gateway:
+    gateway = Gateway(*addresses)
+    gateway.table = ClusterTable.compile(columns(*addresses), policy=policy)
+    gateway.slots.publish(gateway.slot, gateway.table, connect_timeout_ms=timeout_ms)
+    gateway.live = live  # type: ignore[attr-defined]
+    return gateway
+
+
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
+@pytest.mark.parametrize("dead", [1, 2])
+def test_refusing_endpoints_cost_no_connection(server: socket.socket, policy: str, dead: int) -> None:
+    # 127.0.0.2 has no listener at the port either.
+    addresses = [closed_port(), ("127.0.0.2", server.getsockname()[1])][:dead]
+    gateway = gateway_to(*addresses, server.getsockname(), live=dead, policy=policy)
+    served(gateway, server, CONNECTIONS)
+    assert sum(gateway.engine.listener_counters(gateway.listener).refused) == 0
+    failures = [gateway.table.state(number) for number in range(dead)]
+    assert all(total == failed == consecutive for _, total, failed, consecutive in failures)
+    assert gateway.table.state(dead) == (0, CONNECTIONS, 0, 0)
+    counters = gateway.slots.counters(gateway.slot)
+    assert counters.cx_connect_fail == sum(failed for _, _, failed, _ in failures) > 0
+    assert counters.cx_total == CONNECTIONS + counters.cx_connect_fail
+    assert (counters.cx_active, counters.pending_active) == (0, 0)
+    # Nobody is tried twice while another candidate is left.
+    assert max(event.attempts for event in gateway.events) <= dead + 1
+    assert sum(event.attempts for event in gateway.events) == counters.cx_total
+    gateway.close()
+
+
+def test_an_endpoint_that_does_not_answer_costs_its_timeout_only(server: socket.socket) -> None:
+    fillers: list[socket.socket] = []
+    with unanswered(fillers) as silent:
+        gateway = gateway_to(silent.getsockname(), server.getsockname(), live=1, timeout_ms=60)
+        served(gateway, server, 4)
+        counters = gateway.slots.counters(gateway.slot)
+        assert counters.cx_connect_timeout == counters.cx_connect_fail > 0
+        assert gateway.refused(Reason.CONNECT_TIMEOUT) == 0
+        gateway.close()
+    for filler in fillers:
+        filler.close()
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_attempts_of_the_chain_bound_the_search(attempts: int) -> None:
+    dead = [closed_port() for _ in range(8)]
+    gateway = gateway_to(*dead, live=0)
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=attempts))
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.CONNECT_FAILED) == 1
+    counters = gateway.slots.counters(gateway.slot)
+    assert (counters.cx_total, counters.cx_connect_fail, counters.pending_active) == (attempts, attempts, 0)
+    assert [gateway.table.state(number)[1] for number in range(8)].count(1) == attempts
+    assert gateway.events[-1].attempts == attempts
+    last = gateway.events[-1].upstream
+    assert last in [f"{host}:{port}" for host, port in dead]
+    gateway.close()
+
+
+def test_unreachable_path_is_followed_by_the_next_endpoint(server: socket.socket) -> None:
+    gateway = gateway_to(("/nowhere/socket", 0), server.getsockname(), live=1)
+    served(gateway, server, 4)
+    assert gateway.table.state(0)[2] > 0
+    gateway.close()
+
+
+def test_the_next_endpoint_comes_from_the_newest_table(server: socket.socket) -> None:
+    fillers: list[socket.socket] = []
+    with unanswered(fillers) as silent:
+        gateway = gateway_to(silent.getsockname(), live=0, timeout_ms=150)
+        with gateway.connect(HELLO):
+            gateway.until(lambda: gateway.slots.counters(gateway.slot).pending_active == 1)
+            gateway.table = ClusterTable.compile(columns(server.getsockname()), previous=gateway.table)
+            gateway.slots.publish(gateway.slot, gateway.table)
+            gateway.until(lambda: gateway.table.state(0)[0] == 1)
+        gateway.close()
+    for filler in fillers:
+        filler.close()
+
+
+def test_a_slot_given_away_meanwhile_gets_none_of_the_attempts(server: socket.socket) -> None:
+    fillers: list[socket.socket] = []
+    with unanswered(fillers) as silent:
+        gateway = gateway_to(silent.getsockname(), live=0, timeout_ms=150)
+        with gateway.connect(HELLO) as client:
+            gateway.until(lambda: gateway.slots.counters(gateway.slot).pending_active == 1)
+            gateway.slots.release(gateway.slot)
+            gateway.until(lambda: gateway.slots.reclaim() == 0)
+            other = ClusterTable.compile(columns(server.getsockname()))
+            assert gateway.slots.acquire("another tenant") == gateway.slot
+            gateway.slots.publish(gateway.slot, other)
+            assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.CONNECT_TIMEOUT) == 1
+        assert other.state(0) == (0, 0, 0, 0)
+        gateway.close()
+    for filler in fillers:
+        filler.close()

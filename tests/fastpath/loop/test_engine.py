@@ -1,0 +1,642 @@
+"""The native loop with real sockets on loopback: every phase, every refusal, both ends of a connection."""
+
+import hashlib
+import os
+import resource
+import socket
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from eastgate.fastpath.reason import Reason
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+
+from .. import driven_engine
+from ..driven_engine import SERVICE, Gateway, accept, client_hello, columns, upstream
+
+HELLO = client_hello()
+
+
+@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
+    return request.param
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with upstream() as listening:
+        yield listening
+
+
+@pytest.fixture
+def gateway(server: socket.socket) -> Iterator[Gateway]:
+    made = Gateway(server.getsockname())
+    yield made
+    made.close()
+
+
+def accepted(gateway: Gateway, server: socket.socket) -> socket.socket:
+    """Upstream end of the next connection; it comes with the first bytes, not before."""
+    server.setblocking(False)
+    ends: list[socket.socket] = []
+
+    def arrived() -> bool:
+        try:
+            ends.append(accept(server))
+        except BlockingIOError:
+            return False
+        return True
+
+    gateway.until(arrived)
+    return ends[0]
+
+
+def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """A relayed connection: (downstream end, upstream end), the hello already read upstream."""
+    client = gateway.connect(HELLO)
+    endpoint = accepted(gateway, server)
+    assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    return client, endpoint
+
+
+def test_hello_reaches_the_endpoint_unchanged_and_answers_come_back(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        endpoint.sendall(b"Anthos!!!")
+        assert gateway.receive(client, 9) == b"Anthos!!!"
+        client.sendall(b"more")
+        assert gateway.receive(endpoint, 4) == b"more"
+
+
+@pytest.mark.parametrize("first", ["downstream", "upstream"])
+def test_half_close_travels_and_the_other_direction_stays_open(
+    gateway: Gateway, server: socket.socket, first: str
+) -> None:
+    client, endpoint = established(gateway, server)
+    closing, other = (client, endpoint) if first == "downstream" else (endpoint, client)
+    with client, endpoint:
+        closing.shutdown(socket.SHUT_WR)
+        assert gateway.receive(other, 1) == b""
+        other.sendall(b"after your FIN")
+        assert gateway.receive(closing, 14) == b"after your FIN"
+        other.shutdown(socket.SHUT_WR)
+        assert gateway.receive(closing, 1) == b""
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+    event = gateway.events[-1]
+    assert (event.reason, event.cluster, event.server_name) == (Reason.NONE, SERVICE, SERVICE)
+    sent = 14 if first == "upstream" else 0
+    assert (event.rx_bytes, event.tx_bytes) == (len(HELLO) + sent, 14 - sent)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_bulk_arrives_byte_exact_through_a_slow_reader(gateway: Gateway, server: socket.socket, way: str) -> None:
+    client, endpoint = established(gateway, server)
+    writer, reader = (client, endpoint) if way == "up" else (endpoint, client)
+    block = os.urandom(1 << 20)
+    total, sent = 24 << 20, 0
+    want, got, received = hashlib.sha256(), hashlib.sha256(), 0
+    with client, endpoint:
+
+        def fill() -> bool:
+            nonlocal sent
+            before = sent
+            try:
+                while sent < total:
+                    chunk = block[sent % len(block) :]
+                    taken = writer.send(chunk)
+                    want.update(chunk[:taken])
+                    sent += taken
+            except BlockingIOError:
+                pass
+            return sent in (before, total)
+
+        # The reader takes nothing until the writer is stuck: everything between must wait in kernel queues.
+        before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gateway.until(fill)
+        assert sent < total
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 4096
+        while received < total:
+            fill()
+            chunk = gateway.receive(reader, min(total - received, 65536, max(sent - received, 1)))
+            got.update(chunk)
+            received += len(chunk)
+        assert got.digest() == want.digest()
+
+
+def test_reset_of_the_endpoint_reaches_the_client_as_reset(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with client:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        endpoint.close()
+        assert gateway.end_of(client) == "RST"
+
+
+def test_reset_of_the_client_reaches_the_endpoint_as_reset(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with endpoint:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert gateway.end_of(endpoint) == "RST"
+
+
+def test_hello_in_single_bytes_passes(gateway: Gateway, server: socket.socket) -> None:
+    client = gateway.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with client:
+        for byte in HELLO:
+            client.send(bytes([byte]))
+            gateway.turn(0)
+        with accepted(gateway, server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+
+
+def test_waiting_for_the_rest_of_a_hello_does_not_spin(gateway: Gateway) -> None:
+    with gateway.connect(HELLO[:100]):
+        gateway.until(lambda: gateway.engine.listener_counters(gateway.listener).cx_pre_active == 1)
+        handled = []
+        for _ in range(20):
+            time.sleep(0.002)
+            handled.append(gateway.engine.turn())
+        assert sum(handled[2:]) == 0
+
+
+REFUSALS = [
+    ("wrong server name", client_hello("outbound_.80_._.nobody.default.svc.cluster.local"), Reason.UNKNOWN_SERVER_NAME),
+    ("plain host name", client_hello("echo.default.svc.cluster.local"), Reason.UNKNOWN_SERVER_NAME),
+    ("no server name", client_hello(None), Reason.NO_SNI),
+    ("no ALPN", client_hello(alpn=()), Reason.ALPN_MISMATCH),
+    ("h2 only", client_hello(alpn=("h2",)), Reason.ALPN_MISMATCH),
+    ("ALPN in capitals", client_hello(alpn=("ISTIO",)), Reason.ALPN_MISMATCH),
+    ("plain HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Reason.NOT_TLS),
+    ("server hello", b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00", Reason.MALFORMED_HELLO),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "reason"), REFUSALS, ids=[name for name, _, _ in REFUSALS])
+def test_refusal_is_named_and_the_client_sees_only_a_reset(
+    gateway: Gateway, name: str, data: bytes, reason: Reason
+) -> None:
+    with gateway.connect(data) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(reason) == 1
+    assert gateway.events[-1].reason == reason
+    assert gateway.slots.counters(gateway.slot).cx_total == 0
+
+
+def test_silent_client_gets_fin_and_a_talker_reset_after_the_hello_timeout(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), hello_timeout_ms=60)
+    with gateway.connect() as silent, gateway.connect(b"\x16") as talker:
+        assert gateway.end_of(silent) == "FIN"
+        assert gateway.end_of(talker) == "RST"
+        assert gateway.refused(Reason.HELLO_TIMEOUT) == 2
+    gateway.close()
+
+
+def test_half_a_hello_then_fin_is_truncated(gateway: Gateway) -> None:
+    with gateway.connect(HELLO[:60]) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.TRUNCATED_HELLO) == 1
+
+
+def test_connect_and_close_is_an_idle_probe(gateway: Gateway) -> None:
+    gateway.connect().close()
+    gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 1)
+
+
+def test_refused_connect_is_counted_and_named(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname())
+    server.close()
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.CONNECT_FAILED) == 1
+    counters = gateway.slots.counters(gateway.slot)
+    assert (counters.cx_total, counters.cx_connect_fail, counters.cx_active) == (3, 3, 0)
+    assert gateway.table.state(0) == (0, 3, 3, 3)
+    assert (gateway.events[-1].server_name, gateway.events[-1].attempts) == (SERVICE, 3)
+    gateway.close()
+
+
+def test_connect_timeout_is_counted_and_named() -> None:
+    # A backlog of one that is full: further handshakes get no answer.
+    with upstream(backlog=0) as server:
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        gateway = Gateway(server.getsockname())
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=2))
+        gateway.slots.publish(gateway.slot, gateway.table, connect_timeout_ms=80)
+        with gateway.connect(HELLO) as client:
+            assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.CONNECT_TIMEOUT) == 1
+        assert gateway.slots.counters(gateway.slot).cx_connect_timeout == 2
+        gateway.close()
+        for filler in fillers:
+            filler.close()
+
+
+def test_no_healthy_endpoint_and_no_endpoint_are_told_apart(gateway: Gateway, server: socket.socket) -> None:
+    down = ClusterTable.compile(columns(server.getsockname(), health=(2,)), panic_threshold=0)
+    gateway.slots.publish(gateway.slot, down)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    gateway.slots.publish(gateway.slot, ClusterTable.compile(columns()))
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert (gateway.refused(Reason.NONE_HEALTHY), gateway.refused(Reason.NO_ENDPOINTS)) == (1, 1)
+    assert gateway.slots.counters(gateway.slot).cx_none_healthy == 2
+
+
+def test_panic_that_fails_traffic_is_a_refusal_of_its_own(gateway: Gateway, server: socket.socket) -> None:
+    down = ClusterTable.compile(columns(server.getsockname(), health=(2,)), fail_on_panic=True)
+    gateway.slots.publish(gateway.slot, down)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.PANIC) == 1
+    assert gateway.slots.counters(gateway.slot).cx_none_healthy == 1
+
+
+def test_warming_cluster_is_unknown(gateway: Gateway) -> None:
+    gateway.slots.publish(gateway.slot, None)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.UNKNOWN_CLUSTER) == 1
+
+
+def test_circuit_breaker_refuses_over_the_limit_and_recovers(gateway: Gateway, server: socket.socket) -> None:
+    gateway.slots.publish(gateway.slot, gateway.table, max_connections=1)
+    client, endpoint = established(gateway, server)
+    with gateway.connect(HELLO) as second:
+        assert gateway.end_of(second) == "RST"
+    assert gateway.refused(Reason.OVERFLOW) == 1
+    client.close()
+    endpoint.close()
+    gateway.until(lambda: gateway.slots.counters(gateway.slot).cx_active == 0)
+    client, endpoint = established(gateway, server)
+    client.close()
+    endpoint.close()
+
+
+def test_policy_chain_refuses(gateway: Gateway) -> None:
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, refusal=Reason.POLICY))
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.POLICY) == 1
+
+
+def test_open_connection_survives_every_kind_of_publish(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        gateway.slots.publish(gateway.slot, ClusterTable.compile(columns()))
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, refusal=Reason.POLICY))
+        gateway.slots.release(gateway.slot)
+        gateway.until(lambda: gateway.slots.reclaim() == 0)
+        assert gateway.slots.acquire("another cluster") == gateway.slot
+        endpoint.sendall(b"still here")
+        assert gateway.receive(client, 10) == b"still here"
+        assert gateway.slots.counters(gateway.slot).rx_bytes == 0
+    gateway.until(lambda: gateway.engine.active_connections() == 0)
+    assert gateway.events[-1].cluster == SERVICE
+
+
+def test_stop_accepting_leaves_open_connections(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        gateway.engine.stop_accepting(gateway.listener)
+        with pytest.raises(ConnectionRefusedError):
+            gateway.connect()
+        endpoint.sendall(b"x")
+        assert gateway.receive(client, 1) == b"x"
+
+
+def test_close_connections_cuts_and_names_it(gateway: Gateway, server: socket.socket) -> None:
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        assert gateway.engine.close_connections() == 1
+        gateway.turn()
+        assert gateway.events[-1].reason == Reason.DRAINED
+
+
+def test_idle_connection_ends_and_a_busy_one_does_not(gateway: Gateway, server: socket.socket) -> None:
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, idle_timeout_ms=120))
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        for _ in range(8):
+            endpoint.sendall(b"x")
+            assert gateway.receive(client, 1) == b"x"
+            gateway.turn(0.03)
+        assert gateway.end_of(client) == "FIN"
+        assert gateway.refused(Reason.IDLE_TIMEOUT) == 1
+
+
+def test_duration_limit_ends_a_busy_connection(gateway: Gateway, server: socket.socket) -> None:
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_duration_ms=100))
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+
+        def chatting() -> bool:
+            try:
+                endpoint.send(b"x")
+                client.recv(1)
+            except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+                pass
+            return gateway.refused(Reason.DURATION_TIMEOUT) == 1
+
+        gateway.until(chatting)
+
+
+PROXY_HEADERS = {
+    "v1": b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 15443\r\n",
+    "v2": b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"
+    + socket.inet_aton("192.0.2.7")
+    + socket.inet_aton("198.51.100.1")
+    + struct.pack("!HH", 40000, 15443),
+}
+
+
+@pytest.mark.parametrize("version", PROXY_HEADERS)
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_proxy_header_is_consumed_and_conveys_the_client(server: socket.socket, version: str, pieces: int) -> None:
+    gateway = Gateway(server.getsockname(), proxy_protocol=True)
+    data = PROXY_HEADERS[version] + HELLO
+    with gateway.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        step = -(-len(data) // pieces)
+        for at in range(0, len(data), step):
+            client.sendall(data[at : at + step])
+            gateway.turn(0)
+        gateway.until(lambda: gateway.slots.counters(gateway.slot).cx_active == 1)
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    gateway.until(lambda: gateway.engine.active_connections() == 0)
+    assert gateway.events[-1].downstream == "192.0.2.7:40000"
+    gateway.close()
+
+
+def proxy_header(destination: tuple[str, int]) -> bytes:
+    host, port = destination
+    return f"PROXY TCP{6 if ':' in host else 4} {host} {host} 40000 {port}\r\n".encode()
+
+
+def to_original_destination(gateway: Gateway, **settings: int) -> None:
+    """The service's cluster goes to where clients wanted to; its table's endpoint is nobody's address."""
+    gateway.table = ClusterTable.compile(columns(("192.0.2.1", 9)))
+    gateway.slots.publish(gateway.slot, gateway.table, original_dst=True, **settings)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_original_destination_is_connected_to(family: int) -> None:
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.9"
+    with upstream(family, host) as server:
+        gateway = Gateway(proxy_protocol=True)
+        to_original_destination(gateway)
+        # The port that a client wanted is what chains match; this one's takes any.
+        with gateway.connect(proxy_header(server.getsockname()[:2]) + HELLO) as client:
+            gateway.until(lambda: gateway.table.state(0)[0] == 1)
+            with accept(server) as endpoint:
+                assert gateway.receive(endpoint, len(HELLO)) == HELLO
+                endpoint.sendall(b"here")
+                assert gateway.receive(client, 4) == b"here"
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+        shown = f"[{host}]" if ":" in host else host
+        assert gateway.events[-1].upstream == f"{shown}:{server.getsockname()[1]}"
+        assert gateway.table.state(0) == (0, 1, 0, 0)
+        gateway.close()
+
+
+def test_original_destination_with_another_port(server: socket.socket) -> None:
+    gateway = Gateway(proxy_protocol=True)
+    to_original_destination(gateway, port_override=server.getsockname()[1])
+    with gateway.connect(proxy_header(("127.0.0.1", 9)) + HELLO):
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    gateway.close()
+    with pytest.raises(ValueError, match=r"port_override 65536 is outside 0\.\.65535"):
+        gateway.slots.publish(gateway.slot, gateway.table, original_dst=True, port_override=65536)
+
+
+def test_connection_that_wanted_to_come_here_has_no_original_destination(workers: int) -> None:
+    # Nothing redirected it, and connecting to where it came would go round in circles.
+    gateway = Gateway(original_dst=True)
+    to_original_destination(gateway)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.NO_ENDPOINTS) == 1
+    looping = Gateway(proxy_protocol=True)
+    to_original_destination(looping)
+    with looping.connect(proxy_header(looping.address) + HELLO) as client:
+        assert looping.end_of(client) == "RST"
+    assert looping.refused(Reason.NO_ENDPOINTS) == 1
+    assert looping.slots.counters(looping.slot).cx_none_healthy == 1
+    gateway.close()
+    looping.close()
+
+
+def test_missing_proxy_header_is_refused_by_name(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), proxy_protocol=True)
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.MALFORMED_PROXY_HEADER) == 1
+    gateway.close()
+
+
+def test_ipv6_on_both_sides() -> None:
+    with upstream(socket.AF_INET6, "::1") as server:
+        gateway = Gateway(server.getsockname()[:2], host="::1")
+        client, endpoint = established(gateway, server)
+        with client, endpoint:
+            endpoint.sendall(b"six")
+            assert gateway.receive(client, 3) == b"six"
+        gateway.until(lambda: gateway.engine.active_connections() == 0)
+        assert gateway.events[-1].downstream.startswith("[::1]:")
+        gateway.close()
+
+
+def test_dual_stack_listener_shows_ipv4_clients_as_ipv4(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), host="::", ipv6_only=False)
+    gateway.address = ("127.0.0.1", gateway.address[1])
+    client, endpoint = established(gateway, server)
+    client.close()
+    endpoint.close()
+    gateway.until(lambda: gateway.engine.active_connections() == 0)
+    assert gateway.events[-1].downstream.startswith("127.0.0.1:")
+    gateway.close()
+
+
+def test_unix_socket_endpoint(tmp_path: Path) -> None:
+    path = str(tmp_path / "endpoint")
+    with upstream(socket.AF_UNIX, path) as server:
+        gateway = Gateway((path, 0))
+        client, endpoint = established(gateway, server)
+        with client, endpoint:
+            endpoint.sendall(b"local")
+            assert gateway.receive(client, 5) == b"local"
+        gateway.close()
+
+
+def test_connection_limit_refuses_and_recovers(server: socket.socket, workers: int) -> None:
+    from eastgate.fastpath.loop.engine import Engine
+
+    gateway = Gateway(server.getsockname())
+    small = Engine(gateway.slots, seed=2, workers=workers, max_connections=1)
+    listener = small.listen("127.0.0.1", 0, routes=gateway.routes)
+    gateway.engine.close()
+    gateway.engine, gateway.listener, gateway.address = small, listener, small.bound_address(listener)
+    with gateway.connect():
+        gateway.until(lambda: small.active_connections() == 1)
+        with gateway.connect() as second:
+            assert gateway.end_of(second) == "RST"
+    assert gateway.refused(Reason.LIMIT) == 1
+    gateway.until(lambda: small.active_connections() == 0)
+    client, endpoint = established(gateway, server)
+    client.close()
+    endpoint.close()
+    gateway.close()
+
+
+def test_running_out_of_descriptors_pauses_accepting_and_resumes(gateway: Gateway, server: socket.socket) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client:
+        highest = os.open("/dev/null", os.O_RDONLY)
+        os.close(highest)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            client.connect(gateway.address)
+            gateway.until(lambda: gateway.refused(Reason.LIMIT) >= 1)
+            before = gateway.refused(Reason.LIMIT)
+            handled = 0
+            for _ in range(50):
+                time.sleep(0.001)
+                handled += gateway.engine.turn()
+            # At most one look every ACCEPT_RETRY_MS: the timer, and the listener that it puts back.
+            assert handled <= 6
+            assert gateway.refused(Reason.LIMIT) - before <= 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.sendall(HELLO)
+        gateway.until(lambda: gateway.slots.counters(gateway.slot).cx_active == 1)
+
+
+def test_bind_failure_names_the_address(gateway: Gateway) -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1 port 1"):
+        gateway.engine.listen("192.0.2.1", 1, routes=gateway.routes)
+    with pytest.raises(ValueError, match="'localhost' is not an IPv4 or IPv6 address"):
+        gateway.engine.listen("localhost", 1, routes=gateway.routes)
+
+
+def test_closed_engine_says_so(gateway: Gateway) -> None:
+    gateway.engine.close()
+    gateway.engine.close()
+    with pytest.raises(ValueError, match="the engine is closed"):
+        gateway.engine.fileno()
+
+
+def test_full_event_ring_drops_and_counts(server: socket.socket, workers: int) -> None:
+    from eastgate.fastpath.loop.engine import Engine
+
+    gateway = Gateway(server.getsockname())
+    small = Engine(gateway.slots, seed=2, workers=workers, event_capacity=2)
+    listener = small.listen("127.0.0.1", 0, routes=gateway.routes)
+    address = small.bound_address(listener)
+    for _ in range(5):
+        socket.create_connection(address).close()
+    gateway.engine, gateway.listener = small, listener
+    gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 5 or small.turn() < 0)
+    assert len(gateway.events) + small.events_dropped() == 5
+    small.close()
+
+
+def test_weighted_targets_split_by_weight(gateway: Gateway, server: socket.socket) -> None:
+    from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+    from eastgate.fastpath.match.route_table import RouteTable
+
+    other = gateway.slots.acquire("other")
+    gateway.slots.publish(other, ClusterTable.compile(columns()))
+    chain = ChainSpec(
+        name="split", server_names=(SERVICE,), application_protocols=ISTIO_ALPN, targets=((gateway.slot, 3), (other, 1))
+    )
+    gateway.engine.publish_routes(gateway.listener, RouteTable.compile([chain]))
+    clients = [gateway.connect(HELLO) for _ in range(400)]
+    gateway.until(
+        lambda: gateway.slots.counters(gateway.slot).cx_total + gateway.slots.counters(other).cx_none_healthy == 400
+    )
+    # 400 draws at 1/4: mean 100, standard deviation 8.7; 52..148 is 5.5 deviations.
+    assert 52 <= gateway.slots.counters(other).cx_none_healthy <= 148
+    for client in clients:
+        client.close()
+
+
+def test_deferred_client_is_seen_with_its_first_byte(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), defer_accept=True)
+    with gateway.connect() as client:
+        for _ in range(5):
+            gateway.turn()
+        assert gateway.engine.listener_counters(gateway.listener).cx_total == 0
+        client.sendall(HELLO)
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    gateway.close()
+
+
+def own_sockets() -> Iterator[socket.socket]:
+    """A view of each socket of this process."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                view = socket.socket(fileno=os.dup(int(name)))
+                with view:
+                    yield view
+
+
+def options_of_listening_sockets(address: tuple[str, int], option: int) -> list[int]:
+    """A TCP option of each socket of this process that listens at an address."""
+    return [
+        view.getsockopt(socket.IPPROTO_TCP, option)
+        for view in own_sockets()
+        if view.family == socket.AF_INET
+        and view.getsockname() == address
+        and view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ]
+
+
+def options_towards(address: tuple[str, int], *options: tuple[int, int]) -> list[int]:
+    """Options of the one socket of this process that is connected to an address."""
+    for view in own_sockets():
+        with suppress(OSError):
+            if view.getpeername() == address:
+                return [view.getsockopt(*option) for option in options]
+    raise AssertionError(f"no socket is connected to {address}")
+
+
+def test_options_are_on_at_every_workers_socket(server: socket.socket, workers: int) -> None:
+    gateway = Gateway(server.getsockname(), fast_open=True)
+    assert options_of_listening_sockets(gateway.address, socket.TCP_FASTOPEN) == [256] * (workers or 1)
+    assert options_of_listening_sockets(gateway.address, socket.TCP_USER_TIMEOUT) == [600_000] * (workers or 1)
+    assert all(options_of_listening_sockets(gateway.address, socket.TCP_NODELAY))
+    with gateway.connect(HELLO):
+        gateway.until(lambda: gateway.table.state(0)[0] == 1)
+    gateway.close()
+
+
+def test_a_connection_that_stays_gets_keepalive_as_its_cluster_says(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname())
+    gateway.slots.publish(gateway.slot, gateway.table, keepalive_time_s=75, keepalive_probes=3)
+    client, endpoint = established(gateway, server)
+    alive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    tcp = [(socket.IPPROTO_TCP, name) for name in (socket.TCP_NODELAY, socket.TCP_USER_TIMEOUT)]
+    with client, endpoint:
+        assert options_towards(server.getsockname(), tcp[0]) == [1]
+        gateway.until(lambda: options_towards(server.getsockname(), alive) == [1])
+        timing = [(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPCNT)]
+        assert options_towards(server.getsockname(), *tcp, *timing) == [1, 600_000, 75, 3]
+        client.sendall(b"still")
+        assert gateway.receive(endpoint, 5) == b"still"
+    gateway.close()

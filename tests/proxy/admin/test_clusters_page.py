@@ -1,0 +1,83 @@
+"""What /clusters says of ejections and success rates."""
+
+import json
+from typing import Any
+
+from eastgate.proxy.admin import dumps
+from eastgate.proxy.membership.endpoint_health import Cause, key_of
+from eastgate.xds.decode import EDS
+from eastgate.xds.message import encode
+
+from ..compile.test_compiler import NAME
+from ..membership.test_ejections import FOUR, Proxy, detecting
+
+RATES: dict[str, Any] = {"success_rate_minimum_hosts": 4, "success_rate_request_volume": 10, "consecutive_5xx": 0}
+
+
+def hosts(proxy: Proxy) -> list[dict[str, Any]]:
+    text = "".join(dumps.clusters_json(proxy.compiler.clusters, proxy.ejections.detector))
+    found: list[dict[str, Any]] = json.loads(text)["cluster_statuses"][0]["host_statuses"]
+    return found
+
+
+def lines(proxy: Proxy) -> list[str]:
+    text = "".join(dumps.clusters_text(proxy.compiler.clusters, proxy.ejections.detector))
+    return [line.removeprefix(f"{NAME}::") for line in text.splitlines()]
+
+
+def test_each_cause_has_its_flag() -> None:
+    proxy = Proxy(detecting())
+    proxy.fail(1)
+    proxy.compiler.health.mark(NAME, key_of(FOUR.columns, 1), Cause.FAILED_ACTIVE_HC, True)
+    proxy.compiler.health.mark(NAME, key_of(FOUR.columns, 2), Cause.FAILED_ACTIVE_HC, True)
+    proxy.compiler.refresh(NAME)
+    both, one = {"failed_active_health_check": True, "failed_outlier_check": True}, {"failed_active_health_check": True}
+    shown = [host["health_status"] for host in hosts(proxy)]
+    assert shown == [{"eds_health_status": "HEALTHY", **flags} for flags in ({}, both, one, {})]
+    flags = [line.partition("::health_flags::")[2] for line in lines(proxy) if "::health_flags::" in line]
+    assert flags == ["healthy", "/failed_active_hc/failed_outlier_check", "/failed_active_hc", "healthy"]
+
+
+def test_success_rates_of_the_last_interval() -> None:
+    proxy = Proxy(detecting(**RATES))
+    assert "10.0.0.1:80::success_rate::-1" in lines(proxy)
+    assert "outlier::success_rate_average::-1" in lines(proxy)
+    for row in range(4):
+        proxy.end(row, True, 30)
+    proxy.end(1, False, 10)
+    proxy.wait(10)
+    assert [host["success_rate"]["value"] for host in hosts(proxy)] == [100, 75, 100, 100]
+    assert "10.0.0.1:80::success_rate::75" in lines(proxy)
+    assert "10.0.0.1:80::local_origin_success_rate::-1" in lines(proxy)
+    assert "outlier::success_rate_average::93.75" in lines(proxy)
+    assert "outlier::local_origin_success_rate_average::-1" in lines(proxy)
+    proxy.wait(20)
+    assert all("success_rate" not in host for host in hosts(proxy))
+
+
+def test_split_rates_have_their_own_names() -> None:
+    proxy = Proxy(detecting(**RATES, split_external_local_origin_errors=True))
+    for row in range(4):
+        proxy.end(row, True, 10)
+    proxy.wait(10)
+    assert {host["local_origin_success_rate"]["value"] for host in hosts(proxy)} == {100}
+    assert "outlier::local_origin_success_rate_ejection_threshold::100" in lines(proxy)
+
+
+def test_cluster_that_nobody_watches_has_no_rates() -> None:
+    proxy = Proxy(detecting())
+    assert not any("outlier::" in line for line in "".join(dumps.clusters_text(proxy.compiler.clusters)).splitlines())
+
+
+def test_an_assignment_that_we_render_ourselves_keeps_what_is_hashed() -> None:
+    where = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
+    metadata = encode("envoy.config.core.v3.Metadata", {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}})
+    keyed = {"endpoint": {"address": where}, "metadata": metadata}
+    plain = {"endpoint": {"address": {"socket_address": {"address": "10.0.0.2", "port_value": 80}}}}
+    raw = encode(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        {"cluster_name": "c", "endpoints": [{"lb_endpoints": [keyed, plain]}]},
+    )
+    ((one, other),) = [entry["lb_endpoints"] for entry in dumps.render(EDS, raw)["endpoints"]]
+    assert one["metadata"] == {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}}
+    assert "metadata" not in other

@@ -1,0 +1,154 @@
+"""The HTTP side of admin: framing, keep-alive, limits and strangers' bytes, over real sockets on loopback."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import pytest
+from eastgate.proxy.admin import http_server
+from eastgate.proxy.admin.http_server import HttpServer, Request, Response
+
+
+class Page:
+    """A server whose page tells what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.server = HttpServer(self.answer)
+        self.address = ("", 0)
+
+    async def answer(self, request: Request) -> Response:
+        self.asked.append(request)
+        if request.path == "/broken":
+            raise KeyError("nothing")
+        if request.path == "/chunks":
+            return Response(chunks=self.chunks())
+        return Response(f"{request.method} {request.path} {request.query}\n")
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        for part in (b"one ", b"two ", b"three"):
+            await asyncio.sleep(0)
+            yield part
+
+    async def talk(self, *pieces: bytes) -> bytes:
+        """Everything that comes back for these bytes until the server closes."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    made = Page()
+    made.address = await made.server.start("127.0.0.1", 0)
+    yield made
+    await made.server.close()
+
+
+def ask(target: str, *headers: str, method: str = "GET") -> bytes:
+    return "\r\n".join((f"{method} {target} HTTP/1.1", "Host: localhost", *headers, "", "")).encode()
+
+
+async def test_request_arrives_undecoded_and_in_any_number_of_pieces(page: Page) -> None:
+    question = ask("/stats?filter=^(a|b)%5C.c+$", "X-One: 1", "Connection: close")
+    answer = await page.talk(*(question[i : i + 1] for i in range(len(question))))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nGET /stats filter=^(a|b)%5C.c+$\n")
+    assert page.asked[0].headers["x-one"] == "1"
+
+
+async def test_requests_share_a_connection_pipelined_or_not(page: Page) -> None:
+    answer = await page.talk(ask("/1") + ask("/2"), ask("/3", "Connection: close"))
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert [request.path for request in page.asked] == ["/1", "/2", "/3"]
+
+
+async def test_http_1_0_is_closed_after_one_answer(page: Page) -> None:
+    answer = await page.talk(b"GET /old HTTP/1.0\r\n\r\n")
+    assert answer.endswith(b"GET /old \n")
+
+
+async def test_head_has_the_length_and_no_body(page: Page) -> None:
+    answer = await page.talk(ask("/h", "Connection: close", method="HEAD"))
+    assert b"Content-Length: 9\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_chunks_are_framed(page: Page) -> None:
+    answer = await page.talk(ask("/chunks", "Connection: close"))
+    assert b"Transfer-Encoding: chunked" in answer
+    assert answer.endswith(b"\r\n\r\n4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n")
+    assert (await page.talk(b"GET /chunks HTTP/1.0\r\n\r\n")).endswith(b"\r\n\r\none two three")
+
+
+async def test_body_is_dropped_and_the_next_request_found(page: Page) -> None:
+    body = ask("/1", "Content-Length: 5", method="POST") + b"GET /"
+    answer = await page.talk(body + ask("/2", "Connection: close"))
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert [request.path for request in page.asked] == ["/1", "/2"]
+
+
+async def test_expectation_is_answered_before_the_body(page: Page) -> None:
+    head = ask("/1", "Expect: 100-continue", "Content-Length: 2", "Connection: close", method="POST")
+    reader, writer = await asyncio.open_connection(*page.address)
+    writer.write(head)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+    writer.write(b"ab")
+    assert b"HTTP/1.1 200" in await reader.read()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "status"),
+    [
+        (b"\x16\x03\x01\x00\xff\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no Host
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (ask("/", "X: " + "y" * (1 << 17)), b"431"),
+        (ask("/", f"Content-Length: {1 << 21}", method="POST") + bytes(1 << 21), b"413"),
+    ],
+)
+async def test_what_is_no_request_is_refused_and_closed(page: Page, question: bytes, status: bytes) -> None:
+    try:
+        answer = await page.talk(question)
+    except ConnectionResetError:
+        # The server closes while the client still sends.
+        assert status in (b"413", b"431")
+    else:
+        assert answer.startswith(b"HTTP/1.1 " + status)
+    assert page.asked == []
+
+
+async def test_error_of_a_page_is_500_and_logged(page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await page.talk(ask("/broken"), ask("/next", "Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"HTTP/1.1 200 " in answer
+    assert "KeyError" in caplog.text
+
+
+async def test_silent_client_is_closed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "IDLE_S", 0.05)
+    assert await page.talk(b"GET / HTTP/1.1\r\n") == b""
+
+
+async def test_client_beyond_the_limit_is_closed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    reader, writer = await asyncio.open_connection(*page.address)
+    writer.write(ask("/first"))
+    await reader.readline()
+    assert await page.talk() == b""
+    writer.close()
+
+
+async def test_close_ends_open_connections(page: Page) -> None:
+    reader, writer = await asyncio.open_connection(*page.address)
+    writer.write(ask("/first"))
+    await reader.readuntil(b"/first \n")
+    await page.server.close()
+    assert await reader.read() == b""
+    writer.close()

@@ -1,0 +1,73 @@
+"""Lines of the access log, and what happens when they cannot be written."""
+
+import json
+from pathlib import Path
+
+from eastgate.fastpath.loop.event_ring import ConnectionEvent
+from eastgate.fastpath.reason import Reason
+from eastgate.proxy.admin.refusals import Refusals
+from eastgate.proxy.disk.access_log import AccessLog, as_json, as_text
+
+SERVED = ConnectionEvent(
+    listener=0,
+    cluster="outbound_.80_._.echo.default.svc.cluster.local",
+    server_name="outbound_.80_._.echo.default.svc.cluster.local",
+    reason=Reason.NONE,
+    downstream="192.0.2.7:40000",
+    downstream_local="198.51.100.1:15443",
+    upstream="10.0.0.9:8080",
+    alpn=("istio",),
+    rx_bytes=517,
+    tx_bytes=64,
+    start=1_700_000_000.25,
+    duration=0.0123,
+    connect_duration=0.002,
+    attempts=2,
+)
+REFUSED = SERVED._replace(reason=Reason.UNKNOWN_SERVER_NAME, upstream="", cluster="", server_name='a b"c')
+
+
+def test_text_line_has_flags_reason_and_both_addresses() -> None:
+    name = SERVED.server_name
+    assert as_text(SERVED, "0.0.0.0_15443") == (
+        f'[2023-11-14T22:13:20.250Z] - - 517 64 12 2 "10.0.0.9:8080" {name} 198.51.100.1:15443 192.0.2.7:40000 {name}'
+        " istio 0.0.0.0_15443 2\n"
+    )
+
+
+def test_refused_line_names_the_reason_and_quotes_what_a_stranger_sent() -> None:
+    line = as_text(REFUSED, "l")
+    assert " NR unknown_server_name " in line
+    assert '"a b\\"c"' in line
+    assert line.count("\n") == 1
+
+
+def test_json_line_is_one_object() -> None:
+    fields = json.loads(as_json(REFUSED, "l"))
+    assert (fields["reason"], fields["response_flags"], fields["upstream_host"]) == ("unknown_server_name", "NR", None)
+
+
+def test_log_is_appended_and_reopened_after_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path), line_format="text", listener_name=lambda _: "l")
+    log.write([SERVED])
+    path.rename(tmp_path / "access.log.1")
+    log.reopen()
+    log.write([SERVED, SERVED])
+    log.close()
+    assert len((tmp_path / "access.log.1").read_text().splitlines()) == 1
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_full_disk_is_counted_and_stops_nothing() -> None:
+    log = AccessLog("/dev/full", line_format="json", listener_name=lambda _: "l")
+    log.write([SERVED, SERVED])
+    log.close()
+    assert log.failed == 2
+
+
+def test_refusals_keep_the_newest_and_name_the_nearest() -> None:
+    refusals = Refusals(capacity=2)
+    refusals.add([SERVED, REFUSED, REFUSED, REFUSED._replace(server_name="outbound_.80_._.ecko")])
+    shown = refusals.as_json(listener_name=lambda _: "l", nearest=lambda _, name: f"near {name}")
+    assert [entry["nearest_server_name"] for entry in shown] == ["near outbound_.80_._.ecko", 'near a b"c']

@@ -1,0 +1,192 @@
+"""One cluster as the configuration of a gateway on loopback: the same shares, endpoints that answer here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from eastgate.insight.cluster_model import ClusterModel
+from eastgate.insight.read_dump import read_cluster, with_assignment
+from eastgate.mesh.assignments import assignment
+from eastgate.mesh.clusters import outbound_cluster
+from eastgate.mesh.endpoints import ClusterKey
+from eastgate.mesh.messages import CDS, EDS, LDS, address, from_ads, pack
+from eastgate.mesh.model import Mesh
+from eastgate.mesh.node_view import node_view
+from eastgate.mesh.scenario import Scenario
+from eastgate.mesh.split_horizon import NetworkGateway
+from eastgate.proxy.errors import TrialError
+from eastgate.xds.resources import Hashing, Locality
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterCommonLbConfigConsistentHashingLbConfig,
+    ClusterCommonLbConfigLocalityWeightedLbConfig,
+    ClusterCommonLbConfigZoneAwareLbConfig,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    ClusterLeastRequestLbConfig,
+    ClusterMaglevLbConfig,
+    ClusterRingHashLbConfig,
+    ClusterRingHashLbConfigHashFunction,
+)
+from envoy_data_plane.envoy.config.core.v3 import HealthStatus, Metadata
+from envoy_data_plane.envoy.config.core.v3 import Locality as LocalityPb
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    ClusterLoadAssignmentPolicy,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    Listener,
+    ListenerFilter,
+)
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.type.v3 import Percent
+
+SERVER_NAME = "outbound_.80_._.compared.default.svc.cluster.local"
+HOST = "127.0.0.1"
+SUPPORTED = {
+    "ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN,
+    "LEAST_REQUEST": ClusterLbPolicy.LEAST_REQUEST,
+    "RANDOM": ClusterLbPolicy.RANDOM,
+    "RING_HASH": ClusterLbPolicy.RING_HASH,
+    "MAGLEV": ClusterLbPolicy.MAGLEV,
+}
+
+
+def model_of_mesh(mesh: Mesh, scenario: Scenario) -> ClusterModel:
+    """The scenario's service as its client sees it."""
+    client = scenario.client
+    metadata: dict[str, Any] = {"CLUSTER_ID": client.cluster, "NETWORK": client.network, "NAMESPACE": client.namespace}
+    node_id = f"sidecar~{client.address or HOST}~{client.name}.{client.namespace}~{client.namespace}.svc.cluster.local"
+    node = node_view(node_id, {**metadata, "LABELS": dict(client.labels)}, client.locality, mesh)
+    key = ClusterKey(scenario.service, scenario.port)
+    cluster = outbound_cluster(mesh, node, key)
+    # What decides no share, and what the package cannot show as JSON.
+    cluster.filters, cluster.transport_socket_matches, cluster.transport_socket = [], [], None
+    return with_assignment(read_cluster(cluster.to_dict()), assignment(mesh, node, key).to_dict())
+
+
+def with_addresses(mesh: Mesh) -> Mesh:
+    """Addresses for workloads that have none, and gateways where only workloads stand for them.
+
+    Nobody connects to these addresses; endpoints only have to differ.
+    """
+    taken = iter(f"198.18.{i >> 8}.{i & 255}" for i in range(1, 65536))
+    placed = mesh.changed(lambda one: one if one.address else replace(one, address=next(taken)))
+    if placed.gateways:
+        return placed
+    gateways = [one for one in placed.workloads if one.role == "gateway"]
+    return replace(
+        placed, gateways=tuple(NetworkGateway(one.network, one.address, cluster=one.cluster) for one in gateways)
+    )
+
+
+def loopback_resources(model: ClusterModel, ports: Sequence[int]) -> Mapping[str, Mapping[str, bytes]]:
+    """Configuration of a gateway with this one cluster, its endpoints at these ports of loopback, in their order.
+
+    Raises TrialError for a policy that is not compared.
+    """
+    if model.policy not in SUPPORTED:
+        raise TrialError(f"{model.name}: policy {model.policy} is not compared, only {', '.join(SUPPORTED)}")
+    rows = [(one.priority, one.locality, port, one) for one, port in zip(model.endpoints, ports, strict=True)]
+    weights = {(entry.priority, Locality(*entry.locality)): entry.weight for entry in model.localities}
+    entries = []
+    # Message order decides which of two entries of one locality counts: it is kept.
+    for (priority, where), members in groupby(rows, key=lambda row: row[:2]):
+        entries.append(
+            LocalityLbEndpoints(
+                locality=LocalityPb(region=where.region, zone=where.zone, sub_zone=where.sub_zone),
+                priority=priority,
+                load_balancing_weight=weights.get((priority, where)),
+                lb_endpoints=[
+                    LbEndpoint(
+                        endpoint=Endpoint(address=address(HOST, port)),
+                        health_status=HealthStatus["UNHEALTHY" if one.failed else one.health],
+                        load_balancing_weight=one.weight,
+                        # What is hashed stays what it was, whatever port stands for the endpoint here.
+                        metadata=_hash_key(one.hash_key or one.plain_address) if model.hashes else None,
+                    )
+                    for _, _, port, one in members
+                ],
+            )
+        )
+    assignment_message = ClusterLoadAssignment(
+        cluster_name=SERVER_NAME,
+        endpoints=entries,
+        policy=ClusterLoadAssignmentPolicy(
+            overprovisioning_factor=model.overprovisioning_factor,
+            weighted_priority_health=model.weighted_priority_health,
+        ),
+    )
+    return {
+        CDS: {SERVER_NAME: bytes(_cluster(model))},
+        EDS: {SERVER_NAME: bytes(assignment_message)},
+        LDS: {"compared": bytes(_listener())},
+    }
+
+
+def _hash_key(key: str) -> Metadata:
+    return Metadata.from_dict({"filter_metadata": {"envoy.lb": {"hash_key": key}}})
+
+
+def _set_hashing(cluster: Cluster, model: ClusterModel) -> None:
+    hashing = model.hashing or Hashing()
+    if model.policy == "RING_HASH":
+        cluster.ring_hash_lb_config = ClusterRingHashLbConfig(
+            minimum_ring_size=hashing.minimum_ring_size,
+            maximum_ring_size=hashing.maximum_ring_size,
+            hash_function=ClusterRingHashLbConfigHashFunction[hashing.hash_function],
+        )
+    else:
+        cluster.maglev_lb_config = ClusterMaglevLbConfig(table_size=hashing.table_size)
+    if hashing.balance_factor and cluster.common_lb_config:
+        cluster.common_lb_config.consistent_hashing_lb_config = ClusterCommonLbConfigConsistentHashingLbConfig(
+            hash_balance_factor=hashing.balance_factor
+        )
+
+
+def _cluster(model: ClusterModel) -> Cluster:
+    common = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=float(model.panic_threshold)))
+    if model.locality_weighted:
+        common.locality_weighted_lb_config = ClusterCommonLbConfigLocalityWeightedLbConfig()
+    elif model.fail_on_panic:
+        common.zone_aware_lb_config = ClusterCommonLbConfigZoneAwareLbConfig(fail_traffic_on_panic=True)
+    cluster = Cluster(
+        name=SERVER_NAME,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=from_ads(), service_name=SERVER_NAME),
+        connect_timeout=timedelta(seconds=10),
+        lb_policy=SUPPORTED[model.policy],
+        common_lb_config=common,
+    )
+    if model.policy == "LEAST_REQUEST":
+        cluster.least_request_lb_config = ClusterLeastRequestLbConfig(choice_count=model.choice_count)
+    if model.hashes:
+        _set_hashing(cluster, model)
+    return cluster
+
+
+def _listener() -> Listener:
+    proxy = TcpProxy(stat_prefix=SERVER_NAME, cluster=SERVER_NAME)
+    inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
+    return Listener(
+        name="compared",
+        address=address(HOST, 0),
+        listener_filters=[inspector],
+        filter_chains=[
+            FilterChain(
+                filter_chain_match=FilterChainMatch(server_names=[SERVER_NAME], application_protocols=["istio"]),
+                filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))],
+            )
+        ],
+    )

@@ -1,0 +1,183 @@
+"""What a step of a scenario gave: expected and observed shares, whether they agree, and how that is told. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eastgate.fastpath.tables.cluster_table import ClusterTable
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+REFUSED = "refused"
+STANDARD_DEVIATIONS = 5.0
+"""How far a share may be off by chance: one run in two million is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """One endpoint of the client's table. ``share``: of new connections, 0 to 1. ``stands_for``: what is behind it."""
+
+    address: str
+    priority: int
+    locality: str
+    weight: int
+    health: str
+    share: float
+    stands_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """``observed``: connections that the workloads of each cluster answered, by their own count.
+
+    ``via_gateway``: connections that the gateways routed, by their own counters. ``cross_cluster``: answers from
+    clusters other than the client's. ``errors``: what became of the others, by kind.
+    """
+
+    name: str
+    why: str
+    endpoints: tuple[EndpointRow, ...]
+    arithmetic: str
+    expected: Mapping[str, float]
+    observed: Mapping[str, int]
+    connections: int
+    via_gateway: int
+    cross_cluster: int
+    errors: Mapping[str, int]
+    duration_s: float = 0.0
+
+    @property
+    def refused(self) -> int:
+        """Connections without an answer."""
+        return self.connections - sum(self.observed.values())
+
+    def problems(self) -> list[str]:
+        """Sentences about what is not as it must be; empty when all is well."""
+        found = []
+        counts = {**self.observed, REFUSED: self.refused}
+        for name in sorted({*counts, *self.expected}) if self.expected else ():
+            share, count = self.expected.get(name, 0.0), counts.get(name, 0)
+            if abs(count - share * self.connections) > tolerance(share, self.connections):
+                got = count / self.connections
+                found.append(f"{name}: {got:.1%} of {self.connections}, and {share:.1%} were expected")
+        if self.via_gateway != self.cross_cluster:
+            found.append(
+                f"the gateways routed {self.via_gateway} connections, and {self.cross_cluster} answers came from"
+                " another cluster"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The stage as `--json` prints it."""
+        total = max(self.connections, 1)
+        return {
+            "name": self.name,
+            "why": self.why,
+            "arithmetic": self.arithmetic,
+            "endpoints": [
+                {
+                    "address": row.address,
+                    "priority": row.priority,
+                    "locality": row.locality,
+                    "weight": row.weight,
+                    "health": row.health,
+                    "share": row.share,
+                    "stands_for": row.stands_for,
+                }
+                for row in self.endpoints
+            ],
+            "expected": dict(self.expected),
+            "observed": {name: count / total for name, count in self.observed.items()},
+            "connections": self.connections,
+            "via_gateway": self.via_gateway,
+            "errors": dict(self.errors),
+            "ok": not self.problems(),
+        }
+
+
+def tolerance(share: float, connections: int) -> float:
+    """Connections that sampling alone may be off by; none where everything or nothing is expected."""
+    return STANDARD_DEVIATIONS * math.sqrt(connections * share * (1 - share))
+
+
+def arithmetic(priorities: Sequence[Sequence[Any]], factor: int) -> str:
+    """How priorities share the load, in numbers: (total, healthy, ..., load at index 4) rows of a table."""
+    parts = []
+    for number, row in enumerate(priorities):
+        total, healthy, load = row[0], row[1], row[4] + row[5]
+        if not total:
+            continue
+        reach = healthy * factor / total
+        shown = f"{healthy}/{total} healthy"
+        worked = f"{healthy}/{total} x {factor} % = {reach:.0f} %"
+        detail = worked if 0 < healthy < total else shown
+        parts.append(f"priority {number}: {detail}{', panic' if row[7] else ''} -> {load} % of picks")
+    return "; ".join(parts) or "no endpoints"
+
+
+def endpoint_rows(table: ClusterTable, health: Sequence[str], stands_for: Mapping[str, str]) -> tuple[EndpointRow, ...]:
+    """Rows of a compiled table; `health` by endpoint, `stands_for` by address."""
+    shares = table.shares()
+    columns = table.columns
+    rows = []
+    weights = memoryview(columns.weight).cast("I")
+    places = memoryview(columns.locality).cast("H")
+    for index in range(columns.count):
+        address = table.address(index)
+        rows.append(
+            EndpointRow(
+                address=address,
+                priority=columns.priority[index],
+                locality="/".join(columns.localities[places[index]].locality).rstrip("/"),
+                weight=weights[index],
+                health=health[index],
+                share=shares[index],
+                stands_for=stands_for.get(address, ""),
+            )
+        )
+    return tuple(rows)
+
+
+def render(result: StepResult, number: int, total: int) -> RenderableType:
+    """A step for people: the table, expected and observed, and why."""
+    problems = result.problems()
+    verdict = Text("ok", "bold green") if not problems else Text("WRONG", "bold red")
+    title = Text.assemble((f"({number}/{total}) {result.name}  ", "bold"), verdict)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name, justify in (
+        ("ENDPOINT", "left"), ("STANDS FOR", "left"), ("PRIORITY", "right"), ("LOCALITY", "left"),
+        ("WEIGHT", "right"), ("HEALTH", "left"), ("SHARE", "right"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in result.endpoints:
+        style = "" if row.share else "dim"
+        cells = (row.address, row.stands_for, str(row.priority), row.locality, str(row.weight), row.health)
+        table.add_row(*cells, f"{row.share:.1%}", style=style)
+    if not result.endpoints:
+        table.add_row("(none)")
+    lines: list[RenderableType] = [title, table]
+    names = sorted({*result.observed, *result.expected} - {REFUSED})
+    expected = "  ".join(f"{name} {result.expected.get(name, 0):.1%}" for name in names)
+    observed = "  ".join(f"{name} {result.observed.get(name, 0) / max(result.connections, 1):.1%}" for name in names)
+    if result.expected:
+        lines.append(Text(f"expected  {expected}"))
+    crossed = f"{result.connections} connections, {result.via_gateway} through a gateway"
+    refused = f", {result.refused} refused" if result.refused else ""
+    lines.append(Text(f"observed  {observed}   ({crossed}{refused})"))
+    lines.append(Text(f"why       {result.why + ' ' if result.why else ''}[{result.arithmetic}]"))
+    lines += [Text(f"problem   {problem}", "red") for problem in problems]
+    if result.errors:
+        said = ", ".join(f"{count} x {kind}" for kind, count in sorted(result.errors.items()))
+        lines.append(Text(f"errors    {said}", "red" if problems else "dim"))
+    return Group(*lines, Text())
+
+
+def summary(results: Iterable[StepResult]) -> str:
+    """One line about all steps."""
+    finished = list(results)
+    good = sum(1 for one in finished if not one.problems())
+    connections = sum(one.connections for one in finished)
+    crossed = sum(one.via_gateway for one in finished)
+    return f"{good} of {len(finished)} steps as expected; {connections} connections, {crossed} through a gateway"
