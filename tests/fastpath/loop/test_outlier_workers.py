@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 from eastgate.fastpath.loop import outlier_counters
@@ -10,9 +11,9 @@ from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from .. import driven_engine
 from ..driven_engine import DEADLINE_S, Gateway, accept, client_hello, columns, upstream
-from .test_connect_attempts import closed_port
 
 HELLO = client_hello()
+ClosedPort = Callable[[], tuple[str, int]]
 
 
 @pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
@@ -54,7 +55,7 @@ def visit(gateway: Gateway, server: socket.socket) -> None:
     gateway.until(lambda: gateway.engine.active_connections() == 0)
 
 
-def test_threshold_is_crossed_by_attempts_and_success_begins_anew() -> None:
+def test_threshold_is_crossed_by_attempts_and_success_begins_anew(closed_port: ClosedPort) -> None:
     with upstream(backlog=64) as server:
         gateway = gateway_to(closed_port(), server.getsockname(), failures=4)
         while gateway.table.state(0)[2] < 3:
@@ -78,7 +79,7 @@ def test_threshold_is_crossed_by_attempts_and_success_begins_anew() -> None:
     gateway.close()
 
 
-def test_marks_outlive_rings_that_overflow_and_tables_that_change() -> None:
+def test_marks_outlive_rings_that_overflow_and_tables_that_change(closed_port: ClosedPort) -> None:
     addresses = [closed_port() for _ in range(20)]
     gateway = gateway_to(*addresses, failures=1, events=1)
     for _ in range(12):
@@ -105,7 +106,7 @@ def test_timeout_counts_as_a_failure() -> None:
             filler.close()
 
 
-def test_control_side_is_woken_though_it_takes_no_events(workers: int) -> None:
+def test_control_side_is_woken_though_it_takes_no_events(workers: int, closed_port: ClosedPort) -> None:
     if not workers:
         return  # whoever hosts the loop looks after each turn
     gateway = gateway_to(closed_port(), failures=6)
