@@ -142,6 +142,13 @@ def connect(ports: Sequence[int], hellos: Sequence[bytes], rounds: int, *, hold:
     return [[Counter({int(k): v for k, v in counts.items()}) for counts in found] for found in answers]
 
 
+def datagrams_waiting(address: tuple[str, int]) -> int:
+    """Bytes in the kernel's queue of a UDP socket, bookkeeping included; 0: its process has read all."""
+    local = f"{socket.inet_aton(address[0])[::-1].hex().upper()}:{address[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(fields[4].partition(":")[2], 16) for fields in rows if fields[1] == local)
+
+
 class DatagramEndpoints:
     """The same endpoints as sockets that nobody reads: once full, the kernel counts what it drops."""
 

@@ -40,7 +40,8 @@ from ..support.ads_thread import AdsThread
 from ..support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
 from ..support.hellos import client_hello
 from ..support.recordings import CDS, EDS, LDS, Resources
-from .numbered import REFUSED, Counts, DatagramEndpoints, NumberedEndpoints, connect, number_of
+from ..support.waiting import until
+from .numbered import REFUSED, Counts, DatagramEndpoints, NumberedEndpoints, connect, datagrams_waiting, number_of
 from .random_clusters import ADDRESSES, Configuration, random_configuration
 from .share_statistics import one_sample, picks_to_see, power, two_samples
 
@@ -191,7 +192,10 @@ def picks_needed(run: Run, name: str) -> int:
 
 
 def send_datagrams(envoy: Envoy, sinks: DatagramEndpoints, name: str, wanted: int) -> Counter[int]:
-    """At least so many picks of Envoy in the cluster. What its socket cannot take is lost before it is a pick."""
+    """At least so many picks of Envoy in the cluster, until none is under way: the next cluster counts from here.
+
+    What its socket cannot take is lost before it is a pick.
+    """
     address = envoy.bound_address(f"udp {name}")
     sinks.reset()
     deadline = time.monotonic() + DEADLINE_S
@@ -203,7 +207,12 @@ def send_datagrams(envoy: Envoy, sinks: DatagramEndpoints, name: str, wanted: in
                 for _ in range(BURST):
                     client.send(b"x")
                 time.sleep(STEP_S)
-    return arrived
+        until(lambda: datagrams_waiting(address) == 0, f"Envoy has read all datagrams to {name}")
+    # Its only worker sends on what it has read before it turns to anybody else.
+    with socket.create_connection(envoy.bound_address(messages.LISTENER)) as passer_by, suppress(ConnectionError):
+        passer_by.send(b"no ClientHello")
+        passer_by.recv(1)
+    return sinks.arrived()
 
 
 def collect(seed: int) -> Run:
