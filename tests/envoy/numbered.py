@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -142,11 +142,18 @@ def connect(ports: Sequence[int], hellos: Sequence[bytes], rounds: int, *, hold:
     return [[Counter({int(k): v for k, v in counts.items()}) for counts in found] for found in answers]
 
 
+def udp_sockets() -> Iterator[tuple[str, int, int, int]]:
+    """Host, port, bytes that wait in the kernel's queue, datagrams for which there was no room."""
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        fields = line.split()
+        host, _, port = fields[1].partition(":")
+        waiting = int(fields[4].partition(":")[2], 16)
+        yield socket.inet_ntoa(bytes.fromhex(host)[::-1]), int(port, 16), waiting, int(fields[-1])
+
+
 def datagrams_waiting(address: tuple[str, int]) -> int:
     """Bytes in the kernel's queue of a UDP socket, bookkeeping included; 0: its process has read all."""
-    local = f"{socket.inet_aton(address[0])[::-1].hex().upper()}:{address[1]:04X}"
-    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return sum(int(fields[4].partition(":")[2], 16) for fields in rows if fields[1] == local)
+    return sum(waiting for host, port, waiting, _ in udp_sockets() if (host, port) == address)
 
 
 class DatagramEndpoints:
@@ -158,7 +165,7 @@ class DatagramEndpoints:
             one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             one.bind((host_of(number), port))
             self._sockets.append(one)
-        self._port = f"{port:04X}"
+        self._port = port
         # The first ones wait in the buffer and are not counted: fill it.
         for one in self._sockets:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -168,11 +175,9 @@ class DatagramEndpoints:
 
     def _dropped(self) -> Counter[int]:
         found: Counter[int] = Counter()
-        for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-            fields = line.split()
-            host, _, port = fields[1].partition(":")
-            if port == self._port and host.endswith("017F"):
-                found[number_of(socket.inet_ntoa(bytes.fromhex(host)[::-1]))] += int(fields[-1])
+        for host, port, _, dropped in udp_sockets():
+            if port == self._port and host.startswith("127.1."):
+                found[number_of(host)] += dropped
         return found
 
     def arrived(self) -> Counter[int]:

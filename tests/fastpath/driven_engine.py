@@ -17,6 +17,8 @@ from eastgate.xds.resources import Columns, Locality, LocalityEntry
 
 SERVICE = "outbound_.80_._.echo.default.svc.cluster.local"
 DEADLINE_S = 10.0
+# What the fixture closed_port gives: each call another address that refuses.
+ClosedPort = Callable[[], tuple[str, int]]
 # How a Gateway runs its engine unless it is told; test modules parametrise over it.
 WORKERS = 0
 

@@ -1,14 +1,16 @@
 """What tests of the loop share."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from ..driven_engine import ClosedPort
+
 
 @pytest.fixture
-def closed_port() -> Iterator[Callable[[], tuple[str, int]]]:
+def closed_port() -> Iterator[ClosedPort]:
     """Addresses that refuse: bound and not listening. Held to the end, or the kernel would give one out again: to the
     next endpoint, or to a connection as its own port. A server may take one over.
     """

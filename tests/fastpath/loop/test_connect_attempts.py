@@ -1,18 +1,17 @@
 """No connection is lost to a dead endpoint: the next one of the same cluster is tried. With real sockets."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from .. import driven_engine
-from ..driven_engine import Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, upstream
 
 HELLO = client_hello()
 CONNECTIONS = 12
-ClosedPort = Callable[[], tuple[str, int]]
 
 
 @pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")

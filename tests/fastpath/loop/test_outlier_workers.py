@@ -3,17 +3,15 @@
 import select
 import socket
 import time
-from collections.abc import Callable
 
 import pytest
 from eastgate.fastpath.loop import outlier_counters
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
 from .. import driven_engine
-from ..driven_engine import DEADLINE_S, Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import DEADLINE_S, ClosedPort, Gateway, accept, client_hello, columns, upstream
 
 HELLO = client_hello()
-ClosedPort = Callable[[], tuple[str, int]]
 
 
 @pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
