@@ -26,4 +26,5 @@ cpdef enum Reason:
     DURATION_TIMEOUT = 22       # ended, not refused
     DRAINED = 23                # ended when the process stopped
     PANIC = 24                  # its priority is in panic, and the cluster has fail_traffic_on_panic
-    REASON_COUNT = 25
+    MANY_PROTOCOLS = 25         # the hello offers more ALPN values than are kept, so none may decide
+    REASON_COUNT = 26

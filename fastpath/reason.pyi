@@ -26,7 +26,8 @@ class Reason(IntEnum):
     DURATION_TIMEOUT = 22
     DRAINED = 23
     PANIC = 24
-    REASON_COUNT = 25
+    MANY_PROTOCOLS = 25
+    REASON_COUNT = 26
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

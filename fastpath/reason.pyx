@@ -26,6 +26,7 @@ LABELS = {
     Reason.DURATION_TIMEOUT: "duration_timeout",
     Reason.DRAINED: "drained",
     Reason.PANIC: "panic",
+    Reason.MANY_PROTOCOLS: "many_protocols",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -55,4 +56,5 @@ RESPONSE_FLAGS = {
     Reason.DURATION_TIMEOUT: "DT",
     Reason.DRAINED: "-",
     Reason.PANIC: "UH",
+    Reason.MANY_PROTOCOLS: "NR",
 }

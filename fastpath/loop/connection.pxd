@@ -4,6 +4,7 @@ from eastgate.fastpath.loop.cluster_slots cimport ClusterState
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.route_table cimport Routes
 from eastgate.fastpath.loop.timer_wheel cimport Timer
 
@@ -48,11 +49,6 @@ cdef struct Flow:
     uint32_t held_length
     Pipe* pipe                  # while bytes are moved by splice, or lie in it; else NULL
     uint8_t bulk                # carries COPY_LIMIT bytes or more at a time
-
-cdef struct Address:
-    uint8_t family              # 4, 6, 1 (Unix socket: no bytes kept) or 0 (unknown)
-    uint16_t port               # host order
-    uint8_t bytes[16]           # network order
 
 # One line of the access log to be. Allocated per connection only while the log is on, and for every refusal.
 cdef struct ConnectionRecord:
@@ -122,6 +118,7 @@ cdef struct Connection:
     uint16_t attempts           # connects begun
     uint16_t max_attempts
     Address downstream          # of the socket, or conveyed by a PROXY header
+    Address direct_source       # of the socket, whatever a PROXY header says
     Address upstream
     Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
     Listener* listener

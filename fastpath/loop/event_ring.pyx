@@ -3,7 +3,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from eastgate.fastpath.loop.cluster_slots cimport cluster_release
-from eastgate.fastpath.loop.connection cimport Address, ConnectionRecord
+from eastgate.fastpath.loop.connection cimport ConnectionRecord
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport (
     AF_INET, AF_INET6, atomic_fence, atomic_load8, atomic_load_acquire, atomic_store8, atomic_store_release, count,
     inet_ntop, write,

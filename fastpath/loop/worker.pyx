@@ -26,7 +26,7 @@ from eastgate.fastpath.loop.cluster_slots cimport (
     ClusterState, SlotVersion, UNLIMITED, cluster_acquire, cluster_release, slot_version,
 )
 from eastgate.fastpath.loop.connection cimport (
-    Address, Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
+    Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
     EndpointQueue, TRIED_CAPACITY, USER_TIMEOUT_MS,
 )
@@ -50,6 +50,7 @@ from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.loop.relay cimport (
     COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
+from eastgate.fastpath.match.facts cimport Address, Facts
 from eastgate.fastpath.match.route_table cimport RouteChain, Routes, route_chain, route_match, target_slot
 from eastgate.fastpath.loop.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
@@ -162,12 +163,12 @@ cdef void note_hello(ConnectionRecord* record, ClientHello* hello) noexcept nogi
     cdef uint8_t length
     record.server_name_length = hello.sni_length
     memcpy(record.server_name, hello.sni, hello.sni_length)
-    for protocol in range(hello.alpn_count):
-        length = hello.alpn_length[protocol]
+    for protocol in range(hello.protocols.count):
+        length = hello.protocols.length[protocol]
         if <size_t>record.alpn_length + 1 + length > sizeof(record.alpn):
             return
         record.alpn[record.alpn_length] = length
-        memcpy(record.alpn + record.alpn_length + 1, hello.alpn + hello.alpn_offset[protocol], length)
+        memcpy(record.alpn + record.alpn_length + 1, hello.protocols.bytes + hello.protocols.offset[protocol], length)
         record.alpn_length += 1 + length
 
 
@@ -786,10 +787,27 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
 
 # ---- sniff
 
+cdef inline void gather(Worker* worker, Connection* connection, bint is_tls, Facts* facts) noexcept nogil:
+    facts.destination = connection.destination
+    facts.destination.port = connection.destination_port
+    facts.source = connection.downstream
+    facts.direct_source = connection.direct_source
+    facts.tls = is_tls
+    # The parser leaves both empty where the first bytes are no hello.
+    facts.server_name = worker.hello.sni
+    facts.server_name_length = worker.hello.sni_length
+    facts.protocols = &worker.hello.protocols
+    facts.authority = NULL
+    facts.authority_length = 0
+
+
 cdef void route(Worker* worker, Connection* connection, bint is_tls) noexcept nogil:
     cdef Routes* routes = <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
-    cdef int chain = route_match(routes, &worker.hello, is_tls, connection.destination_port)
     cdef const RouteChain* matched
+    cdef Facts facts
+    cdef int chain
+    gather(worker, connection, is_tls, &facts)
+    chain = route_match(routes, &facts)
     if chain < 0:
         refuse(worker, connection, -chain)
         return
@@ -947,6 +965,7 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     connection.destination_port = listener.port
     connection.phase = PHASE_PROXY_HEADER if listener.proxy_protocol else PHASE_SNIFF
     read_sockaddr(peer, &connection.downstream)
+    connection.direct_source = connection.downstream
     if listener.original_dst:
         ask_netfilter(connection)
     connection.next = worker.open

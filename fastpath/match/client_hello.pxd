@@ -1,12 +1,11 @@
 # ClientHello parser: a pure function over a client's first bytes, called again with more when it asks for them.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from eastgate.fastpath.match.facts cimport Protocols
 
 cdef enum:
     HELLO_LIMIT = 16384         # bytes of records that one hello may take; Envoy's max_client_hello_size
     SNI_CAPACITY = 256          # a DNS name has at most 253 octets; longer is malformed
-    ALPN_CAPACITY = 64          # protocols offered; those past it are not looked at (clients offer two to six)
-    ALPN_BYTES = 1024
 
 cdef enum HelloStatus:
     HELLO_COMPLETE = 0
@@ -20,11 +19,8 @@ cdef struct ClientHello:
     uint32_t needed                             # with HELLO_NEED_MORE
     uint16_t version                            # legacy_version of the hello
     uint16_t sni_length                         # 0: no server name
-    uint16_t alpn_count
     char sni[SNI_CAPACITY]                      # lower case ASCII, NUL terminated
-    uint16_t alpn_offset[ALPN_CAPACITY]         # into alpn, client order
-    uint8_t alpn_length[ALPN_CAPACITY]
-    uint8_t alpn[ALPN_BYTES]
+    Protocols protocols                         # ALPN values; those past the capacity are left out, and it says so
 
 # Reads [data, data + length) and nothing else. Never allocates, never throws.
 cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHello* hello) noexcept nogil

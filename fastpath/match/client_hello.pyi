@@ -7,6 +7,8 @@ class ParsedHello(NamedTuple):
     version: int
     server_name: str
     application_protocols: tuple[str, ...]
+    protocols_incomplete: bool = False
+    """More ALPN values were offered than are kept."""
 
 def parse(data: bytes) -> ParsedHello: ...
 def spin(data: bytes, count: int) -> int:

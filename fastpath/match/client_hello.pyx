@@ -16,6 +16,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from eastgate.fastpath.match.facts cimport add_protocol
+
 from typing import NamedTuple
 
 cdef enum:
@@ -32,13 +34,17 @@ cdef enum:
 
 
 class ParsedHello(NamedTuple):
-    """`status`: complete, need_more, not_tls, malformed, oversize or bad_sni; `needed` belongs to need_more."""
+    """`status`: complete, need_more, not_tls, malformed, oversize or bad_sni; `needed` belongs to need_more.
+
+    `protocols_incomplete`: more ALPN values were offered than are kept.
+    """
 
     status: str
     needed: int
     version: int
     server_name: str
     application_protocols: tuple
+    protocols_incomplete: bool = False
 
 
 # ---- records
@@ -206,21 +212,13 @@ cdef bint read_server_name(Reader* reader, ClientHello* hello) noexcept nogil:
 
 
 cdef void read_protocols(Reader* reader, ClientHello* hello) noexcept nogil:
-    cdef uint32_t size
-    cdef uint32_t used = 0
-    size = read_16(reader)
+    cdef uint32_t size = read_16(reader)
     require(reader, size != 0 and size == reader.end - reader.at)
     while unread(reader):
         size = read_8(reader)
         require(reader, size != 0)
-        if hello.alpn_count == ALPN_CAPACITY or used + size > ALPN_BYTES:
-            skip(reader, size)
-        elif available(reader, size):
-            memcpy(hello.alpn + used, reader.bytes + reader.at, size)
-            hello.alpn_offset[hello.alpn_count] = <uint16_t>used
-            hello.alpn_length[hello.alpn_count] = <uint8_t>size
-            hello.alpn_count += 1
-            used += size
+        if available(reader, size):
+            add_protocol(&hello.protocols, reader.bytes + reader.at, size)
             reader.at += size
 
 
@@ -291,7 +289,8 @@ cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHe
     hello.needed = 0
     hello.version = 0
     hello.sni_length = 0
-    hello.alpn_count = 0
+    hello.protocols.count = 0
+    hello.protocols.incomplete = 0
     records = join_records(data, length, &message, scratch, &hello.needed)
     if records == HELLO_NOT_TLS:
         status = records
@@ -305,7 +304,8 @@ cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHe
     if status != HELLO_COMPLETE:
         hello.sni_length = 0
         if status != HELLO_BAD_SNI:
-            hello.alpn_count = 0
+            hello.protocols.count = 0
+            hello.protocols.incomplete = 0
     hello.sni[hello.sni_length] = 0
     return status
 
@@ -318,16 +318,17 @@ def parse(bytes data not None):
     cdef ClientHello hello
     cdef HelloStatus status = parse_client_hello(<const uint8_t*><const char*>data, len(data), &hello)
     protocols = []
-    for index in range(hello.alpn_count):
-        start = hello.alpn_offset[index]
+    for index in range(hello.protocols.count):
+        start = hello.protocols.offset[index]
         # Latin-1: any byte is legal in an ALPN name and keeps its value.
-        protocols.append(hello.alpn[start:start + hello.alpn_length[index]].decode("latin-1"))
+        protocols.append(hello.protocols.bytes[start:start + hello.protocols.length[index]].decode("latin-1"))
     return ParsedHello(
         status=STATUS_NAMES[<int>status],
         needed=hello.needed,
         version=hello.version,
         server_name=hello.sni[:hello.sni_length].decode("ascii"),
         application_protocols=tuple(protocols),
+        protocols_incomplete=bool(hello.protocols.incomplete),
     )
 
 

@@ -1,7 +1,7 @@
-# Filter chains of one listener, compiled: what a ClientHello asked for -> the chain that serves it.
+# Filter chains of one listener, compiled: what is known of a connection -> the chain that serves it.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
-from eastgate.fastpath.match.client_hello cimport ClientHello
+from eastgate.fastpath.match.facts cimport Facts
 
 cdef struct RouteTarget:
     uint32_t cluster_slot
@@ -19,10 +19,8 @@ cdef struct RouteChain:
 
 cdef struct Routes              # opaque; owned by a RouteTable
 
-# Index of the chain (>= 0), or minus a Reason. `is_tls` 0: transport raw_buffer (the hello is then not looked at).
-cdef int route_match(
-    const Routes* routes, const ClientHello* hello, bint is_tls, uint16_t destination_port
-) noexcept nogil
+# Index of the chain (>= 0), or minus a Reason.
+cdef int route_match(const Routes* routes, const Facts* facts) noexcept nogil
 cdef const RouteChain* route_chain(const Routes* routes, int chain) noexcept nogil
 
 # Cluster slot of a draw: the first target, in the order of the configuration, whose interval holds draw % total.

@@ -2,6 +2,7 @@ from collections.abc import Generator, Sequence
 from typing import final
 
 from .chains import ChainSpec
+from .facts import Observed
 
 @final
 class RouteTable:
@@ -16,14 +17,7 @@ class RouteTable:
     @staticmethod
     def steps(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> Generator[None, None, RouteTable]:
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
-    def match(
-        self,
-        *,
-        server_name: str = "",
-        application_protocols: Sequence[str] = (),
-        tls: bool = True,
-        destination_port: int = 0,
-    ) -> int:
+    def match(self, observed: Observed) -> int:
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
     def target(self, chain: int, draw: int) -> int:
         """Cluster slot that a connection of `chain` goes to when the worker's generator answers `draw` (64 bits).

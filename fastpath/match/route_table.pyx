@@ -22,11 +22,13 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, uint8_t, uint16_t, uint
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from eastgate.fastpath.match.client_hello cimport ALPN_BYTES, ALPN_CAPACITY, ClientHello, SNI_CAPACITY
+from eastgate.fastpath.match.client_hello cimport SNI_CAPACITY
+from eastgate.fastpath.match.facts cimport Facts, Observed, Protocols, is_protocol
 from eastgate.fastpath.reason cimport Reason
 
 import os
 import re
+from itertools import accumulate
 from sys import getsizeof
 
 from eastgate.fastpath.match import chains as chain_names
@@ -218,42 +220,31 @@ cdef inline const PortBranch* find_port(const Routes* routes, uint16_t port) noe
     return NULL
 
 
-cdef inline bint offers(
-    const ClientHello* hello, uint32_t offered, const uint8_t* protocol, uint32_t length
-) noexcept nogil:
-    return (
-        hello.alpn_length[offered] == length
-        and memcmp(hello.alpn + hello.alpn_offset[offered], protocol, length) == 0
-    )
-
-
-cdef inline bint offers_istio(const ClientHello* hello) noexcept nogil:
+cdef inline bint offers_istio(const Protocols* protocols) noexcept nogil:
     cdef uint32_t offered, known
-    for offered in range(hello.alpn_count):
+    for offered in range(protocols.count):
         for known in range(istio_alpn_count):
-            if offers(hello, offered, istio_alpn[known], istio_alpn_length[known]):
+            if is_protocol(protocols, offered, istio_alpn[known], istio_alpn_length[known]):
                 return True
     return False
 
 
-cdef inline int choose_chain(const Routes* routes, uint32_t branch, const ClientHello* hello) noexcept nogil:
+cdef inline int choose_chain(const Routes* routes, uint32_t branch, const Protocols* protocols) noexcept nogil:
     """Chain for the client's ALPN, or -1."""
     cdef const uint32_t* chains = routes.words + branch + 1
     cdef const uint32_t* pattern = routes.words + routes.words[branch]
     cdef const uint32_t* entries = pattern + PATTERN_HEADER
     cdef const uint8_t* protocol
     cdef uint32_t offered, index
-    for offered in range(hello.alpn_count):
+    for offered in range(protocols.count):
         for index in range(pattern[0]):
             protocol = <const uint8_t*>(routes.words + entries[2 * index])
-            if offers(hello, offered, protocol + 1, protocol[0]):
+            if is_protocol(protocols, offered, protocol + 1, protocol[0]):
                 return <int>chains[entries[2 * index + 1]]
     return -1 if pattern[1] == NO_CHAIN else <int>chains[pattern[1]]
 
 
-cdef int route_match(
-    const Routes* routes, const ClientHello* hello, bint is_tls, uint16_t destination_port
-) noexcept nogil:
+cdef int route_match(const Routes* routes, const Facts* facts) noexcept nogil:
     cdef const PortBranch* port
     cdef uint32_t name = 0
     cdef uint32_t branch = 0
@@ -262,26 +253,29 @@ cdef int route_match(
     cdef bint mesh_service = False
     if routes == NULL:
         return -<int>Reason.UNKNOWN_SERVER_NAME
-    port = find_port(routes, destination_port)
-    if is_tls:
+    if facts.protocols.incomplete:
+        return -<int>Reason.MANY_PROTOCOLS
+    port = find_port(routes, facts.destination.port)
+    if facts.tls:
         mesh_service = (
-            hello.sni_length >= mesh_prefix_length and memcmp(hello.sni, mesh_prefix, mesh_prefix_length) == 0
+            facts.server_name_length >= mesh_prefix_length
+            and memcmp(facts.server_name, mesh_prefix, mesh_prefix_length) == 0
         )
-        if port != NULL and hello.sni_length:
-            name = find_name(routes, &port.exact, hello.sni, hello.sni_length)
+        if port != NULL and facts.server_name_length:
+            name = find_name(routes, &port.exact, facts.server_name, facts.server_name_length)
             if name == 0 and not mesh_service:
-                name = find_wildcard(routes, &port.wildcards, hello.sni, hello.sni_length)
+                name = find_wildcard(routes, &port.wildcards, facts.server_name, facts.server_name_length)
         if mesh_service and name == 0:
             return -<int>Reason.UNKNOWN_SERVER_NAME
-        if mesh_service and not offers_istio(hello):
+        if mesh_service and not offers_istio(facts.protocols):
             return -<int>Reason.ALPN_MISMATCH
         if name:
             branch = routes.words[name]
         elif port != NULL:
             branch = port.unnamed
         if branch:
-            chain = choose_chain(routes, branch, hello)
-        if hello.sni_length == 0:
+            chain = choose_chain(routes, branch, facts.protocols)
+        if facts.server_name_length == 0:
             reason = Reason.NO_SNI
         else:
             reason = Reason.ALPN_MISMATCH if name and branch else Reason.UNKNOWN_SERVER_NAME
@@ -569,31 +563,6 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     return at
 
 
-cdef int offer(ClientHello* hello, object application_protocols) except -1:
-    cdef uint32_t used = 0
-    cdef bytes name
-    hello.alpn_count = 0
-    for protocol in application_protocols:
-        name = protocol.encode()
-        if len(name) > 255 or hello.alpn_count == ALPN_CAPACITY or used + len(name) > ALPN_BYTES:
-            raise ValueError("too many or too long application protocols for one hello")
-        memcpy(hello.alpn + used, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        hello.alpn_offset[hello.alpn_count] = <uint16_t>used
-        hello.alpn_length[hello.alpn_count] = <uint8_t>PyBytes_GET_SIZE(name)
-        hello.alpn_count += 1
-        used += <uint32_t>PyBytes_GET_SIZE(name)
-    return 0
-
-
-cdef int ask(ClientHello* hello, str server_name) except -1:
-    cdef bytes name = server_name.lower().encode()
-    if PyBytes_GET_SIZE(name) >= SNI_CAPACITY:
-        raise ValueError(f"a server name of {len(name)} bytes is longer than {SNI_CAPACITY - 1}")
-    memcpy(hello.sni, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name) + 1)
-    hello.sni_length = <uint16_t>PyBytes_GET_SIZE(name)
-    return 0
-
-
 @cython.final
 cdef class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
@@ -691,12 +660,9 @@ cdef class RouteTable:
                 yield
         return table
 
-    def match(self, *, server_name="", application_protocols=(), tls=True, destination_port=0):
+    def match(self, Observed observed not None):
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
-        cdef ClientHello hello
-        ask(&hello, server_name)
-        offer(&hello, application_protocols)
-        return route_match(self.routes, &hello, tls, destination_port)
+        return route_match(self.routes, &observed.facts)
 
     def target(self, chain, draw):
         """Cluster slot that a connection of `chain` goes to when the worker's generator answers `draw` (64 bits).
@@ -712,32 +678,28 @@ cdef class RouteTable:
 
     def spin(self, server_names, count, *, application_protocols=()):
         """Match `count` hellos natively, `server_names` in turn, and return how many are served. For benchmarks."""
-        cdef ClientHello hello
-        cdef list names = [server_name.lower().encode() for server_name in server_names]
-        cdef bytearray rows = bytearray(len(names) * SNI_CAPACITY)
-        cdef const char* row
+        cdef Observed observed = Observed(application_protocols=application_protocols)
+        cdef bytes names = b"".join([name.lower().encode() for name in server_names])
+        cdef array ends = array("I", accumulate([len(name.encode()) for name in server_names]))
+        cdef const char* text = names
+        cdef const unsigned int* end = ends.data.as_uints
         cdef size_t rounds = count
+        cdef size_t size = len(ends)
         cdef size_t served = 0
-        cdef size_t index, size, _round
         cdef size_t at = 0
-        for index, name in enumerate(names):
-            ask(&hello, name.decode())
-            # The length takes the place of the last byte, which no name reaches.
-            padded = name.ljust(SNI_CAPACITY - 1, b"\0") + bytes([len(name)])
-            rows[index * SNI_CAPACITY:(index + 1) * SNI_CAPACITY] = padded
-        if not names:
+        cdef size_t start = 0
+        cdef size_t _round
+        if not size:
             return 0
-        offer(&hello, application_protocols)
-        row = rows
-        size = len(rows)
         with nogil:
             for _round in range(rounds):
-                hello.sni_length = <uint8_t>row[at + SNI_CAPACITY - 1]
-                memcpy(hello.sni, row + at, hello.sni_length)
-                served += route_match(self.routes, &hello, True, 0) >= 0
-                at += SNI_CAPACITY
+                observed.facts.server_name = text + start
+                observed.facts.server_name_length = <uint16_t>(end[at] - start)
+                served += route_match(self.routes, &observed.facts) >= 0
+                start = end[at]
+                at += 1
                 if at == size:
-                    at = 0
+                    at = start = 0
         return served
 
     def nearest_server_name(self, str server_name not None):

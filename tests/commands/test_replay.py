@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from eastgate.commands.replay import Journal, Push, Wanted, moment
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.match.facts import Observed
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.disk.journal import JournalError, JournalFile, files_of, packed
 from eastgate.proxy.disk.recorder import Recorder
@@ -39,7 +40,7 @@ def tables(compiler: Compiler) -> dict[str, Any]:
     listeners = {}
     for name, listener in compiler.listeners.items():
         names = [server for chain in listener.listener.filter_chains for server in chain.match.server_names]
-        matched = [listener.routes.match(server_name=server, application_protocols=ALPN) for server in names]
+        matched = [listener.routes.match(Observed(server_name=server, application_protocols=ALPN)) for server in names]
         listeners[name] = (listener.listener, listener.cluster_names, matched, len(listener.routes))
     return {"clusters": clusters, "listeners": listeners, "rejected": dict(compiler.rejected)}
 

@@ -167,7 +167,7 @@ def host_name(names: list[tuple[int, bytes]]) -> str:
 
 
 def kept(protocols: list[bytes]) -> tuple[str, ...]:
-    """What ALPN_CAPACITY (64) and ALPN_BYTES (1024) keep."""
+    """What PROTOCOL_CAPACITY (64) and PROTOCOL_BYTES (1024) keep."""
     found: list[bytes] = []
     for protocol in protocols:
         if len(found) < 64 and sum(map(len, found)) + len(protocol) <= 1024:

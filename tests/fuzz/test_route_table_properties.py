@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from hypothesis import given, settings
@@ -111,7 +112,9 @@ def test_table_follows_the_rules(chains, default, connections):
             return
         raise
     for server_name, offered, tls, port in connections:
-        found = table.match(server_name=server_name, application_protocols=offered, tls=tls, destination_port=port)
+        found = table.match(
+            Observed(server_name=server_name, application_protocols=offered, tls=tls, destination_port=port)
+        )
         assert found in allowed(chains, default, server_name, offered, tls, port)
 
 
@@ -125,7 +128,7 @@ def test_any_name_compiles_or_is_a_value_error(names, asked):
         assert any(not name or not name.isascii() or not name.isprintable() or set(name) & set("* .") for name in names)
         return
     if len(asked.lower().encode("utf-8", "surrogatepass")) < 256 and asked.isascii():
-        table.match(server_name=asked)
+        table.match(Observed(server_name=asked))
         assert table.nearest_server_name(asked) in {"", *(name.lower() for name in names)}
 
 
@@ -140,7 +143,7 @@ def test_any_name_compiles_or_is_a_value_error(names, asked):
 def test_every_name_is_found_and_is_its_own_nearest(names):
     table = RouteTable.compile([ChainSpec(name, server_names=(name,), targets=((0, 1),)) for name in names])
     for index, name in enumerate(names):
-        assert table.match(server_name=name, application_protocols=("istio",)) == index
+        assert table.match(Observed(server_name=name, application_protocols=("istio",))) == index
         assert table.nearest_server_name(name) == name
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -272,19 +273,17 @@ def answer_filter_chain(vector: dict[str, Any]) -> Outcome:
         for chain in given["chains"]
     ]
     table = RouteTable.compile(specs)
-    found = table.match(
+    asked = Observed(
         server_name=given.get("sni", ""),
         application_protocols=given.get("application_protocols", ()),
         tls=given.get("transport_protocol", "tls") == "tls",
         destination_port=given.get("destination_port", 0),
     )
+    found = table.match(asked)
     outcome.expect("chain", vector["expect"]["chain"], specs[found].name if found >= 0 else None)
     if vector["expect"].get("then") == "default_filter_chain":
         default = RouteTable.compile(specs, ChainSpec(name="default", targets=((0, 1),)))
-        found = default.match(
-            server_name=given.get("sni", ""), destination_port=given.get("destination_port", 0), tls=True
-        )
-        outcome.expect("default chain", len(specs), found)
+        outcome.expect("default chain", len(specs), default.match(asked))
     return outcome
 
 

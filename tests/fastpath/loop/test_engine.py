@@ -172,6 +172,7 @@ REFUSALS = [
     ("no ALPN", client_hello(alpn=()), Reason.ALPN_MISMATCH),
     ("h2 only", client_hello(alpn=("h2",)), Reason.ALPN_MISMATCH),
     ("ALPN in capitals", client_hello(alpn=("ISTIO",)), Reason.ALPN_MISMATCH),
+    ("Istio's ALPN behind 70 others", client_hello(alpn=(*map(str, range(70)), "istio")), Reason.MANY_PROTOCOLS),
     ("plain HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Reason.NOT_TLS),
     ("server hello", b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00", Reason.MALFORMED_HELLO),
 ]

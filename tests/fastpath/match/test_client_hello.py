@@ -293,9 +293,16 @@ def test_second_alpn_extension_is_malformed():
     assert parse(hello(alpn_extension(b"h2"), alpn_extension(b"istio"))).status == "malformed"
 
 
-def test_protocols_past_the_capacity_are_skipped_but_checked():
+def test_protocols_past_the_capacity_are_missing_said_to_be_and_checked():
     many = [b"%d" % n for n in range(100)]
-    assert parse(hello(alpn_extension(*many))).application_protocols == tuple(str(n) for n in range(64))
+    parsed = parse(hello(alpn_extension(*many)))
+    assert parsed.application_protocols == tuple(str(n) for n in range(64))
+    assert parsed.protocols_incomplete
+    assert not parse(hello(alpn_extension(*many[:64]))).protocols_incomplete
+    # 1024 bytes in all: of five long values the last one has no room.
+    long = [bytes([65 + n]) * 255 for n in range(5)]
+    assert parse(hello(alpn_extension(*long))).protocols_incomplete
+    assert not parse(hello(alpn_extension(*long[:4]))).protocols_incomplete
     broken = vector(b"".join(vector(p, 1) for p in many) + b"\x09x", 2)
     assert parse(hello(extension(16, broken))).status == "malformed"
 

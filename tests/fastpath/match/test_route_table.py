@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
+from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 
@@ -21,7 +22,7 @@ def istio(name: str, *server_names: str, **fields: object) -> ChainSpec:
 
 def served_by(chains: list[ChainSpec], default: ChainSpec | None = None, **asked: object) -> str:
     """Name of the chain that serves, or of the reason why none does."""
-    found = RouteTable.compile(chains, default).match(**asked)
+    found = RouteTable.compile(chains, default).match(Observed(**asked))
     return Reason(-found).name if found < 0 else [*chains, default][found].name
 
 
@@ -219,14 +220,14 @@ def test_reasons():
 
 def test_default_chain_is_numbered_behind_the_others_and_its_match_is_not_looked_at():
     table = RouteTable.compile([chain("a", "a.b")], chain("default", "only.this", destination_port=1))
-    assert table.match(server_name="x") == 1
+    assert table.match(Observed(server_name="x")) == 1
     assert len(table) == 1
 
 
 def test_without_any_chain():
     table = RouteTable.compile([])
     assert len(table) == 0
-    assert [table.match(), table.match(server_name="a"), table.match(tls=False)] == [
+    assert [table.match(Observed()), table.match(Observed(server_name="a")), table.match(Observed(tls=False))] == [
         -Reason.NO_SNI,
         -Reason.UNKNOWN_SERVER_NAME,
         -Reason.NOT_TLS,
@@ -488,8 +489,8 @@ def test_many_names():
     chains = [istio(str(n), f"outbound_.{n % 97}_._.service-{n}.ns-{n % 31}.svc.cluster.local") for n in range(3000)]
     table = RouteTable.compile(chains)
     for index, spec in enumerate(chains):
-        assert table.match(server_name=spec.server_names[0], application_protocols=("istio",)) == index
-        assert table.match(server_name=spec.server_names[0] + "x", application_protocols=("istio",)) < 0
+        assert table.match(Observed(server_name=spec.server_names[0], application_protocols=("istio",))) == index
+        assert table.match(Observed(server_name=spec.server_names[0] + "x", application_protocols=("istio",))) < 0
 
 
 def test_memory_of_a_chain_of_istiods_shape():
@@ -506,13 +507,17 @@ def test_spin_matches_what_match_matches():
     assert table.spin([], 5) == 0
 
 
-def test_match_takes_what_a_hello_can_hold():
-    table = RouteTable.compile([chain("a")])
-    with pytest.raises(ValueError, match="server name of 256 bytes"):
-        table.match(server_name="a" * 256)
-    for protocols in (["x"] * 65, ["x" * 256], ["x" * 255] * 5):
-        with pytest.raises(ValueError, match="application protocols"):
-            table.match(application_protocols=protocols)
+@pytest.mark.parametrize("tls", [True, False])
+def test_more_protocols_than_are_kept_decide_nothing(tls):
+    # The 71st of these values would decide.
+    chains = [chain("h2", application_protocols=("h2",)), chain("any")]
+    many = [f"x{number}" for number in range(70)]
+    assert served_by(chains, application_protocols=[*many, "h2"], tls=tls) == "MANY_PROTOCOLS"
+    assert served_by(chains, chain("default"), application_protocols=[*many, "h2"], tls=tls) == "MANY_PROTOCOLS"
+    # Nor do those that are kept.
+    assert served_by(chains, application_protocols=["h2", *many], tls=tls) == "MANY_PROTOCOLS"
+    assert served_by(chains, application_protocols=["x" * 255] * 5, tls=tls) == "MANY_PROTOCOLS"
+    assert served_by(chains, application_protocols=[*many[:63], "h2"]) == "h2"
 
 
 def test_only_compile_makes_a_table():
@@ -520,7 +525,7 @@ def test_only_compile_makes_a_table():
         RouteTable()
     empty = RouteTable.__new__(RouteTable)
     assert len(empty) == 0
-    assert empty.match(server_name="a.b") == -Reason.UNKNOWN_SERVER_NAME
+    assert empty.match(Observed(server_name="a.b")) == -Reason.UNKNOWN_SERVER_NAME
     assert empty.nearest_server_name("a.b") == ""
 
 

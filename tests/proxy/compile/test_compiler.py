@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.admin.dumps import cluster_status, clusters_text
@@ -67,7 +68,7 @@ def snapshot(one: Cluster | None, endpoints: Assignment | None, routed: Listener
 
 
 def match(compiler: Compiler, name: str = NAME) -> int:
-    return compiler.listeners["l"].routes.match(server_name=name, application_protocols=["istio"])
+    return compiler.listeners["l"].routes.match(Observed(server_name=name, application_protocols=["istio"]))
 
 
 def test_unchanged_resources_keep_their_tables() -> None:
