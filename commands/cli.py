@@ -87,7 +87,8 @@ journal_options = options(
 @option(
     "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
 )
-@option("--status", default="", metavar="HOST:PORT", help="readiness and metrics for kubelet and Prometheus  [off]")
+@option("--status", default="", metavar="HOST:PORT", help="readiness for kubelet's probes, and nothing else  [off]")
+@option("--metrics", default="", metavar="HOST:PORT", help="/stats/prometheus, and nothing else  [off]")
 @option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
 @option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
 @option("--record", default="", metavar="DIR", help="keep every push of istiod in a journal there")

@@ -200,7 +200,14 @@ class Gateway:
                 detector=self._ejections.detector,
             ),
         )
-        self._status = StatusServer(settings.status, self._admin.public_pages) if settings.status else None
+        self._ports = tuple(
+            StatusServer(address, pages, flag=flag)
+            for flag, address, pages in (
+                ("--status", settings.status, self._admin.health_pages),
+                ("--metrics", settings.metrics, self._admin.metrics_pages),
+            )
+            if address is not None
+        )
 
     async def run(self) -> None:
         """Serve until a drain that ends the process is over, or a second signal came. Raises EastgateError at start."""
@@ -209,9 +216,9 @@ class Gateway:
         # Not a log line: whoever gave port 0 reads the address from it, whatever the log level.
         sys.stderr.write(f"admin listening on {url}\n")
         sys.stderr.flush()
-        if self._status is not None:
-            host, port = await self._status.start()
-            self._log.info("status", address=host, port=port)
+        for served in self._ports:
+            host, port = await served.start()
+            self._log.info("serving", flag=served.flag, address=host, port=port)
         if self._node.warning:
             self._log.warning("node", reason=self._node.warning)
         loop.add_reader(self._engine.fileno(), self._engine_ready)
@@ -246,8 +253,8 @@ class Gateway:
             self._ejections.close()
             self._slow_starts.close()
             await self._admin.close()
-            if self._status is not None:
-                await self._status.close()
+            for served in self._ports:
+                await served.close()
             self._engine.close_connections()
             while self._take_events():
                 pass

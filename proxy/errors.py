@@ -40,3 +40,9 @@ class UnreachableError(EastgateError):
     """A running proxy did not answer."""
 
     exit_code = 1
+
+
+class UnavailableError(EastgateError):
+    """What was asked for cannot be made now; nothing of the question is wrong."""
+
+    exit_code = 1

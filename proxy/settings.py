@@ -35,7 +35,7 @@ CREDENTIAL_FLAGS = {
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Everything that `eastgate gateway` was told. ``discovery``: HOST:PORT or unix:PATH each;
-    ``admin`` and ``status`` are (host, port); times are seconds.
+    ``admin``, ``status`` and ``metrics`` are (host, port); times are seconds.
     """
 
     discovery: tuple[str, ...]
@@ -52,6 +52,7 @@ class GatewaySettings:
     meta: Mapping[str, Any] = field(default_factory=dict)
     admin: tuple[str, int] = ("127.0.0.1", 15000)
     status: tuple[str, int] | None = None
+    metrics: tuple[str, int] | None = None
     workers: int = 0
     drain_time_s: float = 45.0
     access_log: str = ""
@@ -232,6 +233,7 @@ def gateway_settings(
     meta: Sequence[str] = (),
     admin: str = "",
     status: str = "",
+    metrics: str = "",
     workers: int | None = None,
     drain_time: float = 45.0,
     access_log: str = "",
@@ -315,6 +317,7 @@ def gateway_settings(
         meta=metadata,
         admin=parse_admin(admin or said.admin or "127.0.0.1:15000"),
         status=parse_host_port("--status", status, allow_port_zero=True) if status else None,
+        metrics=parse_host_port("--metrics", metrics, allow_port_zero=True) if metrics else None,
         workers=workers,
         drain_time_s=drain_time,
         access_log=access_log,

@@ -63,7 +63,13 @@ LAYERS = (
     {"proxy.membership.endpoint_health", "proxy.membership.grpc_probe"},
     {"proxy.admin.refusals"},
     {"proxy.admin.status"},
-    {"proxy.admin.http_server", "proxy.disk.access_log", "proxy.settings"},
+    {
+        "proxy.admin.exposition",
+        "proxy.admin.http_server",
+        "proxy.admin.shared_text",
+        "proxy.disk.access_log",
+        "proxy.settings",
+    },
     {"proxy.bootstrap", "proxy.disk.journal", "proxy.disk.line_writer", "proxy.disk.state_file"},
     {
         "proxy.admin.certs",
@@ -73,6 +79,7 @@ LAYERS = (
         "proxy.errors",
         "proxy.log",
         "proxy.membership.check_outcome",
+        "proxy.patterns",
         "proxy.membership.name_resolver",
         "proxy.slices",
     },

@@ -1,14 +1,13 @@
 """The admin interface: Envoy's paths and shapes on a loopback address. Shows and asks; changes nothing by itself.
 
 Loopback alone does not keep a browser's page out, so requests whose Host is no loopback name, or that carry an Origin
-of another site, are refused. What changes something needs POST.
+or a Sec-Fetch-Site of another site, are refused. What changes something needs POST.
 """
 
 import asyncio
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -18,14 +17,16 @@ from eastgate.proxy import log
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.listeners import Listeners
+from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import encoded, sliced
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
-from . import certs, config_dump, dumps, ledger_page, stats
-from .http_server import JSON, HttpServer, Request, Response
+from . import certs, config_dump, dumps, exposition, ledger_page, stats
+from .http_server import JSON, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
+from .shared_text import SharedTexts
 
 Page = Callable[[Request], Response | Awaitable[Response]]
 
@@ -66,6 +67,9 @@ def foreign(request: Request) -> str:
         return f"admin answers to loopback names only, not to Host {host}"
     if origin and not is_loopback_name(urlsplit(origin).netloc):
         return f"admin does not answer pages of {origin}"
+    # What a page loads without saying its origin: images, scripts, forms. "none": typed by a person.
+    if (site := request.headers.get("sec-fetch-site", "none")) not in ("same-origin", "none"):
+        return f"admin does not answer pages of another site (Sec-Fetch-Site: {site})"
     return ""
 
 
@@ -79,6 +83,24 @@ def as_json(value: object) -> Response:
     return Response(json.dumps(value, indent=1) + "\n", content_type=JSON)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which counters are asked for. Equal ones ask for the same."""
+
+    filter: str = ""
+    used_only: bool = False
+    pattern: Pattern | None = field(default=None, compare=False)
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> "Wanted":
+        """Raises PatternError."""
+        text = query.get("filter", "")
+        return cls(text, "usedonly" in query, Pattern(text) if text else None)
+
+    def named(self, name: str) -> bool:
+        return self.pattern is None or self.pattern.found_in(name)
+
+
 class Admin:
     """The admin server. ``start`` binds, ``close`` ends it."""
 
@@ -86,6 +108,7 @@ class Admin:
         self._address = address
         self._sources = sources
         self._healthcheck_failed = False
+        self._texts = SharedTexts(asyncio.get_running_loop().time)
         self._pages = self._paths()
         self._server = HttpServer(self._answer)
 
@@ -101,9 +124,14 @@ class Admin:
         return f"http://[{host}]:{bound[1]}" if ":" in host else f"http://{host}:{bound[1]}"
 
     @property
-    def public_pages(self) -> Mapping[str, Page]:
-        """Pages that may be shown to the network; the second path is that of pilot-agent."""
-        return {"/ready": self._ready, "/healthz/ready": self._ready, "/stats/prometheus": self._prometheus}
+    def health_pages(self) -> Mapping[str, Page]:
+        """Pages for probes, which may be shown to the world; the second path is that of pilot-agent."""
+        return {"/ready": self._ready, "/healthz/ready": self._ready}
+
+    @property
+    def metrics_pages(self) -> Mapping[str, Page]:
+        """Pages for Prometheus, which tell the names of clusters: not for the world."""
+        return {"/stats/prometheus": self._prometheus}
 
     async def close(self) -> None:
         await self._server.close()
@@ -174,32 +202,49 @@ class Admin:
             return await self._prometheus(request)
         if form not in ("text", "json"):
             return Response(f"format {form!r} is none of text, json, prometheus\n", status=400)
-        process = self._sources.process()
         try:
-            chosen = await self._chosen(process, query)
-        except re.error as error:
+            wanted = Wanted.parse(query)
+        except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
-        if form == "json":
-            return Response(chunks=encoded(stats.as_json(chosen)), content_type=JSON)
-        versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
-        pattern = query.get("filter", "")
-        shown = {name: text for name, text in versions.items() if re.search(pattern, name)}
-        return Response(chunks=encoded(stats.as_text(chosen, shown)))
 
-    async def _chosen(self, process: stats.ProcessStats, query: Mapping[str, str]) -> list[stats.Stat]:
-        """The stats that were asked for, by name. Raises re.error for a bad pattern."""
-        every = stats.stats_of(process)
-        selected = stats.select(every, pattern=query.get("filter", ""), used_only="usedonly" in query)
-        return sorted([stat async for stat in sliced(selected) if stat is not None], key=lambda stat: stat.name)
+        async def make() -> AsyncIterator[bytes]:
+            process = self._sources.process()
+            chosen = sorted([stat async for stat in self._chosen(process, wanted)], key=lambda stat: stat.name)
+            if form == "json":
+                pieces = stats.as_json(chosen)
+            else:
+                versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
+                pieces = stats.as_text(chosen, {name: one for name, one in versions.items() if wanted.named(name)})
+            async for chunk in encoded(pieces):
+                yield chunk
+
+        text = await self._texts.read((form, wanted), make)
+        return Response(chunks=text, content_type=JSON if form == "json" else TEXT, shared=True)
+
+    async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[stats.Stat]:
+        """The stats that were asked for, as they come."""
+        selected = stats.select(
+            stats.stats_of(process), matches=wanted.named if wanted.filter else None, used_only=wanted.used_only
+        )
+        async for stat in sliced(selected):
+            if stat is not None:
+                yield stat
 
     async def _prometheus(self, request: Request) -> Response:
         try:
-            chosen = await self._chosen(self._sources.process(), query_of(request))
-        except re.error as error:
+            wanted = Wanted.parse(query_of(request))
+        except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
-        # The client library makes its text in one go: for a large mesh that takes long enough for a thread.
-        body = await asyncio.to_thread(stats.as_prometheus, lambda: chosen)
-        return Response(body.decode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+        async def make() -> AsyncIterator[bytes]:
+            text = exposition.Exposition()
+            async for stat in self._chosen(self._sources.process(), wanted):
+                text.add(stat)
+            async for piece in sliced(text.pieces()):
+                yield piece
+
+        text = await self._texts.read(("prometheus", wanted), make)
+        return Response(chunks=text, content_type=exposition.CONTENT_TYPE, shared=True)
 
     def _clusters(self, request: Request) -> Response:
         clusters = dict(self._sources.compiler.clusters)

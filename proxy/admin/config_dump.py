@@ -7,7 +7,6 @@ import asyncio
 import copy
 import json
 import os
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import SLICE_S
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS
 from eastgate.xds.message import encode
@@ -66,7 +66,7 @@ class Query:
     include_eds: bool = False
     resource: str = ""
     mask: tuple[str, ...] = ()
-    name_regex: str = ""
+    name: Pattern | None = None
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> "Query":
@@ -77,15 +77,15 @@ class Query:
         if resource and resource not in ITEMS:
             raise NotFoundError(f"{resource} not found in config dump")
         try:
-            re.compile(pattern)
-        except re.error as error:
+            name = Pattern(pattern) if pattern else None
+        except PatternError as error:
             raise BadQueryError(f"Invalid re2 regex in name_regex: {error}") from None
         mask = tuple(part.strip().partition(".")[0] for part in parameters.get("mask", "").split(",") if part.strip())
         return cls(
             include_eds="include_eds" in parameters or resource.endswith("_endpoint_configs"),
             resource=resource,
             mask=mask,
-            name_regex=pattern,
+            name=name,
         )
 
 
@@ -187,7 +187,7 @@ class _Writer:
     """JSON with holes: entries are written at once, the texts of their resources when they come."""
 
     def __init__(self, query: Query) -> None:
-        self._accepts = re.compile(query.name_regex).fullmatch if query.name_regex else None
+        self._accepts = query.name.matches if query.name is not None else None
         # No name that istiod sends can hold it.
         self._hole = os.urandom(16).hex()
 
@@ -229,7 +229,7 @@ class _Writer:
         yield "\n  }"
 
     def _wanted(self, entry: Entry) -> bool:
-        return self._accepts is None or self._accepts(entry.name) is not None
+        return self._accepts is None or self._accepts(entry.name)
 
     def _entry(
         self, entry: Entry, *, depth: int, fields: dict[str, Any], mask: tuple[str, ...] = ()

@@ -1,10 +1,8 @@
-"""Counters in Envoy's names: a flat list, its text and JSON forms, and the Prometheus collector. Serves nothing."""
+"""Counters in Envoy's names: a flat list, and its text and JSON forms. Serves nothing."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.loop.engine import BusyPolls, ListenerCounters
@@ -288,13 +286,17 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield from _cluster(name, stats)
 
 
-def select(stats: Iterable[Stat], *, pattern: str = "", used_only: bool = False) -> Iterator[Stat | None]:
-    """Stats whose name the pattern is found in, None for others; `used_only` leaves out counters that never counted.
+def select(
+    stats: Iterable[Stat], *, matches: Callable[[str], bool] | None = None, used_only: bool = False
+) -> Iterator[Stat | None]:
+    """Stats with a name that matches, None for others; `used_only` leaves out counters that never counted.
 
-    Gauges always count as used: a server.state of 0 means LIVE. Raises re.error for a bad pattern.
+    Gauges always count as used: a server.state of 0 means LIVE.
     """
-    search = re.compile(pattern).search
-    return (stat if search(stat.name) and (stat.gauge or stat.value or not used_only) else None for stat in stats)
+    return (
+        stat if (stat.gauge or stat.value or not used_only) and (matches is None or matches(stat.name)) else None
+        for stat in stats
+    )
 
 
 def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> Iterator[str]:
@@ -314,34 +316,3 @@ def as_json(stats: Iterable[Stat]) -> Iterator[str]:
         yield f'{separator}  {{"name": {json.dumps(stat.name)}, "value": {stat.value}}}'
         separator = ",\n"
     yield "\n ]\n}\n"
-
-
-class StatsCollector:
-    """Custom collector of prometheus-client over the same stats."""
-
-    def __init__(self, stats: Callable[[], Iterable[Stat]]) -> None:
-        self._stats = stats
-
-    def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UnknownMetricFamily
-
-        families: dict[str, Any] = {}
-        for stat in self._stats():
-            family = families.get(stat.family)
-            if family is None:
-                # The client library lets only names in _total be counters; Envoy's other counters keep their names.
-                kind = CounterMetricFamily if stat.family.endswith("_total") else UnknownMetricFamily
-                family = families[stat.family] = (GaugeMetricFamily if stat.gauge else kind)(
-                    stat.family, stat.help or stat.family, labels=[label for label, _ in stat.labels]
-                )
-            family.add_metric([value for _, value in stat.labels], stat.value)
-        yield from families.values()
-
-
-def as_prometheus(stats: Callable[[], Iterable[Stat]]) -> bytes:
-    """Text format 0.0.4 with Envoy's metric names."""
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatsCollector(stats))
-    return generate_latest(registry)

@@ -1,4 +1,4 @@
-"""The port that kubelet's probes and Prometheus ask, on whatever address: readiness and metrics, and nothing else."""
+"""Ports that serve a few pages and nothing else, on whatever address: one for kubelet's probes, one for Prometheus."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -11,9 +11,10 @@ METHODS = ("GET", "HEAD")
 
 
 class StatusServer:
-    """Serves these pages without their queries. ``start`` binds, ``close`` ends it."""
+    """Serves these pages without their queries. ``start`` binds, ``close`` ends it. ``flag`` gave the address."""
 
-    def __init__(self, address: tuple[str, int], pages: Mapping[str, Page]) -> None:
+    def __init__(self, address: tuple[str, int], pages: Mapping[str, Page], *, flag: str) -> None:
+        self.flag = flag
         self._address = address
         self._pages = pages
         self._server = HttpServer(self._answer)
@@ -24,7 +25,7 @@ class StatusServer:
         try:
             return await self._server.start(host, port)
         except OSError as error:
-            raise EastgateError(f"--status {host}:{port}: cannot listen: {error.strerror}") from None
+            raise EastgateError(f"{self.flag} {host}:{port}: cannot listen: {error.strerror}") from None
 
     async def close(self) -> None:
         await self._server.close()

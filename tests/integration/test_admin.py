@@ -101,7 +101,7 @@ def test_prometheus_shows_refusals_by_reason(mesh: Mesh) -> None:
             peer.recv(1)
     _, body = mesh.gateway.get("/stats/prometheus")
     labels = f'listener_address="{messages.LISTENER}",reason="unknown_server_name"'
-    assert f"eastgate_refused_connections_total{{{labels}}} 1.0" in body
+    assert f"eastgate_refused_connections_total{{{labels}}} 1\n" in body
     until(lambda: mesh.gateway.json("/refusals")["refusals"], "the refusal is shown")
     (refusal,) = mesh.gateway.json("/refusals")["refusals"]
     assert (refusal["reason"], refusal["nearest_server_name"]) == ("unknown_server_name", NAME)
@@ -204,7 +204,7 @@ def test_ledger_names_versions_and_reasons_by_resource(mesh: Mesh) -> None:
     assert status == 200
     assert "EDS: 1 nacked" in text
     assert any(row.split()[:3] == ["EDS", "NACKED", NAME] for row in text.splitlines())
-    assert 'eastgate_xds_resources{state="nacked",type="EDS"} 1.0' in gateway.get("/stats/prometheus")[1]
+    assert 'eastgate_xds_resources{type="EDS",state="nacked"} 1' in gateway.get("/stats/prometheus")[1]
     assert gateway.stat("eastgate.xds.eds.rejections") == 1
     assert gateway.get("/debug/xds?type=vhds")[0] == 400
     assert mesh.answers()

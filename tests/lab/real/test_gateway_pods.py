@@ -28,21 +28,22 @@ def test_remote_traffic_passes_the_gateway_under_the_subsets_name(mesh: Mesh) ->
     assert gateway_counter(gateway, name, "upstream_cx_total") - before == 30
 
 
-def test_status_port_serves_readiness_and_metrics_only(mesh: Mesh) -> None:
+def test_ports_for_probes_and_metrics_serve_those_alone(mesh: Mesh) -> None:
     kubectl = mesh.kubectl[ANTHOS.name]
     (pod,) = kubectl.pods(gateways.NAMESPACE, gateways.LABELS)
     conditions = {one["type"]: one["status"] for one in pod["status"]["conditions"]}
     assert conditions["Ready"] == "True"
 
-    def page(path: str) -> str:
-        url = f"http://{pod['status']['podIP']}:15021{path}"
+    def page(path: str, port: int = 15021) -> str:
+        url = f"http://{pod['status']['podIP']}:{port}{path}"
         # As the sidecar's user, whose connections are not intercepted.
         return kubectl.exec("sleep", "deploy/sleep", "istio-proxy", "curl", "-s", "-S", "-f", "-m", "5", url)
 
     assert page("/ready") == "LIVE\n"
-    assert "envoy_server_live" in page("/stats/prometheus") or "eastgate" in page("/stats/prometheus")
-    with pytest.raises(LabError, match="404"):
-        page("/config_dump")
+    assert "envoy_server_live" in page("/stats/prometheus", port=15090)
+    for path, port in (("/config_dump", 15021), ("/stats/prometheus", 15021), ("/ready", 15090)):
+        with pytest.raises(LabError, match="404"):
+            page(path, port)
 
 
 def test_drained_pod_behind_the_gateway_costs_no_connection(mesh: Mesh) -> None:

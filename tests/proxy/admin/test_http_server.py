@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 
 import pytest
 from eastgate.proxy.admin import http_server
 from eastgate.proxy.admin.http_server import HttpServer, Request, Response
+from eastgate.proxy.errors import UnavailableError
 
 
 class Page:
@@ -133,15 +135,120 @@ async def test_error_of_a_page_is_500_and_logged(page: Page, caplog: pytest.LogC
 
 async def test_silent_client_is_closed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "IDLE_S", 0.05)
-    assert await page.talk(b"GET / HTTP/1.1\r\n") == b""
+    assert (await page.talk(ask("/1"))).count(b"HTTP/1.1 200 ") == 1
+    monkeypatch.setattr(http_server, "HEAD_S", 0.05)
+    with suppress(ConnectionResetError):
+        assert await page.talk(b"GET / HTTP/1.1\r\n") == b""
 
 
-async def test_client_beyond_the_limit_is_closed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+async def test_request_that_was_begun_does_not_get_the_time_of_a_silence(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "HEAD_S", 0.05)
+    answer = await page.talk(ask("/1") + b"GET /2 HT")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_beyond_the_limit_the_longest_silent_goes_and_the_newest_is_answered(page: Page) -> None:
+    server = HttpServer(page.answer, max_connections=2)
+    page.address = await server.start("127.0.0.1", 0)
+    never, saying_nothing = await asyncio.open_connection(*page.address)
+    # Its silence is younger than the other's.
+    once, keeping = await asyncio.open_connection(*page.address)
+    keeping.write(ask("/first"))
+    await once.readuntil(b"/first \n")
+    assert (await page.talk(ask("/1", "Connection: close"))).startswith(b"HTTP/1.1 200 ")
+    assert await ended(never)
+    begun, writing = await asyncio.open_connection(*page.address)
+    writing.write(ask("/second", "X: 1")[:-4])
+    assert (await page.talk(ask("/2", "Connection: close"))).startswith(b"HTTP/1.1 200 ")
+    assert await ended(once)
+    writing.write(b"\r\n\r\n")
+    assert (await begun.readline()).startswith(b"HTTP/1.1 200 ")
+    assert server.evicted == 2
+    await server.close()
+    for writer in (saying_nothing, keeping, writing):
+        writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Once the server has closed or reset the connection."""
+    with suppress(ConnectionResetError):
+        return await reader.read() == b""
+    return True
+
+
+def filled(monkeypatch: pytest.MonkeyPatch, page: Page) -> asyncio.Event:
+    """Have /chunks never end; set when its generator was closed."""
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield bytes(65536)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(page, "chunks", endless)
+    return closed
+
+
+async def test_client_that_reads_nothing_is_dropped_with_what_was_made_for_it(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "TRANSFER_S", 0.05)
+    monkeypatch.setattr(http_server, "BYTES_PER_S", 1 << 30)
+    closed = filled(monkeypatch, page)
+    _, writer = await asyncio.open_connection(*page.address)
+    writer.write(ask("/chunks"))
+    async with asyncio.timeout(10):
+        await closed.wait()
+    writer.close()
+
+
+async def test_of_many_large_answers_the_one_that_nobody_reads_makes_room(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "MAX_LARGE", 1)
+    monkeypatch.setattr(http_server, "STALLED_S", 0.0)
+    closed = filled(monkeypatch, page)
+    _, unread = await asyncio.open_connection(*page.address)
+    unread.write(ask("/chunks"))
     reader, writer = await asyncio.open_connection(*page.address)
-    writer.write(ask("/first"))
-    await reader.readline()
-    assert await page.talk() == b""
+    writer.write(ask("/chunks"))
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    async with asyncio.timeout(10):
+        await closed.wait()
+    # While all are being read, the next has to come again.
+    monkeypatch.setattr(http_server, "STALLED_S", 3600.0)
+    answer = await page.talk(ask("/chunks", "Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in answer
+    for one in (unread, writer):
+        one.close()
+
+
+async def test_answer_that_cannot_be_made_is_one_line(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        raise UnavailableError("the renderer is gone")
+        yield b""
+
+    monkeypatch.setattr(page, "chunks", broken)
+    answer = await page.talk(ask("/chunks"), ask("/next", "Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"\r\n\r\nthe renderer is gone\nHTTP/1.1 200 " in answer
+
+
+async def test_answer_that_breaks_off_shows_that_it_is_not_whole(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield b"half"
+        raise UnavailableError("the renderer is gone")
+
+    monkeypatch.setattr(page, "chunks", broken)
+    reader, writer = await asyncio.open_connection(*page.address)
+    writer.write(ask("/chunks"))
+    with suppress(ConnectionResetError):
+        assert not (await reader.read()).endswith(b"0\r\n\r\n")
     writer.close()
 
 

@@ -1,7 +1,8 @@
 """Statistics of one cluster under Envoy's names."""
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
-from eastgate.proxy.admin.stats import ClusterStats, ProcessStats, Stat, as_prometheus, stats_of
+from eastgate.proxy.admin.exposition import as_prometheus
+from eastgate.proxy.admin.stats import ClusterStats, ProcessStats, Stat, stats_of
 from eastgate.proxy.membership.outlier import Counters, Detector, EjectionType
 from eastgate.xds.resources import CircuitBreakers, OutlierDetection
 
@@ -56,6 +57,6 @@ def test_outlier_detection_has_envoys_names_and_only_where_it_is_on() -> None:
         "ejections_consecutive_5xx",
     }
     assert set(found.values()) == {0, 1}
-    text = as_prometheus(lambda: stats(one)).decode()
-    assert 'envoy_cluster_outlier_detection_ejections_active{cluster_name="c"} 1.0' in text
-    assert 'envoy_cluster_outlier_detection_ejections_enforced_total{cluster_name="c"} 1.0' in text
+    text = as_prometheus(stats(one)).decode()
+    assert 'envoy_cluster_outlier_detection_ejections_active{cluster_name="c"} 1\n' in text
+    assert 'envoy_cluster_outlier_detection_ejections_enforced_total{cluster_name="c"} 1\n' in text

@@ -30,7 +30,7 @@ async def test_pages_get_no_query_and_others_are_not_there() -> None:
         asked.append(request)
         return Response("LIVE\n")
 
-    server = StatusServer(("127.0.0.1", 0), {"/ready": page})
+    server = StatusServer(("127.0.0.1", 0), {"/ready": page}, flag="--status")
     address = await server.start()
     try:
         assert await ask(address, "GET", "/ready?filter=(a*)*b") == (200, "LIVE\n")
@@ -42,10 +42,10 @@ async def test_pages_get_no_query_and_others_are_not_there() -> None:
 
 
 async def test_a_taken_port_is_one_sentence() -> None:
-    first = StatusServer(("127.0.0.1", 0), {})
+    first = StatusServer(("127.0.0.1", 0), {}, flag="--metrics")
     address = await first.start()
     try:
-        with pytest.raises(EastgateError, match=r"--status 127.0.0.1:\d+: cannot listen"):
-            await StatusServer(address, {}).start()
+        with pytest.raises(EastgateError, match=r"--metrics 127.0.0.1:\d+: cannot listen"):
+            await StatusServer(address, {}, flag="--metrics").start()
     finally:
         await first.close()

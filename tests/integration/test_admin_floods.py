@@ -1,0 +1,137 @@
+"""Clients of admin, status and metrics ports who ask and do not read, connect and say nothing, or ask nastily."""
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import pytest
+
+from ..support import messages
+from ..support.gateway_process import Eastgate
+from ..support.replay_ads import ReplayThread
+from ..support.waiting import until
+
+CLUSTERS = 3000
+NOBODY = ("127.0.0.1", 9)
+# What the metrics of so many clusters may take while nobody reads them: two texts, what one of them is made of, and
+# what the allocator keeps of it. It was 700 MB.
+GROWTH_KB = 120_000
+
+Address = tuple[str, int]
+
+
+class Gateway(Eastgate):
+    """With ports for probes and metrics."""
+
+    def __init__(self, discovery: str) -> None:
+        super().__init__(discovery, "--status", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "1")
+
+    def port(self, flag: str) -> Address:
+        def line() -> str:
+            return next((one for one in list(self.lines) if f" serving flag={flag} " in one), "")
+
+        until(line, f"{flag} is served")
+        fields = dict(word.split("=", 1) for word in line().split() if "=" in word)
+        return fields["address"], int(fields["port"])
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Gateway]:
+    """A gateway with as many clusters as a large mesh."""
+    names = [messages.sni(f"service-{number}") for number in range(CLUSTERS)]
+    resources = messages.resources({name: [messages.At(NOBODY)] for name in names})
+    with closing(ReplayThread(resources)) as server, Gateway(server.address) as gateway:
+        gateway.wait_ready()
+        yield gateway
+
+
+def get(address: Address, path: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen("http://{}:{}{}".format(*address, path), timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def asked(address: Address, path: str) -> socket.socket:
+    """A client that has asked and reads nothing; its kernel takes little."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.settimeout(10)
+    peer.connect(address)
+    peer.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return peer
+
+
+def admin_of(gateway: Gateway) -> Address:
+    host, _, port = gateway.admin.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+@pytest.mark.parametrize("where", ["metrics", "admin"])
+def test_unread_counters_take_bounded_memory_and_others_get_theirs(large: Gateway, where: str) -> None:
+    # The sibling: on admin each asks for something else.
+    address = large.port("--metrics") if where == "metrics" else admin_of(large)
+    paths = ["/stats/prometheus"] * 24 if where == "metrics" else [f"/stats?filter=c.{{{n}}}" for n in range(24)]
+    assert len(get(address, "/stats/prometheus")[1]) > 5_000_000
+    before_kb = large.resident_kb()
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(asked(address, path))
+        status, text = get(address, "/stats/prometheus") if where == "metrics" else get(address, "/server_info")
+        assert (status, b"eastgate" in text) == (200, True)
+        assert large.resident_kb(peak=True) - before_kb < GROWTH_KB
+
+
+def test_expression_that_goes_back_without_end_holds_up_nobody(large: Gateway) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(large.get, "/stats?filter=(.*.*.*.*.*.*.*.*)*!")
+        assert large.get("/ready")[0] == 200
+        assert answer.result(30) == (200, "")
+    # The sibling: names of resources.
+    assert '"configs"' in large.get("/config_dump?resource=dynamic_active_clusters&name_regex=(.*.*.*.*.*)*!")[1]
+
+
+@pytest.mark.parametrize("path", ["/stats?filter=", "/stats/prometheus?filter=", "/config_dump?name_regex="])
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", "%0a["])
+def test_bad_expression_is_400_with_one_line(large: Gateway, path: str, pattern: str) -> None:
+    status, text = large.get(path + pattern)
+    assert status == 400
+    assert text.startswith("Invalid re2 regex")
+    assert text.count("\n") == 1
+
+
+def test_probes_go_on_beside_silent_connections(large: Gateway) -> None:
+    address = large.port("--status")
+    with ExitStack() as stack:
+        for _ in range(3):
+            for _ in range(256):
+                stack.enter_context(socket.create_connection(address, 10))
+            assert get(address, "/ready") == (200, b"LIVE\n")
+            # The sibling: those that have begun a request.
+            for _ in range(256):
+                stack.enter_context(socket.create_connection(address, 10)).sendall(b"GET / HTTP/1.1\r\nA: ")
+            assert get(address, "/ready") == (200, b"LIVE\n")
+
+
+def test_ports_serve_their_own_pages_alone(large: Gateway) -> None:
+    status, metrics = large.port("--status"), large.port("--metrics")
+    assert get(status, "/healthz/ready")[0] == 200
+    assert get(metrics, "/stats/prometheus")[0] == 200
+    for address, path in (
+        (status, "/stats/prometheus"),
+        (status, "/config_dump"),
+        (metrics, "/ready"),
+        (metrics, "/stats"),
+        (metrics, "/quitquitquit"),
+    ):
+        assert get(address, path) == (404, b"not found\n")
+
+
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("none", 200)])
+def test_what_a_browser_loads_for_another_site_is_refused(large: Gateway, site: str, status: int) -> None:
+    assert large.get("/ready", headers={"Sec-Fetch-Site": site})[0] == status

@@ -1,0 +1,53 @@
+"""What we write for Prometheus, read by Prometheus' own parser."""
+
+from eastgate.proxy.admin.exposition import PIECE_BYTES, Exposition, as_prometheus
+from eastgate.proxy.admin.stats import Stat
+from prometheus_client.parser import text_string_to_metric_families
+
+FOREIGN = 'a"b\\c\nd é \ud800'
+
+
+def samples(*stats: Stat) -> dict[str, dict[tuple[str, ...], float]]:
+    families = text_string_to_metric_families(as_prometheus(stats).decode())
+    return {one.name: {tuple(sample.labels.values()): sample.value for sample in one.samples} for one in families}
+
+
+def test_samples_of_a_family_stand_together_whatever_their_order() -> None:
+    stats = [
+        Stat(f"cluster.{name}.{short}", value, f"envoy_cluster_{short}", (("cluster_name", name),))
+        for name, value in (("a", 1), ("b", 2))
+        for short in ("upstream_cx_connect_fail", "upstream_cx_none_healthy")
+    ]
+    assert samples(*stats) == {
+        "envoy_cluster_upstream_cx_connect_fail": {("a",): 1, ("b",): 2},
+        "envoy_cluster_upstream_cx_none_healthy": {("a",): 1, ("b",): 2},
+    }
+
+
+def test_types_and_help_are_told() -> None:
+    text = as_prometheus(
+        [
+            Stat("server.state", 0, "envoy_server_state", gauge=True),
+            Stat("x", 3, "eastgate_x_total", help="Things, by kind"),
+        ]
+    ).decode()
+    assert text == (
+        "# TYPE envoy_server_state gauge\nenvoy_server_state 0\n"
+        "# HELP eastgate_x_total Things, by kind\n# TYPE eastgate_x_total counter\neastgate_x_total 3\n"
+    )
+
+
+def test_whatever_a_name_holds_the_text_is_valid() -> None:
+    found = samples(Stat("x", 1, f"envoy_sds_{FOREIGN}", (("cluster_name", FOREIGN),)))
+    assert found == {"envoy_sds_a_b_c_d____": {('a"b\\c\nd é \\ud800',): 1.0}}
+
+
+def test_large_text_comes_in_pieces_and_is_forgotten() -> None:
+    text = Exposition()
+    for number in range(3000):
+        for short in ("a", "b"):
+            text.add(Stat("", number, f"envoy_cluster_{short}", (("cluster_name", f"outbound|80||{number}.svc"),)))
+    pieces = list(text.pieces())
+    assert {len(piece) for piece in pieces[:-1]} == {PIECE_BYTES}
+    assert b"".join(pieces).count(b"\n") == 6002
+    assert list(text.pieces()) == [b""]
