@@ -47,6 +47,7 @@ help:
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
 	@echo "make callgrind   instructions of the hot functions; fails when one takes 5 % more than is kept (callgrind-renew keeps them)"
 	@echo "make bench-syscalls system calls of a connection by proxy; bench-table: results into README.md and docs/"
+	@echo "make settings-table  settings, as they are declared, into docs/run-a-gateway.md"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
@@ -204,6 +205,9 @@ bench-syscalls: dev bench-build
 
 bench-table: dev
 	@$(BIN)/python -m bench.documents
+
+settings-table: dev
+	@$(BIN)/python -m tests.support.settings_table
 
 wheel: dev
 	@echo "== sdist, and the wheel from it"

@@ -1,17 +1,16 @@
 """The command line: flags to settings, errors to exit codes. 0 fine, 1 a finding, 2 bad usage or configuration."""
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.given import JOURNAL, LOG, SERVING, STREAM
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DUMP_HELP = "read Envoy's or eastgate's config_dump (with EDS), /clusters JSON, or both, instead; repeatable"
+from .options import DUMP_HELP, declared_options, option, source_of, told
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EASTGATE", "show_default": True}
+FROM_ENVIRONMENT = "Each option can be given as EASTGATE_<OPTION> too: EASTGATE_DRAIN_TIME for --drain-time."
 
 
 @click.group(context_settings=CONTEXT)
@@ -19,104 +18,16 @@ def eastgate() -> None:
     """A TCP data plane for Istio multi-cluster meshes."""
 
 
-def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
-    """An option that also reads EASTGATE_<FLAG>."""
-    name = flag.removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, envvar=f"EASTGATE_{name}", show_envvar=True, **settings)
-
-
-def options(*each: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options that commands share, in this order."""
-
-    def apply(command: Command) -> Command:
-        for one in reversed(each):
-            command = one(command)
-        return command
-
-    return apply
-
-
-stream_options = options(
-    option("--discovery", multiple=True, metavar="HOST:PORT", help="istiod's ADS, or unix:PATH; repeat for fail-over"),
-    option(
-        "--discovery-root-cert", default="", metavar="FILE", help="istiod's root certificate; turns TLS on (port 15012)"
-    ),
-    option(
-        "--discovery-server-name", default="", metavar="NAME", help="name in istiod's certificate  [default: the host]"
-    ),
-    option("--token-file", default="", metavar="FILE", help="bearer token for istiod, read anew at each connection"),
-    option("--client-cert", default="", metavar="FILE", help="client certificate chain for istiod"),
-    option("--client-key", default="", metavar="FILE", help="its private key"),
-    option(
-        "--xds-protocol", default=None, type=click.Choice(["sotw", "delta"]), help="variant of ADS  [default: sotw]"
-    ),
-    option(
-        "--bootstrap", default="", metavar="FILE", help="Envoy's bootstrap as pilot-agent renders it; flags win over it"
-    ),
-    option(
-        "--node-id", default="", metavar="ID", help="router~IP~POD.NAMESPACE~DOMAIN; made up from the rest if missing"
-    ),
-    option("--cluster-id", default="", metavar="NAME", help="name of this Kubernetes cluster in the mesh"),
-    option("--network", default="", metavar="NAME", help="network of this gateway"),
-    option(
-        "--network-view",
-        default=None,
-        metavar="NAMES",
-        help="networks whose endpoints are wanted  [default: --network]",
-    ),
-    option("--namespace", default="", metavar="NAME", help="namespace of the gateway  [default: istio-system]"),
-    option("--label", multiple=True, metavar="K=V", help="label that Gateway selectors see; repeatable"),
-    option("--locality", default="", metavar="R/Z/S", help="region, zone, sub zone"),
-    option(
-        "--local-cluster",
-        default="",
-        metavar="NAME",
-        help="cluster of the gateways like this one: routes by zone  [off]",
-    ),
-    option("--meta", multiple=True, metavar="K=V", help="further node metadata; repeatable"),
-)
-journal_options = options(
-    option("--record-file-mb", default=64.0, type=float, metavar="MB", help="size of one file of the journal"),
-    option("--record-files", default=8, type=int, metavar="N", help="files of the journal to keep"),
-)
-
-
-@eastgate.command()
-@stream_options
-@option("--sds-socket", default="", metavar="PATH", help="Unix socket where pilot-agent serves the workload's keys")
-@option(
-    "--admin", default="", metavar="HOST:PORT", help="admin, loopback only; port 0 = free  [default: 127.0.0.1:15000]"
-)
-@option("--status", default="", metavar="HOST:PORT", help="readiness for kubelet's probes, and nothing else  [off]")
-@option("--metrics", default="", metavar="HOST:PORT", help="/stats/prometheus, and nothing else  [off]")
-@option("--state-dir", default="", metavar="DIR", help="keep the last good configuration there, serve it at start")
-@option("--state-max-age", default=86_400.0, type=float, metavar="SECONDS", help="oldest configuration to serve")
-@option("--record", default="", metavar="DIR", help="keep every push of istiod in a journal there")
-@journal_options
-@option(
-    "--workers",
-    default=None,
-    type=int,
-    metavar="N",
-    help="native threads; 0: one loop on the control thread  [default: granted CPUs]",
-)
-@option("--drain-time", default=45.0, type=float, metavar="SECONDS", help="how long to go on accepting after SIGTERM")
-@option("--access-log", default="", metavar="PATH", help="file for one line per connection; - is stdout")
-@option("--access-log-format", default="text", type=click.Choice(["text", "json"]))
-@option("--max-connections", default=1_000_000, type=int, metavar="N", help="open connections before refusing more")
-@option("--defer-accept", is_flag=True, help="leave clients in the kernel until they send something")
-@option("--fast-open", is_flag=True, help="take data with the first packet (TCP Fast Open)")
-@option("--busy-poll", default=0, type=int, metavar="MICROSECONDS", help="ask for events so long before going to sleep")
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
-@option("--seed", default=None, type=int, metavar="N", help="seed of all random choices, for repeatable runs")
+@eastgate.command(epilog=FROM_ENVIRONMENT)
+@declared_options(STREAM, SERVING, JOURNAL, LOG)
 def gateway(**flags: Any) -> None:
     """Run as an east-west gateway, configured by istiod."""
     from eastgate.proxy import log
     from eastgate.proxy.app import run_gateway
-    from eastgate.proxy.settings import gateway_settings
+    from eastgate.proxy.settings import resolve
 
-    settings = gateway_settings(**flags)
-    log.configure(settings.log_level)
+    settings = resolve(told(flags))
+    log.configure(settings.given.log_level)
     run_gateway(settings)
 
 
@@ -190,20 +101,18 @@ def ledger(admin: str, kind: str, state: str, name: str, as_json: bool) -> None:
     print_ledger(fetch(f"{url}?{query}"), url, as_json=as_json)
 
 
-@eastgate.command()
+@eastgate.command(epilog=FROM_ENVIRONMENT)
 @click.argument("directory", type=click.Path(file_okay=False))
-@stream_options
-@journal_options
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
-def record(directory: str, log_level: str, **flags: Any) -> None:
+@declared_options(STREAM, JOURNAL, LOG)
+def record(directory: str, **flags: Any) -> None:
     """Subscribe to istiod as a gateway would, serve nobody, and keep every push in a journal in DIRECTORY."""
     from eastgate.proxy import log
-    from eastgate.proxy.settings import gateway_settings
+    from eastgate.proxy.settings import resolve
 
     from .record import run_record
 
-    settings = gateway_settings(record=directory, log_level=log_level, workers=0, **flags)
-    log.configure(log_level)
+    settings = resolve(told({**flags, "record": directory, "workers": 0}))
+    log.configure(settings.given.log_level)
     run_record(settings)
 
 
@@ -289,14 +198,14 @@ def mesh() -> None:
 @mesh.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @option("--listen", default="127.0.0.1:15010", metavar="HOST:PORT", help="plaintext ADS; port 0 = free")
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error", "critical"]))
-def serve(file: str, listen: str, log_level: str) -> None:
+@declared_options(LOG)
+def serve(file: str, listen: str, **flags: Any) -> None:
     """Send every node what istiod would send for FILE; read it again when it changes."""
     from eastgate.proxy import log
 
     from .mesh_serve import run_serve
 
-    log.configure(log_level)
+    log.configure(told(flags).log_level)
     run_serve(file, listen)
 
 
@@ -328,6 +237,11 @@ def main() -> None:
         eastgate.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
+        sys.exit(2)
+    except click.BadParameter as error:
+        where = source_of(error.ctx, error.param) if error.ctx and error.param else ""
+        reason = " ".join((error.message or error.format_message()).split())
+        print(f"eastgate: {where}: {reason}" if where else f"eastgate: {reason}", file=sys.stderr)
         sys.exit(2)
     except click.ClickException as error:
         print(f"eastgate: {' '.join(error.format_message().split())}", file=sys.stderr)

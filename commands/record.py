@@ -24,7 +24,7 @@ async def record(settings: GatewaySettings) -> None:
     node = node_identity(settings, os.environ)
     log = Log("journal")
     recorder = Recorder(
-        settings.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.record_files
+        settings.given.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.given.record_files
     )
     store = Store(router=True)
 

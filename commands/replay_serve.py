@@ -8,7 +8,7 @@ from typing import Any
 from eastgate.mesh.ads_server import AdsServer
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.log import Log
-from eastgate.proxy.settings import parse_host_port
+from eastgate.proxy.setting import join_host_port, parse_host_port
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.resources import Snapshot
 
@@ -45,7 +45,7 @@ async def serve(path: str, wanted: Wanted, listen: str, *, interval_s: float) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     try:
-        bound = await server.start(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        bound = await server.start(join_host_port(host, port))
     except OSError as error:
         raise SettingsError("--serve", listen, str(error)) from None
     tell(log, found, f"{host}:{bound}")

@@ -102,9 +102,9 @@ class Gateway:
             slots,
             seed=settings.seed,
             workers=settings.workers,
-            max_connections=settings.max_connections,
-            busy_poll_us=settings.busy_poll_us,
-            event_capacity=EVENTS_KEPT_FOR_LOG if settings.access_log else EVENTS_KEPT,
+            max_connections=settings.given.max_connections,
+            busy_poll_us=settings.given.busy_poll,
+            event_capacity=EVENTS_KEPT_FOR_LOG if settings.given.access_log else EVENTS_KEPT,
         )
         self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random)
         self._health = HealthChecks(
@@ -121,8 +121,8 @@ class Gateway:
         self._listeners = Listeners(
             self._engine,
             call_later=loop.call_later,
-            defer_accept=settings.defer_accept,
-            fast_open=settings.fast_open,
+            defer_accept=settings.given.defer_accept,
+            fast_open=settings.given.fast_open,
         )
         self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners))
         self._ejections = Ejections(
@@ -140,17 +140,20 @@ class Gateway:
         )
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
-        if settings.access_log:
+        if settings.given.access_log:
             self._access_log = AccessLog(
-                settings.access_log,
-                line_format=settings.access_log_format,
+                settings.given.access_log,
+                line_format=settings.given.access_log_format,
                 listener_name=self._listeners.name_of,
             )
             self._engine.record_events(True)
         self._recorder: Recorder | None = None
-        if settings.record:
+        if settings.given.record:
             self._recorder = Recorder(
-                settings.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.record_files
+                settings.given.record,
+                node.message,
+                file_bytes=settings.record_file_bytes,
+                keep=settings.given.record_files,
             )
         self._store = Store(router=True, local_cluster=settings.local_cluster)
         self._ads = AdsClient(
@@ -168,15 +171,15 @@ class Gateway:
             for cluster, address in settings.secret_sockets.items()
         )
         self._last_good = LastGood(
-            StateFile(settings.state_dir, identity(node), max_age_s=settings.state_max_age_s)
-            if settings.state_dir
+            StateFile(settings.given.state_dir, identity(node), max_age_s=settings.given.state_max_age)
+            if settings.given.state_dir
             else None,
             self._store,
             self._ads,
             publish=self._publish,
         )
         self._drain = Drain(
-            settings.drain_time_s,
+            settings.given.drain_time,
             stop_accepting=self._listeners.stop_accepting,
             open_connections=self._engine.active_connections,
             cut=self._engine.close_connections,
@@ -325,7 +328,7 @@ class Gateway:
             self._log.info("second signal, stopping at once", signal=number.name)
             self._stopped.set()
             return
-        self._log.info("draining", signal=number.name, window_s=self._settings.drain_time_s)
+        self._log.info("draining", signal=number.name, window_s=self._settings.given.drain_time)
         self._drain.begin(asyncio.get_running_loop().time(), exits=True)
 
     def _drain_asked(self, graceful: bool, skip_exit: bool, inbound_only: bool) -> None:
@@ -444,8 +447,8 @@ class Gateway:
             "hot_restart_version": "disabled",
             "command_line_options": {
                 "concurrency": settings.workers,
-                "drain_time": f"{settings.drain_time_s:g}s",
-                "log_level": settings.log_level,
+                "drain_time": f"{settings.given.drain_time:g}s",
+                "log_level": settings.given.log_level,
                 "discovery": list(settings.discovery),
             },
             "node": self._node_json(),

@@ -35,7 +35,7 @@ LAYERS = (
     },
     {"commands.replay"},
     {"commands.endpoints", "commands.explain"},
-    {"commands.dump_source"},
+    {"commands.dump_source", "commands.options"},
     {"trial.compare_model", "trial.trial", "trial.report"},
     {"trial.answers", "trial.client", "trial.child", "trial.envoy_process", "trial.workload"},
     {"proxy.app"},
@@ -70,20 +70,21 @@ LAYERS = (
         "proxy.disk.access_log",
         "proxy.settings",
     },
+    {"proxy.given"},
+    {"proxy.setting"},
     {"proxy.bootstrap", "proxy.disk.journal", "proxy.disk.line_writer", "proxy.disk.state_file"},
     {
         "proxy.admin.certs",
         "proxy.admin.frames",
         "proxy.admin.stats",
         "proxy.cpus",
-        "proxy.errors",
         "proxy.log",
         "proxy.membership.check_outcome",
-        "proxy.patterns",
         "proxy.membership.name_resolver",
+        "proxy.patterns",
         "proxy.slices",
     },
-    {"proxy.membership.outlier"},
+    {"proxy.errors", "proxy.membership.outlier"},
 )
 LAYERED = ("commands", "trial", "proxy")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.

@@ -23,7 +23,7 @@ WRONG = [
     ([*GOOD, "--meta", "A=1", "--meta", "A=2"], "--meta", "twice"),
     ([*GOOD, "--locality", "/zone"], "--locality", "REGION"),
     ([*GOOD, "--workers", "-1"], "--workers", "between 0 and 256"),
-    ([*GOOD, "--workers", "two"], "--workers", "valid integer"),
+    ([*GOOD, "--workers", "two"], "--workers", "expected a whole number from 0 to 256"),
     ([*GOOD, "--busy-poll", "1001"], "--busy-poll", "between 0 and 1000"),
     ([*GOOD, "--busy-poll", "50", "--workers", "0"], "--busy-poll", "--workers 1 or more"),
     ([*GOOD, "--drain-time", "-1"], "--drain-time", "between"),
@@ -37,7 +37,10 @@ WRONG = [
     ([*GOOD, "--xds-protocol", "rest"], "--xds-protocol", "rest"),
     ([*GOOD, "--state-dir", "/dev/null/state"], "--state-dir", "cannot be made"),
     ([*GOOD, "--state-max-age", "0"], "--state-max-age", "between"),
-    ([*GOOD, "--log-level", "loud"], "--log-level", "loud"),
+    ([*GOOD, "--log-level", "loud"], "--log-level 'loud'", "expected one of debug"),
+    ([*GOOD, "--seed", "-1"], "--seed '-1'", "between 0 and 2^64-1"),
+    ([*GOOD, "--drain-time", "nan"], "--drain-time 'nan'", "between 0 and 86400"),
+    ([*GOOD, "--admin", "https://127.0.0.1:15000"], "--admin", "plain HTTP"),
     ([*GOOD, "--frobnicate"], "--frobnicate", "No such option"),
 ]
 
@@ -53,10 +56,30 @@ def test_wrong_flag_is_one_line_and_exit_code_2(arguments: list[str], flag: str,
     assert cause in line
 
 
-def test_flags_come_from_the_environment_too() -> None:
-    run = run_command("gateway", EASTGATE_DISCOVERY="127.0.0.1:15010", EASTGATE_WORKERS="300")
+FROM_ENVIRONMENT = [
+    ("WORKERS", "300", "must be between 0 and 256"),
+    ("RECORD_FILE_MB", "many", "expected a number from 0.01 to 65536"),
+    ("XDS_PROTOCOL", "rest", "expected one of sotw, delta"),
+    ("ADMIN", "0.0.0.0:1", "loopback"),
+    ("LABEL", "a=1 b", "KEY=VALUE"),
+    ("CLIENT_CERT", "/nowhere/cert.pem", "plaintext"),
+    ("FAST_OPEN", "maybe", "'maybe' is not a valid boolean"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "cause"), FROM_ENVIRONMENT, ids=[one[0] for one in FROM_ENVIRONMENT])
+def test_wrong_variable_is_named_itself(variable: str, value: str, cause: str) -> None:
+    run = run_command("gateway", **{"EASTGATE_DISCOVERY": "127.0.0.1:15010", f"EASTGATE_{variable}": value})
     assert run.returncode == 2
-    assert "--workers 300" in run.stderr
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"eastgate: EASTGATE_{variable}")
+    assert value.split()[-1] in line
+    assert cause in line
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:15999", "http://127.0.0.1:15999", "http://127.0.0.1:15999/"])
+def test_admin_means_the_same_to_who_serves_and_who_asks(text: str) -> None:
+    assert gateway_settings(discovery=["127.0.0.1:15010"], admin=text).admin == ("127.0.0.1", 15999)
 
 
 def test_workers_are_as_many_as_there_are_cpus_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
