@@ -13,7 +13,19 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EASTGAT
 FROM_ENVIRONMENT = "Each option can be given as EASTGATE_<OPTION> too: EASTGATE_DRAIN_TIME for --drain-time."
 
 
+def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Answer --version before anything else is looked at."""
+    if wanted:
+        from eastgate.proxy.build_info import lines
+
+        click.echo("\n".join(lines()))
+        context.exit()
+
+
 @click.group(context_settings=CONTEXT)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show versions and exit."
+)
 def eastgate() -> None:
     """A TCP data plane for Istio multi-cluster meshes."""
 
@@ -27,7 +39,7 @@ def gateway(**flags: Any) -> None:
     from eastgate.proxy.settings import resolve
 
     settings = resolve(told(flags))
-    log.configure(settings.given.log_level)
+    log.configure(settings.given.log_level, settings.given.log_format)
     run_gateway(settings)
 
 
@@ -112,7 +124,7 @@ def record(directory: str, **flags: Any) -> None:
     from .record import run_record
 
     settings = resolve(told({**flags, "record": directory, "workers": 0}))
-    log.configure(settings.given.log_level)
+    log.configure(settings.given.log_level, settings.given.log_format)
     run_record(settings)
 
 
@@ -205,7 +217,8 @@ def serve(file: str, listen: str, **flags: Any) -> None:
 
     from .mesh_serve import run_serve
 
-    log.configure(told(flags).log_level)
+    said = told(flags)
+    log.configure(said.log_level, said.log_format)
     run_serve(file, listen)
 
 
@@ -225,10 +238,10 @@ def run(file: str, connections: int | None, as_json: bool) -> None:
 
 @eastgate.command()
 def version() -> None:
-    """Print the version."""
-    from importlib.metadata import version as installed_version
+    """Print the version, and those of what it runs on."""
+    from eastgate.proxy.build_info import lines
 
-    print(f"eastgate {installed_version('eastgate')}")
+    click.echo("\n".join(lines()))
 
 
 def main() -> None:
@@ -249,5 +262,8 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except EastgateError as error:
-        print(f"eastgate: {error}", file=sys.stderr)
+        from eastgate.proxy.log import one_line
+
+        # Names in it may come from a file or from a proxy.
+        print(f"eastgate: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

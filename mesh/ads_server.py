@@ -4,6 +4,7 @@ One event loop. A change is pushed to every stream after a quiet time, as istiod
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,10 +29,11 @@ STOP_S = 0.5
 # A client that has acknowledged clusters asks for their endpoints next: everything must be calm for some checks.
 CHECK_S = 0.02
 CALM_CHECKS = 4
+# As istiod: clients ping each 30 s. gRPC itself would end their connection for pinging more than once in 5 minutes.
+MIN_PING_INTERVAL_S = 15.0
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 15_000),
     ("grpc.so_reuseport", 0),
 )
 
@@ -98,11 +100,34 @@ def _delta_bytes(response: Response) -> bytes:
     )
 
 
+def why_not(address: str) -> str:
+    """Why one cannot listen on HOST:PORT; gRPC knows, and does not say."""
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, _, _, where in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.bind(where)
+                probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "gRPC cannot listen there"
+
+
 class AdsServer:
     """Serves one source to any number of clients, state-of-the-world and Delta."""
 
-    def __init__(self, source: Source, *, debounce_s: float = 0.1, debounce_max_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        debounce_s: float = 0.1,
+        debounce_max_s: float = 10.0,
+        min_ping_interval_s: float = MIN_PING_INTERVAL_S,
+    ) -> None:
         self._source = source
+        # The name is gRPC core's own for what its C++ calls MIN_RECV_PING_INTERVAL_WITHOUT_DATA.
+        pings = ("grpc.http2.min_ping_interval_without_data_ms", int(min_ping_interval_s * 1000))
+        self._options = (*OPTIONS, pings)
         self._debounce_s, self._debounce_max_s = debounce_s, debounce_max_s
         self._server: aio.Server | None = None
         self._clients: set[_Client] = set()
@@ -114,7 +139,7 @@ class AdsServer:
 
     async def start(self, address: str = "127.0.0.1:0") -> int:
         """Listen, and answer the port. Raises OSError when the address cannot be had."""
-        server = aio.server(options=OPTIONS)
+        server = aio.server(options=self._options)
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(
@@ -128,10 +153,8 @@ class AdsServer:
         )
         try:
             port: int = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: {error}") from None
-        if not port:
-            raise OSError(f"cannot listen on {address}")
+        except RuntimeError:
+            raise OSError(await asyncio.to_thread(why_not, address)) from None
         await server.start()
         self._server = server
         self._pusher = asyncio.ensure_future(self._push_when_changed())

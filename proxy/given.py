@@ -187,6 +187,7 @@ class Given:
         more="See [Busy polling](#busy-polling)",
     )
     log_level: str = declared(LOG, "info", "", "least severe lines to log", choices=LOG_LEVELS)
+    log_format: str = declared(LOG, "text", "", "form of these lines", choices=("text", "json"))
     seed: int | None = declared(
         SERVING,
         None,

@@ -1,24 +1,32 @@
-"""Log lines of the control side: level, event, fields. One line each, on stderr."""
+"""Lines of the log on stderr, one a record: time, level, event, fields; as text or as JSON.
 
+One dialect for all that logs in the process: our parts, asyncio, gRPC. A name that comes from outside cannot begin a
+second line, nor look like another field.
+"""
+
+import json
 import logging
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
+from eastgate.xds.log import Log
+
+from .given import LOG_LEVELS
+
+__all__ = ["LEVELS", "Log", "configure", "current_level", "one_line", "quoted", "set_level"]
+
+LEVELS = LOG_LEVELS
+OURS = "eastgate"
 
 
-class FieldFormatter(logging.Formatter):
-    """`time level event key=value ...`; values that hold blanks or quotes are quoted."""
+def one_line(text: str) -> str:
+    """The text with everything escaped that would end the line or move the cursor."""
+    return text if text.isprintable() else "".join(_escaped(one) for one in text)
 
-    def format(self, record: logging.LogRecord) -> str:
-        when = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        fields: dict[str, object] = getattr(record, "fields", {})
-        line = f"{when} {record.levelname.lower()} {record.getMessage()}"
-        for key, value in fields.items():
-            line += f" {key}={quoted(value)}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def quoted(value: object) -> str:
@@ -28,32 +36,61 @@ def quoted(value: object) -> str:
     return text if plain else '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
-class Log:
-    """Structured logger of one component."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(f"eastgate.{name}")
-
-    def debug(self, event: str, **fields: object) -> None:
-        self._logger.debug(event, extra={"fields": fields})
-
-    def info(self, event: str, **fields: object) -> None:
-        self._logger.info(event, extra={"fields": fields})
-
-    def warning(self, event: str, **fields: object) -> None:
-        self._logger.warning(event, extra={"fields": fields})
-
-    def error(self, event: str, **fields: object) -> None:
-        self._logger.error(event, extra={"fields": fields})
+def moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def configure(level: str) -> None:
-    """Send everything below `eastgate` to stderr from `level` on. Call once, before anything logs."""
+def is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == OURS
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """What happened: a constant. What libraries say holds anything, and is a field of an event that has their name."""
+    return record.getMessage() if is_ours(record) else record.name
+
+
+def fields_of(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+    """The fields of a record; an exception is one too."""
+    if not is_ours(record):
+        yield "message", record.getMessage()
+    yield from getattr(record, "fields", {}).items()
+    if record.exc_info and record.exc_info[1] is not None:
+        yield "error", repr(record.exc_info[1])
+        yield "traceback", logging.Formatter().formatException(record.exc_info)
+
+
+class TextFormatter(logging.Formatter):
+    """`time level event key=value ...`; values that hold blanks or quotes are quoted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={quoted(value)}" for key, value in fields_of(record))
+        return f"{moment(record)} {record.levelname.lower()} {one_line(event_of(record))}{fields}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: `time`, `level`, `event`, then the fields; numbers stay numbers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, object] = {
+            "time": moment(record),
+            "level": record.levelname.lower(),
+            "event": event_of(record),
+        }
+        for key, value in fields_of(record):
+            said[key if key not in said else f"{key}_"] = value if isinstance(value, int | float | None) else str(value)
+        return json.dumps(said)
+
+
+FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+
+
+def configure(level: str, form: str = "text") -> None:
+    """Send all records to stderr: ours from `level` on, those of libraries from warnings on. Call once, before any."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FieldFormatter())
-    root = logging.getLogger("eastgate")
+    handler.setFormatter(FORMATTERS[form]())
+    root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.propagate = False
+    root.setLevel(logging.WARNING)
     set_level(level)
 
 
@@ -61,8 +98,8 @@ def set_level(level: str) -> None:
     """Raises ValueError for a level that is none of LEVELS."""
     if level not in LEVELS:
         raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
-    logging.getLogger("eastgate").setLevel(level.upper())
+    logging.getLogger(OURS).setLevel(level.upper())
 
 
 def current_level() -> str:
-    return logging.getLevelName(logging.getLogger("eastgate").level).lower()
+    return logging.getLevelName(logging.getLogger(OURS).level).lower()

@@ -70,8 +70,6 @@ LAYERS = (
         "proxy.disk.access_log",
         "proxy.settings",
     },
-    {"proxy.given"},
-    {"proxy.setting"},
     {"proxy.bootstrap", "proxy.disk.journal", "proxy.disk.line_writer", "proxy.disk.state_file"},
     {
         "proxy.admin.certs",
@@ -79,12 +77,15 @@ LAYERS = (
         "proxy.admin.stats",
         "proxy.cpus",
         "proxy.log",
+        "proxy.build_info",
         "proxy.membership.check_outcome",
         "proxy.membership.name_resolver",
         "proxy.patterns",
         "proxy.slices",
     },
-    {"proxy.errors", "proxy.membership.outlier"},
+    {"proxy.given", "proxy.membership.outlier"},
+    {"proxy.setting"},
+    {"proxy.errors"},
 )
 LAYERED = ("commands", "trial", "proxy")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.

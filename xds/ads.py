@@ -4,7 +4,6 @@ bytes between them.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from .decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
 from .errors import XdsError
 from .ledger import Ledger
+from .log import Log
 from .node import NodeIdentity
 from .resources import Rejection, Snapshot
 from .store import Applied, Store
@@ -37,7 +37,7 @@ _ANSWER_TIMEOUT_S = 30.0
 # What the loop may be busy with one response before others run.
 _SLICE_S = 0.001
 
-logger = logging.getLogger(__name__)
+_log = Log("xds")
 
 # May return (or await to) errors naming resources of this response that could not be compiled: they are rejected, and
 # their last good version is back in the store.
@@ -199,7 +199,7 @@ class AdsClient:
         self.address, self.last_error = address, ""
         self.connects += 1
         self.changed_s = asyncio.get_running_loop().time()
-        logger.info("ads_connected address=%s node=%s", address, self.node.id)
+        _log.info("ads_connected", address=address, node=self.node.id)
 
     def _silent(self, call: Any, address: str) -> None:
         """Give up a stream without an answer, unless its server may have nothing to say.
@@ -221,7 +221,7 @@ class AdsClient:
         for statistics in self.statistics.values():
             statistics.update_failure += 1
             statistics.update_attempt += 1
-        logger.warning("ads_disconnected address=%s reason=%s", address, reason)
+        _log.warning("ads_disconnected", address=address, reason=reason)
 
     async def _connect(self, channel: aio.Channel) -> None:
         """Wait until the channel is up or has failed; the call then tells why it failed."""
@@ -236,7 +236,7 @@ class AdsClient:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await channel.close()
         except TimeoutError:
-            logger.warning("ads_channel_close timeout_s=%g", _CLOSE_TIMEOUT_S)
+            _log.warning("ads_channel_close", timeout_s=_CLOSE_TIMEOUT_S)
 
     def _restart(self) -> Sequence[Request | DeltaRequest]:
         return self._subscriptions.restart({type_url: self.store.names(type_url) for type_url, _ in _TYPES})
@@ -253,7 +253,7 @@ class AdsClient:
         response = self._subscriptions.read(payload)
         type_url, version = response.type_url, response.version
         if type_url not in self._subscriptions:
-            logger.warning("ads_unexpected_type type_url=%s", type_url)
+            _log.warning("ads_unexpected_type", type_url=type_url)
             return []
         statistics = self.statistics[type_url]
         statistics.update_attempt += 1
@@ -268,7 +268,7 @@ class AdsClient:
         now_s = asyncio.get_running_loop().time()
         if reason:
             statistics.update_rejected += 1
-            logger.warning("ads_nack type=%s version=%s reason=%s", SHORT_NAMES[type_url], version, reason)
+            _log.warning("ads_nack", type=SHORT_NAMES[type_url], version=version, reason=reason)
         else:
             statistics.update_success += 1
             statistics.version = version

@@ -6,7 +6,6 @@ the other secret, and what was accepted last, stay.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from .backoff import Backoff
 from .call_end import CallEnd
 from .channel import ChannelFactory, without_pings
 from .errors import XdsError
+from .log import Log
 from .message import read
 from .node import NodeIdentity
 from .secret_store import SDS, SecretSnapshot, SecretStore
@@ -27,7 +27,7 @@ METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 _CLOSE_TIMEOUT_S = 2.0
 _WRITE_TIMEOUT_S = 10.0
 
-logger = logging.getLogger(__name__)
+_log = Log("xds")
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class SdsClient:
                         answered = True
                         self.statistics.connected += 1
                         if self.statistics.errors.pop(name, ""):
-                            logger.info("sds_connected source=%s name=%s", self.source, name)
+                            _log.info("sds_connected", source=self.source, name=name)
                     for request in requests:
                         await self._send(call, request)
                 reason = await _status(end)
@@ -171,7 +171,7 @@ class SdsClient:
             return [] if ack is None else [ack]
         self.statistics.update_rejected += 1
         reason = "; ".join(f"SDS {one.name} rejected: {one.reason}" for one in rejected)[:REASON_LIMIT]
-        logger.warning("sds_nack source=%s name=%s version=%s reason=%s", self.source, name, version, reason)
+        _log.warning("sds_nack", source=self.source, name=name, version=version, reason=reason)
         return subscription.nack(reason)
 
     def _lost(self, name: str, reason: str) -> None:
@@ -180,7 +180,7 @@ class SdsClient:
         # A socket that is not there yet is asked again and again: said once.
         if self.statistics.errors.get(name) != reason:
             self.statistics.errors[name] = reason
-            logger.warning("sds_disconnected source=%s name=%s reason=%s", self.source, name, reason)
+            _log.warning("sds_disconnected", source=self.source, name=name, reason=reason)
 
 
 def _import_cryptography() -> None:
@@ -188,7 +188,7 @@ def _import_cryptography() -> None:
         import cryptography.x509  # noqa: F401
     except ImportError:
         # Each secret is then rejected with that reason.
-        logger.warning("secrets are not read: the package cryptography is not installed")
+        _log.warning("secrets are not read", reason="the package cryptography is not installed")
 
 
 async def _status(end: CallEnd) -> str:
@@ -201,4 +201,4 @@ async def _close(channel: aio.Channel) -> None:
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
             await channel.close()
     except TimeoutError:
-        logger.warning("sds_channel_close timeout_s=%g", _CLOSE_TIMEOUT_S)
+        _log.warning("sds_channel_close", timeout_s=_CLOSE_TIMEOUT_S)

@@ -5,7 +5,6 @@ the client that has said nothing for longest when there are too many, the one th
 """
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from typing import Protocol
 
 import h11
 from eastgate.proxy.errors import UnavailableError
+from eastgate.xds.log import Log
 
 # How long a client may say nothing between requests; how long its first request, or one that it has begun, may take.
 IDLE_S = 75.0
@@ -39,7 +39,7 @@ SEND_BUFFER_BYTES = 65536
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"
 
-logger = logging.getLogger(__name__)
+_log = Log("admin")
 
 
 class Chunks(Protocol):
@@ -125,13 +125,13 @@ class HttpServer:
             writer.transport.abort()
         except UnavailableError as error:
             # Too late for a status: the client sees that the answer is not whole.
-            logger.warning("admin answer was cut off reason=%r", str(error))
+            _log.warning("admin answer was cut off", reason=error)
             writer.transport.abort()
         except asyncio.CancelledError:
             # Only close() and _evict() cancel; let through, the stream protocol would report it as an error.
             writer.transport.abort()
-        except Exception:
-            logger.exception("admin_error")
+        except Exception:  # noqa: BLE001 - logged with its stack
+            _log.exception("admin_error")
             writer.transport.abort()
         finally:
             self._forget(connection)
@@ -156,8 +156,8 @@ class HttpServer:
             return await self._handler(request)
         except UnavailableError as error:
             return Response(f"{error}\n", status=503)
-        except Exception:
-            logger.exception("admin_error path=%s", request.path)
+        except Exception:  # noqa: BLE001 - logged with its stack
+            _log.exception("admin_error", path=request.path)
             return Response("Internal error, see the log\n", status=500)
 
     def listens(self, connection: "_Connection") -> None:

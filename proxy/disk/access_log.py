@@ -27,12 +27,12 @@ def as_text(event: ConnectionEvent, listener: str) -> str:
         f"{event.duration * 1000:.0f}",
         f"{event.connect_duration * 1000:.0f}" if event.connect_duration else "-",
         f'"{event.upstream or "-"}"',
-        event.cluster or "-",
+        quoted(event.cluster) if event.cluster else "-",
         event.downstream_local or "-",
         event.downstream or "-",
         quoted(event.server_name) if event.server_name else "-",
         ",".join(quoted(name) for name in event.alpn) or "-",
-        listener or "-",
+        quoted(listener) if listener else "-",
         str(event.attempts) if event.attempts else "-",
     )
     return " ".join(fields) + "\n"

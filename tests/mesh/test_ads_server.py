@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from eastgate.mesh.ads_server import SERVICE, AdsServer
+from eastgate.mesh.ads_server import MIN_PING_INTERVAL_S, SERVICE, AdsServer
 from eastgate.mesh.messages import CDS, EDS
 from eastgate.mesh.node_view import NodeRefusedError
 from eastgate.xds.ads import AdsClient
+from eastgate.xds.channel import KEEPALIVE_TIME_S
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.store import Store
@@ -23,6 +24,7 @@ from envoy_data_plane.envoy.service.discovery.v3 import (
 from grpc import aio
 
 from ..support.messages import At, resources, sni
+from ..support.relay import Relay
 
 TIMEOUT_S = 20.0
 
@@ -137,11 +139,65 @@ async def test_a_node_that_cannot_be_served_is_told_why(request_: object, said: 
         await until(lambda: not server.status())
 
 
-async def test_an_address_in_use_is_an_error() -> None:
-    async with serving(Fixed({})) as (_, address):
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("", "Address already in use"),
+        ("192.0.2.1:0", "Cannot assign requested address"),
+        ("host.invalid:0", "not known|resolution"),
+    ],
+)
+async def test_an_address_that_cannot_be_had_is_an_error_with_its_cause(address: str, cause: str) -> None:
+    async with serving(Fixed({})) as (_, taken):
         second = AdsServer(Fixed({}))
-        with pytest.raises(OSError, match="cannot listen"):
-            await second.start(address)
+        with pytest.raises(OSError, match=cause):
+            await second.start(address or taken)
+
+
+class Pings:
+    """Counts the PING frames in what an HTTP/2 client sends."""
+
+    PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    HEAD = 9
+    PING, ACK = 6, 1
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+        if self._data.startswith(self.PREFACE):
+            del self._data[: len(self.PREFACE)]
+        while len(self._data) >= self.HEAD:
+            end = self.HEAD + int.from_bytes(self._data[:3], "big")
+            if len(self._data) < end:
+                return
+            self.count += self._data[3] == self.PING and not self._data[4] & self.ACK
+            del self._data[:end]
+
+
+async def test_a_quiet_client_may_ping_as_often_as_istiod_lets_it() -> None:
+    """The times of both sides divided by 150 and more: a ping each 200 ms, where one each 100 ms is allowed."""
+    server = AdsServer(Fixed(services(1000)), min_ping_interval_s=0.1)
+    pings = Pings()
+    async with Relay(f"127.0.0.1:{await server.start()}", heard=pings.add) as relay:
+        options = (("grpc.keepalive_time_ms", 200), ("grpc.http2.max_pings_without_data", 0))
+        async with aio.insecure_channel(relay.address, options=options) as channel:
+            call = channel.stream_stream(f"/{SERVICE}/StreamAggregatedResources")()
+            await call.write(bytes(DiscoveryRequest(node=Node(id="router~127.0.0.1~g.n~d"), type_url=CDS)))
+            await call.read()
+            # gRPC ends a connection at the third ping that comes too early.
+            await until(lambda: pings.count >= 6 or call.done())
+            await call.write(bytes(DiscoveryRequest(type_url=EDS, resource_names=["x"])))
+            assert DiscoveryResponse.parse(await call.read()).type_url == EDS
+            call.cancel()
+        await server.stop()
+    assert relay.accepted == 1
+
+
+def test_the_shortest_time_between_pings_is_below_that_of_clients() -> None:
+    assert MIN_PING_INTERVAL_S < KEEPALIVE_TIME_S
 
 
 async def test_who_does_not_acknowledge_is_named() -> None:

@@ -2,19 +2,24 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 
 CHUNK = 1 << 16
 
 
 class Relay:
-    """Listens on a free port of loopback. ``flip``: part of the server's chunks in which one bit is flipped."""
+    """Listens on a free port of loopback. ``flip``: part of the server's chunks in which one bit is flipped.
 
-    def __init__(self, target: str, *, seed: int = 0) -> None:
+    ``heard`` is told what clients send.
+    """
+
+    def __init__(self, target: str, *, seed: int = 0, heard: Callable[[bytes], None] = bytes) -> None:
         host, _, port = target.rpartition(":")
         self.flip = 0.0
         self.flipped = 0
         self.accepted = 0
+        self._heard = heard
         self._target = host, int(port)
         self._random = random.Random(seed)
         self._flowing = asyncio.Event()
@@ -67,6 +72,8 @@ class Relay:
         with suppress(OSError):
             while data := await source.read(CHUNK):
                 await self._flowing.wait()
+                if not corrupt:
+                    self._heard(data)
                 if corrupt and self._random.random() < self.flip:
                     at = self._random.randrange(len(data))
                     data = data[:at] + bytes([data[at] ^ 1 << self._random.randrange(8)]) + data[at + 1 :]
