@@ -20,8 +20,9 @@ from eastgate.proxy.errors import DumpError
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from eastgate.xds.delta_subscription import DeltaSubscriptions
 from eastgate.xds.errors import XdsError
+from eastgate.xds.response import Response
 from eastgate.xds.store import Applied, Store
-from eastgate.xds.subscription import Response, SotwSubscriptions
+from eastgate.xds.subscription import SotwSubscriptions
 
 from .endpoints import rows_of, sort_key, table_text
 from .explain import ENDPOINTS_SHOWN, answer, answer_json, find_cluster, output_console, print_answer
@@ -209,9 +210,7 @@ def checked(file: JournalFile, frame: Frame) -> Push:
 
 def take(replayed: Replayed, response: Response) -> Applied:
     """What the stream does with a response: apply, compile, take back what does not compile."""
-    applied = replayed.store.apply(
-        response.type_url, response.version, response.resources, names=response.names, removed=response.removed
-    )
+    applied = replayed.store.apply_response(response)
     if applied.changed:
         replayed.store.revoke(replayed.compiler.apply(replayed.store.snapshot))
     return applied

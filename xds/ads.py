@@ -17,13 +17,14 @@ from .call_end import CallEnd
 from .channel import ChannelFactory, plaintext
 from .decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
-from .errors import XdsError
+from .errors import XdsError, own_fault
 from .ledger import Ledger
 from .log import Log
 from .node import NodeIdentity
 from .resources import Rejection, Snapshot
+from .response import Response
 from .store import Applied, Store
-from .subscription import Request, Response, SotwSubscriptions
+from .subscription import Request, SotwSubscriptions
 
 Protocol = Literal["sotw", "delta"]
 _TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False), (SDS, False))
@@ -34,6 +35,8 @@ _WRITE_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
 # How long a stream may be silent at its beginning: istiod answers the first request at once, or refuses the stream.
 _ANSWER_TIMEOUT_S = 30.0
+# Timers of an event loop hold no century.
+_LONGEST_SLEEP_S = 86_400.0
 # What the loop may be busy with one response before others run.
 _SLICE_S = 0.001
 
@@ -105,6 +108,8 @@ class AdsClient:
         self.connects = 0
         self.changed_s = 0.0
         """Loop time of the last change of `connected`; 0 before the first."""
+        self.own_faults = 0
+        """How many exceptions of ours were caught here that nothing from outside should have been able to raise."""
         self.ledger = Ledger()
         self.statistics = {type_url: TypeStatistics() for type_url, _ in _TYPES}
         self._addresses = tuple(addresses)
@@ -120,13 +125,17 @@ class AdsClient:
         self._subscriptions: DeltaSubscriptions | SotwSubscriptions = variant(_TYPES)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        # The call of the stream that is up, and whose turn it is to change the store, publish and write.
+        self._call: Any = None
+        self._turn = asyncio.Lock()
+        self._deadline_moved = asyncio.Event()
 
     async def run(self) -> None:
         """Stay connected until close() is called or the caller cancels. Run it in a task of the caller's group."""
         if self._closing:
             return
         async with asyncio.TaskGroup() as group:
-            self._task = group.create_task(self._stay_connected())
+            self._task = group.create_task(self._serve())
 
     async def close(self) -> None:
         """End the stream and wait until run() has nothing left to do. A second call does nothing."""
@@ -135,6 +144,48 @@ class AdsClient:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait([task])
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay_connected())
+            group.create_task(self._watch_deadlines())
+
+    async def _watch_deadlines(self) -> None:
+        """End what has a time to end, with and without a stream: a server that is gone is what a ttl is for."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._deadline_moved.clear()
+            deadline_s = self.store.seconds_to_deadline
+            waiting = None if deadline_s is None else loop.call_later(min(deadline_s, _LONGEST_SLEEP_S), self._wake)
+            try:
+                await self._deadline_moved.wait()
+            finally:
+                if waiting is not None:
+                    waiting.cancel()
+            async with self._turn:
+                try:
+                    await self._expire()
+                except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
+                    self._own_fault("expire", error)
+
+    def _wake(self) -> None:
+        self._deadline_moved.set()
+
+    async def _expire(self) -> None:
+        applied = self.store.expire()
+        if not applied.changed:
+            return
+        for sentence in applied.ended:
+            _log.warning("ads_ended", reason=sentence)
+        revoked = self.store.revoke(await self._publish())
+        if revoked.reason:
+            _log.warning("ads_ended_not_published", reason=revoked.reason)
+        if self._call is not None:
+            try:
+                await self._send(self._call, self._wants())
+            except (aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+                # The stream is over, and whoever reads from it says so; the next one asks for what is wanted then.
+                self._call = None
 
     async def _stay_connected(self) -> None:
         while True:
@@ -161,12 +212,16 @@ class AdsClient:
             end = CallEnd(call)
             silence = asyncio.get_running_loop().call_later(self._answer_timeout_s, self._silent, call, address)
             try:
-                await self._send(call, self._restart(), first=True)
+                async with self._turn:
+                    await self._send(call, self._restart(), first=True)
+                    self._call = call
                 while (payload := await call.read()) is not aio.EOF:
                     silence.cancel()
                     if not self.connected:
                         self._connected(address)
-                    await self._send(call, await self._take(payload))
+                    async with self._turn:
+                        await self._send(call, await self._take(payload))
+                    self._wake()
                 reason = await self._status(end)
             except (aio.AioRpcError, asyncio.InvalidStateError):
                 # What grpc raises for a read or write after the call has ended says nothing of why; the call does.
@@ -178,6 +233,7 @@ class AdsClient:
                     raise
                 reason = f"no answer within {self._answer_timeout_s:g} s"
             finally:
+                self._call = None
                 silence.cancel()
                 call.cancel()
         except aio.AioRpcError as error:
@@ -186,6 +242,9 @@ class AdsClient:
             reason = f"no answer within {_CONNECT_TIMEOUT_S:g} s"
         except XdsError as error:
             reason = str(error)
+        except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
+            # Whatever it is, what was accepted serves on, and another stream may do better.
+            reason = self._own_fault("stream", error)
         finally:
             if self.connected:
                 answered = True
@@ -276,11 +335,17 @@ class AdsClient:
         self._note(response, payload, reason, applied.accepted, rejected, now_s)
         requests: list[Request | DeltaRequest] = []
         requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])
-        requests += self._subscriptions.want(EDS, self.store.wanted_assignments)
-        requests += self._subscriptions.want(RDS, self.store.wanted_routes)
-        requests += self._subscriptions.want(SDS, self.store.secrets.wanted())
+        requests += self._wants()
         requests += self._subscriptions.release()
         return requests
+
+    def _wants(self) -> list[Request | DeltaRequest]:
+        """Requests that say what of the wanted names is news."""
+        return [
+            *self._subscriptions.want(EDS, self.store.wanted_assignments),
+            *self._subscriptions.want(RDS, self.store.wanted_routes),
+            *self._subscriptions.want(SDS, self.store.secrets.wanted()),
+        ]
 
     def _note(
         self,
@@ -310,13 +375,7 @@ class AdsClient:
     async def _apply(self, response: Response) -> Applied:
         """Apply in slices, so that a large push does not hold up whoever else uses this loop."""
         clock = asyncio.get_running_loop().time
-        steps = self.store.steps(
-            response.type_url,
-            response.version,
-            response.resources,
-            names=response.names,
-            removed=response.removed,
-        )
+        steps = self.store.steps(response)
         slice_end = clock() + _SLICE_S
         while True:
             try:
@@ -331,7 +390,17 @@ class AdsClient:
     async def _publish(self) -> Iterable[XdsError]:
         if self._on_snapshot is None:
             return ()
-        result = self._on_snapshot(self.store.snapshot)
-        if isinstance(result, Awaitable):
-            result = await result
+        try:
+            result = self._on_snapshot(self.store.snapshot)
+            if isinstance(result, Awaitable):
+                result = await result
+        except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
+            reason = self._own_fault("publish", error)
+            return [XdsError(SHORT_NAMES[type_url], name, reason) for type_url, name in self.store.replaced]
         return result or ()
+
+    def _own_fault(self, where: str, error: Exception) -> str:
+        self.own_faults += 1
+        reason = own_fault(error)
+        _log.error("ads_internal_error", where=where, reason=reason)
+        return reason

@@ -144,7 +144,7 @@ cdef object rejection(Reader* reader, int fault, str kind, str resource):
     if fault == NOT_AN_ADDRESS:
         shown = (<const char*> reader.fault_text.start)[:reader.fault_text.end - reader.fault_text.start]
         reason = f"{reason} {shown.decode('utf-8', 'replace')!r}"
-    return XdsError(kind, resource, f"{reason} (byte {reader.fault_at - reader.start})")
+    return XdsError(kind, resource, f"{reason} (byte {reader.fault_at - reader.start})", malformed=fault == MALFORMED)
 
 
 def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
@@ -191,7 +191,7 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
         localities = merge_localities(&reader, locality_count)
     except ValueError as error:
         # UnicodeDecodeError is one: a name or locality that is no UTF-8.
-        raise XdsError(kind, resource or read_text(raw, 1), f"malformed text: {error}") from None
+        raise XdsError(kind, resource or read_text(raw, 1), f"malformed text: {error}", malformed=True) from None
     finally:
         free(reader.localities)
     resource = resource or cluster_name

@@ -6,6 +6,7 @@ in a warning; a policy that eastgate does not have is never replaced by another 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
+from functools import lru_cache
 from typing import Any
 
 from .assignment import decode_assignment, read_text
@@ -80,7 +81,7 @@ def decode_cluster(raw: bytes) -> Cluster:
         name = message.get("name", "")
         return _cluster(name, message, raw)
     except XdsError as error:
-        raise XdsError(KIND, error.resource or read_text(raw, 1), error.reason) from None
+        raise XdsError(KIND, error.resource or read_text(raw, 1), error.reason, malformed=error.malformed) from None
     except ValueError as error:
         raise XdsError(KIND, name, str(error)) from None
 
@@ -119,11 +120,13 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
             warnings.append(f"filters: upstream filter {filter_name} is not run")
     warnings += [f"{path}: unknown field" for path in unknown_fields(message)]
     upstream_tls = _upstream_tls(message)
+    eds_config = message.get("eds_cluster_config", {}).get("eds_config", b"")
     keepalive = message.get("upstream_connection_options", {}).get("tcp_keepalive")
     return Cluster(
         name=name,
         type=kind,
         eds_service_name=message.get("eds_cluster_config", {}).get("service_name", "") if kind == "EDS" else "",
+        initial_fetch_timeout_s=_initial_fetch_timeout(eds_config) if kind == "EDS" else 0.0,
         connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
         lb_policy=policy,
         least_request_choice_count=number(policy_config, "choice_count", 2, low=2),
@@ -171,6 +174,12 @@ def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"cluster_type {extension.get('name', '')} is not supported")
     kind = "LOGICAL_DNS" if config.get("all_addresses_in_single_endpoint") else "STRICT_DNS"
     return kind, {**config, "load_assignment": message.get("load_assignment", b"")}
+
+
+@lru_cache(maxsize=64)
+def _initial_fetch_timeout(eds_config: bytes) -> float:
+    # A mesh has thousands of clusters with one and the same source.
+    return seconds(read("envoy.config.core.v3.ConfigSource", eds_config), "initial_fetch_timeout", 15.0)
 
 
 def _health_check(

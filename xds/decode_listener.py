@@ -115,7 +115,7 @@ def listener_steps(raw: bytes, known: Mapping[bytes, DecodedChain]) -> Generator
                 yield
         return _listener(name, message, raw, chains), chains
     except XdsError as error:
-        raise XdsError(KIND, error.resource or read_text(raw, 1), error.reason) from None
+        raise XdsError(KIND, error.resource or read_text(raw, 1), error.reason, malformed=error.malformed) from None
     except ValueError as error:
         raise XdsError(KIND, name, str(error)) from None
 

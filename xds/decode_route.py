@@ -184,7 +184,7 @@ def route_steps(
         # A virtual host has a domain, and no domain stands there twice: none of them was merged.
         return _configuration(name, message, raw, hosts, warned, unknown), hosts
     except XdsError as error:
-        raise XdsError(KIND, name or read_text(raw, 1), error.reason) from None
+        raise XdsError(KIND, name or read_text(raw, 1), error.reason, malformed=error.malformed) from None
     except ValueError as error:
         raise XdsError(KIND, name, str(error)) from None
 

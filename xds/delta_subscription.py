@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .message import encode, read
-from .subscription import ADS_SERVICE, INVALID_ARGUMENT, REASON_LIMIT, Response
+from .response import Response
+from .subscription import ADS_SERVICE, INVALID_ARGUMENT, REASON_LIMIT
 
 DELTA_REQUEST = "envoy.service.discovery.v3.DeltaDiscoveryRequest"
 DELTA_RESPONSE = "envoy.service.discovery.v3.DeltaDiscoveryResponse"
@@ -130,20 +131,27 @@ class DeltaSubscriptions:
         """Read a response and, when it is of a subscribed type, note it. Raises XdsError."""
         message = read(DELTA_RESPONSE, payload)
         type_url, nonce = message.get("type_url", ""), message.get("nonce", "")
-        resources = message.get("resources", ())
-        names = [one.get("name", "") for one in resources]
         removed = message.get("removed_resources", ())
-        versions = {name: one.get("version", "") for name, one in zip(names, resources, strict=True)}
+        wrappers = message.get("resources", ())
+        versions = {one.get("name", ""): one.get("version", "") for one in wrappers}
+        heartbeats: dict[str, str | None] = {}
         if type_url in self._by_type:
+            held = self._by_type[type_url].versions
+            # One that was not told its version so far has all that there is to tell of that version.
+            bare = [one for one in wrappers if "resource" not in one and one.get("name", "") in held]
+            heartbeats = {one["name"]: one.get("ttl") for one in bare if one.get("version", "") == held[one["name"]]}
             self._by_type[type_url].received(nonce, versions, removed)
+        full = [one for one in wrappers if one.get("name", "") not in heartbeats or "resource" in one]
         return Response(
             type_url,
             message.get("system_version_info", ""),
             nonce,
-            [one.get("resource", b"") for one in resources],
-            names,
+            [one.get("resource", b"") for one in full],
+            [one.get("name", "") for one in full],
             removed,
             versions,
+            [one.get("ttl") for one in full],
+            heartbeats,
         )
 
     def restart(self, held: Mapping[str, Iterable[str]] | None = None) -> list[DeltaRequest]:

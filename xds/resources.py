@@ -319,6 +319,7 @@ class Cluster:
     """A named upstream group from CDS.
 
     ``type``: EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST; ``lb_policy``: Envoy's enum name.
+    ``initial_fetch_timeout_s``: how long an EDS cluster waits for its first assignment, 0 for as long as it takes.
     ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
     (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
@@ -330,6 +331,7 @@ class Cluster:
     name: str
     type: str
     eds_service_name: str = ""
+    initial_fetch_timeout_s: float = 15.0
     connect_timeout_s: float = 5.0
     lb_policy: str = "ROUND_ROBIN"
     least_request_choice_count: int = 2
@@ -441,15 +443,18 @@ class Rejection:
 class Snapshot:
     """Everything accepted, frozen. ``warming`` are EDS clusters asked for and never yet answered: not routable.
 
-    An EDS cluster that is neither warming nor has its assignment here was not asked for, because no route leads to it.
+    An EDS cluster that is neither warming nor has its assignment here was not asked for, because no route leads to it,
+    or it was asked for and did not come within its initial_fetch_timeout. ``waiting``: newest versions of clusters
+    whose old ones stand in ``clusters`` and serve until the new assignments have come.
     ``missing_routes``: routes that chains name and that are not in ``routes``. ``secret_names``: accepted
     secrets of the ADS stream, which stand in a store of their own. ``versions``: last accepted version per type URL.
     ``generation`` grows exactly when clusters, assignments, listeners, routes, warming or missing_routes
-    change in meaning; rejections, versions and raw bytes do not move it.
+    change in meaning; rejections, versions, waiting and raw bytes do not move it.
     """
 
     generation: int = 0
     clusters: Mapping[str, Cluster] = field(default_factory=lambda: MappingProxyType({}))
+    waiting: Mapping[str, Cluster] = field(default_factory=lambda: MappingProxyType({}))
     assignments: Mapping[str, Assignment] = field(default_factory=lambda: MappingProxyType({}))
     listeners: Mapping[str, Listener] = field(default_factory=lambda: MappingProxyType({}))
     routes: Mapping[str, RouteConfiguration] = field(default_factory=lambda: MappingProxyType({}))

@@ -16,7 +16,7 @@ from grpc import aio
 from .backoff import Backoff
 from .call_end import CallEnd
 from .channel import ChannelFactory, without_pings
-from .errors import XdsError
+from .errors import XdsError, own_fault
 from .log import Log
 from .message import read
 from .node import NodeIdentity
@@ -147,6 +147,9 @@ class SdsClient:
             reason = f"no answer within {_WRITE_TIMEOUT_S:g} s"
         except XdsError as error:
             reason = str(error)
+        except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
+            # Its text is not shown: it may hold what was being read.
+            reason = own_fault(error, shown=False)
         finally:
             self.statistics.connected -= answered
             await _close(channel)

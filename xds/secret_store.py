@@ -5,16 +5,16 @@ in Envoy: who deletes a secret that listeners still name would otherwise stop th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from .assignment import read_text
 from .config_source import ADS
-from .errors import XdsError
-from .message import read
+from .errors import XdsError, own_fault
+from .incoming import sort_response
 from .resources import Rejection
-from .secret import KIND, SECRET, Certificate, Secret, decode_secret, digest_of
+from .response import Response
+from .secret import SECRET, Certificate, Secret, decode_secret, digest_of
 from .secret_refs import SecretRef
 
 SDS = f"type.googleapis.com/{SECRET}"
@@ -55,6 +55,8 @@ class SecretStore:
         self._now = now
         self._snapshot = SecretSnapshot()
         self._listeners: list[OnSecrets] = []
+        # The version that was accepted last, by source.
+        self._versions: dict[str, str] = {}
 
     @property
     def snapshot(self) -> SecretSnapshot:
@@ -93,36 +95,32 @@ class SecretStore:
         self, version: str, resources: Sequence[bytes], *, source: str = ADS, names: Sequence[str] = ()
     ) -> tuple[Rejection, ...]:
         """Accept or reject the Anys of a response of a source; return what was rejected. Names are merged."""
+        return self.apply_response(Response(SDS, version, resources=resources, names=names), source=source)
+
+    def apply_response(self, response: Response, *, source: str = ADS) -> tuple[Rejection, ...]:
+        """The same for a whole response. One that mixes types changes nothing."""
         before = self._snapshot
         secrets, rejections = dict(before.secrets), dict(before.rejections)
-        rejected = []
-        for index, resource in enumerate(resources):
-            said = names[index] if index < len(names) else ""
-            name = said
+        incoming = sort_response(response, self._versions.get(source, ""))
+        rejected = [replace(one, raw=b"") for one in incoming.rejected]
+        for name, payload in incoming.named.items():
+            ref = SecretRef(name, source)
+            if ref not in before.wanted:
+                continue
+            known = secrets.get(ref)
             try:
-                packed = read("google.protobuf.Any", resource)
-                payload: bytes = packed.get("value", b"")
-                own = read_text(payload, 1)
-                name = said or own
-                if packed.get("type_url") != SDS:
-                    raise XdsError(KIND, name, f"its type is {packed.get('type_url') or 'missing'}")
-                if said and own != said:
-                    raise XdsError(KIND, name, f"it calls itself {own!r}")
-                ref = SecretRef(name, source)
-                if name and ref not in before.wanted:
-                    continue
-                known = secrets.get(ref)
                 if known is None or known.digest != digest_of(payload):
-                    secret = decode_secret(payload, self._now(), version)
-                    secrets[ref] = secret
+                    secrets[ref] = decode_secret(payload, self._now(), response.version)
             except XdsError as error:
-                label = name or f"(resource {index + 1} of {len(resources)})"
-                one = Rejection(SDS, label, version, error.reason, b"")
-                rejected.append(one)
-                if name:
-                    rejections[SecretRef(name, source)] = one
+                rejected.append(Rejection(SDS, name, response.version, error.reason, b""))
+            except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
+                # Its text is not shown: it may hold what was being read.
+                rejected.append(Rejection(SDS, name, response.version, own_fault(error, shown=False), b""))
             else:
                 rejections.pop(ref, None)
+        rejections.update({SecretRef(one.name, source): one for one in rejected if not one.name.startswith("(")})
+        if not rejected:
+            self._versions[source] = response.version
         self._replace(secrets, rejections, before.wanted, moved=secrets != before.secrets)
         return tuple(rejected)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .message import encode, read
+from .response import Response
 
 ADS_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
 DISCOVERY_RESPONSE = "envoy.service.discovery.v3.DiscoveryResponse"
@@ -45,22 +46,6 @@ class Request:
         if self.error:
             value["error_detail"] = {"code": INVALID_ARGUMENT, "message": self.error[:REASON_LIMIT]}
         return encode(DISCOVERY_REQUEST, value)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a response of either variant says. ``resources``: Anys. ``names``: what the server calls each of them, empty
-    where it does not say. ``removed``: None when the resources are all that was asked for (state of the world).
-    ``versions``: of each resource, where the server versions them one by one.
-    """
-
-    type_url: str
-    version: str
-    nonce: str
-    resources: Sequence[bytes]
-    names: Sequence[str] = ()
-    removed: Sequence[str] | None = None
-    versions: Mapping[str, str] | None = None
 
 
 class SotwSubscription:

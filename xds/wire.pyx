@@ -642,7 +642,9 @@ cdef class Schema:
             return read_message(source, root, source.start, source.start + PyBytes_GET_SIZE(raw), {}, 0)
         except _MalformedError as error:
             place, reason = error.args
-            raise XdsError(message.rpartition(".")[2], "", f"malformed message: {reason} (byte {place})") from None
+            raise XdsError(
+                message.rpartition(".")[2], "", f"malformed message: {reason} (byte {place})", malformed=True
+            ) from None
 
     def __reduce__(self):
         raise TypeError("a Schema cannot be pickled")

@@ -119,10 +119,10 @@ def sections(
     }
 
     def clusters(*, warming: bool) -> Iterator[Entry]:
-        for cluster in snapshot.clusters.values():
-            if (cluster.name in snapshot.warming) is warming:
-                fields = {"version_info": versions.get(CDS, ""), **rejected.get((CDS, cluster.name), {})}
-                yield Entry(cluster.name, fields, ("cluster",), (CDS, cluster.raw))
+        found = [one for one in snapshot.clusters.values() if (one.name in snapshot.warming) is warming]
+        for cluster in (*found, *(snapshot.waiting.values() if warming else ())):
+            fields = {"version_info": versions.get(CDS, ""), **rejected.get((CDS, cluster.name), {})}
+            yield Entry(cluster.name, fields, ("cluster",), (CDS, cluster.raw))
 
     def endpoints() -> Iterator[Entry]:
         for assignment in snapshot.assignments.values():

@@ -18,7 +18,8 @@ from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
 from eastgate.xds.resources import Snapshot
-from eastgate.xds.subscription import DISCOVERY_RESPONSE, Response
+from eastgate.xds.response import Response
+from eastgate.xds.subscription import DISCOVERY_RESPONSE
 
 NAME = "last-good.state"
 DAMAGED = NAME + ".damaged"

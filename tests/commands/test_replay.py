@@ -57,9 +57,7 @@ class Live:
 
     async def push(self, payload: bytes, protocol: str = "sotw") -> None:
         response = self.streams[protocol].read(payload)
-        applied = self.store.apply(
-            response.type_url, response.version, response.resources, names=response.names, removed=response.removed
-        )
+        applied = self.store.apply_response(response)
         reason, rejected = applied.reason, applied.rejected
         if applied.changed:
             revoked = self.store.revoke(self.compiler.apply(self.store.snapshot))

@@ -55,6 +55,12 @@ def duration_s(text: str | None, default: float) -> float:
     return default if text is None else float(text.removesuffix("s"))
 
 
+def fetch_timeout_s(one: dict[str, Any]) -> float:
+    if one.get("type") != "EDS":
+        return 0.0
+    return duration_s(one["eds_cluster_config"]["eds_config"].get("initial_fetch_timeout"), 15.0)
+
+
 def expected_cluster(one: dict[str, Any]) -> Cluster:
     common = one.get("common_lb_config", {})
     threshold = common.get("healthy_panic_threshold")
@@ -69,6 +75,7 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
         name=one["name"],
         type=one["type"],
         eds_service_name=one.get("eds_cluster_config", {}).get("service_name", ""),
+        initial_fetch_timeout_s=fetch_timeout_s(one),
         connect_timeout_s=duration_s(one.get("connect_timeout"), 5.0),
         lb_policy=one.get("lb_policy", "ROUND_ROBIN"),
         healthy_panic_threshold_percent=50 if threshold is None else int(threshold.get("value", 0)),

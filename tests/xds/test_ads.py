@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from eastgate.xds.ads import AdsClient
+from eastgate.xds.envelope import WRAPPER
 from eastgate.xds.errors import XdsError
+from eastgate.xds.message import encode
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.store import Store
 
@@ -225,3 +228,56 @@ async def test_connection_metadata_is_read_for_each_stream() -> None:
         stream.end()
         await istiod.stream()
         assert ("authorization", "Bearer two") in istiod.metadata
+
+
+async def test_what_has_come_to_its_end_is_published_and_no_longer_asked_for() -> None:
+    snapshots: list[Snapshot] = []
+    async with Istiod() as istiod, running([istiod.address], on_snapshot=snapshots.append) as client:
+        stream = await istiod.stream()
+        await stream.request()
+        wrapper = {"name": A, "ttl": "0.050s", "resource": build.packed(CDS, build.cluster(A))}
+        packed = build.packed(WRAPPER, encode("envoy.service.discovery.v3.Resource", wrapper))
+        message = {"version_info": "v1", "resources": [packed], "type_url": CDS, "nonce": "n1"}
+        stream.responses.put_nowait(encode(build.RESPONSE, message))
+        assert [(await stream.request())["type_url"] for _ in range(3)] == [CDS, EDS, LDS]
+        # Nothing is said to the client any more: it is the clock that ends the cluster.
+        assert await stream.request() == {"type_url": EDS}
+        assert [set(one.clusters) for one in snapshots] == [{A}, set()]
+        assert client.connected
+
+
+async def test_exception_behind_the_store_is_a_rejection_and_the_stream_goes_on() -> None:
+    def on_snapshot(snapshot: Snapshot) -> None:
+        if any(one.connect_timeout_s == 3.0 for one in snapshot.clusters.values()):
+            raise KeyError("not foreseen")
+
+    async with Istiod() as istiod, running([istiod.address], on_snapshot=on_snapshot) as client:
+        stream = await istiod.stream()
+        await stream.request()
+        stream.send(CDS, "v1", "n1", [build.cluster(A)])
+        for _ in range(3):
+            await stream.request()
+        stream.send(CDS, "v2", "n2", [build.cluster(A, connect_timeout="3s")])
+        reason = (await stream.request())["error_detail"]["message"]
+        assert reason.startswith(f"CDS {A} rejected: internal error, please report it: KeyError at test_ads.py:")
+        assert (client.store.snapshot.clusters[A].connect_timeout_s, client.own_faults) == (10.0, 1)
+        stream.send(CDS, "v3", "n3", [build.cluster(A, connect_timeout="4s")])
+        assert (await stream.request())["version_info"] == "v3"
+
+
+async def test_exception_in_the_store_ends_the_stream_not_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Istiod() as istiod, running([istiod.address]) as client:
+        stream = await istiod.stream()
+        await stream.request()
+
+        def steps(_: object) -> None:
+            raise RuntimeError("not foreseen")
+
+        monkeypatch.setattr(client.store, "steps", steps)
+        stream.send(CDS, "v1", "n1", [build.cluster(A)])
+        second = await istiod.stream()
+        monkeypatch.undo()
+        await second.request()
+        assert client.last_error.startswith("internal error, please report it: RuntimeError at test_ads.py:")
+        second.send(CDS, "v1", "n1", [build.cluster(A)])
+        assert (await second.request())["version_info"] == "v1"

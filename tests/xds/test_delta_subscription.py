@@ -119,6 +119,27 @@ def test_response_says_names_versions_and_removals() -> None:
     assert found.resources == [packed(CDS, b"\x0a\x01x")]
 
 
+def bare(type_url: str, *wrappers: dict[str, Any]) -> bytes:
+    return encode(DELTA_RESPONSE, {"resources": wrappers, "type_url": type_url, "nonce": "h"})
+
+
+def test_heartbeat_is_told_apart_by_the_version_that_is_held() -> None:
+    streams = connected()
+    found = streams.read(bare(CDS, {"name": A, "version": "1", "ttl": "3s"}, {"name": B, "version": "2"}, {"name": C}))
+    assert found.heartbeats == {A: "3s"}
+    # The others mean something that was never told: the store rejects what has no body.
+    assert (list(found.names), list(found.resources)) == ([B, C], [b"", b""])
+    assert streams.answer(CDS, "v", "no body", [B, C]) == [DeltaRequest(CDS, "h", error="no body")]
+    assert streams[CDS].versions == {A: "1", B: "1"}
+
+
+def test_ttl_stands_beside_its_resource() -> None:
+    streams = connected()
+    one = {"name": A, "version": "2", "resource": packed(CDS, b"\x0a\x01x"), "ttl": "4s"}
+    found = streams.read(bare(CDS, one, {**one, "name": B, "ttl": "0s"}))
+    assert (found.ttls, dict(found.heartbeats)) == (["4s", "0s"], {})
+
+
 def test_requests_are_written_with_all_their_fields() -> None:
     request = DeltaRequest(EDS, "n", (A,), (B,), {C: "3"}, "x" * 5000)
     assert read(DELTA_REQUEST, request.encode({"id": "me"})) == {

@@ -1,10 +1,15 @@
 """What is accepted, kept, replaced, forgotten and published."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from eastgate.xds.decode import CDS, EDS, LDS, RDS
+import pytest
+from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_cluster, read_text
+from eastgate.xds.envelope import WRAPPER
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
+from eastgate.xds.resources import Cluster
+from eastgate.xds.response import Response
 from eastgate.xds.store import Store
 
 from . import istiod as build
@@ -86,7 +91,10 @@ def test_assignment_is_dropped_only_when_no_cluster_refers_to_it() -> None:
     clusters(store, build.cluster(B, **shared))
     assert set(store.snapshot.assignments) == {"shared"}
     clusters(store, eds_cluster(B))
-    assert not store.snapshot.assignments
+    # B serves on with what it had until its new endpoints have come.
+    assert set(store.snapshot.assignments) == {"shared"}
+    assignments(store, assignment(B, "2.2.2.2"))
+    assert set(store.snapshot.assignments) == {B}
 
 
 def test_assignment_that_nobody_refers_to_is_left_out() -> None:
@@ -199,10 +207,116 @@ def test_cut_resource_is_rejected_by_the_name_it_begins_with() -> None:
     assert set(store.snapshot.clusters) == {A, B}
 
 
-def test_resource_of_another_type_is_rejected() -> None:
+def wrapped(type_url: str, payload: bytes | None, **fields: Any) -> bytes:
+    """An Any of a discovery.v3.Resource."""
+    body = {} if payload is None else {"resource": packed(type_url, payload)}
+    return packed(WRAPPER, encode("envoy.service.discovery.v3.Resource", {**body, **fields}))
+
+
+def test_response_that_mixes_types_changes_nothing() -> None:
     store = filled()
-    applied = store.apply(CDS, "v2", [packed(LDS, eds_cluster(A)), packed(CDS, eds_cluster(B))])
-    assert applied.reason == f"CDS {A} rejected: its type is {LDS}"
+    before = store.snapshot
+    applied = store.apply(CDS, "v2", [packed(CDS, eds_cluster(B, "2s")), packed(EDS, assignment(A, "3.3.3.3"))])
+    assert applied.reason.startswith(
+        f"CDS {A} rejected: its type is {EDS}; CDS {B} rejected: refused together with {A}"
+    )
+    assert not applied.changed
+    assert [store.snapshot.clusters[name] for name in (A, B)] == [before.clusters[name] for name in (A, B)]
+    # The sibling: Delta, with a removal beside it.
+    applied = store.apply(
+        CDS, "v3", [packed(CDS, eds_cluster("c")), packed(LDS, eds_cluster(A))], names=("c", A), removed=(B,)
+    )
+    assert {one.name for one in applied.rejected} == {"c", A}
+    assert set(store.snapshot.clusters) == {A, B}
+
+
+@pytest.mark.parametrize("type_url", [CDS, EDS, LDS, RDS])
+def test_wrapped_resources_are_unwrapped(type_url: str) -> None:
+    plain, store = with_routes("80"), with_routes("80")
+    payloads = {
+        CDS: eds_cluster(A),
+        EDS: assignment(A, "4.4.4.4"),
+        LDS: build.listener("l", [http_chain("80")]),
+        RDS: route_configuration("80"),
+    }
+    for each in (CDS, EDS, LDS, RDS):
+        plain.apply(each, "v1", [packed(each, payloads[each])])
+        name = read_text(payloads[each], 1)
+        sent = wrapped(each, payloads[each], name=name, version="7", aliases=["x"]) if each == type_url else None
+        assert not store.apply(each, "v1", [sent or packed(each, payloads[each])]).reason
+    assert store.snapshot.clusters == plain.snapshot.clusters
+    assert store.snapshot.assignments == plain.snapshot.assignments
+    assert store.snapshot.listeners == plain.snapshot.listeners
+    assert store.snapshot.routes == plain.snapshot.routes
+
+
+def test_wrapper_that_calls_its_resource_otherwise_is_rejected_by_name() -> None:
+    store = filled()
+    applied = store.apply(CDS, "v2", [wrapped(CDS, eds_cluster(B), name=A), packed(CDS, eds_cluster(B))])
+    assert applied.reason == f"CDS {A} rejected: it calls itself {B!r}"
+    assert set(store.snapshot.clusters) == {A, B}
+
+
+def test_response_of_which_nothing_is_accepted_deletes_nothing() -> None:
+    store = filled()
+    clusters(store, eds_cluster(A, "-1s"))
+    assert set(store.snapshot.clusters) == {A, B}
+    listeners(store, build.listener("other", [], address={}))
+    assert set(store.snapshot.listeners) == {"l"}
+    # What is empty says that there is nothing.
+    clusters(store)
+    assert not store.snapshot.clusters
+
+
+def test_damaged_resource_deletes_nothing_whatever_it_is_called() -> None:
+    store = filled()
+    broken = build.cluster("outbound_.80_._.c.svc") + build.field(19, b"\xff")
+    applied = clusters(store, eds_cluster(B, "2s"), broken)
+    assert [one.name for one in applied.rejected] == ["outbound_.80_._.c.svc"]
+    assert set(store.snapshot.clusters) == {A, B}
+    assert store.snapshot.clusters[B].connect_timeout_s == 2.0
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "a\u2028b"])
+def test_name_with_control_characters_is_rejected_and_deletes_nothing(name: str) -> None:
+    store = filled()
+    applied = clusters(store, eds_cluster(name), eds_cluster(B))
+    assert [one.reason for one in applied.rejected] == ["its name holds control characters"]
+    assert "\n" not in applied.reason
+    assert "\0" not in applied.reason
+    assert set(store.snapshot.clusters) == {A, B}
+
+
+def test_exception_of_ours_costs_one_resource_its_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled()
+
+    def decode(raw: bytes) -> Cluster:
+        if read_text(raw, 1) == A:
+            raise TypeError("not\nforeseen")
+        return decode_cluster(raw)
+
+    monkeypatch.setattr("eastgate.xds.store.decode_cluster", decode)
+    applied = clusters(store, eds_cluster(A, "2s"), eds_cluster(B, "2s"))
+    assert applied.reason.startswith(f"CDS {A} rejected: internal error, please report it: TypeError at test_store.py:")
+    assert applied.reason.endswith(": not foreseen")
+    assert [store.snapshot.clusters[name].connect_timeout_s for name in (A, B)] == [10.0, 2.0]
+
+
+def test_name_both_sent_and_removed_is_neither() -> None:
+    store = filled()
+    applied = store.apply(CDS, "v2", [packed(CDS, eds_cluster(A, "2s"))], names=(A,), removed=(A,))
+    assert applied.reason == f"CDS {A} rejected: named 2 times in one response"
+    assert store.snapshot.clusters[A].connect_timeout_s == 10.0
+
+
+def test_heartbeat_in_a_complete_state_keeps_what_is_there() -> None:
+    store = filled()
+    applied = store.apply(CDS, "v1", [wrapped(CDS, None, name=A, ttl="5s")])
+    assert (applied.reason, applied.changed) == ("", False)
+    assert set(store.snapshot.clusters) == {A, B}
+    # Of another version it would say something of what we do not have.
+    applied = store.apply(CDS, "v2", [wrapped(CDS, None, name=A, ttl="5s")])
+    assert applied.reason == f"CDS {A} rejected: it has no body"
     assert set(store.snapshot.clusters) == {A, B}
 
 
@@ -271,7 +385,8 @@ def test_revoke_of_a_new_resource_removes_it() -> None:
 def test_nothing_is_visible_before_the_last_slice() -> None:
     store = filled()
     before = store.snapshot
-    steps = store.steps(CDS, "v2", [packed(CDS, eds_cluster(A, "2s")), packed(CDS, eds_cluster(B, "2s"))])
+    resources = [packed(CDS, eds_cluster(A, "2s")), packed(CDS, eds_cluster(B, "2s"))]
+    steps = store.steps(Response(CDS, "v2", resources=resources))
     next(steps)
     next(steps)
     assert store.snapshot is before
@@ -411,3 +526,174 @@ def test_a_chain_without_its_routes_refuses_with_that_reason_and_no_other_chain_
     routes(store, route_configuration("80") + build.number_field(99, 1))
     assert store.snapshot.refusal(http).endswith("; its routes (80) are unusable: unknown fields: #99")
     assert store.snapshot.refusal(plain) == ""
+
+
+class Clock:
+    """Seconds that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def filled_by(clock: Clock) -> Store:
+    store = Store(clock=clock)
+    clusters(store, eds_cluster(A), eds_cluster(B))
+    assignments(store, assignment(A, "1.1.1.1"), assignment(B, "2.2.2.2"))
+    return store
+
+
+def later(store: Store, clock: Clock, seconds: float) -> tuple[str, ...]:
+    clock.now_s += seconds
+    return store.expire().ended
+
+
+def test_resource_goes_when_its_ttl_is_over() -> None:
+    clock = Clock()
+    store = filled_by(clock)
+    store.apply(CDS, "v2", [wrapped(CDS, eds_cluster(A), name=A, ttl="3s"), packed(CDS, eds_cluster(B))])
+    assert store.seconds_to_deadline == 3.0
+    assert later(store, clock, 2.9) == ()
+    generation = store.snapshot.generation
+    assert later(store, clock, 0.2) == (f"CDS {A}: its ttl is over, it is removed",)
+    assert set(store.snapshot.clusters) == set(store.snapshot.assignments) == {B}
+    assert store.snapshot.generation == generation + 1
+    assert store.seconds_to_deadline is None
+
+
+def test_heartbeat_renews_a_ttl_and_a_push_without_one_ends_it() -> None:
+    clock = Clock()
+    store = filled_by(clock)
+    store.apply_response(
+        Response(CDS, "v1", resources=[packed(CDS, eds_cluster(A))], names=[A], removed=(), ttls=["3s"])
+    )
+    clock.now_s += 2
+    store.apply_response(Response(CDS, "v2", removed=(), heartbeats={A: "3s"}))
+    assert store.seconds_to_deadline == 3.0
+    store.apply(CDS, "v3", [packed(CDS, eds_cluster(A))], names=[A], removed=())
+    assert store.seconds_to_deadline is None
+
+
+def test_ttl_that_is_none_is_rejected_by_name() -> None:
+    store = filled()
+    applied = store.apply(CDS, "v2", [wrapped(CDS, eds_cluster(A, "2s"), name=A, ttl="-1s")])
+    assert applied.reason == f"CDS {A} rejected: ttl is -1s, must be at least 0s"
+    assert store.snapshot.clusters[A].connect_timeout_s == 10.0
+
+
+def test_endpoints_go_when_they_are_stale_and_come_back_with_the_next_answer() -> None:
+    clock = Clock()
+    store = filled_by(clock)
+    stale = build.assignment(
+        A, [build.locality_endpoints("r", [build.endpoint("1.1.1.1")])], build.field(4, build.number_field(1, 3))
+    )
+    assignments(store, stale)
+    clock.now_s += 2
+    # The same bytes again are an update too.
+    assignments(store, stale)
+    assert later(store, clock, 2) == ()
+    assert later(store, clock, 1) == (f"EDS {A}: no update for 3 s, its endpoints are removed",)
+    assert store.snapshot.assignments[A].columns.count == 0
+    assert store.snapshot.assignments[B].columns.count == 1
+    assert store.snapshot.warming == frozenset()
+    assert assignments(store, stale).changed
+    assert store.snapshot.assignments[A].columns.count == 1
+
+
+def named_by(service: str, **fields: Any) -> bytes:
+    return build.cluster(A, eds_cluster_config={"service_name": service}, **fields)
+
+
+def test_cluster_with_another_service_name_serves_on_until_the_new_endpoints_are_there() -> None:
+    store = filled()
+    before = store.snapshot
+    applied = clusters(store, named_by("new", connect_timeout="3s"), eds_cluster(B))
+    assert (applied.reason, applied.changed) == ("", False)
+    assert store.wanted_assignments == ("new", A, B)
+    assert store.snapshot.generation == before.generation
+    assert store.snapshot.waiting[A].eds_service_name == "new"
+    assert store.snapshot.warming == frozenset()
+    # What is in use goes on being updated.
+    assert assignments(store, assignment(A, "7.7.7.7")).changed
+    assert assignments(store, assignment("new", "9.9.9.9")).changed
+    snapshot = store.snapshot
+    assert snapshot.clusters[A].connect_timeout_s == 3.0
+    assert set(snapshot.assignments) == {"new", B}
+    assert (dict(snapshot.waiting), store.wanted_assignments) == ({}, ("new", B))
+
+
+def test_static_cluster_that_becomes_eds_serves_on_until_it_is_answered() -> None:
+    store = Store()
+    static = {"type": "STATIC", "eds_cluster_config": {}, "load_assignment": assignment(A, "5.5.5.5")}
+    clusters(store, build.cluster(A, **static))
+    clusters(store, eds_cluster(A))
+    assert (store.snapshot.clusters[A].type, store.wanted_assignments) == ("STATIC", (A,))
+    assignments(store, assignment(A, "6.6.6.6"))
+    assert store.snapshot.clusters[A].type == "EDS"
+    assert store.snapshot.assignments[A].columns.address[:4] == b"\6\6\6\6"
+
+
+def test_waiting_ends_when_the_old_version_comes_back_or_the_cluster_goes() -> None:
+    store = filled()
+    clusters(store, named_by("new"), eds_cluster(B))
+    clusters(store, eds_cluster(A), eds_cluster(B))
+    assert (dict(store.snapshot.waiting), store.wanted_assignments) == ({}, (A, B))
+    clusters(store, named_by("new"), eds_cluster(B))
+    clusters(store, eds_cluster(B))
+    assert (dict(store.snapshot.waiting), set(store.snapshot.clusters)) == ({}, {B})
+
+
+def test_cluster_that_nothing_leads_to_any_more_does_not_wait() -> None:
+    store = Store()
+    other = "outbound|81||a.svc"
+    clusters(store, eds_cluster(other))
+    listeners(store, build.listener("l", [build.chain(other)]))
+    assignments(store, assignment(other, "1.1.1.1"))
+    clusters(store, build.cluster(other, eds_cluster_config={"service_name": "new"}))
+    assert set(store.snapshot.waiting) == {other}
+    listeners(store)
+    assert (dict(store.snapshot.waiting), store.snapshot.clusters[other].eds_service_name) == ({}, "new")
+    # Nobody would ask for its assignment: it is not kept waiting for it.
+    clusters(store, build.cluster(other, eds_cluster_config={"service_name": "newer"}))
+    assert store.snapshot.clusters[other].eds_service_name == "newer"
+
+
+def test_waiting_cluster_that_does_not_compile_gives_the_old_one_back_with_its_endpoints() -> None:
+    store = filled()
+    clusters(store, named_by("new"), eds_cluster(B))
+    assignments(store, assignment("new", "9.9.9.9"))
+    applied = store.revoke([XdsError("CDS", A, "does not compile")])
+    assert applied.reason == f"CDS {A} rejected: does not compile"
+    snapshot = store.snapshot
+    assert snapshot.clusters[A].eds_service_name == A
+    assert snapshot.assignments[A].columns.address[:4] == b"\1\1\1\1"
+    assert snapshot.warming == frozenset()
+
+
+@pytest.mark.parametrize(("source", "timeout_s"), [({}, 15.0), ({"initial_fetch_timeout": "2s"}, 2.0)])
+def test_cluster_whose_first_answer_does_not_come_is_warming_no_longer(
+    source: dict[str, Any], timeout_s: float
+) -> None:
+    clock = Clock()
+    store = Store(clock=clock)
+    config = encode("envoy.config.core.v3.ConfigSource", {"ads": b"", **source})
+    clusters(store, build.cluster(A, eds_cluster_config={"service_name": A, "eds_config": config}))
+    assert store.snapshot.warming == {A}
+    assert later(store, clock, timeout_s - 0.1) == ()
+    assert later(store, clock, 0.2) == (f"CDS {A}: its assignment did not come within {timeout_s:g} s",)
+    assert (store.snapshot.warming, dict(store.snapshot.assignments)) == (frozenset(), {})
+    assert assignments(store, assignment(A, "1.1.1.1")).changed
+
+
+def test_cluster_without_a_limit_waits_for_ever_and_a_changed_one_no_longer_than_its_limit() -> None:
+    clock = Clock()
+    store = filled_by(clock)
+    endless = encode("envoy.config.core.v3.ConfigSource", {"ads": b"", "initial_fetch_timeout": "0s"})
+    clusters(store, build.cluster(A, eds_cluster_config={"service_name": "new", "eds_config": endless}), eds_cluster(B))
+    assert store.seconds_to_deadline is None
+    clusters(store, named_by("newer"), eds_cluster(B))
+    assert later(store, clock, 15) == (f"CDS {A}: its assignment did not come within 15 s",)
+    assert store.snapshot.clusters[A].eds_service_name == "newer"
+    assert (set(store.snapshot.assignments), store.snapshot.warming) == ({B}, frozenset())
