@@ -24,7 +24,8 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
     enum: AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC
-    enum: SOL_SOCKET, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_RCVLOWAT, SO_REUSEADDR, SO_REUSEPORT, SHUT_WR
+    enum: SOL_SOCKET, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_RCVLOWAT, SO_REUSEADDR, SO_REUSEPORT
+    enum: SHUT_WR
     enum: MSG_PEEK, MSG_TRUNC, MSG_NOSIGNAL, MSG_DONTWAIT
     int socket(int domain, int type, int protocol)
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
@@ -83,7 +84,8 @@ cdef extern from "sys/epoll.h" nogil:
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data
-    enum: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
+    enum: EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLERR, EPOLLHUP, EPOLLRDHUP
+    enum: EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
     uint32_t EPOLLET
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)

@@ -1,6 +1,7 @@
 # What the engine keeps per connection and per listener. One connection struct stays well under 1 kB while idle.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.cluster_slots cimport ClusterState
+from eastgate.fastpath.loop.leg cimport Leg
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
@@ -10,9 +11,6 @@ from eastgate.fastpath.loop.timer_wheel cimport Timer
 
 cdef enum:
     TRIED_CAPACITY = 4
-    # TCP_USER_TIMEOUT of both sockets: a peer that acknowledges nothing, or whose window stays closed, for that long is
-    # gone. The kernel alone would take a quarter of an hour for the first and forever for the second.
-    USER_TIMEOUT_MS = 600000
 
 # What an epoll event is about: the first byte of the struct that its data points to.
 cdef enum Source:
@@ -29,22 +27,11 @@ cdef enum Phase:
     PHASE_RELAY
     PHASE_CLOSED                # sockets closed, memory given back at the end of the turn
 
-# One socket of a connection. Edge-triggered: readable and writable stay set until a call says EAGAIN.
-cdef struct Leg:
-    uint8_t source
-    uint8_t readable
-    uint8_t writable
-    uint8_t hung_up             # a FIN or an error was announced: read until it is seen
-    uint8_t registered          # in the epoll set
-    uint8_t ended               # its FIN was read
-    uint8_t shut                # our FIN was sent to it
-    int fd
-    Connection* connection
-
 # Bytes of one direction.
 cdef struct Flow:
     uint64_t bytes
-    uint8_t* held               # read, but not taken by the other side yet; COPY_LIMIT bytes at most. First the hello
+    # Read, but not taken by the other side yet; COPY_LIMIT bytes at most. First what was sniffed.
+    uint8_t* held
     uint32_t held_offset
     uint32_t held_length
     Pipe* pipe                  # while bytes are moved by splice, or lie in it; else NULL
@@ -107,7 +94,6 @@ cdef struct Connection:
     Flow upward                 # downstream -> upstream
     Flow downward
     uint8_t phase
-    uint8_t lowat_raised        # SO_RCVLOWAT of the downstream socket is not 1
     uint8_t queued              # in the worker's list of connections with work left
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream

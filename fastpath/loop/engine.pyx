@@ -4,9 +4,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
+from eastgate.fastpath.loop.addresses cimport parse_sockaddr, read_sockaddr
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
-from eastgate.fastpath.loop.connection cimport Listener, USER_TIMEOUT_MS
+from eastgate.fastpath.loop.connection cimport Listener
+from eastgate.fastpath.loop.leg cimport USER_TIMEOUT_MS
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.route_table cimport RouteTable
@@ -62,23 +65,13 @@ cdef int open_listening_socket(
 ) except -1:
     """A bound, listening, non-blocking socket. Raises OSError naming the address, ValueError for a bad one."""
     cdef sockaddr_storage raw
-    cdef sockaddr_in* v4 = <sockaddr_in*>&raw
-    cdef sockaddr_in6* v6 = <sockaddr_in6*>&raw
     cdef socklen_t length
     cdef int fd, one = 1, zero = 0, user_timeout_ms = USER_TIMEOUT_MS, error
     if not 0 <= port <= 65535:
         raise ValueError(f"port {port} is outside 0..65535")
     encoded = host.encode()
-    memset(&raw, 0, sizeof(raw))
-    if inet_pton(AF_INET, encoded, &v4.sin_addr) == 1:
-        v4.sin_family = AF_INET
-        v4.sin_port = htons(port)
-        length = sizeof(sockaddr_in)
-    elif inet_pton(AF_INET6, encoded, &v6.sin6_addr) == 1:
-        v6.sin6_family = AF_INET6
-        v6.sin6_port = htons(port)
-        length = sizeof(sockaddr_in6)
-    else:
+    length = parse_sockaddr(encoded, port, &raw)
+    if length == 0:
         raise ValueError(f"{host!r} is not an IPv4 or IPv6 address")
     fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
@@ -90,6 +83,7 @@ cdef int open_listening_socket(
     # Accepted sockets inherit these.
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one))
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms))
     if raw.ss_family == AF_INET6:
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one if ipv6_only else &zero, sizeof(one))
@@ -476,8 +470,8 @@ cdef void end_worker(Worker* worker) noexcept nogil:
 cdef int bound_port(int fd) noexcept:
     cdef sockaddr_storage raw
     cdef socklen_t length = sizeof(raw)
+    cdef Address address
     if getsockname(fd, <sockaddr*>&raw, &length) != 0:
         return 0
-    if raw.ss_family == AF_INET6:
-        return ntohs((<sockaddr_in6*>&raw).sin6_port)
-    return ntohs((<sockaddr_in*>&raw).sin_port)
+    read_sockaddr(&raw, &address)
+    return address.port

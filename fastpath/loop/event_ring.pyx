@@ -2,12 +2,11 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from eastgate.fastpath.loop.addresses cimport address_text
 from eastgate.fastpath.loop.cluster_slots cimport cluster_release
 from eastgate.fastpath.loop.connection cimport ConnectionRecord
-from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport (
-    AF_INET, AF_INET6, atomic_fence, atomic_load8, atomic_load_acquire, atomic_store8, atomic_store_release, count,
-    inet_ntop, write,
+    atomic_fence, atomic_load8, atomic_load_acquire, atomic_store8, atomic_store_release, count, write,
 )
 
 from typing import NamedTuple
@@ -95,17 +94,6 @@ cdef void ring_push(EventRing* ring, ConnectionRecord* record) noexcept nogil:
 cdef void ring_arm(EventRing* ring) noexcept nogil:
     atomic_store8(&ring.armed, 1)
     atomic_fence()
-
-
-cdef str address_text(Address* address):
-    cdef char text[64]
-    if address.family == 4:
-        inet_ntop(AF_INET, address.bytes, text, 64)
-        return f"{(<bytes>text).decode()}:{address.port}"
-    if address.family == 6:
-        inet_ntop(AF_INET6, address.bytes, text, 64)
-        return f"[{(<bytes>text).decode()}]:{address.port}"
-    return "unix" if address.family == 1 else ""
 
 
 cdef tuple alpn_names(ConnectionRecord* record):

@@ -1,7 +1,8 @@
 # Moving bytes between the two sockets of a connection.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
-from eastgate.fastpath.loop.connection cimport Flow, Leg
+from eastgate.fastpath.loop.connection cimport Flow
+from eastgate.fastpath.loop.leg cimport Leg
 from eastgate.fastpath.loop.pipe_pool cimport PipePool
 
 cdef enum:

@@ -14,9 +14,10 @@ each side, one shutdown, close of both.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from eastgate.fastpath.loop.addresses cimport read_sockaddr, write_sockaddr
 from eastgate.fastpath.loop.busy_poll cimport busy_poll
 from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HelloStatus, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS,
@@ -26,14 +27,18 @@ from eastgate.fastpath.loop.cluster_slots cimport (
     ClusterState, SlotVersion, UNLIMITED, cluster_acquire, cluster_release, slot_version,
 )
 from eastgate.fastpath.loop.connection cimport (
-    Connection, ConnectionRecord, Flow, Leg, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
+    Connection, ConnectionRecord, Listener, PHASE_CLOSED, PHASE_CONNECT, PHASE_PROXY_HEADER,
     PHASE_RELAY, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, SOURCE_UPSTREAM,
-    EndpointQueue, TRIED_CAPACITY, USER_TIMEOUT_MS,
+    EndpointQueue, TRIED_CAPACITY,
 )
 from eastgate.fastpath.loop.endpoint_queue cimport queue_append, queue_drop, queue_of, queue_remove, queues_free
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState, open_of, state_acquire, state_release
 from eastgate.fastpath.loop.event_ring cimport record_free, record_new, ring_free, ring_init, ring_push
 from eastgate.fastpath.tables.hashing cimport source_hash
+from eastgate.fastpath.loop.leg cimport (
+    Keepalive, LEG_NO_MEMORY, Leg, leg_close, leg_connect, leg_discard, leg_error, leg_guard, leg_init, leg_local,
+    leg_note, leg_original, leg_peek, leg_reset, leg_sniff, leg_take_sniffed, leg_want, leg_watch,
+)
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected, endpoint_failed
 from eastgate.fastpath.tables.picker cimport (
     EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
@@ -74,9 +79,6 @@ cdef enum:
     OWN_HELLO_TIMEOUT_MS = 15000
     OWN_CONNECT_TIMEOUT_MS = 10000
 
-# First 12 bytes of ::ffff:a.b.c.d.
-cdef const char* MAPPED_IPV4 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
-
 # Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
 cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 
@@ -89,73 +91,10 @@ cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept
     wheel_schedule(&worker.wheel, timer, ((worker.now + ns) >> TICK_SHIFT) + 1)
 
 
-# ---- sockets
-
-cdef inline bint watch(Worker* worker, Leg* leg) noexcept nogil:
-    cdef epoll_event event
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-    event.data.ptr = leg
-    leg.registered = epoll_ctl(worker.epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
-    return leg.registered
-
-
-cdef inline void set_option(int fd, int level, int option, int value) noexcept nogil:
-    setsockopt(fd, level, option, &value, sizeof(value))
-
-
-cdef void reset_on_close(int fd) noexcept nogil:
-    cdef linger abort
-    abort.l_onoff = 1
-    abort.l_linger = 0
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort))
-
-
-cdef void read_sockaddr(sockaddr_storage* raw, Address* address) noexcept nogil:
-    cdef uint8_t* mapped
-    address.family = 0
-    if raw.ss_family == AF_INET:
-        address.family = 4
-        address.port = ntohs((<sockaddr_in*>raw).sin_port)
-        memcpy(address.bytes, &(<sockaddr_in*>raw).sin_addr, 4)
-    elif raw.ss_family == AF_INET6:
-        address.port = ntohs((<sockaddr_in6*>raw).sin6_port)
-        mapped = (<sockaddr_in6*>raw).sin6_addr.s6_addr
-        # ::ffff:a.b.c.d of a dual-stack socket is an IPv4 peer.
-        if memcmp(mapped, MAPPED_IPV4, 12) == 0:
-            address.family = 4
-            memcpy(address.bytes, mapped + 12, 4)
-        else:
-            address.family = 6
-            memcpy(address.bytes, mapped, 16)
-
-
-cdef socklen_t write_sockaddr(EndpointAddress* address, sockaddr_storage* raw) noexcept nogil:
-    cdef sockaddr_in* v4 = <sockaddr_in*>raw
-    cdef sockaddr_in6* v6 = <sockaddr_in6*>raw
-    cdef sockaddr_un* path = <sockaddr_un*>raw
-    memset(raw, 0, sizeof(sockaddr_storage))
-    if address.family == 4:
-        v4.sin_family = AF_INET
-        v4.sin_port = htons(address.port)
-        memcpy(&v4.sin_addr, address.address, 4)
-        return sizeof(sockaddr_in)
-    if address.family == 6:
-        v6.sin6_family = AF_INET6
-        v6.sin6_port = htons(address.port)
-        memcpy(&v6.sin6_addr, address.address, 16)
-        return sizeof(sockaddr_in6)
-    if address.family != 1 or address.length >= sizeof(path.sun_path):
-        return 0
-    path.sun_family = AF_UNIX
-    memcpy(path.sun_path, address.address, address.length)
-    # A path that begins with NUL is an abstract name and has no terminator.
-    return <socklen_t>(sizeof(unsigned short) + address.length + (1 if address.length and path.sun_path[0] else 0))
-
-
 # ---- records
 
 cdef inline HelloStatus parse_hello(Worker* worker, Connection* connection) noexcept nogil:
-    return parse_client_hello(connection.upward.held, connection.upward.held_length, &worker.hello)
+    return parse_client_hello(connection.down.sniffed, connection.down.sniffed_length, &worker.hello)
 
 
 cdef void note_hello(ConnectionRecord* record, ClientHello* hello) noexcept nogil:
@@ -192,12 +131,9 @@ cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord
 
 cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noexcept nogil:
     cdef ConnectionRecord* record = record_new()
-    cdef sockaddr_storage local
-    cdef socklen_t length = sizeof(local)
     if record == NULL:
         return NULL
-    if getsockname(connection.down.fd, <sockaddr*>&local, &length) == 0:
-        read_sockaddr(&local, &record.downstream_local)
+    leg_local(&connection.down, &record.downstream_local)
     if not worker.hello_known and connection.phase == PHASE_CONNECT:
         # The hello is still held: look at it once more rather than keep every client's server name.
         worker.hello_known = parse_hello(worker, connection) == HELLO_COMPLETE
@@ -262,7 +198,7 @@ cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nog
     connection.failure = 0
     connection.queue = queue_of(&worker.waiting, connection.endpoint)
     queue_append(connection.queue, connection)
-    if not connection.down.registered and not watch(worker, &connection.down):
+    if not leg_watch(&connection.down, worker.epoll):
         return False
     schedule_in(worker, &connection.timer, most)
     return True
@@ -370,9 +306,8 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     connection.record = NULL
     flow_free(&connection.upward, &worker.means)
     flow_free(&connection.downward, &worker.means)
-    if connection.up.fd >= 0:
-        close(connection.up.fd)
-    close(connection.down.fd)
+    leg_close(&connection.up)
+    leg_close(&connection.down)
     count(&connection.listener.cx_active, <uint64_t>-1)
     atomic_add64(&worker.shared.connections, <uint64_t>-1)
     if connection.previous != NULL:
@@ -396,9 +331,9 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
         note_hello(record, &worker.hello)
     if record != NULL:
         finish_record(worker, connection, record, reason)
-    if connection.upward.held_length:
+    if connection.down.sniffed_length:
         # Nobody will read what the client sent: an orderly end would say that somebody had.
-        reset_on_close(connection.down.fd)
+        leg_reset(&connection.down)
     close_connection(worker, connection)
 
 
@@ -414,8 +349,8 @@ cdef void finish(Worker* worker, Connection* connection, int reason) noexcept no
 
 cdef void abort_connection(Worker* worker, Connection* connection) noexcept nogil:
     # A reset must not look like an orderly end to the other side.
-    reset_on_close(connection.down.fd)
-    reset_on_close(connection.up.fd)
+    leg_reset(&connection.down)
+    leg_reset(&connection.up)
     finish(worker, connection, Reason.NONE)
 
 
@@ -470,21 +405,17 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
 cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
     """Have the kernel find out when the upstream is gone; see GUARD_AFTER."""
     cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
-    cdef int fd = connection.up.fd
+    cdef Keepalive keepalive
     connection.guarded = 1
     if connection.upstream.family == 1:
         return
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
-    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    memset(&keepalive, 0, sizeof(keepalive))
     # The slot may have been given to another cluster since: then the operating system's values stay.
-    if version == NULL or version.state != connection.cluster:
-        return
-    if version.keepalive_time_s:
-        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, <int>version.keepalive_time_s)
-    if version.keepalive_interval_s:
-        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, <int>version.keepalive_interval_s)
-    if version.keepalive_probes:
-        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, <int>version.keepalive_probes)
+    if version != NULL and version.state == connection.cluster:
+        keepalive.time_s = version.keepalive_time_s
+        keepalive.interval_s = version.keepalive_interval_s
+        keepalive.probes = version.keepalive_probes
+    leg_guard(&connection.up, &keepalive)
 
 
 cdef void check_relay_timer(Worker* worker, Connection* connection) noexcept nogil:
@@ -521,10 +452,10 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
         enqueue(worker, connection.queue.first)
     wheel_cancel(&worker.wheel, &connection.timer)
     check_relay_timer(worker, connection)
-    if connection.lowat_raised:
-        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
+    leg_want(&connection.down, 1)
     connection.down.writable = 1
     connection.up.writable = 1
+    connection.upward.held = leg_take_sniffed(&connection.down, &connection.upward.held_length)
     connection.upward.bytes = connection.upward.held_length
     count(&connection.listener.rx_bytes, connection.upward.bytes)
     atomic_add64(&connection.cluster.tx_bytes, connection.upward.bytes)
@@ -546,7 +477,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     cdef EndpointAddress address
     cdef sockaddr_storage raw
     cdef socklen_t length
-    cdef int fd
+    cdef int error
     table_address(version.table, endpoint, &address)
     if version.original_dst:
         address.family = connection.destination.family
@@ -561,21 +492,13 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     length = write_sockaddr(&address, &raw)
     if length == 0:
         return <int>Reason.CONNECT_FAILED
-    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    connection.up.fd = fd
-    if fd < 0:
-        return <int>Reason.LIMIT
-    if address.family != 1:
-        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
-        if connection.upward.held_length:
-            # The handshake's last ACK waits for the first bytes and goes with them: a packet less.
-            set_option(fd, IPPROTO_TCP, TCP_QUICKACK, 0)
     # The client's socket first: what it has to report already is then known before the connect is done, in one turn.
-    if not connection.down.registered and not watch(worker, &connection.down):
+    if not leg_watch(&connection.down, worker.epoll):
         return <int>Reason.LIMIT
-    if connect(fd, <sockaddr*>&raw, length) != 0 and errno != EINPROGRESS:
-        return <int>Reason.LIMIT if is_local_failure(errno) else <int>Reason.CONNECT_FAILED
-    if not watch(worker, &connection.up):
+    error = leg_connect(&connection.up, &raw, length, connection.down.sniffed_length != 0)
+    if error:
+        return <int>Reason.LIMIT if is_local_failure(error) else <int>Reason.CONNECT_FAILED
+    if not leg_watch(&connection.up, worker.epoll):
         return <int>Reason.LIMIT
     schedule_in(worker, &connection.timer,
                 <uint64_t>(version.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
@@ -651,13 +574,7 @@ cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
     leave_endpoint(worker, connection)
     wheel_cancel(&worker.wheel, &connection.timer)
-    if connection.up.fd >= 0:
-        close(connection.up.fd)
-    connection.up.fd = -1
-    connection.up.readable = 0
-    connection.up.writable = 0
-    connection.up.hung_up = 0
-    connection.up.registered = 0
+    leg_close(&connection.up)
 
 
 cdef int connect_to(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
@@ -710,15 +627,10 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
 
 cdef bint has_destination(Connection* connection, SlotVersion* version) noexcept nogil:
     """Whether the client wanted to go somewhere else than here: to where it came, the proxy would connect to itself."""
-    cdef sockaddr_storage raw
-    cdef socklen_t length = sizeof(raw)
     cdef Address own
-    if not connection.destination.family:
-        return False
-    if getsockname(connection.down.fd, <sockaddr*>&raw, &length) != 0:
-        return False
     memset(&own, 0, sizeof(own))
-    read_sockaddr(&raw, &own)
+    if not connection.destination.family or not leg_local(&connection.down, &own):
+        return False
     return (
         own.family != connection.destination.family
         or own.port != (version.port_override or connection.destination.port)
@@ -826,9 +738,8 @@ cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed)
         refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
         return
     if needed > 1:
-        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, <int>needed)
-        connection.lowat_raised = 1
-    if not connection.down.registered and not watch(worker, &connection.down):
+        leg_want(&connection.down, needed)
+    if not leg_watch(&connection.down, worker.epoll):
         refuse(worker, connection, Reason.LIMIT)
 
 
@@ -839,12 +750,10 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t avail
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
-    if (
-        status == PROXY_MALFORMED
-        or recv(connection.down.fd, worker.means.buffer, header.header_length, MSG_DONTWAIT) != header.header_length
-    ):
+    if status == PROXY_MALFORMED:
         refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
         return False
+    leg_discard(&connection.down, header.header_length, True)
     if header.family:
         connection.downstream.family = header.family
         connection.downstream.port = header.source_port
@@ -853,58 +762,39 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection, size_t avail
         connection.destination.family = header.family
         connection.destination.port = header.destination_port
         memcpy(connection.destination.bytes, header.destination, 16)
-    if connection.lowat_raised:
-        set_option(connection.down.fd, SOL_SOCKET, SO_RCVLOWAT, 1)
-        connection.lowat_raised = 0
+    leg_want(&connection.down, 1)
     connection.phase = PHASE_SNIFF
     return True
 
 
-cdef bint hold_hello(Worker* worker, Connection* connection, size_t length) noexcept nogil:
-    """Put what the buffer holds behind what was read of the hello before."""
-    cdef Flow* flow = &connection.upward
-    cdef uint8_t* held = <uint8_t*>realloc(flow.held, flow.held_length + length)
-    if held == NULL:
-        return False
-    memcpy(held + flow.held_length, worker.means.buffer, length)
-    flow.held = held
-    flow.held_length += <uint32_t>length
-    return True
-
-
-cdef ssize_t look(Worker* worker, Connection* connection, size_t most, int flags) noexcept nogil:
-    """Bytes that came, read into the buffer; 0 when the connection waits for them or is refused."""
-    cdef ssize_t got = recv(connection.down.fd, worker.means.buffer, most, flags | MSG_DONTWAIT)
+cdef ssize_t looked(Worker* worker, Connection* connection, ssize_t got) noexcept nogil:
+    """Bytes that came; 0 when the connection waits for them or is refused."""
     if got > 0:
         connection.began = 1
         return got
-    if got < 0 and (errno == EAGAIN or errno == EINTR):
+    if got == 0 and not connection.down.ended:
         wait_for_more(worker, connection, 1)
+    elif got == LEG_NO_MEMORY:
+        refuse(worker, connection, Reason.LIMIT)
     else:
         refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
     return 0
 
 
 cdef void sniff(Worker* worker, Connection* connection) noexcept nogil:
+    cdef Leg* down = &connection.down
     cdef ssize_t got
-    cdef size_t room
     cdef HelloStatus status
     if connection.phase == PHASE_PROXY_HEADER:
-        got = look(worker, connection, PROXY_HEADER_LIMIT, MSG_PEEK)
+        got = looked(worker, connection, leg_peek(down, worker.means.buffer, PROXY_HEADER_LIMIT))
         if got == 0 or not take_proxy_header(worker, connection, <size_t>got):
             return
-    room = HELLO_LIMIT - connection.upward.held_length
-    got = look(worker, connection, room, 0)
-    if got == 0:
-        return
-    # A full read may have left something; what comes later is announced.
-    connection.down.readable = <size_t>got == room or connection.down.hung_up
-    if not hold_hello(worker, connection, <size_t>got):
-        refuse(worker, connection, Reason.LIMIT)
+    got = leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)
+    if looked(worker, connection, got) == 0:
         return
     status = parse_hello(worker, connection)
     if status == HELLO_NEED_MORE:
-        wait_for_more(worker, connection, worker.hello.needed - connection.upward.held_length)
+        wait_for_more(worker, connection, worker.hello.needed - down.sniffed_length)
         return
     worker.hello_known = status == HELLO_COMPLETE or status == HELLO_BAD_SNI
     if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:
@@ -932,34 +822,27 @@ cdef Connection* new_connection(Worker* worker) noexcept nogil:
 
 cdef void ask_netfilter(Connection* connection) noexcept nogil:
     # Without an answer the connection was not redirected, or nothing tracks connections here: then it came to us.
-    cdef sockaddr_storage raw
-    cdef socklen_t length = sizeof(raw)
-    if (
-        getsockopt(connection.down.fd, IPPROTO_IP, SO_ORIGINAL_DST, &raw, &length) == 0
-        or getsockopt(connection.down.fd, IPPROTO_IPV6, SO_ORIGINAL_DST, &raw, &length) == 0
-    ):
-        read_sockaddr(&raw, &connection.destination)
+    if leg_original(&connection.down, &connection.destination):
         connection.destination_port = connection.destination.port
 
 
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
     cdef Connection* connection = NULL
+    cdef Leg unwanted
     count(&listener.cx_total, 1)
     if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections:
         connection = new_connection(worker)
     if connection == NULL:
         atomic_add64(&worker.shared.connections, <uint64_t>-1)
         count(&listener.refused[<int>Reason.LIMIT], 1)
-        reset_on_close(fd)
-        close(fd)
+        memset(&unwanted, 0, sizeof(unwanted))
+        leg_init(&unwanted, SOURCE_DOWNSTREAM, fd, NULL)
+        leg_reset(&unwanted)
+        leg_close(&unwanted)
         return
     timer_init(&connection.timer)
-    connection.down.source = SOURCE_DOWNSTREAM
-    connection.down.fd = fd
-    connection.down.connection = connection
-    connection.up.source = SOURCE_UPSTREAM
-    connection.up.fd = -1
-    connection.up.connection = connection
+    leg_init(&connection.down, SOURCE_DOWNSTREAM, fd, connection)
+    leg_init(&connection.up, SOURCE_UPSTREAM, -1, connection)
     connection.listener = listener
     connection.started = worker.now
     connection.destination_port = listener.port
@@ -1018,17 +901,11 @@ cdef bint accept_connections(Worker* worker, Listener* listener) noexcept nogil:
 # ---- events and timers
 
 cdef void connection_event(Worker* worker, Leg* leg, uint32_t events) noexcept nogil:
-    cdef Connection* connection = leg.connection
-    cdef int error = 0
-    cdef socklen_t length = sizeof(error)
+    cdef Connection* connection = <Connection*>leg.connection
+    cdef int error
     if connection.phase == PHASE_CLOSED:
         return
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        leg.readable = 1
-    if events & (EPOLLOUT | EPOLLHUP | EPOLLERR):
-        leg.writable = 1
-    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        leg.hung_up = 1
+    leg_note(leg, events)
     if connection.phase == PHASE_RELAY:
         relay(worker, connection)
         # A client that reset wants nothing delivered; an endpoint that does not read would keep the rest for long.
@@ -1040,11 +917,11 @@ cdef void connection_event(Worker* worker, Leg* leg, uint32_t events) noexcept n
             if events & (EPOLLHUP | EPOLLERR):
                 refuse(worker, connection, Reason.CLIENT_GONE)
         elif events & (EPOLLERR | EPOLLHUP):
-            getsockopt(leg.fd, SOL_SOCKET, SO_ERROR, &error, &length)
+            error = leg_error(leg)
             connect_failed(worker, connection, Reason.CONNECT_TIMEOUT if error == ETIMEDOUT else Reason.CONNECT_FAILED)
         elif events & EPOLLOUT:
             start_relay(worker, connection)
-    elif events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+    elif events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         sniff(worker, connection)
 
 

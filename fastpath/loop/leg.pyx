@@ -1,0 +1,142 @@
+"""What a leg does apart from moving bytes: sniffing, connecting, watching, ending. Decides nothing.
+
+TCP_NODELAY is on for every leg: the relay writes what it has, and waits for nothing more.
+"""
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from eastgate.fastpath.loop.addresses cimport read_sockaddr
+from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.posix cimport *
+
+cdef inline void set_option(const Leg* leg, int level, int option, int value) noexcept nogil:
+    setsockopt(leg.fd, level, option, &value, sizeof(value))
+
+
+cdef void leg_keep_urgent(Leg* leg) noexcept nogil:
+    leg.urgent = 1
+    set_option(leg, SOL_SOCKET, SO_OOBINLINE, 1)
+
+
+cdef ssize_t leg_peek(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil:
+    return read_socket(leg, buffer, most, MSG_PEEK)
+
+
+cdef void leg_discard(Leg* leg, size_t length, bint more) noexcept nogil:
+    cdef ssize_t dropped
+    if more:
+        # What stays queued announces itself to nobody.
+        leg.readable = 1
+    while length:
+        dropped = recv(leg.fd, NULL, length, MSG_TRUNC | MSG_DONTWAIT)
+        if dropped > 0:
+            length -= <size_t>dropped
+        elif dropped == 0 or errno != EINTR:
+            return
+
+
+cdef ssize_t leg_sniff(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil:
+    cdef ssize_t got = read_socket(leg, buffer, most, 0)
+    cdef uint8_t* sniffed
+    if got <= 0:
+        return got
+    sniffed = <uint8_t*>realloc(leg.sniffed, leg.sniffed_length + <size_t>got)
+    if sniffed == NULL:
+        return LEG_NO_MEMORY
+    memcpy(sniffed + leg.sniffed_length, buffer, <size_t>got)
+    leg.sniffed = sniffed
+    leg.sniffed_length += <uint32_t>got
+    return got
+
+
+cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil:
+    if bytes > 1 or leg.wants_many:
+        set_option(leg, SOL_SOCKET, SO_RCVLOWAT, <int>bytes)
+        leg.wants_many = bytes > 1
+
+
+cdef bint leg_watch(Leg* leg, int epoll) noexcept nogil:
+    cdef epoll_event event
+    if leg.registered:
+        return True
+    event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET
+    event.data.ptr = leg
+    leg.registered = epoll_ctl(epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
+    return leg.registered
+
+
+cdef int leg_connect(Leg* leg, const sockaddr_storage* raw, socklen_t length, bint early) noexcept nogil:
+    leg.fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if leg.fd < 0:
+        return errno
+    if raw.ss_family != AF_UNIX:
+        set_option(leg, IPPROTO_TCP, TCP_NODELAY, 1)
+        if early:
+            # The handshake's last ACK waits for the first bytes and goes with them: a packet less.
+            set_option(leg, IPPROTO_TCP, TCP_QUICKACK, 0)
+    if connect(leg.fd, <const sockaddr*>raw, length) != 0 and errno != EINPROGRESS:
+        return errno
+    return 0
+
+
+cdef int leg_error(Leg* leg) noexcept nogil:
+    cdef int error = 0
+    cdef socklen_t length = sizeof(error)
+    getsockopt(leg.fd, SOL_SOCKET, SO_ERROR, &error, &length)
+    return error
+
+
+cdef void leg_guard(Leg* leg, const Keepalive* keepalive) noexcept nogil:
+    set_option(leg, SOL_SOCKET, SO_KEEPALIVE, 1)
+    set_option(leg, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    if keepalive.time_s:
+        set_option(leg, IPPROTO_TCP, TCP_KEEPIDLE, <int>keepalive.time_s)
+    if keepalive.interval_s:
+        set_option(leg, IPPROTO_TCP, TCP_KEEPINTVL, <int>keepalive.interval_s)
+    if keepalive.probes:
+        set_option(leg, IPPROTO_TCP, TCP_KEEPCNT, <int>keepalive.probes)
+
+
+cdef bint leg_local(const Leg* leg, Address* address) noexcept nogil:
+    cdef sockaddr_storage raw
+    cdef socklen_t length = sizeof(raw)
+    if getsockname(leg.fd, <sockaddr*>&raw, &length) != 0:
+        return False
+    read_sockaddr(&raw, address)
+    return True
+
+
+cdef bint leg_original(const Leg* leg, Address* address) noexcept nogil:
+    cdef sockaddr_storage raw
+    cdef socklen_t length = sizeof(raw)
+    if (
+        getsockopt(leg.fd, IPPROTO_IP, SO_ORIGINAL_DST, &raw, &length) != 0
+        and getsockopt(leg.fd, IPPROTO_IPV6, SO_ORIGINAL_DST, &raw, &length) != 0
+    ):
+        return False
+    read_sockaddr(&raw, address)
+    return True
+
+
+cdef void leg_end(Leg* leg) noexcept nogil:
+    leg.shut = 1
+    # An error here means that the peer is gone; its own events tell.
+    shutdown(leg.fd, SHUT_WR)
+
+
+cdef void leg_reset(Leg* leg) noexcept nogil:
+    cdef linger abort
+    abort.l_onoff = 1
+    abort.l_linger = 0
+    setsockopt(leg.fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort))
+
+
+cdef void leg_close(Leg* leg) noexcept nogil:
+    cdef uint8_t source = leg.source
+    cdef void* connection = leg.connection
+    free(leg.sniffed)
+    if leg.fd >= 0:
+        close(leg.fd)
+    memset(leg, 0, sizeof(Leg))
+    leg_init(leg, source, -1, connection)
