@@ -20,6 +20,7 @@ from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.admin.admin import Admin, Sources
 from eastgate.proxy.admin.certs import days_until_first_expires
 from eastgate.proxy.admin.refusals import Refusals
+from eastgate.proxy.admin.rendering import Renderer
 from eastgate.proxy.admin.status import StatusServer
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
@@ -90,6 +91,8 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, node: NodeIdentity) -> None:
         loop = asyncio.get_running_loop()
+        # First of all: what it starts holds copies of all that is open by then.
+        self._renderer = Renderer()
         self._settings = settings
         self._node = node
         self._log = Log("gateway")
@@ -193,6 +196,7 @@ class Gateway:
                 compiler=self._compiler,
                 listeners=self._listeners,
                 refusals=self._refusals,
+                renderer=self._renderer,
                 state=self._state,
                 process=self.process_stats,
                 bootstrap=self._bootstrap,
@@ -258,6 +262,7 @@ class Gateway:
             await self._admin.close()
             for served in self._ports:
                 await served.close()
+            self._renderer.close()
             self._engine.close_connections()
             while self._take_events():
                 pass

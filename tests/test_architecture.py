@@ -43,6 +43,7 @@ LAYERS = (
     {"proxy.admin.config_dump"},
     {"proxy.admin.rendering"},
     {"proxy.admin.message_json"},
+    {"proxy.admin.launcher"},
     {
         "proxy.admin.dumps",
         "proxy.admin.ledger_page",
@@ -231,6 +232,20 @@ def test_folder_under_its_bare_name_is_refused(package):
     )
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith(f"ImportError: import this package as eastgate.{package}")
+
+
+def test_proxy_starts_processes_by_its_launcher_alone():
+    """A child holds copies of all descriptors until it is another program: docs/adr/0009-launcher.md."""
+    ways = re.compile(
+        r"\b(subprocess\.(?!TimeoutExpired)\w+|create_subprocess_\w+|fork(pty)?|posix_spawnp?|popen|system)\("
+    )
+    users = {
+        dotted(path)
+        for package in ("fastpath", "insight", "proxy", "xds")
+        for path in sources(package)
+        if ways.search(path.read_text())
+    }
+    assert users == {"proxy.admin.launcher", "proxy.admin.rendering"}
 
 
 def test_running_proxy_imports_no_message_classes():

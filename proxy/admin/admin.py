@@ -26,6 +26,7 @@ from eastgate.xds.secret_store import SecretSnapshot
 from . import certs, config_dump, dumps, exposition, ledger_page, stats
 from .http_server import JSON, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
+from .rendering import Renderer
 from .shared_text import SharedTexts
 
 Page = Callable[[Request], Response | Awaitable[Response]]
@@ -40,6 +41,7 @@ class Sources:
     compiler: Compiler
     listeners: Listeners
     refusals: Refusals
+    renderer: Renderer
     state: Callable[[], int]
     process: Callable[[], stats.ProcessStats]
     bootstrap: Callable[[], Mapping[str, Any]]
@@ -269,7 +271,9 @@ class Admin:
         except config_dump.BadQueryError as error:
             return Response(f"{error}\n", status=400)
         sources = self._sources
-        chunks = config_dump.chunks(sources.snapshot(), sources.bootstrap(), query, sources.secrets())
+        chunks = config_dump.chunks(
+            sources.snapshot(), sources.bootstrap(), query, sources.secrets(), sources.renderer.texts
+        )
         return Response(chunks=chunks, content_type=JSON)
 
     async def _ledger(self, request: Request) -> Response:

@@ -24,7 +24,7 @@ from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretSnapshot
 
 from .dumps import timestamp
-from .rendering import Resource, texts
+from .rendering import Render, Resource, plain
 
 ADMIN = "type.googleapis.com/envoy.admin.v3."
 # Fields that ?resource= may ask for, with the message of their items.
@@ -254,7 +254,11 @@ def indented(text: str, depth: int) -> str:
 
 
 async def chunks(
-    snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query, secrets: SecretSnapshot = NO_SECRETS
+    snapshot: Snapshot,
+    bootstrap: Mapping[str, Any],
+    query: Query,
+    secrets: SecretSnapshot = NO_SECRETS,
+    texts: Render = plain,
 ) -> AsyncGenerator[bytes, None]:
     """The dump in pieces of some 64 KiB, made in slices on the loop."""
     pieces = _Writer(query).dump(sections(snapshot, bootstrap, query, secrets), query)

@@ -2,8 +2,9 @@
 
 Run as ``python -m eastgate.proxy.admin.message_json``. Questions on stdin and answers on stdout have the same frame: 4
 bytes of length, big-endian, and the payload. A question is a type URL, a zero byte and the bytes of a resource; its
-answer is the JSON text, indented for its place in a dump. Answers come in the order of the questions. Without
-envoy-data-plane, and for bytes that cannot be read, the answer holds what eastgate itself reads.
+answer is the JSON text, indented for its place in a dump. Answers come in the order of the questions, after an empty
+one that says that the process has started. Without envoy-data-plane, and for bytes that cannot be read, the answer
+holds what eastgate itself reads.
 
 The types come from envoy-data-plane; the bytes are read by the native reader, which takes 20 us for a cluster where the
 package's own classes take 4 ms.
@@ -214,7 +215,9 @@ def indented(text: str) -> bytes:
 
 
 def main() -> None:
-    """Answer questions until stdin ends."""
+    """Say that we are there, then answer questions until stdin ends."""
+    sys.stdout.buffer.write(framed(b""))
+    sys.stdout.buffer.flush()
     # Whoever carries traffic goes first; and when memory runs out, this process goes, and not the proxy.
     os.nice(10)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
@@ -229,4 +232,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError:
+        # Whoever asked is gone; what is left for them is not worth a word.
+        os._exit(1)

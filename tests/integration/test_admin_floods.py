@@ -1,11 +1,15 @@
 """Clients of admin, status and metrics ports who ask and do not read, connect and say nothing, or ask nastily."""
 
+import json
+import os
+import signal
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,9 @@ NOBODY = ("127.0.0.1", 9)
 # What the metrics of so many clusters may take while nobody reads them: two texts, what one of them is made of, and
 # what the allocator keeps of it. It was 700 MB.
 GROWTH_KB = 120_000
+
+# For an answer, on a machine that is busy with other tests.
+PATIENCE_S = 60
 
 Address = tuple[str, int]
 
@@ -50,7 +57,7 @@ def large() -> Iterator[Gateway]:
 
 def get(address: Address, path: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen("http://{}:{}{}".format(*address, path), timeout=10) as answer:
+        with urllib.request.urlopen("http://{}:{}{}".format(*address, path), timeout=PATIENCE_S) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -87,13 +94,63 @@ def test_unread_counters_take_bounded_memory_and_others_get_theirs(large: Gatewa
         assert large.resident_kb(peak=True) - before_kb < GROWTH_KB
 
 
+def test_dump_that_nobody_reads_holds_up_no_other(large: Gateway) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(asked(admin_of(large), "/config_dump?include_eds"))
+        status, text = get(admin_of(large), "/config_dump")
+        assert (status, len(json.loads(text)["configs"][1]["dynamic_active_clusters"])) == (200, CLUSTERS)
+
+
+def offspring(pid: int) -> Iterator[int]:
+    for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield int(word)
+        yield from offspring(int(word))
+
+
+def sockets_of(pid: int) -> set[str]:
+    links = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())
+    return {link for link in links if link.startswith(("socket:", "anon_inode:"))}
+
+
+def test_no_process_beside_holds_a_socket_of_the_proxys(large: Gateway) -> None:
+    """A copy of a connection's descriptor, held for a moment, keeps it in epoll when it is closed."""
+    with socket.create_connection(admin_of(large), 10), socket.create_connection(large.port("--status"), 10):
+        assert get(admin_of(large), "/config_dump")[0] == 200
+        launcher, child = offspring(large.pid)
+        mine = sockets_of(large.pid)
+        assert len(mine) > 8
+        for pid in (launcher, child):
+            # Its own end of a pair is in neither.
+            assert sockets_of(pid).isdisjoint(mine)
+
+
+def test_killed_renderer_is_one_500_and_the_next_dump_is_whole(large: Gateway) -> None:
+    admin, path = admin_of(large), "/config_dump?resource=dynamic_active_clusters"
+    good = get(admin, path)
+    *_, child = offspring(large.pid)
+    os.kill(child, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(get, admin, path)
+        assert get(admin, "/ready")[0] == 200
+        os.kill(child, signal.SIGKILL)
+        status, text = answer.result()
+    # Killed before it was asked, it has been replaced by then.
+    assert (status, text) in (
+        (500, b"config_dump: the process that renders it was killed (out of memory?); ask again\n"),
+        good,
+    )
+    assert get(admin, path) == good
+
+
 def test_expression_that_goes_back_without_end_holds_up_nobody(large: Gateway) -> None:
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(large.get, "/stats?filter=(.*.*.*.*.*.*.*.*)*!")
-        assert large.get("/ready")[0] == 200
-        assert answer.result(30) == (200, "")
+        admin = admin_of(large)
+        answer = pool.submit(get, admin, "/stats?filter=(.*.*.*.*.*.*.*.*)*!")
+        assert get(admin, "/ready")[0] == 200
+        assert answer.result() == (200, b"")
     # The sibling: names of resources.
-    assert '"configs"' in large.get("/config_dump?resource=dynamic_active_clusters&name_regex=(.*.*.*.*.*)*!")[1]
+    assert b'"configs"' in get(admin, "/config_dump?resource=dynamic_active_clusters&name_regex=(.*.*.*.*.*)*!")[1]
 
 
 @pytest.mark.parametrize("path", ["/stats?filter=", "/stats/prometheus?filter=", "/config_dump?name_regex="])

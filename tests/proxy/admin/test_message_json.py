@@ -148,6 +148,8 @@ def test_process_answers_in_order_also_to_what_it_cannot_read() -> None:
         size = int.from_bytes(left[:4], "big")
         answers.append(left[4 : 4 + size])
         left = left[4 + size :]
+    greeting, *answers = answers
+    assert greeting == b""
     assert [json.loads(one).get("name") for one in answers] == ["a", None, None]
     assert "eastgate_error" in json.loads(answers[1])
     assert json.loads(answers[2])["cluster_name"] == "b"
