@@ -42,7 +42,7 @@ async def record(settings: GatewaySettings) -> None:
         settings.discovery,
         node,
         store,
-        on_snapshot=Publisher(Compiler(ClusterSlots()), lambda: None).publish,
+        on_snapshot=Publisher(Compiler(ClusterSlots()), lambda: ()).publish,
         on_push=pushed,
         protocol=settings.xds_protocol,
         open_channel=settings.credentials.open_channel,

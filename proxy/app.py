@@ -22,8 +22,9 @@ from eastgate.proxy.admin.certs import days_until_first_expires
 from eastgate.proxy.admin.refusals import Refusals
 from eastgate.proxy.admin.rendering import Renderer
 from eastgate.proxy.admin.status import StatusServer
-from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.compile.compiler import CompiledCluster, Compiler
 from eastgate.proxy.compile.publisher import Publisher
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
 from eastgate.proxy.disk.last_good import LastGood, identity
 from eastgate.proxy.disk.recorder import Recorder
@@ -34,6 +35,7 @@ from eastgate.proxy.membership.health_checks import HealthChecks
 from eastgate.proxy.membership.health_probes import open_probe
 from eastgate.proxy.membership.name_resolver import resolve
 from eastgate.proxy.membership.slow_start import SlowStarts
+from eastgate.xds import errors as xds_errors
 from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
@@ -96,6 +98,7 @@ class Gateway:
         self._settings = settings
         self._node = node
         self._log = Log("gateway")
+        self._errors = errors = ControlErrors()
         self._started = time.monotonic()
         self._initialized = False
         self._closed = False
@@ -109,9 +112,9 @@ class Gateway:
             busy_poll_us=settings.given.busy_poll,
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.given.access_log else EVENTS_KEPT,
         )
-        self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random)
+        self._dns = DnsClusters(resolve, changed=self._refresh, random=random.random, errors=errors)
         self._health = HealthChecks(
-            open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random
+            open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random, errors=errors
         )
         self._compiler = Compiler(
             slots,
@@ -120,14 +123,16 @@ class Gateway:
             own_locality=settings.locality if any(settings.locality) else None,
             clock=loop.time,
             local_cluster=settings.local_cluster,
+            errors=errors,
         )
         self._listeners = Listeners(
             self._engine,
             call_later=loop.call_later,
             defer_accept=settings.given.defer_accept,
             fast_open=settings.given.fast_open,
+            errors=errors,
         )
-        self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners))
+        self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners), errors)
         self._ejections = Ejections(
             self._compiler,
             slots,
@@ -135,12 +140,11 @@ class Gateway:
             call_later=loop.call_later,
             clock=loop.time,
             random=partial(Random(settings.seed).getrandbits, 64),
+            errors=errors,
         )
-        self._health.observers.append(self._ejections.health_check_passed)
+        self._health.observers.append(errors.guarded(Part.OUTLIER, self._ejections.health_check_passed))
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
-        self._compiler.observers.append(
-            lambda name, compiled: self._slow_starts.published(name, compiled.ramp if compiled is not None else None)
-        )
+        self._compiler.observers.append(errors.guarded(Part.SLOW_START, self._slow_start))
         self._refusals = Refusals()
         self._access_log: AccessLog | None = None
         if settings.given.access_log:
@@ -148,6 +152,7 @@ class Gateway:
                 settings.given.access_log,
                 line_format=settings.given.access_log_format,
                 listener_name=self._listeners.name_of,
+                errors=errors,
             )
             self._engine.record_events(True)
         self._recorder: Recorder | None = None
@@ -157,6 +162,7 @@ class Gateway:
                 node.message,
                 file_bytes=settings.record_file_bytes,
                 keep=settings.given.record_files,
+                errors=errors,
             )
         self._store = Store(router=True, local_cluster=settings.local_cluster)
         self._ads = AdsClient(
@@ -164,7 +170,7 @@ class Gateway:
             node,
             self._store,
             on_snapshot=self._publish,
-            on_push=self._pushed,
+            on_push=errors.guarded(Part.DISK, self._pushed),
             protocol=settings.xds_protocol,
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
@@ -180,6 +186,7 @@ class Gateway:
             self._store,
             self._ads,
             publish=self._publish,
+            errors=errors,
         )
         self._drain = Drain(
             settings.given.drain_time,
@@ -205,10 +212,11 @@ class Gateway:
                 quit=self._stopped.set,
                 secrets=lambda: self._store.secrets.snapshot,
                 detector=self._ejections.detector,
+                errors=errors,
             ),
         )
         self._ports = tuple(
-            StatusServer(address, pages, flag=flag)
+            StatusServer(address, pages, flag=flag, errors=errors)
             for flag, address, pages in (
                 ("--status", settings.status, self._admin.health_pages),
                 ("--metrics", settings.metrics, self._admin.metrics_pages),
@@ -219,6 +227,8 @@ class Gateway:
     async def run(self) -> None:
         """Serve until a drain that ends the process is over, or a second signal came. Raises EastgateError at start."""
         loop = asyncio.get_running_loop()
+        self._errors.watch(loop)
+        xds_errors.fault_observers.append(self._errors.note_of_xds)
         url = await self._admin.start()
         # Not a log line: whoever gave port 0 reads the address from it, whatever the log level.
         sys.stderr.write(f"admin listening on {url}\n")
@@ -235,17 +245,19 @@ class Gateway:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
         await self._last_good.restore()
         if self._recorder is not None:
-            self._recorder.begin(self._store.snapshot)
+            with self._errors.guard(Part.DISK):
+                self._recorder.begin(self._store.snapshot)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._ads.run())
-                resolving = group.create_task(self._dns.run())
-                checking = group.create_task(self._health.run())
-                compiling = group.create_task(self._publisher.run())
+                keep = self._errors.keep
+                group.create_task(keep(Part.STREAM, self._ads.run))
+                resolving = group.create_task(keep(Part.DNS, self._dns.run))
+                checking = group.create_task(keep(Part.HEALTH, self._health.run))
+                compiling = group.create_task(keep(Part.COMPILE, self._publisher.run))
                 for sds in self._sds:
-                    group.create_task(sds.run())
-                saving = group.create_task(self._last_good.run())
-                ticking = group.create_task(self._tick())
+                    group.create_task(keep(Part.STREAM, sds.run, sds.source))
+                saving = group.create_task(keep(Part.DISK, self._last_good.run))
+                ticking = group.create_task(keep(Part.EVENTS, self._tick))
                 await self._stopped.wait()
                 ticking.cancel()
                 saving.cancel()
@@ -257,6 +269,7 @@ class Gateway:
                 await self._ads.close()
         finally:
             loop.remove_reader(self._engine.fileno())
+            xds_errors.fault_observers.remove(self._errors.note_of_xds)
             self._ejections.close()
             self._slow_starts.close()
             await self._admin.close()
@@ -276,10 +289,15 @@ class Gateway:
 
     async def _publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         # Before the compiler: names whose addresses are known already are compiled with the snapshot.
-        self._dns.apply(routed_dns_clusters(snapshot, self._settings.local_cluster))
+        with self._errors.guard(Part.DNS):
+            self._dns.apply(routed_dns_clusters(snapshot, self._settings.local_cluster))
         errors = await self._publisher.publish(snapshot)
-        self._health.retain([name for name, one in snapshot.clusters.items() if one.health_check is not None])
+        with self._errors.guard(Part.HEALTH):
+            self._health.retain([name for name, one in snapshot.clusters.items() if one.health_check is not None])
         return errors
+
+    def _slow_start(self, name: str, compiled: CompiledCluster | None) -> None:
+        self._slow_starts.published(name, compiled.ramp if compiled is not None else None)
 
     def _has_traffic(self, cluster: str) -> bool:
         return cluster in self._compiler.clusters and self._compiler.counters(cluster).cx_total > 0
@@ -292,8 +310,10 @@ class Gateway:
             self._recorder.record(push, self._store.snapshot)
 
     def _engine_ready(self) -> None:
-        self._engine.turn()
-        self._ejections.take()
+        with self._errors.guard(Part.EVENTS):
+            self._engine.turn()
+        with self._errors.guard(Part.OUTLIER):
+            self._ejections.take()
         if self._settings.workers:
             # The workers wake us once; not again before the events are taken.
             asyncio.get_running_loop().call_later(EVENTS_DELAY_S, self._take_burst)
@@ -309,7 +329,8 @@ class Gateway:
         while True:
             # A burst of events is worked off at once, but others get their turn in between.
             more = self._take_events()
-            self._ejections.take()
+            with self._errors.guard(Part.OUTLIER):
+                self._ejections.take()
             self._drain.tick(loop.time())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True
@@ -323,9 +344,11 @@ class Gateway:
             return False
         events = self._engine.take_events(EVENTS_AT_ONCE)
         if events:
-            self._refusals.add(events)
+            with self._errors.guard(Part.EVENTS):
+                self._refusals.add(events)
             if self._access_log is not None:
-                self._access_log.write(events)
+                with self._errors.guard(Part.DISK):
+                    self._access_log.write(events)
         return len(events) == EVENTS_AT_ONCE
 
     def _signalled(self, number: signal.Signals) -> None:
@@ -427,6 +450,7 @@ class Gateway:
             access_log_failed=self._access_log.failed if self._access_log is not None else 0,
             access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,
             journal=self._recorder.counters() if self._recorder is not None else (0, 0, 0),
+            control_errors={part.value: count for part, count in self._errors.counts.items()},
         )
 
     def _node_json(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Which sockets listen: opened, routed and closed as LDS says. Decides nothing about a single connection."""
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from eastgate.fastpath.loop.engine import Engine, ListenerCounters
@@ -10,6 +11,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.proxy.compile.compiler import CompiledListener
 from eastgate.xds.resources import Listener
 
+from .control_errors import ControlErrors, Part
 from .log import Log
 
 RETRY_FIRST_S = 0.5
@@ -68,6 +70,7 @@ class Listeners:
         call_later: Callable[[float, Callable[[], None]], object],
         defer_accept: bool = False,
         fast_open: bool = False,
+        errors: ControlErrors | None = None,
     ) -> None:
         self._engine = engine
         self._defer_accept = defer_accept
@@ -76,6 +79,7 @@ class Listeners:
         self._open: dict[str, OpenListener] = {}
         self._retired: list[tuple[str, int]] = []
         self._closed = False
+        self._errors = errors if errors is not None else ControlErrors()
         self._log = Log("listeners")
 
     @property
@@ -87,19 +91,33 @@ class Listeners:
         """Whether every listener that should listen does."""
         return all(bound.number is not None for entry in self._open.values() for bound in entry.bound.values())
 
-    def apply(self, compiled: Mapping[str, CompiledListener]) -> None:
-        """Open, route anew and close sockets so that they are what `compiled` says."""
+    def apply(self, compiled: Mapping[str, CompiledListener]) -> Set[str]:
+        """Open, route anew and close sockets so that they are what `compiled` says.
+
+        Returns the names of listeners with which that did not succeed: they route as before, until the next call.
+        """
+        failed = set()
         for name in [name for name in self._open if name not in compiled]:
-            self._retire(name, self._open.pop(name).bound)
+            with self._errors.guard(Part.PUBLISH, name) as edge:
+                self._retire(name, self._open[name].bound)
+                del self._open[name]
+            if edge.error is not None:
+                failed.add(name)
         for name, wanted in compiled.items():
-            entry = self._open.get(name)
-            if entry is None:
-                entry = self._open[name] = OpenListener(wanted.listener, wanted.routes)
-                entry.skipped = why_skipped(wanted.listener)
-                if entry.skipped:
-                    self._log.warning("listener skipped", name=name, reason=entry.skipped)
-            if entry.skipped or self._closed:
-                continue
+            with self._errors.guard(Part.PUBLISH, name) as edge:
+                self._apply_one(name, wanted)
+            if edge.error is not None:
+                failed.add(name)
+        return failed
+
+    def _apply_one(self, name: str, wanted: CompiledListener) -> None:
+        entry = self._open.get(name)
+        if entry is None:
+            entry = self._open[name] = OpenListener(wanted.listener, wanted.routes)
+            entry.skipped = why_skipped(wanted.listener)
+            if entry.skipped:
+                self._log.warning("listener skipped", name=name, reason=entry.skipped)
+        if not entry.skipped and not self._closed:
             self._settle(name, entry, wanted)
 
     def _settle(self, name: str, entry: OpenListener, wanted: CompiledListener) -> None:
@@ -151,7 +169,7 @@ class Listeners:
                 bound.port = self._engine.bound_address(bound.number)[1]
                 self._log.info("listening", name=name, address=bound.host, port=bound.port)
         if failed:
-            self._call_later(entry.retry_s, lambda: self._bind_missing(name))
+            self._call_later(entry.retry_s, self._errors.guarded(Part.PUBLISH, partial(self._bind_missing, name)))
             entry.retry_s = min(entry.retry_s * 2, RETRY_MAX_S)
         else:
             entry.retry_s = RETRY_FIRST_S

@@ -17,17 +17,17 @@ class Errand(Generic[Item]):
     def __init__(self, work: Callable[[], Item]) -> None:
         self._work = work
         self._made: list[Item] = []
-        self._error: ValueError | None = None
+        self._error: Exception | None = None
 
     def run(self) -> None:
-        """Do the work. A ValueError is for `result`."""
+        """Do the work. What it raises is for `result`."""
         try:
             self._made.append(self._work())
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - raised by `result`, where somebody waits for it
             self._error = error
 
     def result(self) -> Item:
-        """What the work made, or the ValueError that it raised."""
+        """What the work made; or what it raised is raised."""
         if self._error is not None:
             raise self._error
         return self._made[0]

@@ -76,6 +76,7 @@ LAYERS = (
         "proxy.admin.certs",
         "proxy.admin.frames",
         "proxy.admin.stats",
+        "proxy.control_errors",
         "proxy.cpus",
         "proxy.log",
         "proxy.build_info",

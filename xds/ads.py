@@ -166,7 +166,7 @@ class AdsClient:
                 try:
                     await self._expire()
                 except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
-                    self._own_fault("expire", error)
+                    self._own_fault("decode", error)
 
     def _wake(self) -> None:
         self._deadline_moved.set()
@@ -401,6 +401,6 @@ class AdsClient:
 
     def _own_fault(self, where: str, error: Exception) -> str:
         self.own_faults += 1
-        reason = own_fault(error)
+        reason = own_fault(error, part=where)
         _log.error("ads_internal_error", where=where, reason=reason)
         return reason

@@ -1,6 +1,10 @@
 """The one exception of the control side."""
 
+from collections.abc import Callable
 from pathlib import PurePath
+
+fault_observers: list[Callable[[str, Exception, bool], object]] = []
+"""Told of each fault of ours: its part (decode, stream, publish), the exception, whether its text may be shown."""
 
 
 class XdsError(Exception):
@@ -23,10 +27,12 @@ class XdsError(Exception):
         return f"{named} rejected: {self.reason}"
 
 
-def own_fault(error: Exception, *, shown: bool = True) -> str:
+def own_fault(error: Exception, *, part: str = "decode", shown: bool = True) -> str:
     """One line about an exception that nothing from outside should have been able to raise: what, and where; with its
-    text if that is to be `shown`.
+    text if that is to be `shown`. Whoever observes faults is told.
     """
+    for observer in fault_observers:
+        observer(part, error, shown)
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

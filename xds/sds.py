@@ -149,7 +149,7 @@ class SdsClient:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
             # Its text is not shown: it may hold what was being read.
-            reason = own_fault(error, shown=False)
+            reason = own_fault(error, part="stream", shown=False)
         finally:
             self.statistics.connected -= answered
             await _close(channel)

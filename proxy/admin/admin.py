@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from eastgate.proxy import log
 from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.listeners import Listeners
 from eastgate.proxy.patterns import Pattern, PatternError
@@ -51,6 +52,7 @@ class Sources:
     quit: Callable[[], None]
     secrets: Callable[[], SecretSnapshot] = SecretSnapshot
     detector: dumps.DetectorOf = dumps.no_detector
+    errors: ControlErrors = field(default_factory=ControlErrors)
 
 
 def is_loopback_name(host: str) -> bool:
@@ -112,7 +114,7 @@ class Admin:
         self._healthcheck_failed = False
         self._texts = SharedTexts(asyncio.get_running_loop().time)
         self._pages = self._paths()
-        self._server = HttpServer(self._answer)
+        self._server = HttpServer(self._answer, sources.errors)
 
     async def start(self) -> str:
         """Bind and serve; return the URL. Raises EastgateError when the address cannot be bound."""
@@ -282,12 +284,13 @@ class Admin:
             return Response(f"{error}\n", status=400)
         ads, moment = self._sources.ads, ledger_page.now(asyncio.get_running_loop().time())
         stream = ledger_page.stream_json(ads, moment)
+        faults = ledger_page.faults_json(self._sources.errors.latest)
         lines = ads.ledger.lines(ads.store.snapshot, ads.store.wanted)
         chosen = ledger_page.wanted(lines, query)
         if query.get("format") != "text":
-            return Response(chunks=encoded(ledger_page.json_pieces(stream, chosen, moment)), content_type=JSON)
+            return Response(chunks=encoded(ledger_page.json_pieces(stream, faults, chosen, moment)), content_type=JSON)
         rows = [ledger_page.cells(ledger_page.line_json(line, moment)) async for line in sliced(chosen)]
-        return Response(chunks=encoded(ledger_page.text_pieces(stream, rows)))
+        return Response(chunks=encoded(ledger_page.text_pieces(stream, faults, rows)))
 
     def _refusals(self, request: Request) -> Response:
         listeners = self._sources.listeners

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import h11
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.errors import UnavailableError
 from eastgate.xds.log import Log
 
@@ -80,10 +81,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 class HttpServer:
     """Serves one handler on one address. Owned by the loop that called ``start``."""
 
-    def __init__(self, handler: Handler, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self, handler: Handler, errors: ControlErrors | None = None, *, max_connections: int = MAX_CONNECTIONS
+    ) -> None:
         self.evicted = 0
         """Connections that were closed to make room for others."""
         self._handler = handler
+        self.errors = errors if errors is not None else ControlErrors()
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
@@ -119,23 +123,28 @@ class HttpServer:
             self._evict(next(iter(self._silent), None) or max(self._connections, key=_Connection.unread_s))
         self._connections[connection] = task
         try:
-            await connection.serve()
-        except (OSError, TimeoutError):
-            # The client went away, or was too slow: its own affair. What it has not read is not kept for it.
-            writer.transport.abort()
-        except UnavailableError as error:
-            # Too late for a status: the client sees that the answer is not whole.
-            _log.warning("admin answer was cut off", reason=error)
-            writer.transport.abort()
-        except asyncio.CancelledError:
-            # Only close() and _evict() cancel; let through, the stream protocol would report it as an error.
-            writer.transport.abort()
-        except Exception:  # noqa: BLE001 - logged with its stack
-            _log.exception("admin_error")
-            writer.transport.abort()
+            with self.errors.guard(Part.ADMIN) as edge:
+                await self._serve(connection, writer.transport)
+            if edge.error is not None:
+                writer.transport.abort()
         finally:
             self._forget(connection)
             writer.close()
+
+    @staticmethod
+    async def _serve(connection: "_Connection", transport: asyncio.WriteTransport) -> None:
+        try:
+            await connection.serve()
+        except (OSError, TimeoutError):
+            # The client went away, or was too slow: its own affair. What it has not read is not kept for it.
+            transport.abort()
+        except UnavailableError as error:
+            # Too late for a status: the client sees that the answer is not whole.
+            _log.warning("admin answer was cut off", reason=str(error))
+            transport.abort()
+        except asyncio.CancelledError:
+            # Only close() and _evict() cancel; let through, the stream protocol would report it as an error.
+            transport.abort()
 
     def _evict(self, connection: "_Connection") -> None:
         self.evicted += 1
@@ -152,13 +161,12 @@ class HttpServer:
 
     async def answer_to(self, request: Request) -> Response:
         """What the handler says; an error of its own is a 500 and a line in the log."""
-        try:
-            return await self._handler(request)
-        except UnavailableError as error:
-            return Response(f"{error}\n", status=503)
-        except Exception:  # noqa: BLE001 - logged with its stack
-            _log.exception("admin_error", path=request.path)
-            return Response("Internal error, see the log\n", status=500)
+        with self.errors.guard(Part.ADMIN, request.path):
+            try:
+                return await self._handler(request)
+            except UnavailableError as error:
+                return Response(f"{error}\n", status=503)
+        return Response("Internal error, see the log\n", status=500)
 
     def listens(self, connection: "_Connection") -> None:
         """The connection waits for a request from now on."""
@@ -277,10 +285,14 @@ class _Connection:
 
     async def _stream(self, response: Response, chunks: Chunks) -> None:
         # An answer that cannot be made is told while there is still a status to tell it with.
-        try:
-            first = await anext(chunks, b"")
-        except UnavailableError as error:
-            await self._respond(Response(f"{error}\n", status=500))
+        first, failure = b"", "Internal error, see the log"
+        with self._server.errors.guard(Part.ADMIN):
+            try:
+                first, failure = await anext(chunks, b""), ""
+            except UnavailableError as error:
+                failure = str(error)
+        if failure:
+            await self._respond(Response(f"{failure}\n", status=500))
             return
         await self._send_head(response)
         await self._send(h11.Data(data=first))

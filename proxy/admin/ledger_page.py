@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from eastgate.proxy.control_errors import ControlError
 from eastgate.proxy.errors import DumpError
+from eastgate.proxy.log import quoted
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import SHORT_NAMES
 from eastgate.xds.ledger import STATES, TYPES, Accepted, Line, Rejected
@@ -113,9 +115,26 @@ def query_error(query: Mapping[str, str]) -> str:
     return ""
 
 
-def json_pieces(stream: Mapping[str, Any], lines: Iterable[Line], moment: Now) -> Iterator[str]:
+def faults_json(faults: Iterable[ControlError]) -> list[dict[str, Any]]:
+    """Faults of the control side, the newest last."""
+    return [
+        {
+            "part": fault.part.value,
+            "about": fault.about,
+            "cause": fault.cause,
+            "places": list(fault.places),
+            "times": fault.times,
+            "at": fault.at.isoformat(timespec="milliseconds"),
+        }
+        for fault in faults
+    ]
+
+
+def json_pieces(
+    stream: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], lines: Iterable[Line], moment: Now
+) -> Iterator[str]:
     """The JSON text, a piece for each resource."""
-    yield '{"stream": ' + json.dumps(stream) + ',\n "resources": ['
+    yield '{"stream": ' + json.dumps(stream) + ',\n "control_errors": ' + json.dumps(faults) + ',\n "resources": ['
     separator = "\n"
     for line in lines:
         yield separator + "  " + json.dumps(line_json(line, moment))
@@ -181,8 +200,21 @@ def table_pieces(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = HEAD
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
 
 
-def text_pieces(stream: Mapping[str, Any], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield stream_text(stream) + "\n"
+def fault_text(fault: Mapping[str, Any]) -> str:
+    """One fault as a line."""
+    about = f" ({quoted(fault['about'])})" if fault["about"] else ""
+    place = fault["places"][0] if fault["places"] else "an unknown place"
+    return (
+        f"fault of {fault['part']}{about}: {quoted(fault['cause'])} at {place}; {fault['times']} times, {fault['at']}\n"
+    )
+
+
+def text_pieces(
+    stream: Mapping[str, Any], faults: Iterable[Mapping[str, Any]], rows: Sequence[tuple[str, ...]]
+) -> Iterator[str]:
+    yield stream_text(stream)
+    yield from map(fault_text, faults)
+    yield "\n"
     yield from table_pieces(rows)
 
 
@@ -190,7 +222,7 @@ def print_ledger(document: Any, source: str, *, as_json: bool) -> None:
     """Print a /debug/xds document on stdout. Raises DumpError for another."""
     try:
         rows = [cells(row) for row in document["resources"]]
-        text = "".join(text_pieces(document["stream"], rows))
+        text = "".join(text_pieces(document["stream"], document.get("control_errors", ()), rows))
     except (KeyError, TypeError, AttributeError):
         raise DumpError(f"{source}: not a ledger (is that eastgate's admin?)") from None
     sys.stdout.write(json.dumps(document, indent=1) + "\n" if as_json else text)

@@ -110,6 +110,8 @@ class ProcessStats:
     journal: tuple[int, int, int] = (0, 0, 0)
     """Pushes recorded, lost to a slow disk, and refused by it."""
     days_until_first_cert_expiring: int | None = None
+    control_errors: Mapping[str, int] = field(default_factory=dict)
+    """Faults by part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,14 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield Stat(f"eastgate.busy_poll.{short}", value, f"eastgate_busy_poll_{short}_total")
     yield Stat("eastgate.access_log_failed", process.access_log_failed, "eastgate_access_log_failed_total")
     yield Stat("eastgate.access_log_dropped", process.access_log_dropped, "eastgate_access_log_dropped_total")
+    for part, count in process.control_errors.items():
+        yield Stat(
+            f"eastgate.control_errors.{part}",
+            count,
+            "eastgate_control_errors_total",
+            (("part", part),),
+            help="Faults of the control side that were caught",
+        )
     for stream in process.streams:
         yield from _stream(stream)
     for name, counters in process.listeners.items():

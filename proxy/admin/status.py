@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
 
 from .http_server import HttpServer, Request, Response
@@ -13,11 +14,13 @@ METHODS = ("GET", "HEAD")
 class StatusServer:
     """Serves these pages without their queries. ``start`` binds, ``close`` ends it. ``flag`` gave the address."""
 
-    def __init__(self, address: tuple[str, int], pages: Mapping[str, Page], *, flag: str) -> None:
+    def __init__(
+        self, address: tuple[str, int], pages: Mapping[str, Page], *, flag: str, errors: ControlErrors | None = None
+    ) -> None:
         self.flag = flag
         self._address = address
         self._pages = pages
-        self._server = HttpServer(self._answer)
+        self._server = HttpServer(self._answer, errors if errors is not None else ControlErrors())
 
     async def start(self) -> tuple[str, int]:
         """Bind and serve; return the address. Raises EastgateError when it cannot be bound."""

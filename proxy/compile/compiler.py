@@ -6,7 +6,7 @@ cannot be compiled is rejected by name; its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from json import dumps
@@ -20,6 +20,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import ZONED, Census
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.proxy.membership.endpoint_flags import FAILED, Judge, as_discovered, combined, endpoint_keys, judged
 from eastgate.proxy.membership.endpoint_health import EndpointHealth
@@ -272,6 +273,11 @@ class _Plan:
     """Clusters of which routes ask for subsets that they did not ask for before, perhaps."""
 
 
+def fault_reason(error: Exception | None) -> str:
+    """What istiod is told of a fault of ours."""
+    return f"it cannot be compiled: {type(error).__name__}: {error}"
+
+
 def nothing_resolved(_: Cluster) -> Assignment | None:
     return None
 
@@ -295,8 +301,10 @@ class Compiler:
         own_locality: Locality | None = None,
         clock: Callable[[], float] = monotonic,
         local_cluster: str = "",
+        errors: ControlErrors | None = None,
     ) -> None:
         self._slots = slots
+        self._errors = errors if errors is not None else ControlErrors()
         self.health = health if health is not None else EndpointHealth()
         self.observers: list[Callable[[str, CompiledCluster | None], None]] = []
         """Told of each cluster that was published, and with None of each that left, in the turn in which it happens."""
@@ -315,9 +323,12 @@ class Compiler:
         self._rejected: dict[tuple[str, str], str] = {}
         # What was tried last: the same input is not compiled, and complained about, again at the next push.
         self._attempted: dict[tuple[str, str], tuple[object, ...]] = {}
-        # Clusters that left with the last snapshot, and names that routes no longer hold: slots still to be given back.
+        # Slots still to be given back: of clusters that left, and of names that a listener's routes no longer hold.
         self._gone: list[tuple[str, CompiledCluster]] = []
-        self._unused: list[str] = []
+        self._unused: dict[str, list[str]] = {}
+        self._held: frozenset[str] = frozenset()
+        # Slots of subsets: which cluster's, and for which criteria.
+        self._view_of: dict[str, tuple[str, Criteria]] = {}
         self._log = Log("compiler")
 
     @property
@@ -354,12 +365,11 @@ class Compiler:
         plan = self._new_plan(snapshot)
         try:
             for index, (name, cluster) in enumerate(self._in_order(snapshot.clusters)):
-                assignment = self._assignment_of(cluster, snapshot)
-                changed = yield from self._plan_cluster(plan, name, cluster, assignment)
+                changed = yield from self._try_cluster(plan, name, cluster, snapshot)
                 if changed or index % LOOKS_PER_SLICE == 0:
                     yield None
             for name, listener in snapshot.listeners.items():
-                yield from self._plan_listener(plan, name, listener)
+                yield from self._try_listener(plan, name, listener)
                 yield None
         except GeneratorExit:
             self._release_names(plan.acquired)
@@ -381,12 +391,12 @@ class Compiler:
         if cluster is None:
             return
         plan = self._new_plan(self._snapshot)
-        yield from self._plan_cluster(plan, name, cluster, self._assignment_of(cluster, self._snapshot))
+        yield from self._try_cluster(plan, name, cluster, self._snapshot)
         if name == self._local_cluster:
             # Zones of all others may have changed with it.
             for other, one in self._snapshot.clusters.items():
                 if other != name:
-                    yield from self._plan_cluster(plan, other, one, self._assignment_of(one, self._snapshot))
+                    yield from self._try_cluster(plan, other, one, self._snapshot)
         self._publish_clusters(plan)
 
     def takes_long(self, name: str) -> bool:
@@ -417,6 +427,42 @@ class Compiler:
         if cluster.assignment_name:
             return snapshot.assignments.get(cluster.assignment_name)
         return self._resolved(cluster) if cluster.dns is not None else cluster.load_assignment
+
+    def _try_cluster(self, plan: _Plan, name: str, cluster: Cluster, snapshot: Snapshot) -> Steps[bool]:
+        """`_plan_cluster`, whose faults cost this cluster its new version, and no other one anything."""
+        assignment = self._assignment_of(cluster, snapshot)
+        held = len(plan.acquired)
+        with self._errors.guard(Part.COMPILE, name) as edge:
+            return (yield from self._plan_cluster(plan, name, cluster, assignment))
+        self._give_up(plan, held)
+        plan.clusters.pop(name, None)
+        plan.attempts.setdefault(("CDS", name), (cluster, assignment, b""))
+        known = self._clusters.get(name)
+        self._reject(plan, "CDS", name, fault_reason(edge.error), kept=known is not None and known.table is not None)
+        return True
+
+    def _try_listener(self, plan: _Plan, name: str, listener: Listener) -> Generator[None, None, None]:
+        """`_plan_listener`, with the same promise."""
+        held = len(plan.acquired)
+        reason = ""
+        with self._errors.guard(Part.COMPILE, name) as edge:
+            try:
+                yield from self._plan_listener(plan, name, listener)
+            except ValueError as error:
+                reason = str(error)
+        if reason or edge.error is not None:
+            self._give_up(plan, held)
+            self._reject(plan, "LDS", name, reason or fault_reason(edge.error), kept=name in self._listeners)
+
+    def _give_up(self, plan: _Plan, held: int) -> None:
+        """Give back the slots that were taken for a part of the plan."""
+        self._release_names(plan.acquired[held:])
+        del plan.acquired[held:]
+
+    @staticmethod
+    def _reject(plan: _Plan, kind: str, name: str, reason: str, *, kept: bool) -> None:
+        plan.errors.append(XdsError(kind, name, reason))
+        plan.rejected[kind, name] = (reason, kept)
 
     def _plan_cluster(self, plan: _Plan, name: str, cluster: Cluster, assignment: Assignment | None) -> Steps[bool]:
         """Compile a cluster that changed; return whether it did."""
@@ -449,7 +495,8 @@ class Compiler:
         if cluster.slow_start is not None and used is not None:
             # As in Envoy, a cluster that CDS changed is a new one.
             begun = known.ramp if known is not None and known.cluster is cluster else None
-            ramp = follow(cluster.slow_start, used.columns, flags, now, begun)
+            with self._errors.guard(Part.SLOW_START, name):
+                ramp = follow(cluster.slow_start, used.columns, flags, now, begun)
         if cluster.type == "ORIGINAL_DST":
             table = stand_in_table(known.table if known else None)
         elif assignment is not None and not waiting:
@@ -484,8 +531,7 @@ class Compiler:
             try:
                 slot = self._slots.acquire(name)
             except ValueError as error:
-                plan.errors.append(XdsError("CDS", name, str(error)))
-                plan.rejected["CDS", name] = (str(error), False)
+                self._reject(plan, "CDS", name, str(error), kept=False)
                 return True
             plan.acquired.append(name)
         plan.clusters[name] = CompiledCluster(
@@ -502,6 +548,10 @@ class Compiler:
         plan.attempts["LDS", name] = (listener,)
         chains = [*listener.filter_chains, *filter(None, (listener.default_filter_chain,))]
         names = dict.fromkeys(cluster for chain in chains for cluster, _ in chain.clusters)
+        for cluster in names:
+            if "\0" in cluster:
+                # Behind it stands what tells the views of a cluster apart.
+                raise ValueError(f"cluster {cluster!r} of a chain: no name holds a NUL")
         views = dict.fromkeys(
             (cluster, criteria)
             for chain in chains
@@ -512,36 +562,29 @@ class Compiler:
         # A name that CDS has not sent (yet) gets a slot as well: its connections are refused as unknown cluster, and
         # served from the moment that the cluster comes.
         slots: dict[str, int] = {}
-        held = len(plan.acquired)
-        try:
-            for index, cluster in enumerate(names, 1):
-                slots[cluster] = self._slots.acquire(cluster)
-                plan.acquired.append(cluster)
-                if index % LOOKS_PER_SLICE == 0:
-                    yield
-            for index, (cluster, criteria) in enumerate(views, 1):
-                view = view_name(cluster, criteria)
-                slots[view] = self._slots.acquire(view, view_of=slots[cluster])
-                plan.acquired.append(view)
-                self._views.setdefault(cluster, {})[criteria] = slots[view]
-                plan.viewed.add(cluster)
-                if index % LOOKS_PER_SLICE == 0:
-                    yield
-            specs = []
-            for index, chain in enumerate(listener.filter_chains, 1):
-                specs.append(chain_spec(chain, slots, name=f"{name}#{index - 1}"))
-                if index % CHAINS_PER_SLICE == 0:
-                    yield
-            default = listener.default_filter_chain
-            routes = yield from RouteTable.steps(
-                specs, chain_spec(default, slots, name=f"{name}#default") if default else None
-            )
-        except ValueError as error:
-            self._release_names(plan.acquired[held:])
-            del plan.acquired[held:]
-            plan.errors.append(XdsError("LDS", name, str(error)))
-            plan.rejected["LDS", name] = (str(error), known is not None)
-            return
+        for index, cluster in enumerate(names, 1):
+            slots[cluster] = self._slots.acquire(cluster)
+            plan.acquired.append(cluster)
+            if index % LOOKS_PER_SLICE == 0:
+                yield
+        for index, (cluster, criteria) in enumerate(views, 1):
+            view = view_name(cluster, criteria)
+            slots[view] = self._slots.acquire(view, view_of=slots[cluster])
+            plan.acquired.append(view)
+            self._views.setdefault(cluster, {})[criteria] = slots[view]
+            self._view_of[view] = cluster, criteria
+            plan.viewed.add(cluster)
+            if index % LOOKS_PER_SLICE == 0:
+                yield
+        specs = []
+        for index, chain in enumerate(listener.filter_chains, 1):
+            specs.append(chain_spec(chain, slots, name=f"{name}#{index - 1}"))
+            if index % CHAINS_PER_SLICE == 0:
+                yield
+        default = listener.default_filter_chain
+        routes = yield from RouteTable.steps(
+            specs, chain_spec(default, slots, name=f"{name}#default") if default else None
+        )
         plan.listeners[name] = CompiledListener(listener, routes, tuple(slots))
 
     def _publish_clusters(self, plan: _Plan) -> None:
@@ -550,13 +593,13 @@ class Compiler:
             if key not in plan.rejected:
                 self._rejected.pop(key, None)
         for (kind, name), (reason, kept) in plan.rejected.items():
-            self._rejected[kind, name] = reason
-            self._log.warning("resource not compiled", type=kind, name=name, reason=reason, last_good_serves=kept)
+            self._note_rejected(kind, name, reason, kept=kept)
         for name, cluster in plan.clusters.items():
-            self._publish_cluster(name, cluster)
+            self._try_publish(plan, name, cluster)
         for name in plan.viewed - plan.clusters.keys():
             if (known := self._clusters.get(name)) is not None:
-                self._publish_tables(name, known)
+                with self._errors.guard(Part.PUBLISH, name):
+                    self._publish_tables(name, known)
 
     def _publish(self, plan: _Plan, snapshot: Snapshot) -> None:
         """The one point at which a snapshot becomes visible: no await, no yield."""
@@ -567,25 +610,31 @@ class Compiler:
             known = self._listeners.get(name)
             self._listeners[name] = compiled
             if known is not None:
-                self._unused += known.cluster_names
+                self._unused.setdefault(name, []).extend(known.cluster_names)
         for name in [name for name in self._listeners if name not in snapshot.listeners]:
-            self._unused += self._listeners.pop(name).cluster_names
+            self._unused.setdefault(name, []).extend(self._listeners.pop(name).cluster_names)
             self._forget("LDS", name)
         for name in self._clusters.keys() - snapshot.clusters.keys():
             self._gone.append((name, self._clusters.pop(name)))
             self.health.retain(name, None)
-            for observer in self.observers:
-                observer(name, None)
+            self._tell(name, None)
+
+    def hold(self, listeners: Collection[str]) -> None:
+        """Keep the slots that these listeners led to before: their new routes are not published, the old ones are."""
+        self._held = frozenset(listeners)
 
     def tidy(self) -> Generator[None, None, None]:
         """Give back, in slices, what the last snapshot no longer has. Call it when the routes are published.
 
         Not earlier, so that a slot is not given away while a route still leads to it.
         """
-        while self._unused:
-            self._release_names(self._unused[-LOOKS_PER_SLICE:])
-            del self._unused[-LOOKS_PER_SLICE:]
-            yield
+        for listener in [name for name in self._unused if name not in self._held]:
+            unused = self._unused[listener]
+            while unused:
+                self._release_names(unused[-LOOKS_PER_SLICE:])
+                del unused[-LOOKS_PER_SLICE:]
+                yield
+            del self._unused[listener]
         while self._gone:
             name, gone = self._gone.pop()
             self._slots.publish(gone.slot, None)
@@ -597,12 +646,37 @@ class Compiler:
             if len(self._gone) % LOOKS_PER_SLICE == 0:
                 yield
 
+    def _note_rejected(self, kind: str, name: str, reason: str, *, kept: bool) -> None:
+        self._rejected[kind, name] = reason
+        self._log.warning("resource not compiled", type=kind, name=name, reason=reason, last_good_serves=kept)
+
+    def _try_publish(self, plan: _Plan, name: str, compiled: CompiledCluster) -> None:
+        """Publish a cluster, or keep what there was."""
+        known = self._clusters.get(name)
+        with self._errors.guard(Part.PUBLISH, name) as edge:
+            self._publish_cluster(name, compiled)
+            return
+        self._clusters.pop(name, None)
+        if known is not None:
+            self._clusters[name] = known
+            with self._errors.guard(Part.PUBLISH, name):
+                self._publish_tables(name, known)
+        else:
+            self._slots.publish(compiled.slot, None)
+            self._release_names([name])
+        plan.errors.append(XdsError("CDS", name, fault_reason(edge.error)))
+        self._note_rejected("CDS", name, fault_reason(edge.error), kept=known is not None and known.table is not None)
+
     def _publish_cluster(self, name: str, compiled: CompiledCluster) -> None:
         self._publish_tables(name, compiled)
         self._clusters[name] = compiled
         self.health.retain(name, compiled.assignment)
+        self._tell(name, compiled)
+
+    def _tell(self, name: str, compiled: CompiledCluster | None) -> None:
         for observer in self.observers:
-            observer(name, compiled)
+            with self._errors.guard(Part.PUBLISH, name):
+                observer(name, compiled)
 
     def _publish_tables(self, name: str, compiled: CompiledCluster) -> None:
         """Publish the cluster's table, and those of its subsets that routes ask for."""
@@ -667,9 +741,8 @@ class Compiler:
             slot = self._slots.acquire(name)
             self._slots.release(slot)
             self._slots.release(slot)
-            cluster, is_view, _ = name.partition("\0")
-            if is_view and name not in self._slots:
-                views = self._views[cluster]
-                self._views[cluster] = {criteria: one for criteria, one in views.items() if one != slot}
+            if name in self._view_of and name not in self._slots:
+                cluster, criteria = self._view_of.pop(name)
+                del self._views[cluster][criteria]
                 if not self._views[cluster]:
                     del self._views[cluster]

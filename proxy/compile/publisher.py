@@ -1,9 +1,10 @@
 """When a snapshot is compiled and becomes visible: in slices on the loop, the newest one only, one at a time."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.slices import SLICE_S
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Snapshot
@@ -12,11 +13,16 @@ from .compiler import Compiler
 
 
 class Publisher:
-    """Feeds snapshots to the compiler. ``publish_routes`` makes the compiled routes current; it must not wait."""
+    """Feeds snapshots to the compiler. ``publish_routes`` makes the compiled routes current, and must not wait; it
+    returns the names of listeners that still have their old ones.
+    """
 
-    def __init__(self, compiler: Compiler, publish_routes: Callable[[], None]) -> None:
+    def __init__(
+        self, compiler: Compiler, publish_routes: Callable[[], Collection[str]], errors: ControlErrors | None = None
+    ) -> None:
         self._compiler = compiler
         self._publish_routes = publish_routes
+        self._control_errors = errors if errors is not None else ControlErrors()
         self._newest: Snapshot | None = None
         self._published: Snapshot | None = None
         self._errors: tuple[XdsError, ...] = ()
@@ -32,9 +38,16 @@ class Publisher:
         self._newest = snapshot
         async with self._turn:
             while self._newest is not None and self._published is not self._newest:
-                await self._compile(self._newest)
+                await self._try_compile(self._newest)
                 await self._refresh()
             return self._errors
+
+    async def _try_compile(self, snapshot: Snapshot) -> None:
+        with self._control_errors.guard(Part.PUBLISH):
+            await self._compile(snapshot)
+            return
+        # Given up: what was published before serves on, and the next snapshot holds what this one has.
+        self._errors, self._published = (), snapshot
 
     def refresh(self, clusters: Iterable[str]) -> None:
         """Compile these clusters again because the health of their endpoints changed, without waiting.
@@ -47,7 +60,8 @@ class Publisher:
             return
         for name in [name for name in self._stale if not self._compiler.takes_long(name)]:
             self._stale.discard(name)
-            self._compiler.refresh(name)
+            with self._control_errors.guard(Part.COMPILE, name):
+                self._compiler.refresh(name)
         if self._stale:
             self._woken.set()
 
@@ -61,7 +75,11 @@ class Publisher:
 
     async def _refresh(self) -> None:
         while self._stale:
-            with closing(self._compiler.refresh_steps(self._stale.pop())) as steps:
+            name = self._stale.pop()
+            with (
+                self._control_errors.guard(Part.COMPILE, name),
+                closing(self._compiler.refresh_steps(name)) as steps,
+            ):
                 for errand in steps:
                     if errand is not None:
                         await errand.run_aside()
@@ -75,7 +93,7 @@ class Publisher:
                     errand = next(steps)
                 except StopIteration as end:
                     # In the same turn of the loop as the clusters: a slot's next table is never met by old routes.
-                    self._publish_routes()
+                    self._compiler.hold(self._publish_routes())
                     self._errors, self._published = end.value, snapshot
                     break
                 if errand is not None:

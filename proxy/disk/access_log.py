@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import quoted
 
 from .line_writer import LineWriter
@@ -67,10 +68,18 @@ FORMATS: dict[str, Callable[[ConnectionEvent, str], str]] = {"text": as_text, "j
 class AccessLog:
     """A line per event, for a file or stdout. What cannot be written is counted and lost; traffic never waits."""
 
-    def __init__(self, path: str, *, line_format: str, listener_name: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        line_format: str,
+        listener_name: Callable[[int], str],
+        errors: ControlErrors | None = None,
+    ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self._format = FORMATS[line_format]
         self._listener_name = listener_name
-        self._writer = LineWriter(path)
+        self._writer = LineWriter(path, self._errors)
 
     @property
     def failed(self) -> int:
@@ -83,7 +92,11 @@ class AccessLog:
         return self._writer.dropped
 
     def write(self, events: Iterable[ConnectionEvent]) -> None:
-        lines = [self._format(event, self._listener_name(event.listener)) for event in events]
+        lines = []
+        for event in events:
+            # One that cannot be written costs its own line.
+            with self._errors.guard(Part.DISK, "access log"):
+                lines.append(self._format(event, self._listener_name(event.listener)))
         if lines:
             self._writer.add("".join(lines).encode(), len(lines))
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import CDS, LDS
@@ -46,7 +47,9 @@ class LastGood:
         ads: AdsClient,
         *,
         publish: Callable[[Snapshot], Awaitable[Iterable[XdsError]]],
+        errors: ControlErrors | None = None,
     ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self.save_failed = 0
         self._file = file
         self._store = store
@@ -79,11 +82,14 @@ class LastGood:
 
     async def restore(self) -> None:
         """Publish what the file holds. What cannot be used is logged, and the process starts without it."""
-        if self._file is None:
-            return
-        path = str(self._file.path)
+        if self._file is not None:
+            with self._errors.guard(Part.DISK, str(self._file.path)):
+                await self._restore(self._file)
+
+    async def _restore(self, file: StateFile) -> None:
+        path = str(file.path)
         try:
-            saved = self._file.load()
+            saved = file.load()
         except StateError as error:
             self._log.warning("state file not served", path=path, reason=str(error))
             return
@@ -106,16 +112,21 @@ class LastGood:
         try:
             while True:
                 await asyncio.sleep(SAVE_INTERVAL_S)
+                with self._errors.guard(Part.DISK, str(self._file.path)):
+                    await self._save()
+        finally:
+            with self._errors.guard(Part.DISK, str(self._file.path)):
                 snapshot = self._unsaved()
                 if snapshot is not None:
-                    # Large ones take many milliseconds, and the disk its own time; the snapshot is frozen.
-                    self._note(snapshot, await self._save_in_thread(snapshot))
-                else:
-                    self._confirm()
-        finally:
-            snapshot = self._unsaved()
-            if snapshot is not None:
-                self._note(snapshot, self._try_save(snapshot))
+                    self._note(snapshot, self._try_save(snapshot))
+
+    async def _save(self) -> None:
+        snapshot = self._unsaved()
+        if snapshot is not None:
+            # Large ones take many milliseconds, and the disk its own time; the snapshot is frozen.
+            self._note(snapshot, await self._save_in_thread(snapshot))
+        else:
+            self._confirm()
 
     async def _save_in_thread(self, snapshot: Snapshot) -> str:
         saving = asyncio.ensure_future(asyncio.to_thread(self._try_save, snapshot))
@@ -134,11 +145,13 @@ class LastGood:
 
     def _try_save(self, snapshot: Snapshot) -> str:
         assert self._file is not None
-        try:
-            self._file.save(snapshot)
-        except OSError as error:
-            return error.strerror or str(error)
-        return ""
+        with self._errors.guard(Part.DISK, str(self._file.path)):
+            try:
+                self._file.save(snapshot)
+            except OSError as error:
+                return error.strerror or str(error)
+            return ""
+        return "a fault of eastgate"
 
     def _note(self, snapshot: Snapshot, failure: str) -> None:
         assert self._file is not None

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import deque
 
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 
 # What may wait for a slow file: about 30,000 lines.
@@ -16,7 +17,8 @@ CLOSE_S = 2.0
 class LineWriter:
     """Appends lines to a file, or to stdout for "-". Made, fed and closed by one thread; `_run` is on the other."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, errors: ControlErrors | None = None) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self.failed = 0
         """Lines that the file did not take. Written by the writing thread only."""
         self.dropped = 0
@@ -85,9 +87,11 @@ class LineWriter:
                     break
                 item = self._queue.popleft()
             if item is None:
-                self._open()
+                with self._errors.guard(Part.DISK, self._path):
+                    self._open()
                 continue
-            self._write(*item)
+            with self._errors.guard(Part.DISK, self._path):
+                self._write(*item)
             with self._wake:
                 self._queued_bytes -= len(item[0])
         self._close_file()

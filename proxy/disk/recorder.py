@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.log import Log
 from eastgate.xds.ads import Push
@@ -95,7 +96,16 @@ def held_frames(snapshot: Snapshot) -> Iterator[tuple[Mapping[str, Any], bytes]]
 class Recorder:
     """The journal of one stream. Made, fed and closed by the loop; `_run` is on the thread."""
 
-    def __init__(self, folder: str, node: Mapping[str, Any], *, file_bytes: int, keep: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        node: Mapping[str, Any],
+        *,
+        file_bytes: int,
+        keep: int,
+        errors: ControlErrors | None = None,
+    ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self.recorded = 0
         """Pushes in the journal. Written by the thread only."""
         self.lost = 0
@@ -208,6 +218,14 @@ class Recorder:
             self._complain(error)
 
     def _take(self, item: _Begin | _Write) -> None:
+        with self._errors.guard(Part.DISK, str(self._path)) as edge:
+            self._try_take(item)
+        if edge.error is not None:
+            # As a disk that fails: what is whole stays, and a new file is begun later.
+            self.failed += isinstance(item, _Write)
+            self._broken = True
+
+    def _try_take(self, item: _Begin | _Write) -> None:
         try:
             if isinstance(item, _Begin):
                 try:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from eastgate.proxy.admin.stats import DnsCounters
+from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.dns import is_address, resolved_assignment
 from eastgate.xds.errors import XdsError
@@ -71,7 +72,15 @@ class _Entry:
 class DnsClusters:
     """Resolves while `run` runs. ``changed`` is told a cluster's name when it has another assignment."""
 
-    def __init__(self, resolve: Resolve, *, changed: Callable[[str], object], random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        changed: Callable[[str], object],
+        random: Callable[[], float],
+        errors: ControlErrors | None = None,
+    ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self._resolve = resolve
         self._changed = changed
         self._random = random
@@ -148,20 +157,34 @@ class DnsClusters:
         refresh = Refresh(entry.settings, self._random)
         while True:
             entry.counters.attempt += 1
-            try:
-                answer = await self._resolve(host, entry.settings.lookup_family, entry.settings.resolver)
-            except ResolveError as error:
+            wait_s = 0.0
+            with self._errors.guard(Part.DNS, f"{entry.name} {host}") as edge:
+                wait_s = await self._ask(entry, host, refresh)
+            if edge.error is not None:
+                # No other name is to suffer; this one keeps its addresses, and is asked for again.
                 entry.counters.failure += 1
-                wait_s = refresh.after_failure()
-                self._log.warning("name not resolved", cluster=entry.name, host=host, reason=str(error))
-                if not entry.warm:
-                    self._note(entry)
-            else:
-                entry.counters.success += 1
-                entry.counters.empty += not answer.addresses
-                wait_s = refresh.after_answer(answer.ttl_s)
-                self._answered(entry, host, answer)
+                wait_s = max(REST_S, refresh.after_failure())
+                with self._errors.guard(Part.DNS, entry.name):
+                    if not entry.warm:
+                        self._note(entry)
             await asyncio.sleep(wait_s)
+
+    async def _ask(self, entry: _Entry, host: str, refresh: Refresh) -> float:
+        """Ask once for a name; return how long to wait before the next time."""
+        try:
+            answer = await self._resolve(host, entry.settings.lookup_family, entry.settings.resolver)
+        except ResolveError as error:
+            entry.counters.failure += 1
+            wait_s = refresh.after_failure()
+            self._log.warning("name not resolved", cluster=entry.name, host=host, reason=str(error))
+            if not entry.warm:
+                self._note(entry)
+            return wait_s
+        entry.counters.success += 1
+        entry.counters.empty += not answer.addresses
+        wait_s = refresh.after_answer(answer.ttl_s)
+        self._answered(entry, host, answer)
+        return wait_s
 
     def _answered(self, entry: _Entry, host: str, answer: Answer) -> None:
         before = entry.addresses.get(host)

@@ -15,6 +15,7 @@ from eastgate.fastpath.loop import outlier_counters
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.compile.compiler import CompiledCluster, Compiler
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.resources import Cluster, OutlierDetection
 
@@ -52,7 +53,9 @@ class Ejections:
         call_later: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float],
         random: Callable[[], int],
+        errors: ControlErrors | None = None,
     ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self._compiler = compiler
         self._slots = slots
         self._refresh = refresh
@@ -62,7 +65,7 @@ class Ejections:
         self._watched: dict[str, _Watched] = {}
         self._counters: dict[str, Counters] = {}
         self._log = Log("outlier")
-        compiler.observers.append(self._published)
+        compiler.observers.append(self._errors.guarded(Part.OUTLIER, self._published))
 
     @property
     def counters(self) -> Mapping[str, Counters]:
@@ -76,7 +79,8 @@ class Ejections:
         """Eject what workers have found to have failed too often in a row."""
         for name in self._slots.take_dirty():
             if name in self._watched:
-                self._take_crossed(name, self._watched[name])
+                with self._errors.guard(Part.OUTLIER, name):
+                    self._take_crossed(name, self._watched[name])
 
     def health_check_passed(self, cluster: str, key: EndpointKey) -> None:
         """For active health checks, after they have taken back their own cause: an ejection ends with it."""
@@ -137,6 +141,11 @@ class Ejections:
 
     def _tick(self, name: str) -> None:
         watched = self._watched[name]
+        with self._errors.guard(Part.OUTLIER, name):
+            self._judge(name, watched)
+        self._arm(name, watched)
+
+    def _judge(self, name: str, watched: _Watched) -> None:
         # A threshold that was crossed before the end of the interval comes before it.
         self._take_crossed(name, watched)
         settings = watched.settings
@@ -150,7 +159,6 @@ class Ejections:
             self._now(), external=() if split else volumes, local_origin=volumes if split else ()
         )
         self._apply(name, watched, verdicts)
-        self._arm(name, watched)
 
     def _take_crossed(self, name: str, watched: _Watched) -> None:
         split = watched.detector.split

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from eastgate.proxy.admin.stats import HealthCounters
+from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.health_check import endpoint_checks
 from eastgate.xds.resources import Assignment, Cluster, Columns, EndpointCheck, HealthCheck
@@ -83,6 +84,8 @@ class _Session:
     own: EndpointCheck
     health: EndpointHealth
     task: asyncio.Task[None] | None = None
+    faulted: bool = False
+    """Whether a check ended by a fault of ours: nobody waits for its first result any longer."""
 
 
 @dataclass(slots=True)
@@ -112,7 +115,9 @@ class HealthChecks:
         changed: Callable[[str], object],
         has_traffic: Callable[[str], bool],
         random: Callable[[], float],
+        errors: ControlErrors | None = None,
     ) -> None:
+        self._errors = errors if errors is not None else ControlErrors()
         self._open_probe = open_probe
         self._changed = changed
         self._has_traffic = has_traffic
@@ -141,9 +146,17 @@ class HealthChecks:
         return entry.counters
 
     def follow(self, cluster: Cluster, assignment: Assignment) -> Live:
-        """Check the endpoints of this assignment from now on; return it as it is to be used."""
+        """Check the endpoints of this assignment from now on; return it as it is to be used.
+
+        After a fault that is as discovery has it.
+        """
         if cluster.health_check is None:
             return Live(assignment)
+        with self._errors.guard(Part.HEALTH, cluster.name):
+            return self._follow(cluster, assignment)
+        return Live(assignment)
+
+    def _follow(self, cluster: Cluster, assignment: Assignment) -> Live:
         entry = self._entries.get(cluster.name)
         if entry is None:
             keys = endpoint_keys(assignment.columns)
@@ -183,7 +196,8 @@ class HealthChecks:
                         # Results that come together are compiled together.
                         name = next(iter(self._dirty))
                         del self._dirty[name]
-                        self._changed(name)
+                        with self._errors.guard(Part.HEALTH, name):
+                            self._changed(name)
             finally:
                 self._group = None
                 for entry in self._entries.values():
@@ -254,20 +268,32 @@ class HealthChecks:
 
     def _warm(self, entry: _Entry) -> bool:
         """Whether the cluster became warm just now."""
-        if entry.warm or any(session.health.first_check for session in entry.sessions.values()):
+        sessions = entry.sessions.values()
+        if entry.warm or any(session.health.first_check and not session.faulted for session in sessions):
             return False
         entry.warm = True
         return True
 
     def _start(self, entry: _Entry, session: _Session) -> None:
         if self._group is not None:
-            session.task = self._group.create_task(self._keep_checking(entry, session))
+            session.task = self._group.create_task(self._keep_session(entry, session))
 
     @staticmethod
     def _stop(session: _Session) -> None:
         if session.task is not None:
             session.task.cancel()
             session.task = None
+
+    async def _keep_session(self, entry: _Entry, session: _Session) -> None:
+        """Check one endpoint until cancelled. After a fault it keeps the health that it has."""
+        while True:
+            with self._errors.guard(Part.HEALTH, f"{entry.cluster.name} {session.key[0]}:{session.key[1]}"):
+                await self._keep_checking(entry, session)
+            session.faulted = True
+            if self._warm(entry):
+                self._dirty[entry.cluster.name] = None
+                self._woken.set()
+            await asyncio.sleep(REST_S)
 
     async def _keep_checking(self, entry: _Entry, session: _Session) -> None:
         check = entry.cluster.health_check

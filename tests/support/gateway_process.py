@@ -9,7 +9,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -243,6 +243,23 @@ class StallableGateway(Eastgate):
 
     def _told(self, word: str) -> int:
         return sum(line.startswith(word) for line in list(self.lines))
+
+
+class FaultyGateway(Eastgate):
+    """`eastgate gateway` with functions, `module:Class.name`, that can be had to raise. `file`: one that it may use."""
+
+    def __init__(self, discovery: str, file: Path, faults: Sequence[str], *flags: str) -> None:
+        self._file = file
+        script = Path(__file__).with_name("faulty_gateway.py")
+        arguments = ("gateway", "--discovery", discovery, "--admin", "127.0.0.1:0", "--drain-time", "0", *flags)
+        ProxyProcess.__init__(self, [sys.executable, "-P", str(script), str(file), ",".join(faults), *arguments])
+
+    def have_raise(self, *faults: str) -> None:
+        """Have these functions raise, and no others."""
+        self._file.write_text(" ".join(faults))
+        told = len(self.lines)
+        self.signal(signal.SIGUSR2)
+        until(lambda: f"raising: {' '.join(faults)}\n" in list(self.lines)[told:], "the gateway knows what is to raise")
 
 
 def node_flags(node: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from struct import pack
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
@@ -12,8 +13,11 @@ from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.admin.dumps import cluster_status, clusters_text
-from eastgate.proxy.compile.compiler import Compiler, chain_spec, view_name
+from eastgate.proxy.compile import compiler as compiler_module
+from eastgate.proxy.compile.compiler import Compiler, chain_spec, compile_table, view_name
+from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.membership.endpoint_health import Cause, key_of
+from eastgate.proxy.slices import finish
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import (
@@ -524,3 +528,127 @@ def test_the_local_cluster_has_one_priority() -> None:
     assert (error.kind, error.resource) == ("EDS", "proxies")
     assert "another priority than 0" in error.reason
     assert stays(compiler, 3) == pytest.approx(0.25)
+
+
+OTHER = "outbound_.80_._.other.default.svc.cluster.local"
+
+
+def two(one: Cluster, routed: Listener, *more: Listener) -> Snapshot:
+    """A cluster and one beside it that nothing is wrong with."""
+    endpoints = {name: assignment(("10.0.0.1", 80)) for name in (NAME, OTHER)}
+    return Snapshot(
+        clusters=MappingProxyType({NAME: one, OTHER: Cluster(name=OTHER, type="EDS")}),
+        assignments=MappingProxyType(endpoints),
+        listeners=MappingProxyType({each.name: each for each in (routed, *more)}),
+    )
+
+
+@pytest.mark.parametrize("connect_timeout_s", [4294968.0, float("inf"), -1.0])
+def test_number_that_no_slot_holds_costs_its_cluster_alone(connect_timeout_s: float) -> None:
+    slots = ClusterSlots(16)
+    compiler = Compiler(slots)
+    routed = listener(chain(), chain(OTHER))
+    (error,) = compiler.apply(two(cluster(connect_timeout_s=connect_timeout_s), routed))
+    assert (error.kind, error.resource) == ("CDS", NAME)
+    assert compiler.clusters.keys() == {OTHER}
+    good = two(cluster(), routed)
+    assert compiler.apply(good) == ()
+    table = compiler.clusters[NAME].table
+    (error,) = compiler.apply(two(cluster(connect_timeout_s=connect_timeout_s), routed))
+    assert error.resource == NAME
+    assert compiler.clusters[NAME].table is table
+    assert compiler.apply(Snapshot()) == ()
+    assert len(slots) == 0
+
+
+@pytest.mark.parametrize("name", ["a\0b", f"{NAME}\0", f'{NAME}\0[["stage", "1"]]'])
+def test_chain_to_a_name_with_a_nul_is_rejected_by_name(name: str) -> None:
+    slots = ClusterSlots(16)
+    compiler = Compiler(slots)
+    bad = replace(listener(chain(name)), name="bad")
+    (error,) = compiler.apply(two(cluster(), listener(chain()), bad))
+    assert (error.kind, error.resource) == ("LDS", "bad")
+    assert "NUL" in error.reason
+    assert compiler.listeners.keys() == {"l"}
+    compiler.apply(Snapshot())
+    assert len(slots) == 0
+
+
+def test_name_with_a_nul_and_a_server_name_that_is_none_is_rejected_too() -> None:
+    compiler = Compiler(ClusterSlots(16))
+    twice = listener(chain("a\0b"), chain("a\0b"))
+    (error,) = compiler.apply(two(cluster(), twice))
+    assert (error.kind, error.resource) == ("LDS", "l")
+    assert compiler.clusters.keys() == {NAME, OTHER}
+
+
+def test_fault_in_one_cluster_costs_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, errors = ClusterSlots(16), ControlErrors()
+    compiler = Compiler(slots, errors=errors)
+    routed = listener(chain(), chain(OTHER))
+
+    def faulty(one: Cluster, *arguments: Any) -> ClusterTable:
+        if one.name == NAME:
+            raise LookupError("injected")
+        return compile_table(one, *arguments)
+
+    monkeypatch.setattr(compiler_module, "compile_table", faulty)
+    (error,) = compiler.apply(two(cluster(), routed))
+    assert (error.kind, error.resource) == ("CDS", NAME)
+    assert compiler.clusters.keys() == {OTHER}
+    assert match(compiler, OTHER) >= 0
+    assert [(fault.part, fault.about) for fault in errors.latest] == [(Part.COMPILE, NAME)]
+    monkeypatch.undo()
+    assert compiler.apply(two(cluster(lb_policy="RANDOM"), routed)) == ()
+    assert compiler.clusters.keys() == {NAME, OTHER}
+    compiler.apply(Snapshot())
+    assert len(slots) == 0
+
+
+def test_fault_in_one_listener_costs_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = ClusterSlots(16)
+    compiler = Compiler(slots)
+    bad = replace(listener(chain(OTHER)), name="bad")
+
+    def faulty(one: FilterChain, names: Any, *, name: str) -> Any:
+        if name.startswith("bad"):
+            raise LookupError("injected")
+        return chain_spec(one, names, name=name)
+
+    monkeypatch.setattr(compiler_module, "chain_spec", faulty)
+    (error,) = compiler.apply(two(cluster(), listener(chain()), bad))
+    assert (error.kind, error.resource) == ("LDS", "bad")
+    assert compiler.listeners.keys() == {"l"}
+    assert match(compiler) >= 0
+    compiler.apply(Snapshot())
+    assert len(slots) == 0
+
+
+def test_observer_that_stumbles_costs_neither_cluster_nor_other_observers() -> None:
+    errors = ControlErrors()
+    compiler = Compiler(ClusterSlots(16), errors=errors)
+    told: list[str] = []
+
+    def stumble(name: str, _: object) -> None:
+        raise LookupError(name)
+
+    compiler.observers += [stumble, lambda name, _: told.append(name)]
+    assert compiler.apply(two(cluster(), listener(chain()))) == ()
+    assert told == [NAME, OTHER]
+    assert errors.counts[Part.PUBLISH] == 2
+
+
+def test_slots_of_routes_that_were_not_published_are_kept() -> None:
+    """As long as old routes lead to a slot, nobody else may have it."""
+    slots = ClusterSlots(16)
+    compiler = Compiler(slots)
+    compiler.apply(snapshot(cluster(), assignment(("10.0.0.1", 80)), listener(chain())))
+    finish(compiler.steps(Snapshot()))
+    compiler.hold({"l"})
+    for _ in compiler.tidy():
+        pass
+    assert NAME in slots
+    compiler.hold(())
+    for _ in compiler.tidy():
+        pass
+    assert NAME not in slots

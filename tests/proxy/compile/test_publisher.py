@@ -28,8 +28,9 @@ class Published:
         self.seen: list[tuple[int, int]] = []
         self.publisher = Publisher(self.compiler, self.note)
 
-    def note(self) -> None:
+    def note(self) -> tuple[str, ...]:
         self.seen.append((len(self.compiler.clusters), len(self.compiler.listeners["l"].routes)))
+        return ()
 
 
 @pytest.fixture(autouse=True)
