@@ -27,4 +27,5 @@ cpdef enum Reason:
     DRAINED = 23                # ended when the process stopped
     PANIC = 24                  # its priority is in panic, and the cluster has fail_traffic_on_panic
     MANY_PROTOCOLS = 25         # the hello offers more ALPN values than are kept, so none may decide
-    REASON_COUNT = 26
+    ADDRESS_MISMATCH = 26       # the filter chains take other destinations or sources
+    REASON_COUNT = 27

@@ -27,7 +27,8 @@ class Reason(IntEnum):
     DRAINED = 23
     PANIC = 24
     MANY_PROTOCOLS = 25
-    REASON_COUNT = 26
+    ADDRESS_MISMATCH = 26
+    REASON_COUNT = 27
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

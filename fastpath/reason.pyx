@@ -27,6 +27,7 @@ LABELS = {
     Reason.DRAINED: "drained",
     Reason.PANIC: "panic",
     Reason.MANY_PROTOCOLS: "many_protocols",
+    Reason.ADDRESS_MISMATCH: "address_mismatch",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -57,4 +58,5 @@ RESPONSE_FLAGS = {
     Reason.DRAINED: "-",
     Reason.PANIC: "UH",
     Reason.MANY_PROTOCOLS: "NR",
+    Reason.ADDRESS_MISMATCH: "NR",
 }

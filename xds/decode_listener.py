@@ -21,7 +21,7 @@ from .decode_route import http_routes
 from .errors import XdsError
 from .fields import number, seconds, type_name
 from .message import read
-from .resources import Criteria, FilterChain, FilterChainMatch, Listener
+from .resources import CidrRange, Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
 from .subsets import merged_criteria
 from .wire import unknown_fields
@@ -59,7 +59,9 @@ _LISTENER_WARNINGS = {
     "tcp_fast_open_queue_length": "not set",
     "transparent": "not set",
 }
-_MATCH_HONOURED = {"destination_port", "server_names", "transport_protocol", "application_protocols", "@unknown"}
+# Which Envoy does not load either.
+_MATCH_UNSUPPORTED = ("address_suffix", "suffix_len")
+_SOURCE_TYPES = ("ANY", "SAME_IP_OR_LOOPBACK", "EXTERNAL")
 _TCP_PROXY_REFUSALS = {
     "tunneling_config": "tcp_proxy.tunneling_config asks for an HTTP tunnel, which is not served",
     "on_demand": "tcp_proxy.on_demand asks for clusters on demand, which is not served",
@@ -252,13 +254,42 @@ def _match(message: Mapping[str, Any]) -> FilterChainMatch:
     for name in server_names:
         if "*" in name.removeprefix("*."):
             raise ValueError(f"server name {name!r}: a wildcard stands for whole labels at the front (*.example.com)")
+    source_type = message.get("source_type", "ANY")
+    if source_type not in _SOURCE_TYPES:
+        raise ValueError(f"source_type {source_type} is none of {', '.join(_SOURCE_TYPES)}")
+    source_ports = tuple(message.get("source_ports", ()))
+    for port in source_ports:
+        if not 1 <= port <= 65535:
+            raise ValueError(f"source_ports: {port} is outside 1..65535")
     return FilterChainMatch(
         destination_port=number(message, "destination_port", 0, low=1, high=65535),
+        destination_prefixes=_prefixes(message, "prefix_ranges"),
         server_names=server_names,
         transport_protocol=message.get("transport_protocol", ""),
         application_protocols=_shared(tuple(message.get("application_protocols", ()))),
-        unsupported=tuple(field for field in message if field not in _MATCH_HONOURED),
+        direct_source_prefixes=_prefixes(message, "direct_source_prefix_ranges"),
+        source_type=source_type,
+        source_prefixes=_prefixes(message, "source_prefix_ranges"),
+        source_ports=source_ports,
+        unsupported=tuple(field for field in _MATCH_UNSUPPORTED if field in message),
     )
+
+
+def _prefixes(message: Mapping[str, Any], field: str) -> tuple[CidrRange, ...]:
+    return tuple(_prefix(field, one) for one in message.get(field, ()))
+
+
+def _prefix(field: str, message: Mapping[str, Any]) -> CidrRange:
+    text = message.get("address_prefix", "")
+    try:
+        address = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        raise ValueError(f"{field}: {text!r} is not an IP address") from None
+    # A length past the address is the whole of it, as in Envoy.
+    bits = 8 * len(address)
+    length = min(number(message, "prefix_len", 0, high=128), bits)
+    first = int.from_bytes(address, "big") >> (bits - length) << (bits - length)
+    return CidrRange(first.to_bytes(len(address), "big"), length)
 
 
 def _terminal_filter(filters: Any) -> tuple[Mapping[str, Any] | None, str]:

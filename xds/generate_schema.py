@@ -90,6 +90,7 @@ HONOURED = (
     "envoy.config.listener.v3.ListenerFilter",
     "envoy.config.listener.v3.FilterChain",
     "envoy.config.listener.v3.FilterChainMatch",
+    "envoy.config.core.v3.CidrRange",
     "envoy.config.listener.v3.Filter",
     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     "envoy.type.v3.HashPolicy",

@@ -365,14 +365,29 @@ class Cluster:
         return (self.eds_service_name or self.name) if self.type == "EDS" else ""
 
 
+class CidrRange(NamedTuple):
+    """Addresses that share their first ``length`` bits; ``address``: 4 or 16 bytes in network order, the rest is 0."""
+
+    address: bytes
+    length: int
+
+
 @dataclass(frozen=True, slots=True)
 class FilterChainMatch:
-    """Envoy's FilterChainMatch, empty or 0 = any. ``unsupported`` names criteria that eastgate does not evaluate."""
+    """Envoy's FilterChainMatch, empty or 0 = any; ``source_type`` is Envoy's enum name.
+
+    ``unsupported`` names criteria that eastgate does not evaluate.
+    """
 
     destination_port: int = 0
+    destination_prefixes: tuple[CidrRange, ...] = ()
     server_names: tuple[str, ...] = ()
     transport_protocol: str = ""
     application_protocols: tuple[str, ...] = ()
+    direct_source_prefixes: tuple[CidrRange, ...] = ()
+    source_type: str = "ANY"
+    source_prefixes: tuple[CidrRange, ...] = ()
+    source_ports: tuple[int, ...] = ()
     unsupported: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.facts cimport Address
-from eastgate.fastpath.match.route_table cimport Routes
+from eastgate.fastpath.match.route_nodes cimport Routes
 from eastgate.fastpath.loop.timer_wheel cimport Timer
 
 cdef enum:

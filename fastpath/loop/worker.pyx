@@ -56,7 +56,9 @@ from eastgate.fastpath.loop.relay cimport (
     COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, RELAY_BUFFER, flow_free, relay_flow,
 )
 from eastgate.fastpath.match.facts cimport Address, Facts
-from eastgate.fastpath.match.route_table cimport RouteChain, Routes, route_chain, route_match, target_slot
+from eastgate.fastpath.match.route_nodes cimport (
+    RouteChain, Routes, route_asks_destination, route_chain, route_match, target_slot,
+)
 from eastgate.fastpath.loop.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_cancel, wheel_init, wheel_next, wheel_schedule,
 )
@@ -699,8 +701,16 @@ cdef void choose_upstream(Worker* worker, Connection* connection, const RouteCha
 
 # ---- sniff
 
-cdef inline void gather(Worker* worker, Connection* connection, bint is_tls, Facts* facts) noexcept nogil:
+cdef void gather(
+    Worker* worker, Connection* connection, const Routes* routes, bint is_tls, Facts* facts
+) noexcept nogil:
+    cdef sockaddr_storage local
+    cdef socklen_t length = sizeof(local)
     facts.destination = connection.destination
+    if facts.destination.family == 0 and route_asks_destination(routes):
+        # Nobody redirected it: it wanted to come to this socket.
+        if getsockname(connection.down.fd, <sockaddr*>&local, &length) == 0:
+            read_sockaddr(&local, &facts.destination)
     facts.destination.port = connection.destination_port
     facts.source = connection.downstream
     facts.direct_source = connection.direct_source
@@ -718,7 +728,7 @@ cdef void route(Worker* worker, Connection* connection, bint is_tls) noexcept no
     cdef const RouteChain* matched
     cdef Facts facts
     cdef int chain
-    gather(worker, connection, is_tls, &facts)
+    gather(worker, connection, routes, is_tls, &facts)
     chain = route_match(routes, &facts)
     if chain < 0:
         refuse(worker, connection, -chain)

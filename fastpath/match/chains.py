@@ -12,21 +12,30 @@ SNI_DNAT_PREFIX = "outbound_."
 # Endpoints that a connection tries before it is refused, unless tcp_proxy says otherwise.
 DEFAULT_CONNECT_ATTEMPTS = 3
 
+Prefix = tuple[bytes, int]
+"""Addresses that share their first bits: 4 or 16 bytes in network order, and how many bits. The others are ignored."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
     """One filter chain: its match (Envoy's FilterChainMatch, empty field = any) and where its connections go.
 
-    ``targets`` are (cluster slot, weight) pairs in configuration order; weights are positive. ``refusal`` other than
-    NONE closes every connection of the chain with that reason. ``max_connect_attempts``: at least 1, 100 at most count.
-    ``hash_source_ip``: clusters that find endpoints by a hash take that of the client's address, else a random one.
+    ``source_type``: Envoy's name of it. ``targets`` are (cluster slot, weight) pairs in configuration order; weights
+    are positive. ``refusal`` other than NONE closes every connection of the chain with that reason.
+    ``max_connect_attempts``: at least 1, 100 at most count. ``hash_source_ip``: clusters that find endpoints by a hash
+    take that of the client's address, else a random one.
     """
 
     name: str
     destination_port: int = 0
+    destination_prefixes: tuple[Prefix, ...] = ()
     server_names: tuple[str, ...] = ()
     transport_protocol: str = ""
     application_protocols: tuple[str, ...] = ()
+    direct_source_prefixes: tuple[Prefix, ...] = ()
+    source_type: str = "ANY"
+    source_prefixes: tuple[Prefix, ...] = ()
+    source_ports: tuple[int, ...] = ()
     targets: tuple[tuple[int, int], ...] = ()
     refusal: Reason = Reason.NONE
     idle_timeout_ms: int = 3_600_000

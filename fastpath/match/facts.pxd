@@ -26,7 +26,7 @@ cdef struct Facts:
     Address source              # of the client: conveyed by a PROXY header, else of its socket
     Address direct_source       # of the socket, whoever stands in between
     uint8_t tls                 # the client began with a ClientHello
-    uint16_t server_name_length     # 0: none
+    uint16_t server_name_length     # 0: none, as always without TLS
     uint16_t authority_length       # 0: none
     const char* server_name     # lower case
     const char* authority       # of the first HTTP request

@@ -60,6 +60,8 @@ cdef class Observed:
             if not 1 <= len(encoded) <= 255:
                 raise ValueError(f"ALPN {protocol!r} is not 1 to 255 bytes long")
             add_protocol(&self.protocols, <const uint8_t*>PyBytes_AS_STRING(encoded), <uint32_t>len(encoded))
+        if server_name and not tls:
+            raise ValueError("without TLS there is no server name")
         self.server_name = put_name(server_name.lower())
         self.authority = put_name(authority)
         self.facts.tls = bool(tls)

@@ -17,6 +17,9 @@ class RouteTable:
     @staticmethod
     def steps(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> Generator[None, None, RouteTable]:
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
+    @property
+    def asks_destination(self) -> bool:
+        """Whether anything depends on the address that connections were going to."""
     def match(self, observed: Observed) -> int:
         """Index into the chains given to compile (len(chains) for the default chain), or a negative Reason."""
     def target(self, chain: int, draw: int) -> int:

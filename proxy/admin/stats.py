@@ -22,6 +22,8 @@ NO_CHAIN = (
     Reason.MALFORMED_HELLO,
     Reason.UNKNOWN_SERVER_NAME,
     Reason.ALPN_MISMATCH,
+    Reason.MANY_PROTOCOLS,
+    Reason.ADDRESS_MISMATCH,
 )
 # Ends of a served connection, as opposed to refusals.
 ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)

@@ -62,13 +62,13 @@ def allowed(
             return {-Reason.UNKNOWN_SERVER_NAME}
         if not set(offered) & set(ISTIO_ALPN):
             return {-Reason.ALPN_MISMATCH}
-    # A connection without TLS has neither server name nor ALPN.
+    # A connection without TLS has no server name.
     found = filter_chain.match(
         rows,
         port=port,
         sni=server_name if tls else "",
         transport="tls" if tls else "raw_buffer",
-        alpn=offered if tls else (),
+        alpn=offered,
     )
     if found is not None:
         return {int(found)}
@@ -113,7 +113,12 @@ def test_table_follows_the_rules(chains, default, connections):
         raise
     for server_name, offered, tls, port in connections:
         found = table.match(
-            Observed(server_name=server_name, application_protocols=offered, tls=tls, destination_port=port)
+            Observed(
+                server_name=server_name if tls else "",
+                application_protocols=offered,
+                tls=tls,
+                destination_port=port,
+            )
         )
         assert found in allowed(chains, default, server_name, offered, tls, port)
 

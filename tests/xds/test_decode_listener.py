@@ -6,7 +6,7 @@ import pytest
 from eastgate.xds.decode_listener import DecodedChain, decode_listener
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode
-from eastgate.xds.resources import FilterChain, Listener
+from eastgate.xds.resources import CidrRange, FilterChain, FilterChainMatch, Listener
 
 from ..support.encoded import field
 from .istiod import chain, listener, tcp_proxy
@@ -206,10 +206,70 @@ def test_chain_without_tcp_proxy_or_with_something_behind_it_refuses() -> None:
     assert refusal(filters=[tcp_proxy(TARGET), STATS]) == "filter istio.stats stands behind tcp_proxy"
 
 
+def cidr(address: str, length: int | None = None) -> dict[str, Any]:
+    return {"address_prefix": address, **({} if length is None else {"prefix_len": length})}
+
+
+def test_every_criterion_of_a_match_is_read() -> None:
+    match = one_chain(
+        filter_chain_match={
+            "destination_port": 80,
+            "prefix_ranges": [cidr("10.1.2.3", 8), cidr("fd00::ff", 120)],
+            "server_names": [TARGET],
+            "transport_protocol": "tls",
+            "application_protocols": ["istio"],
+            "direct_source_prefix_ranges": [cidr("10.0.0.1", 32)],
+            "source_type": "EXTERNAL",
+            "source_prefix_ranges": [cidr("192.168.255.255", 23)],
+            "source_ports": [1, 65535],
+        }
+    ).match
+    assert match == FilterChainMatch(
+        destination_port=80,
+        destination_prefixes=(CidrRange(bytes((10, 0, 0, 0)), 8), CidrRange(b"\xfd" + bytes(15), 120)),
+        server_names=(TARGET,),
+        transport_protocol="tls",
+        application_protocols=("istio",),
+        direct_source_prefixes=(CidrRange(bytes((10, 0, 0, 1)), 32),),
+        source_type="EXTERNAL",
+        source_prefixes=(CidrRange(bytes((192, 168, 254, 0)), 23),),
+        source_ports=(1, 65535),
+    )
+
+
+@pytest.mark.parametrize(
+    ("range_", "read"),
+    [
+        (cidr("10.0.0.1"), CidrRange(bytes(4), 0)),
+        (cidr("10.0.0.1", 64), CidrRange(bytes((10, 0, 0, 1)), 32)),
+        (cidr("::1", 128), CidrRange(bytes(15) + b"\x01", 128)),
+        (cidr("::ffff:10.0.0.1", 104), CidrRange(bytes(10) + b"\xff\xff\x0a" + bytes(3), 104)),
+    ],
+)
+def test_prefix_is_read_as_envoy_does(range_: dict[str, Any], read: CidrRange) -> None:
+    assert one_chain(filter_chain_match={"source_prefix_ranges": [range_]}).match.source_prefixes == (read,)
+
+
+@pytest.mark.parametrize("field_name", ["prefix_ranges", "direct_source_prefix_ranges", "source_prefix_ranges"])
+def test_prefix_that_is_none_rejects_the_listener(field_name: str) -> None:
+    for text in ("", "x", "10.0.0", "::g", "10.0.0.1/8"):
+        reason = rejected(chain(TARGET, filter_chain_match={field_name: [cidr(text, 8)]}))
+        assert reason == f"{field_name}: {text!r} is not an IP address"
+    assert "prefix_len is 129" in rejected(chain(TARGET, filter_chain_match={field_name: [cidr("::", 129)]}))
+
+
+def test_source_port_or_type_that_is_none_rejects_the_listener() -> None:
+    for port in (0, 65536):
+        assert rejected(chain(TARGET, filter_chain_match={"source_ports": [7, port]})).startswith(
+            f"source_ports: {port}"
+        )
+    assert rejected(chain(TARGET, filter_chain_match={"source_type": 3})).startswith("source_type 3 is none of ANY")
+
+
 def test_match_criteria_that_are_not_evaluated_close_the_chain() -> None:
-    found = one_chain(filter_chain_match={"prefix_ranges": [b""], "source_ports": [1], "server_names": [TARGET]})
-    assert set(found.match.unsupported) == {"prefix_ranges", "source_ports"}
-    assert found.refusal.startswith("match criteria are not evaluated: ")
+    found = one_chain(filter_chain_match={"address_suffix": "1", "suffix_len": 8, "server_names": [TARGET]})
+    assert found.match.unsupported == ("address_suffix", "suffix_len")
+    assert found.refusal == "match criteria are not evaluated: address_suffix, suffix_len"
     assert found.clusters == ()
 
 

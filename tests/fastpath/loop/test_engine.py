@@ -189,6 +189,53 @@ def test_refusal_is_named_and_the_client_sees_only_a_reset(
     assert gateway.slots.counters(gateway.slot).cx_total == 0
 
 
+def test_routes_look_at_the_addresses_of_the_socket(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), host="0.0.0.0")
+    here, client_side = (socket.inet_aton("127.0.1.1"), 32), (socket.inet_aton("127.0.0.2"), 32)
+    for chain, served in (
+        ({"destination_prefixes": (here,)}, True),
+        ({"destination_prefixes": (client_side,)}, False),
+        ({"source_prefixes": (client_side,), "direct_source_prefixes": (client_side,)}, True),
+        ({"source_prefixes": (here,)}, False),
+        ({"direct_source_prefixes": (here,)}, False),
+        ({"source_type": "EXTERNAL"}, True),
+        ({"source_type": "SAME_IP_OR_LOOPBACK"}, False),
+    ):
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, **chain))
+        before = gateway.refused(Reason.ADDRESS_MISMATCH)
+        with socket.create_connection(("127.0.1.1", gateway.address[1]), source_address=("127.0.0.2", 0)) as client:
+            client.setblocking(False)
+            client.sendall(HELLO)
+            if served:
+                accepted(gateway, server).close()
+            else:
+                assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.ADDRESS_MISMATCH) - before == (not served), chain
+    gateway.close()
+
+
+def test_a_proxy_header_conveys_the_source_and_not_the_direct_one(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), proxy_protocol=True)
+    conveyed, direct = (socket.inet_aton("192.0.2.0"), 24), (socket.inet_aton("127.0.0.0"), 8)
+    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n"
+    chain = {
+        "destination_port": 443,
+        "destination_prefixes": ((socket.inet_aton("10.0.0.0"), 8),),
+        "source_prefixes": (conveyed,),
+        "source_ports": (5000,),
+        "direct_source_prefixes": (direct,),
+    }
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, **chain))
+    with gateway.connect(header + HELLO):
+        accepted(gateway, server).close()
+    for field, other in (("source_prefixes", direct), ("direct_source_prefixes", conveyed)):
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, **{**chain, field: (other,)}))
+        with gateway.connect(header + HELLO) as client:
+            assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.ADDRESS_MISMATCH) == 2
+    gateway.close()
+
+
 def test_silent_client_gets_fin_and_a_talker_reset_after_the_hello_timeout(server: socket.socket) -> None:
     gateway = Gateway(server.getsockname(), hello_timeout_ms=60)
     with gateway.connect() as silent, gateway.connect(b"\x16") as talker:

@@ -19,6 +19,7 @@ def test_what_no_connection_can_have():
     assert "port 65536 is outside" in refused(source_port=65536)
     assert "port -1 is outside" in refused(destination_port=-1)
     assert "65536 bytes" in refused(server_name="a" * 65536)
+    assert "without TLS there is no server name" in refused(server_name="a", tls=False)
     for protocol in ("", "x" * 256):
         assert "is not 1 to 255 bytes long" in refused(application_protocols=[protocol])
 
