@@ -10,10 +10,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from eastgate.xds.endpoint_reader cimport (
-    BAD_DURATION, BAD_HEALTH, BAD_PORT, BAD_PRIORITY, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_UNIX, INTERNAL_ADDRESS, LEDS,
-    LOCALITY_LIMIT, MALFORMED, NAMED_PORT, NO_ADDRESS, NO_PORT, NOT_AN_ADDRESS, NOT_TCP, PRIORITY_LAST, ZERO_FACTOR,
-    ZERO_LOCALITY_WEIGHT, ZERO_WEIGHT, LocalityEndpoints, Reader, count_rows, drop_rows, find_duplicates,
-    read_assignment,
+    BAD_DURATION, BAD_HEALTH, BAD_PATH, BAD_PORT, BAD_PRIORITY, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_UNIX,
+    INTERNAL_ADDRESS, LEDS, LOCALITY_LIMIT, MALFORMED, NAMED_PORT, NO_ADDRESS, NO_PORT, NOT_AN_ADDRESS, NOT_TCP,
+    PRIORITY_LAST, ZERO_FACTOR, ZERO_LOCALITY_WEIGHT, ZERO_WEIGHT, LocalityEndpoints, Reader, count_rows, drop_rows,
+    find_duplicates, read_assignment,
 )
 from eastgate.xds.protobuf cimport Cursor, LENGTH_DELIMITED, Span, read_payload, read_tag, skip_value
 
@@ -41,6 +41,7 @@ cdef dict SENTENCES = {
     BAD_DURATION: "policy.endpoint_stale_after is not a positive duration",
     ZERO_FACTOR: "policy.overprovisioning_factor is 0",
     EMPTY_PATH: "an endpoint's socket path is empty",
+    BAD_PATH: "an endpoint's socket path is longer than 107 bytes or holds NUL",
 }
 
 cdef str text_of(Span span):

@@ -1,9 +1,13 @@
 """The one door from bytes of a resource to what the rest of eastgate sees: resource type URLs and their decoders."""
 
-from .assignment import decode_assignment, read_text
+from .assignment import decode_assignment as decode_endpoints
+from .assignment import read_text
 from .decode_cluster import decode_cluster
 from .decode_listener import Chains, DecodedChain, decode_listener, listener_steps
 from .decode_route import Hosts, decode_route, route_steps
+from .errors import XdsError
+from .health_check import endpoint_checks
+from .resources import Assignment
 from .secret_store import SDS
 
 CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -13,6 +17,22 @@ RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
 # What operators call a type, in errors, logs and statistics.
 SHORT_NAMES = {CDS: "CDS", EDS: "EDS", LDS: "LDS", RDS: "RDS", SDS: "SDS"}
+
+# Bits of Columns.flags.
+_TLS_MODE_ISTIO, _OWN_CHECK = 1, 2
+
+
+def decode_assignment(raw: bytes) -> Assignment:
+    """Decode the bytes inside the Any. Raises XdsError("EDS", name, reason)."""
+    made = decode_endpoints(raw)
+    flags = made.columns.flags
+    if _OWN_CHECK in flags or _OWN_CHECK | _TLS_MODE_ISTIO in flags:
+        try:
+            endpoint_checks(raw)
+        except ValueError as error:
+            raise XdsError("EDS", made.cluster_name, f"health_check_config: {error}") from None
+    return made
+
 
 __all__ = [
     "CDS",

@@ -12,7 +12,21 @@ from typing import Any
 from .assignment import decode_assignment, read_text
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
-from .fields import number, seconds, type_name, whole_percent
+from .fields import (
+    CHOICES_MAX,
+    KEEPALIVE_PROBES_MAX,
+    KEEPALIVE_S_MAX,
+    PORT_MAX,
+    checked_text,
+    checked_texts,
+    clamped,
+    number,
+    percent,
+    runtime_double,
+    seconds,
+    type_name,
+    whole_percent,
+)
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
@@ -89,6 +103,8 @@ def decode_cluster(raw: bytes) -> Cluster:
 def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     if not name:
         raise ValueError("no name")
+    checked_texts(message, "name", "alt_stat_name")
+    service_name = checked_text("service_name", message.get("eds_cluster_config", {}).get("service_name", ""))
     kind, dns_config = _type(message)
     if kind == "EDS" and "eds_cluster_config" not in message:
         raise ValueError("type EDS without eds_cluster_config")
@@ -125,11 +141,11 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     return Cluster(
         name=name,
         type=kind,
-        eds_service_name=message.get("eds_cluster_config", {}).get("service_name", "") if kind == "EDS" else "",
+        eds_service_name=service_name if kind == "EDS" else "",
         initial_fetch_timeout_s=_initial_fetch_timeout(eds_config) if kind == "EDS" else 0.0,
         connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
         lb_policy=policy,
-        least_request_choice_count=number(policy_config, "choice_count", 2, low=2),
+        least_request_choice_count=min(number(policy_config, "choice_count", 2, low=2), CHOICES_MAX),
         least_request_bias=_active_request_bias(policy_config),
         least_request_full_scan=bool(
             policy_config.get("enable_full_scan") or policy_config.get("selection_method") == "FULL_SCAN"
@@ -202,7 +218,7 @@ def _port_override(message: Mapping[str, Any], warnings: list[str]) -> int:
     warnings += [
         f"original_dst_lb_config.{field}: {what}" for field, what in _ORIGINAL_DST.items() if config.get(field)
     ]
-    return number(config, "upstream_port_override", 0, high=65535)
+    return number(config, "upstream_port_override", 0, high=PORT_MAX)
 
 
 def _policy(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
@@ -235,18 +251,13 @@ def _policy(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping
 
 
 def _active_request_bias(config: Mapping[str, Any]) -> float:
-    bias = config.get("active_request_bias")
-    if bias is None:
-        return 1.0
-    value = float(bias.get("default_value", 0.0))
+    value = runtime_double(config, "active_request_bias", 1.0)
     # As in Envoy, what is no possible bias is none at all.
     return value if value >= 0 else 1.0
 
 
 def _zone_aware(said: Mapping[str, Any], warnings: list[str]) -> ZoneAware:
-    percent = said["routing_enabled"].get("value", 0.0) if "routing_enabled" in said else 100.0
-    if not 0 <= percent <= 100:
-        raise ValueError(f"zone_aware_lb_config.routing_enabled is {percent}, must be 0 to 100")
+    enabled = percent(said, "routing_enabled", 100.0, where="zone_aware_lb_config")
     basis = said.get("locality_basis", "HEALTHY_HOSTS_NUM")
     if basis not in ("HEALTHY_HOSTS_NUM", "HEALTHY_HOSTS_WEIGHT"):
         warnings.append(f"zone_aware_lb_config.locality_basis: {basis} is not known, endpoints are counted")
@@ -255,7 +266,7 @@ def _zone_aware(said: Mapping[str, Any], warnings: list[str]) -> ZoneAware:
         # As in Envoy, it wins over the older field.
         force = number(said["force_local_zone"], "min_size", 1)
     return ZoneAware(
-        whole_percent(percent), number(said, "min_cluster_size", 6, high=2**64 - 1), force, "WEIGHT" in str(basis)
+        whole_percent(enabled), number(said, "min_cluster_size", 6, high=2**64 - 1), force, "WEIGHT" in str(basis)
     )
 
 
@@ -264,10 +275,8 @@ def _slow_start(policy: str, config: Mapping[str, Any]) -> SlowStart | None:
         return None
     said = config["slow_start_config"]
     window_ms = int(seconds(said, "slow_start_window", 0.0) * 1000)
-    least = said["min_weight_percent"].get("value", 0.0) if "min_weight_percent" in said else 10.0
-    if not 0 <= least <= 100:
-        raise ValueError(f"slow_start_config.min_weight_percent is {least}, must be 0 to 100")
-    aggression = float(said["aggression"].get("default_value", 0.0)) if "aggression" in said else 1.0
+    least = percent(said, "min_weight_percent", 10.0, where="slow_start_config")
+    aggression = runtime_double(said, "aggression", 1.0)
     # As in Envoy, what is no possible aggression is none at all, and so is a window without length.
     return SlowStart(window_ms, aggression if aggression > 0 else 1.0, least) if window_ms else None
 
@@ -275,10 +284,7 @@ def _slow_start(policy: str, config: Mapping[str, Any]) -> SlowStart | None:
 def _panic_threshold(common_lb: Mapping[str, Any]) -> int:
     if "healthy_panic_threshold" not in common_lb:
         return 50
-    percent = common_lb["healthy_panic_threshold"].get("value", 0.0)
-    if not 0 <= percent <= 100:
-        raise ValueError(f"common_lb_config.healthy_panic_threshold is {percent}, must be 0 to 100")
-    return whole_percent(percent)
+    return whole_percent(percent(common_lb, "healthy_panic_threshold", 0.0, where="common_lb_config"))
 
 
 def _circuit_breakers(kind: str, message: Mapping[str, Any], warnings: list[str]) -> CircuitBreakers:
@@ -317,9 +323,8 @@ def _outlier_detection(message: Mapping[str, Any] | None, warnings: list[str]) -
         if field.name == "max_ejection_time_jitter_s":
             values[field.name] = seconds(message, "max_ejection_time_jitter", 0.0)
         elif field.name in message:
-            percent = field.name.startswith("enforcing_") or field.name in _PERCENT_FIELDS
             value = message[field.name]
-            if percent and value > 100:
+            if (field.name.startswith("enforcing_") or field.name in _PERCENT_FIELDS) and value > 100:
                 raise ValueError(f"outlier_detection.{field.name} is {value}, must be at most 100")
             values[field.name] = value
     interval = seconds(message, "interval", 10.0, positive=True)
@@ -332,8 +337,11 @@ def _outlier_detection(message: Mapping[str, Any] | None, warnings: list[str]) -
 
 
 def _tcp_keepalive(message: Mapping[str, Any]) -> TcpKeepalive:
+    # What the kernel would not take at all; 0 is its default there.
     return TcpKeepalive(
-        message.get("keepalive_probes"), message.get("keepalive_time"), message.get("keepalive_interval")
+        clamped(message, "keepalive_probes", low=0, high=KEEPALIVE_PROBES_MAX),
+        clamped(message, "keepalive_time", low=0, high=KEEPALIVE_S_MAX),
+        clamped(message, "keepalive_interval", low=0, high=KEEPALIVE_S_MAX),
     )
 
 

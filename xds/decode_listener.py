@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .assignment import read_text
 from .decode_route import http_routes
 from .errors import XdsError
-from .fields import number, seconds, type_name
+from .fields import PORT_MAX, checked_text, checked_texts, number, seconds, type_name
 from .message import read
 from .resources import CidrRange, Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
@@ -125,6 +125,7 @@ def listener_steps(raw: bytes, known: Mapping[bytes, DecodedChain]) -> Generator
 def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains) -> Listener:
     if "address" not in message:
         raise ValueError("no address")
+    checked_texts(message, "name", "stat_prefix")
     addresses = [_address(message["address"])]
     addresses += [_address(additional.get("address", {})) for additional in message.get("additional_addresses", ())]
     for field in ("api_listener", "internal_listener", "udp_listener_config"):
@@ -169,7 +170,7 @@ def _address(message: Mapping[str, Any]) -> tuple[str, int]:
         raise ValueError(f"address: protocol {address['protocol']} is not supported")
     if "port_value" not in address:
         raise ValueError("address: no port_value")
-    host, port = address.get("address", ""), number(address, "port_value", 0, high=65535)
+    host, port = address.get("address", ""), number(address, "port_value", 0, high=PORT_MAX)
     try:
         socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
     except (OSError, ValueError):
@@ -224,6 +225,8 @@ def _filter_chain(raw: bytes) -> DecodedChain:
             f"tcp_proxy.{field}: {what}" for field, what in _TCP_PROXY_WARNINGS.items() if tcp_proxy.get(field)
         ) + _hash_warnings(tcp_proxy)
     config = tcp_proxy or {}
+    checked_texts(message, "name")
+    checked_texts(config, "stat_prefix")
     routes = http_routes(message.get("filters", ()))
     chain = FilterChain(
         name=message.get("name", ""),
@@ -250,6 +253,7 @@ def _shared(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _match(message: Mapping[str, Any]) -> FilterChainMatch:
+    checked_texts(message, "server_names", "application_protocols", "transport_protocol")
     server_names = tuple(message.get("server_names", ()))
     for name in server_names:
         if "*" in name.removeprefix("*."):
@@ -259,10 +263,10 @@ def _match(message: Mapping[str, Any]) -> FilterChainMatch:
         raise ValueError(f"source_type {source_type} is none of {', '.join(_SOURCE_TYPES)}")
     source_ports = tuple(message.get("source_ports", ()))
     for port in source_ports:
-        if not 1 <= port <= 65535:
+        if not 1 <= port <= PORT_MAX:
             raise ValueError(f"source_ports: {port} is outside 1..65535")
     return FilterChainMatch(
-        destination_port=number(message, "destination_port", 0, low=1, high=65535),
+        destination_port=number(message, "destination_port", 0, low=1, high=PORT_MAX),
         destination_prefixes=_prefixes(message, "prefix_ranges"),
         server_names=server_names,
         transport_protocol=message.get("transport_protocol", ""),
@@ -336,10 +340,12 @@ def _chain_refusal(message: Mapping[str, Any]) -> str:
 
 def _clusters(tcp_proxy: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     if "weighted_clusters" not in tcp_proxy:
-        return ((tcp_proxy["cluster"], 1),) if tcp_proxy.get("cluster") else ()
+        cluster = checked_text("tcp_proxy.cluster", tcp_proxy.get("cluster", ""))
+        return ((cluster, 1),) if cluster else ()
     weighted = tcp_proxy["weighted_clusters"].get("clusters", ())
     clusters = tuple((one.get("name", ""), one.get("weight", 0)) for one in weighted)
     for name, weight in clusters:
+        checked_text("tcp_proxy.weighted_clusters: the name", name)
         if weight < 1:
             raise ValueError(f"tcp_proxy.weighted_clusters: weight of {name} is 0, must be at least 1")
     if sum(weight for _, weight in clusters) > 2**32 - 1:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .assignment import read_text
 from .config_source import ADS, source_of
 from .errors import XdsError
-from .fields import number, type_name
+from .fields import checked_text, checked_texts, number, type_name
 from .message import read
 from .route import Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
 from .wire import unknown_fields
@@ -207,6 +207,7 @@ def _configuration(
 
 def _decoded_host(raw: bytes) -> DecodedHost:
     message = read(_PREFIX + "VirtualHost", raw)
+    checked_texts(message, "name", "domains")
     name, domains = message.get("name", ""), tuple(message.get("domains", ()))
     if not name:
         raise ValueError("a virtual host without a name")
@@ -231,7 +232,7 @@ def _route(message: Mapping[str, Any], warnings: list[str]) -> Route:
         raise ValueError(f"no action (one of {', '.join(_ACTIONS)})")
     warnings += _said(_ROUTE_WARNINGS, message, "routes.")
     refusal = _first(_ROUTE_REFUSALS, message)
-    name = message.get("name", "")
+    name = checked_text("the route's name", message.get("name", ""))
     if action == "route":
         forward = message["route"]
         warnings += _said(_ACTION_WARNINGS, forward, "routes.route.")
@@ -278,6 +279,7 @@ def _clusters(action: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tup
         return _weighted(action["weighted_clusters"], warnings)
     for field in ("cluster", "cluster_header"):
         if action.get(field):
+            checked_text(field, action[field])
             return ((action["cluster"], 1),) if field == "cluster" else (), action.get("cluster_header", ""), ""
     if any(field in action for field in ("cluster_specifier_plugin", "inline_cluster_specifier_plugin")):
         return (), "", ""
@@ -299,7 +301,7 @@ def _weighted(message: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tu
         refusal = refusal or _first(_WEIGHT_REFUSALS, one)
         if one.get("cluster_header"):
             refusal = refusal or "a header would say a weighted cluster (weighted_clusters.cluster_header)"
-        clusters.append((one.get("name", ""), one["weight"]))
+        clusters.append((checked_text("weighted_clusters: the name", one.get("name", "")), one["weight"]))
     total = sum(weight for _, weight in clusters)
     if not 0 < total <= 2**32 - 1:
         raise ValueError(f"weighted_clusters: weights sum to {total}, must be at least 1 and below 2^32")
@@ -310,6 +312,7 @@ def _weighted(message: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tu
 
 
 def _redirect(message: Mapping[str, Any]) -> Redirect:
+    checked_texts(message, "host_redirect", "path_redirect", "scheme_redirect")
     code = message.get("response_code", "MOVED_PERMANENTLY")
     if code not in _REDIRECT_CODES:
         raise ValueError(f"redirect.response_code {code} is unknown")

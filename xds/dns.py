@@ -13,7 +13,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from .assignment import decode_assignment
-from .fields import number, seconds, type_name
+from .fields import PORT_MAX, checked_text, number, seconds, type_name
 from .message import encode, read
 from .resources import Assignment, DnsResolver, DnsSettings, DnsTarget
 
@@ -127,7 +127,8 @@ def _targets(template: bytes, *, first_only: bool) -> Iterator[DnsTarget]:
                 raise ValueError("load_assignment: an endpoint of a DNS cluster must not have a resolver_name")
             if "port_value" not in address:
                 raise ValueError("load_assignment: an endpoint of a DNS cluster has no port_value")
-            yield DnsTarget(address["address"], number(address, "port_value", 0, high=65535))
+            host = checked_text("load_assignment: the name", address["address"])
+            yield DnsTarget(host, number(address, "port_value", 0, high=PORT_MAX))
 
 
 def _rate(message: Mapping[str, Any], name: str, default: float) -> float:
@@ -185,5 +186,5 @@ def _server(address: Mapping[str, Any]) -> str:
     host = where.get("address", "")
     if not is_address(host):
         raise ValueError(f"a DNS resolver is given as {host!r}, which is no IP address")
-    port = number(where, "port_value", 53, low=1, high=65535)
+    port = number(where, "port_value", 53, low=1, high=PORT_MAX)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -26,6 +26,7 @@ cdef enum Fault:
     BAD_DURATION = -15
     ZERO_FACTOR = -16
     EMPTY_PATH = -17
+    BAD_PATH = -18
 
 cdef enum:
     FAMILY_UNIX = 1
@@ -36,6 +37,7 @@ cdef enum:
     FLAG_TLS_MODE_ISTIO = 1
     FLAG_OWN_HEALTH_CHECK = 2
     LOCALITY_LIMIT = 65536
+    PATH_LIMIT = 107  # what sockaddr_un holds beside its terminator
 
 cdef struct LocalityEndpoints:
     uint8_t has_locality

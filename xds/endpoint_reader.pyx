@@ -7,7 +7,7 @@ sub-message continues the first.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from eastgate.xds.protobuf cimport (
     Cursor, FIXED64, LENGTH_DELIMITED, Span, VARINT, read_payload, read_tag, read_varint, skip_value,
@@ -370,6 +370,12 @@ cdef int store_endpoint(Reader* reader, Cursor where, Endpoint* endpoint) noexce
     elif endpoint.has_pipe:
         if endpoint.path.start == endpoint.path.end:
             return fail(reader, where, EMPTY_PATH)
+        # As in Envoy, only a name in the abstract namespace, which begins with @, may hold NUL.
+        if endpoint.path.end - endpoint.path.start > PATH_LIMIT or (
+            endpoint.path.start[0] != b"@"
+            and memchr(endpoint.path.start, 0, endpoint.path.end - endpoint.path.start) != NULL
+        ):
+            return fail(reader, where, BAD_PATH)
         memset(address, 0, 16)
         span[0] = <uint32_t> (endpoint.path.start - reader.start)
         span[1] = <uint32_t> (endpoint.path.end - endpoint.path.start)

@@ -15,6 +15,11 @@ UINT32_MAX = 2**32 - 1
 PORT_MAX = 65535
 LONGEST_S = 4_294_967.0
 SHORTEST_S = 0.001
+# What Linux takes for TCP_KEEPCNT, and for TCP_KEEPIDLE and TCP_KEEPINTVL.
+KEEPALIVE_PROBES_MAX = 127
+KEEPALIVE_S_MAX = 32767
+# A pick draws so often at most: more choices than this find the same endpoint, and would hold up a worker.
+CHOICES_MAX = 1024
 
 # Controls, and the two other characters that end a line.
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")
@@ -65,11 +70,30 @@ def runtime_double(message: Mapping[str, Any], name: str, default: float) -> flo
     return value
 
 
+def clamped(message: Mapping[str, Any], name: str, *, low: int, high: int) -> int | None:
+    """The integer `name` brought into low..high, None when absent: where more or less says the same."""
+    value = message.get(name)
+    return None if value is None else int(min(max(value, low), high))
+
+
+def has_controls(text: str) -> bool:
+    """Whether there are control characters, the ends of lines included."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
 def checked_text(what: str, text: str) -> str:
     """The text. Raises ValueError for control characters in it: they cut C strings, and forge lines of a log."""
-    if not text.isprintable() and _CONTROL.search(text):
+    if has_controls(text):
         raise ValueError(f"{what} {printable(text)} holds control characters")
     return text
+
+
+def checked_texts(message: Mapping[str, Any], *names: str) -> None:
+    """checked_text for fields of a message, with their names; lists and absent ones too."""
+    for name in names:
+        value = message.get(name, "")
+        for text in (value,) if isinstance(value, str) else value:
+            checked_text(name, text)
 
 
 def printable(text: str) -> str:

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .dns import canonical_host
+from .endpoint_messages import EndpointKey, endpoint_messages, load_balancing_metadata
 from .fields import number
-from .message import read
 from .resources import Hashing
 
-_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
-_METADATA = "envoy.config.core.v3.Metadata"
-_NAMESPACE, _HASH_KEY = "envoy.lb", "hash_key"
+_HASH_KEY = "hash_key"
 LARGEST_RING = 8388608
 LARGEST_TABLE = 5000011
 
@@ -67,22 +64,15 @@ def hash_key(metadata_value: object, hostname: str, *, use_hostname: bool) -> st
     return hostname if use_hostname else ""
 
 
-def endpoint_hash_keys(assignment: bytes, *, use_hostname: bool) -> dict[tuple[str, int], bytes]:
-    """By (address, port), a Unix socket by its path and 0: what is hashed for endpoints instead of their addresses."""
-    found: dict[tuple[str, int], bytes] = {}
+def endpoint_hash_keys(assignment: bytes, *, use_hostname: bool) -> dict[EndpointKey, bytes]:
+    """What is hashed for endpoints instead of their addresses. Raises ValueError for what cannot be read."""
     # Reading all endpoints again costs more than building their table: most say nothing of the kind.
     if not use_hostname and _HASH_KEY.encode() not in assignment:
-        return found
-    for locality in read(_ASSIGNMENT, assignment).get("endpoints", ()):
-        for one in locality.get("lb_endpoints", ()):
-            endpoint = one.get("endpoint", {})
-            where = endpoint.get("address", {})
-            place = where.get("socket_address", {})
-            host = place.get("address") or where.get("pipe", {}).get("path", "")
-            said = read(_METADATA, one["metadata"]).get("filter_metadata", {}) if "metadata" in one else {}
-            key = hash_key(
-                said.get(_NAMESPACE, {}).get(_HASH_KEY), endpoint.get("hostname", ""), use_hostname=use_hostname
-            )
-            # Of equal addresses the first one is the endpoint.
-            found.setdefault((canonical_host(host), place.get("port_value", 0)), key.encode())
-    return {where: key for where, key in found.items() if key}
+        return {}
+    found: dict[EndpointKey, bytes] = {}
+    for key, one in endpoint_messages(assignment).items():
+        said, hostname = load_balancing_metadata(one).get(_HASH_KEY), one.get("endpoint", {}).get("hostname", "")
+        text = hash_key(said, hostname, use_hostname=use_hostname)
+        if text:
+            found[key] = text.encode()
+    return found

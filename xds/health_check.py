@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .dns import canonical_host, is_address
-from .fields import number, seconds
-from .message import read
+from .dns import is_address
+from .endpoint_messages import EndpointKey, endpoint_messages
+from .fields import PORT_MAX, checked_text, checked_texts, has_controls, number, printable, seconds
 from .resources import EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, ServiceNameMatch
 
-_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 _NOT_RUN = "active health checks are not run"
 _WARNINGS = {
     "event_log_path": "transitions are in eastgate's log",
@@ -114,6 +113,7 @@ def _http(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthC
     headers, problem = _headers(config.get("request_headers_to_add", ()))
     if problem:
         return None, f"http_health_check.request_headers_to_add {problem}"
+    checked_texts(config, "path", "host", "request_headers_to_remove")
     method = str(config.get("method", "GET"))
     send = _payload(config["send"]) if "send" in config else b""
     if method == "CONNECT":
@@ -142,6 +142,7 @@ def _grpc(config: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[HealthC
             problem = name
     if problem:
         return None, f"grpc_health_check.initial_metadata {problem}"
+    checked_texts(config, "service_name", "authority")
     grpc = GrpcCheck(config.get("service_name", ""), config.get("authority", ""), metadata)
     return HealthCheck(**common, grpc=grpc), ""
 
@@ -154,6 +155,9 @@ def _headers(options: Sequence[Mapping[str, Any]]) -> tuple[tuple[tuple[str, str
         value = header.get("value", "") or header.get("raw_value", b"").decode("latin-1")
         if _OPERATOR in value or "append_action" in option or not option.get("append", True):
             return (), header.get("key", "")
+        if has_controls(header.get("key", "")) or has_controls(value):
+            # The end of a line would begin another header, or another request.
+            raise ValueError(f"health_checks: header {printable(header.get('key', ''))} cannot be sent")
         headers.append((header.get("key", ""), value))
     return tuple(headers), ""
 
@@ -171,21 +175,12 @@ def _ranges(config: Mapping[str, Any], field: str) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def endpoint_checks(assignment: bytes) -> dict[tuple[str, int], EndpointCheck]:
-    """What endpoints of an assignment want otherwise, by (address, port); a Unix socket by its path and 0."""
-    found: dict[tuple[str, int], EndpointCheck] = {}
-    for locality in read(_ASSIGNMENT, assignment).get("endpoints", ()):
-        for one in locality.get("lb_endpoints", ()):
-            endpoint = one.get("endpoint", {})
-            config = endpoint.get("health_check_config")
-            if config is not None:
-                where = endpoint.get("address", {})
-                place = where.get("socket_address", {})
-                host = place.get("address") or where.get("pipe", {}).get("path", "")
-                key = (canonical_host(host), place.get("port_value", 0))
-                # Of equal addresses the first one is the endpoint.
-                found.setdefault(key, _endpoint_check(config))
-    return found
+def endpoint_checks(assignment: bytes) -> dict[EndpointKey, EndpointCheck]:
+    """What endpoints of an assignment want otherwise. Raises ValueError for what no check could be made with."""
+    configs = {
+        key: one.get("endpoint", {}).get("health_check_config") for key, one in endpoint_messages(assignment).items()
+    }
+    return {key: _endpoint_check(config) for key, config in configs.items() if config is not None}
 
 
 def _endpoint_check(config: Mapping[str, Any]) -> EndpointCheck:
@@ -193,8 +188,8 @@ def _endpoint_check(config: Mapping[str, Any]) -> EndpointCheck:
     host = where.get("address", "")
     # Anything but an address is not connected to; Envoy rejects it.
     return EndpointCheck(
-        port=config.get("port_value", 0) or number(where, "port_value", 0),
+        port=number(config, "port_value", 0, high=PORT_MAX) or number(where, "port_value", 0, high=PORT_MAX),
         address=host if is_address(host) else "",
-        hostname=config.get("hostname", ""),
+        hostname=checked_text("health_check_config.hostname", config.get("hostname", "")),
         disabled=config.get("disable_active_health_check", False),
     )

@@ -274,7 +274,7 @@ class Store:
             self._resources[type_url] = {**current, name: empty}
             return f"EDS {name}: no update for {current[name].endpoint_stale_after_s:g} s, its endpoints are removed"
         if kind is Kind.FETCH:
-            cluster = self._waiting.get(name) or current.get(name)
+            cluster = self._waiting.get(name) or (current[name] if name in self._warming else None)
             if cluster is not None:
                 self._activate({name})
                 self._given_up[name] = cluster.assignment_name
@@ -340,14 +340,15 @@ class Store:
         for name, one in accepted.items():
             old = current.get(name)
             target = one.assignment_name
+            if one is not old and one is not before.get(name):
+                # A new version has all of its own time.
+                self._deadlines.clear(Key(Kind.FETCH, CDS, name))
             if old is None or old is one or not target or target in assignments or target == old.assignment_name:
                 continue
             serves = old.type != "EDS" or old.assignment_name in assignments
             if serves and leads_to(name, routed):
                 kept[name] = one
                 resources_now[name] = old
-                if name in before and before[name].assignment_name != target:
-                    self._deadlines.clear(Key(Kind.FETCH, CDS, name))
         self._waiting = kept
         return kept != before
 
@@ -424,7 +425,7 @@ class Store:
         before = self._warming
         if LDS in touched or CDS in touched or before:
             self._warming = self._warming_now()
-        if self._warming or self._waiting or before:
+        if self._warming or self._waiting or self._deadlines:
             self._note_fetches()
         return self._warming != before
 

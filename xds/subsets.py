@@ -4,14 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .dns import canonical_host
-from .message import read
+from .endpoint_messages import EndpointKey, endpoint_messages, lb_values, load_balancing_metadata
 from .resources import Criteria, Subsets, SubsetSelector
-
-_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
-_METADATA = "envoy.config.core.v3.Metadata"
-# The namespace of filter_metadata that load balancing reads.
-_NAMESPACE = "envoy.lb"
 
 EndpointMetadata = Mapping[str, Any]
 
@@ -31,13 +25,8 @@ def merged_criteria(parent: bytes | None, own: bytes | None) -> Criteria:
     values: dict[str, Any] = {}
     for raw in (parent, own):
         if raw:
-            values |= _lb(raw)
+            values |= lb_values(raw)
     return criteria_from(values)
-
-
-def _lb(metadata: bytes) -> dict[str, Any]:
-    found = read(_METADATA, metadata).get("filter_metadata", {}).get(_NAMESPACE, {})
-    return dict(found)
 
 
 def decode_subsets(config: Mapping[str, Any] | None) -> Subsets | None:
@@ -70,18 +59,9 @@ def _selector(config: Mapping[str, Any]) -> SubsetSelector:
     return SubsetSelector(keys, fallback, fallback_keys)
 
 
-def endpoint_metadata(assignment: bytes) -> dict[tuple[str, int], EndpointMetadata]:
-    """What each endpoint says of itself to load balancing, by (address, port); a Unix socket by its path and 0."""
-    found: dict[tuple[str, int], EndpointMetadata] = {}
-    for locality in read(_ASSIGNMENT, assignment).get("endpoints", ()):
-        for one in locality.get("lb_endpoints", ()):
-            where = one.get("endpoint", {}).get("address", {})
-            place = where.get("socket_address", {})
-            host = place.get("address") or where.get("pipe", {}).get("path", "")
-            key = (canonical_host(host), place.get("port_value", 0))
-            # Of equal addresses the first one is the endpoint.
-            found.setdefault(key, _lb(one["metadata"]) if "metadata" in one else {})
-    return found
+def endpoint_metadata(assignment: bytes) -> dict[EndpointKey, EndpointMetadata]:
+    """What each endpoint says of itself to load balancing. Raises ValueError for what cannot be read."""
+    return {key: load_balancing_metadata(one) for key, one in endpoint_messages(assignment).items()}
 
 
 def matches(criteria: Criteria, metadata: EndpointMetadata, *, list_as_any: bool) -> bool:

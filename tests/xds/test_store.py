@@ -687,6 +687,19 @@ def test_cluster_whose_first_answer_does_not_come_is_warming_no_longer(
     assert assignments(store, assignment(A, "1.1.1.1")).changed
 
 
+def test_answer_ends_the_time_that_a_changed_cluster_had() -> None:
+    clock = Clock()
+    store = filled_by(clock)
+    clusters(store, named_by("new"), eds_cluster(B))
+    assert store.seconds_to_deadline == 15.0
+    clock.now_s += 14
+    # Another version begins anew.
+    clusters(store, named_by("new", connect_timeout="2s"), eds_cluster(B))
+    assert store.seconds_to_deadline == 15.0
+    assignments(store, assignment("new", "9.9.9.9"))
+    assert store.seconds_to_deadline is None
+
+
 def test_cluster_without_a_limit_waits_for_ever_and_a_changed_one_no_longer_than_its_limit() -> None:
     clock = Clock()
     store = filled_by(clock)
