@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from eastgate.commands.explain import answer, answer_json
+from eastgate.insight.answer import answer, answer_json
 from eastgate.insight.read_dump import read_document
 
 from tests.support import dumps

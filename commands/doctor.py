@@ -1,76 +1,35 @@
-"""`eastgate doctor`: why failover or cross-network traffic cannot work. Renders findings; finds nothing itself."""
+"""`eastgate doctor`: why failover or cross-network traffic cannot work."""
 
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import groupby
-from operator import attrgetter
 
-from eastgate.insight.cluster_model import ProxyModel
-from eastgate.insight.doctor import RULE_NAMES, examine
-from eastgate.insight.findings import Finding
-from eastgate.proxy.errors import DumpError, SettingsError
-from rich.console import Console
+import click
 
-from .dump_source import proxies
-from .explain import output_console
-
-# Of one rule, so many clusters are named unless all are asked for.
-EVIDENCE_SHOWN = 5
+from .options import DUMP_HELP, admin_option, dump_option, json_option, plain_option
 
 
-def select(found: Sequence[Finding], *, cluster: str, ignore: Sequence[str]) -> list[Finding]:
-    """Without the rules to ignore; of one cluster only, where one is named, and of what concerns no single one."""
-    return [one for one in found if one.rule not in ignore and (not cluster or one.cluster in ("", cluster))]
+@click.command()
+@admin_option
+@dump_option(f"{DUMP_HELP}; several config_dumps are several proxies")
+@plain_option("--cluster", default="", metavar="NAME", help="only findings about this cluster")
+@plain_option("--ignore", multiple=True, metavar="RULE", help="leave out this rule; repeatable")
+@plain_option("--all", "show_all", is_flag=True, help="name every cluster that a rule found")
+@json_option
+def command(
+    admin: str, dump: tuple[str, ...], cluster: str, ignore: tuple[str, ...], show_all: bool, as_json: bool
+) -> None:
+    """Say why failover or cross-network traffic cannot work. Exit code 1 when there is a finding."""
+    import json
+    from dataclasses import asdict
 
+    from eastgate.insight.doctor_text import diagnosis, print_report
+    from eastgate.insight.dump_source import proxies
 
-def print_report(found: Sequence[Finding], models: Sequence[ProxyModel], console: Console, *, show_all: bool) -> None:
-    """For people: one paragraph a rule, with its evidence by cluster."""
-    count = sum(len(proxy.clusters) for proxy in models)
-    console.print(f"{count} clusters in {', '.join(proxy.source for proxy in models)}")
-    for (rule, severity, cause, fix), group in groupby(found, attrgetter("rule", "severity", "cause", "fix")):
-        members = list(group)
-        console.print(f"\n{severity}: {rule}", style="bold red" if severity == "error" else "bold yellow")
-        shown = members if show_all else members[:EVIDENCE_SHOWN]
-        for one in shown:
-            console.print(f"  {one.cluster + ': ' if one.cluster else ''}{one.evidence}")
-        if len(members) > len(shown):
-            console.print(f"  and {len(members) - len(shown)} more clusters (--all)")
-        console.print(f"  cause: {cause}")
-        console.print(f"  fix:   {fix}")
-    console.print(f"\n{summary(found)}")
-
-
-def summary(found: Sequence[Finding]) -> str:
-    if not found:
-        return "nothing found"
-    errors = sum(one.severity == "error" for one in found)
-    warnings = len(found) - errors
-    return f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-
-
-def print_diagnosis(
-    admin: str, dump: Sequence[str], *, cluster: str, ignore: Sequence[str], show_all: bool, as_json: bool
-) -> int:
-    """Report on stdout; return the exit code: 1 when anything was found. Raises EastgateError."""
-    for rule in ignore:
-        if rule not in RULE_NAMES:
-            raise SettingsError(f"--ignore {rule}", None, f"no such rule; there is {', '.join(sorted(RULE_NAMES))}")
     models = proxies(admin, dump)
-    if cluster and not any(cluster in proxy.clusters for proxy in models):
-        raise DumpError(f"unknown cluster {cluster!r} in {', '.join(proxy.source for proxy in models)}")
-    for proxy in models:
-        if not proxy.has_endpoints:
-            raise DumpError(
-                f"{proxy.source}: the config_dump has no endpoints: take it with /config_dump?include_eds,"
-                " or add /clusters"
-            )
-    found = select(examine(models), cluster=cluster, ignore=ignore)
-    # Findings that say the same thing about several clusters stand together.
-    found.sort(key=lambda one: (one.severity != "error", one.rule, one.cause, one.fix))
+    found = diagnosis(models, cluster=cluster, ignore=ignore)
     if as_json:
-        sys.stdout.write(json.dumps({"findings": [asdict(one) for one in found]}, indent=1) + "\n")
+        click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))
     else:
+        from eastgate.insight.console import output_console
+
         print_report(found, models, output_console(), show_all=show_all)
-    return 1 if found else 0
+    sys.exit(1 if found else 0)

@@ -11,13 +11,60 @@ from eastgate.proxy.setting import PREFIX, Setting
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FROM_ENVIRONMENT = "Each option can be given as EASTGATE_<OPTION> too: EASTGATE_DRAIN_TIME for --drain-time."
 DUMP_HELP = "read Envoy's or eastgate's config_dump (with EDS), /clusters JSON, or both, instead; repeatable"
+
+
+class QuietOption(click.Option):
+    """Says nothing of a default that is nothing."""
+
+    def __init__(self, *names: Any, **settings: Any) -> None:
+        if settings.get("default") in ("", 0) and not settings.get("is_flag"):
+            settings["show_default"] = False
+        super().__init__(*names, **settings)
+
+
+def plain_option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option of one command alone."""
+    return click.option(*names, cls=QuietOption, **settings)
 
 
 def option(flag: str, **settings: Any) -> Callable[[Command], Command]:
     """An option that also reads EASTGATE_<FLAG>."""
     name = flag.removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, envvar=PREFIX + name, show_envvar=True, **settings)
+    return click.option(flag, cls=QuietOption, envvar=PREFIX + name, show_envvar=True, **settings)
+
+
+def admin_address(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """URL of HOST:PORT or of a URL, without a slash at its end. Raises BadParameter for what cannot be one."""
+    from eastgate.insight.dump_source import admin_url
+
+    try:
+        return admin_url(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}", context, parameter) from None
+
+
+def admin_option(command: Command) -> Command:
+    """Where the running proxy is asked."""
+    return option(
+        "--admin",
+        default="127.0.0.1:15000",
+        callback=admin_address,
+        metavar="HOST:PORT",
+        help="admin of a running proxy, or its URL",
+    )(command)
+
+
+def dump_option(text: str = DUMP_HELP) -> Callable[[Command], Command]:
+    """Files in the place of a running proxy."""
+    return plain_option("--dump", multiple=True, metavar="FILE", help=text)
+
+
+json_option = plain_option("--json", "as_json", is_flag=True, help="print JSON")
+connections_per_step = plain_option(
+    "--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per step"
+)
 
 
 def options(*each: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -70,6 +117,12 @@ def source_of(context: click.Context, parameter: click.Parameter) -> str:
             return own
         return f"{context.auto_envvar_prefix}_{(parameter.name or '').upper()}"
     return max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.human_readable_name
+
+
+def source_of_option(name: str) -> str:
+    """The same for an option of the command in hand."""
+    context = click.get_current_context()
+    return source_of(context, next(one for one in context.command.params if one.name == name))
 
 
 def told(values: Mapping[str, Any]) -> Given:

@@ -1,69 +1,22 @@
-"""`eastgate record`: subscribe as a node and keep every push in a journal. Opens no port and serves nobody.
+"""`eastgate record`: a journal without a gateway."""
 
-Resources are compiled as a gateway compiles them, so that the answers are a gateway's answers too.
-"""
+from typing import Any
 
-import asyncio
-import os
-import signal
+import click
+from eastgate.proxy.given import JOURNAL, LOG, STREAM
 
-from eastgate.fastpath.loop.cluster_slots import ClusterSlots
-from eastgate.proxy.app import node_identity
-from eastgate.proxy.compile.compiler import Compiler
-from eastgate.proxy.compile.publisher import Publisher
-from eastgate.proxy.disk.recorder import Recorder
-from eastgate.proxy.log import Log
-from eastgate.proxy.settings import GatewaySettings
-from eastgate.xds.ads import AdsClient, Push
-from eastgate.xds.decode import SHORT_NAMES
-from eastgate.xds.store import Store
+from .options import FROM_ENVIRONMENT, declared_options, told
 
 
-async def record(settings: GatewaySettings) -> None:
-    """Record until a signal comes. Raises EastgateError for what cannot be started."""
-    node = node_identity(settings, os.environ)
-    log = Log("journal")
-    recorder = Recorder(
-        settings.given.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.given.record_files
-    )
-    store = Store(router=True)
+@click.command(epilog=FROM_ENVIRONMENT)
+@click.argument("directory", type=click.Path(file_okay=False))
+@declared_options(STREAM, JOURNAL, LOG)
+def command(directory: str, **flags: Any) -> None:
+    """Subscribe to istiod as a gateway would, serve nobody, and keep every push in a journal in DIRECTORY."""
+    from eastgate.proxy import log
+    from eastgate.proxy.recording import run_record
+    from eastgate.proxy.settings import resolve
 
-    def pushed(push: Push) -> None:
-        recorder.record(push, store.snapshot)
-        log.info(
-            "push",
-            type=SHORT_NAMES[push.type_url],
-            version=push.version,
-            bytes=len(push.payload),
-            answer="NACK" if push.reason else "ACK",
-        )
-
-    ads = AdsClient(
-        settings.discovery,
-        node,
-        store,
-        on_snapshot=Publisher(Compiler(ClusterSlots()), lambda: ()).publish,
-        on_push=pushed,
-        protocol=settings.xds_protocol,
-        open_channel=settings.credentials.open_channel,
-        metadata=settings.credentials.metadata,
-    )
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    recorder.begin(store.snapshot)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(ads.run())
-            await stopped.wait()
-            await ads.close()
-    finally:
-        recorder.close()
-        recorded, lost, failed = recorder.counters()
-        log.info("stopped", recorded=recorded, lost=lost, failed=failed)
-
-
-def run_record(settings: GatewaySettings) -> None:
-    """Entry point. Raises EastgateError."""
-    asyncio.run(record(settings))
+    settings = resolve(told({**flags, "record": directory, "workers": 0}))
+    log.configure(settings.given.log_level, settings.given.log_format)
+    run_record(settings)

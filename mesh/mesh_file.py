@@ -46,11 +46,15 @@ class MeshFile:
 
 def load(path: str | FilePath) -> MeshFile:
     """Read the file. Raises MeshError."""
+    return parse(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | FilePath) -> bytes:
+    """The bytes of a mesh file. Raises MeshError."""
     try:
-        text = FilePath(path).read_bytes()
+        return FilePath(path).read_bytes()
     except OSError as error:
         raise MeshError(str(path), 0, f"cannot be read: {error.strerror}") from None
-    return parse(text, str(path))
 
 
 def parse(text: str | bytes, file: str) -> MeshFile:

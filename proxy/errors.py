@@ -16,10 +16,6 @@ class SettingsError(EastgateError):
         self.reason = reason
 
 
-class DumpError(EastgateError):
-    """A file or an admin answer that is not what it should be."""
-
-
 class MeshFileError(EastgateError):
     """A mesh file that cannot be used: file, line and cause."""
 
@@ -32,12 +28,6 @@ class TrialError(EastgateError):
 
 class ExpectationError(EastgateError):
     """Everything worked, and the result is not the expected one."""
-
-    exit_code = 1
-
-
-class UnreachableError(EastgateError):
-    """A running proxy did not answer."""
 
     exit_code = 1
 

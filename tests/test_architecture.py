@@ -26,18 +26,26 @@ LAYERS = (
     {"commands.cli"},
     {
         "commands.compare_envoy",
+        "commands.demo",
         "commands.diff",
         "commands.doctor",
+        "commands.endpoints",
+        "commands.explain",
+        "commands.gateway",
+        "commands.ledger",
+        "commands.mesh",
         "commands.mesh_run",
         "commands.mesh_serve",
         "commands.record",
-        "commands.replay_serve",
+        "commands.replay",
+        "commands.version",
     },
-    {"commands.replay"},
-    {"commands.endpoints", "commands.explain"},
-    {"commands.dump_source", "commands.options"},
+    {"commands.lazy", "commands.options", "commands.output"},
+    {"trial.compare_report", "trial.scenario_run"},
+    {"trial.compare"},
     {"trial.compare_model", "trial.trial", "trial.report"},
     {"trial.answers", "trial.client", "trial.child", "trial.envoy_process", "trial.workload"},
+    {"proxy.recording", "proxy.replay_server"},
     {"proxy.app"},
     {"proxy.admin.admin"},
     {"proxy.admin.config_dump"},
@@ -52,6 +60,8 @@ LAYERS = (
         "proxy.drain",
         "proxy.membership.ejections",
     },
+    {"proxy.disk.sides"},
+    {"proxy.disk.replay"},
     {"proxy.compile.publisher", "proxy.listeners", "proxy.membership.dns_clusters"},
     {"proxy.compile.compiler", "proxy.membership.health_checks"},
     {"proxy.membership.slow_start"},
@@ -96,13 +106,8 @@ LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in 
 # Costs half a second and 52 MB: dumps, tests and the embedded control plane only.
 HEAVY = {"envoy_data_plane", "betterproto2", "pydantic"}
 TOOLS = {"__init__", "__main__", "generate_schema"}
-# Commands of the embedded control plane and of trials, which encode messages.
-ENCODING = {
-    "commands.compare_envoy",
-    "commands.mesh_run",
-    "commands.mesh_serve",
-    "commands.replay_serve",
-}
+# Be a control plane, and encode messages.
+ENCODING = {"proxy.replay_server"}
 
 FROM = re.compile(r"^\s*from\s+([\w.]+)\s+c?import\s+\(?\s*([\w, ]*)", re.MULTILINE)
 PLAIN = re.compile(r"^\s*c?import\s+([\w., ]+)", re.MULTILINE)

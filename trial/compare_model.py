@@ -6,17 +6,20 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
+from eastgate.insight.answer import find_cluster
 from eastgate.insight.cluster_model import ClusterModel
+from eastgate.insight.dump_source import proxies
 from eastgate.insight.read_dump import read_cluster, with_assignment
 from eastgate.mesh.assignments import assignment
 from eastgate.mesh.clusters import outbound_cluster
 from eastgate.mesh.endpoints import ClusterKey
+from eastgate.mesh.mesh_file import load
 from eastgate.mesh.messages import CDS, EDS, LDS, address, from_ads, pack
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.node_view import node_view
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.split_horizon import NetworkGateway
-from eastgate.proxy.errors import TrialError
+from eastgate.proxy.errors import MeshFileError, SettingsError, TrialError
 from eastgate.xds.resources import Hashing, Locality
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
@@ -190,3 +193,21 @@ def _listener() -> Listener:
             )
         ],
     )
+
+
+def distinct(model: ClusterModel) -> list[str]:
+    """Addresses in order of appearance; a gateway may stand in several localities."""
+    return list(dict.fromkeys(one.plain_address for one in model.endpoints))
+
+
+def model_of(file: str, step: str, dumps: Sequence[str], cluster: str) -> ClusterModel:
+    """The cluster that the command line names. Raises EastgateError, MeshError or InsightError."""
+    if dumps:
+        return find_cluster(proxies("", dumps), cluster)[1]
+    loaded = load(file)
+    if loaded.scenario is None:
+        raise MeshFileError(f"{file}: no document of kind Scenario, which names client and service")
+    meshes = {"": loaded.mesh, **{one.name: one.mesh for one in loaded.scenario.steps}}
+    if step not in meshes:
+        raise SettingsError("--step", step, f"no such step; there are {', '.join(name for name in meshes if name)}")
+    return model_of_mesh(with_addresses(meshes[step]), loaded.scenario)

@@ -4,14 +4,13 @@ Times are ages in seconds and, for JSON, the date as well.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from eastgate.insight.errors import DumpError
 from eastgate.proxy.control_errors import ControlError
-from eastgate.proxy.errors import DumpError
 from eastgate.proxy.log import quoted
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import SHORT_NAMES
@@ -218,11 +217,10 @@ def text_pieces(
     yield from table_pieces(rows)
 
 
-def print_ledger(document: Any, source: str, *, as_json: bool) -> None:
-    """Print a /debug/xds document on stdout. Raises DumpError for another."""
+def ledger_text(document: Any, source: str) -> str:
+    """A /debug/xds document for people. Raises DumpError for another."""
     try:
         rows = [cells(row) for row in document["resources"]]
-        text = "".join(text_pieces(document["stream"], document.get("control_errors", ()), rows))
+        return "".join(text_pieces(document["stream"], document.get("control_errors", ()), rows))
     except (KeyError, TypeError, AttributeError):
         raise DumpError(f"{source}: not a ledger (is that eastgate's admin?)") from None
-    sys.stdout.write(json.dumps(document, indent=1) + "\n" if as_json else text)

@@ -4,14 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-from eastgate.commands.diff import parsed, print_difference
-from eastgate.commands.replay import Wanted, moment
-from eastgate.proxy.errors import EastgateError
+from eastgate.commands.cli import OWN_ERRORS, eastgate
+from eastgate.proxy.disk.replay import Wanted, moment
+from eastgate.proxy.disk.sides import parsed
 
 from ..support import dumps
 from ..xds.istiod import CDS, EDS, LDS, chain, cluster, endpoint, listener, locality_endpoints, response
 from ..xds.istiod import assignment as assigned
 from .test_replay import Live
+
+
+def diff(*arguments: str) -> int:
+    """Run the command here; return its exit code. Raises what it raises."""
+    with pytest.raises(SystemExit) as end:
+        eastgate.main(["diff", *arguments], standalone_mode=False)
+    return int(end.value.code or 0)
+
 
 A = "outbound_.80_._.a.svc"
 
@@ -34,7 +42,7 @@ async def journal(folder: Path) -> str:
 
 async def test_two_pushes_of_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = await journal(tmp_path)
-    assert print_difference(f"{path}@2", f"{path}@4", cluster="", json_wanted=False) == 1
+    assert diff(f"{path}@2", f"{path}@4") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"from {path}, push 2 of ")
     assert lines[1].startswith(f"to   {path}, push 4 of ")
@@ -46,7 +54,7 @@ async def test_two_pushes_of_a_journal(tmp_path: Path, capsys: pytest.CaptureFix
 
 async def test_push_by_itself_is_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = await journal(tmp_path)
-    assert print_difference(f"{path}@4", "", cluster=A, json_wanted=True) == 1
+    assert diff(f"{path}@4", "--cluster", A, "--json") == 1
     document = json.loads(capsys.readouterr().out)
     assert document["before"] == f"{path}, before push 4"
     (one,) = document["clusters"]
@@ -56,7 +64,7 @@ async def test_push_by_itself_is_what_it_did(tmp_path: Path, capsys: pytest.Capt
         ("2.2.2.2:8080", 50.0),
     ]
     # The last push, which was rejected, did nothing.
-    assert print_difference(path, "", cluster="", json_wanted=False) == 0
+    assert diff(path) == 0
     printed = capsys.readouterr().out
     assert "rejected: EDS" in printed
     assert printed.endswith("nothing that decides where connections go\n")
@@ -83,12 +91,12 @@ def test_two_dumps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         )
         for number, addresses in enumerate((("10.0.0.1:80",), ("10.0.0.1:80", "10.0.0.2:80")))
     ]
-    assert print_difference(*paths, cluster="", json_wanted=False) == 1
+    assert diff(*paths) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[3] == (
         f"{dumps.NAME}: 50.0 points of its connections move; 10.0.0.1:80 100 % -> 50 %; 10.0.0.2:80 added with 50 %"
     )
-    assert print_difference(paths[0], paths[0], cluster="", json_wanted=False) == 0
+    assert diff(paths[0], paths[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -109,13 +117,13 @@ async def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, before: s
         "dump": dumps.write(tmp_path, dumps.config_dump([], [])),
         "none": str(tmp_path / "none"),
     }
-    with pytest.raises(EastgateError, match=said) as raised:
-        print_difference(before.format(**paths), after.format(**paths), cluster="", json_wanted=False)
+    with pytest.raises(OWN_ERRORS, match=said) as raised:
+        diff(before.format(**paths), after.format(**paths))
     assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
 
 
 async def test_unknown_cluster_is_refused(tmp_path: Path) -> None:
     path = await journal(tmp_path)
-    with pytest.raises(EastgateError, match="--cluster x: neither side has such a cluster"):
-        print_difference(path, f"{path}@1", cluster="x", json_wanted=False)
+    with pytest.raises(OWN_ERRORS, match="--cluster x: neither side has such a cluster"):
+        diff(path, f"{path}@1", "--cluster", "x")

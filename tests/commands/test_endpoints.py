@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from eastgate.commands.dump_source import proxies
-from eastgate.commands.endpoints import HEADER, Row, rows_of, sort_key, table_text
-from eastgate.proxy.errors import DumpError
+from eastgate.insight.dump_source import proxies
+from eastgate.insight.endpoint_table import HEADER, Row, rows_of, sort_key, table_text
+from eastgate.insight.errors import DumpError
 
 from ..support.gateway_process import run_command
 

@@ -1,13 +1,16 @@
 """`eastgate explain` on dumps of real Envoys, recorded stages and made-up clusters, as an operator runs it."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.commands.explain import answer, answer_json, find_cluster
+from eastgate.insight.answer import answer, answer_json, find_cluster
+from eastgate.insight.answer_text import print_answer
+from eastgate.insight.errors import DumpError
 from eastgate.insight.read_dump import read_document
-from eastgate.proxy.errors import DumpError
+from rich.console import Console
 
 from ..support import dumps
 from ..support.gateway_process import run_command
@@ -209,3 +212,14 @@ def test_silent_admin_is_exit_code_1() -> None:
     run = run_command("explain", ECHO, "--admin", "http://127.0.0.1:1")
     assert run.returncode == 1
     assert "is the proxy running" in run.stderr
+
+
+@pytest.mark.parametrize("address", ["10.100.200.101:15443", "[2001:db8:1234:5678:9abc:def0:1234:5678]:15443"])
+def test_addresses_are_whole_in_a_narrow_window(address: str) -> None:
+    members = [dumps.endpoint(address), dumps.endpoint("10.0.0.1:1")]
+    entries = dumps.locality("asia-northeast1/asia-northeast1-a", members)
+    proxy = read_document(dumps.config_dump([dumps.cluster()], [dumps.assignment(entries)]), "test")
+    written = io.StringIO()
+    said = answer(proxy, proxy.clusters[dumps.NAME], what_if=["down=10.0.0.1:1"], duplicates="envoy")
+    print_answer(said, Console(file=written, width=80, markup=False, highlight=False), limit=40)
+    assert address in written.getvalue()

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.commands.replay import Journal, Push, Wanted, moment
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.match.facts import Observed
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.disk.journal import JournalError, JournalFile, files_of, packed
 from eastgate.proxy.disk.recorder import Recorder
+from eastgate.proxy.disk.replay import Journal, Push, Wanted, moment
 from eastgate.xds.ads import Push as Pushed
 from eastgate.xds.delta_subscription import DeltaSubscriptions
 from eastgate.xds.resources import Snapshot

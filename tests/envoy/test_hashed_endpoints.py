@@ -13,8 +13,8 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
-from eastgate.commands.dump_source import live_proxy
-from eastgate.commands.explain import answer
+from eastgate.insight.answer import answer
+from eastgate.insight.dump_source import live_proxy
 from eastgate.insight.read_dump import flat_address
 from envoy_data_plane.envoy.extensions.load_balancing_policies.maglev.v3 import Maglev
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from eastgate.commands.explain import answer
+from eastgate.insight.answer import answer
 from eastgate.insight.cluster_model import ProxyModel
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment

@@ -24,11 +24,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 import pytest
-from eastgate.commands.dump_source import live_proxy
-from eastgate.commands.explain import answer
+from eastgate.insight.answer import answer
 from eastgate.insight.cluster_model import ProxyModel
+from eastgate.insight.dump_source import live_proxy
+from eastgate.insight.errors import UnreachableError
 from eastgate.insight.explain import Explanation
-from eastgate.proxy.errors import UnreachableError
 from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, SocketAddressProtocol
 from envoy_data_plane.envoy.config.listener.v3 import Listener, ListenerFilter, UdpListenerConfig
 from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route, UdpProxyConfig

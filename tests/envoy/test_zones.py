@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from eastgate.commands.explain import answer
+from eastgate.insight.answer import answer
 from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.explain import Explanation
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.commands.compare_envoy import Measured, client_hello, rows
 from eastgate.insight.cluster_model import ClusterModel, Endpoint
 from eastgate.mesh.messages import CDS, EDS
 from eastgate.proxy.errors import TrialError
+from eastgate.trial.compare import Measured, client_hello
 from eastgate.trial.compare_model import SERVER_NAME, loopback_resources
+from eastgate.trial.compare_report import rows
 from eastgate.xds.decode_cluster import decode_cluster
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.resources import Hashing

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from eastgate.commands.dump_source import live_proxy
-from eastgate.commands.explain import answer
+from eastgate.insight.answer import answer
 from eastgate.insight.cluster_model import ProxyModel
+from eastgate.insight.dump_source import live_proxy
 from eastgate.insight.explain import Explanation
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment

@@ -1,7 +1,7 @@
 """One declaration a setting: command line, environment, range and documents say the same."""
 
 import pytest
-from eastgate.commands.cli import eastgate
+from eastgate.commands.gateway import command
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.given import SETTINGS, Given, given
 
@@ -15,7 +15,7 @@ def test_table_in_the_documents_is_that_of_the_declarations() -> None:
 
 
 def test_each_setting_is_an_option_and_a_variable_of_gateway() -> None:
-    params = {one.name: one for one in eastgate.commands["gateway"].params}
+    params = {one.name: one for one in command.params}
     assert params.keys() == SETTINGS.keys()
     for name, setting in SETTINGS.items():
         assert params[name].opts == [setting.flag]

@@ -1,10 +1,8 @@
 """The table and the command over the ledger's document."""
 
-import json
-
 import pytest
-from eastgate.proxy.admin.ledger_page import age_text, print_ledger, query_error
-from eastgate.proxy.errors import DumpError
+from eastgate.insight.errors import DumpError
+from eastgate.proxy.admin.ledger_page import age_text, ledger_text, query_error
 
 TYPE = {
     "version": "v1",
@@ -37,23 +35,17 @@ DOCUMENT = {
 }
 
 
-def test_table_shows_state_ages_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    print_ledger(DOCUMENT, "http://x", as_json=False)
-    lines = capsys.readouterr().out.splitlines()
+def test_table_shows_state_ages_and_reason() -> None:
+    lines = ledger_text(DOCUMENT, "http://x").splitlines()
     assert lines[0] == "connected to 127.0.0.1:15010 for 2h1m, delta, 2 streams so far"
     assert lines[1] == "EDS: 1 nacked; version v1, accepted 90s ago; 2 ACK, 1 NACK"
     assert lines[4].split() == ["EDS", "NACKED", "a", "v1", "90s", "n" * 24, "v2", "3s", "malformed", "message"]
 
 
-def test_json_is_the_document(capsys: pytest.CaptureFixture[str]) -> None:
-    print_ledger(DOCUMENT, "http://x", as_json=True)
-    assert json.loads(capsys.readouterr().out) == DOCUMENT
-
-
 @pytest.mark.parametrize("document", [None, [], {}, {"resources": [{}], "stream": {}}])
 def test_another_document_is_refused_by_its_source(document: object) -> None:
     with pytest.raises(DumpError, match="http://x: not a ledger"):
-        print_ledger(document, "http://x", as_json=False)
+        ledger_text(document, "http://x")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from eastgate.mesh.ads_server import AdsServer
-from eastgate.proxy.errors import SettingsError
-from eastgate.proxy.log import Log
-from eastgate.proxy.setting import join_host_port, parse_host_port
 from eastgate.xds.decode import CDS, EDS, LDS
 from eastgate.xds.resources import Snapshot
 
-from .replay import Journal, Replayed, Wanted, described, wanted_of
+from .disk.replay import Journal, Replayed, Wanted, described, wanted_of
+from .errors import SettingsError
+from .log import Log
+from .setting import join_host_port, parse_host_port
 
 
 class JournalSource:

@@ -1,0 +1,90 @@
+"""Where `endpoints`, `explain` and `doctor` get what they talk about: a running proxy's admin, or files. Reads only."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from .cluster_model import ProxyModel
+from .errors import DumpError, UnreachableError
+from .read_dump import DumpShapeError, join, read_document, read_documents
+
+TIMEOUT_S = 5.0
+
+
+def admin_url(text: str) -> str:
+    """The URL of an admin that is named by HOST:PORT or by a URL. Raises ValueError that says what is wrong with it."""
+    example = "such as 127.0.0.1:15000"
+    if not text.isprintable() or " " in text or not text.isascii():
+        raise ValueError(f"expected HOST:PORT or a URL without blanks, {example}")
+    scheme, mark, _ = text.partition("://")
+    url = text if mark else f"http://{text}"
+    if mark and scheme not in ("http", "https"):
+        raise ValueError(f"{scheme}:// is not what an admin speaks; expected HOST:PORT or a URL, {example}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"no address: {error}; expected HOST:PORT or a URL, {example}") from None
+    if not parts.hostname or port == 0 or parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"expected HOST:PORT or a URL, {example}")
+    return url.rstrip("/")
+
+
+def with_query(url: str, **query: str | None) -> str:
+    """The URL with a query, of what is not empty."""
+    chosen = {name: value for name, value in query.items() if value}
+    return f"{url}?{urlencode(chosen, quote_via=quote)}" if chosen else url
+
+
+def fetch(url: str) -> Any:
+    """JSON of an admin page. Raises UnreachableError."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise UnreachableError(f"{url}: answered {error.code} {error.reason} (is that an admin address?)") from None
+    except HTTPException as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreachableError(f"{url}: what listens there speaks no HTTP ({reason}): is it a gRPC port?") from None
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise UnreachableError(f"{url}: no answer: {cause} (is the proxy running, and its admin there?)") from None
+    except (ValueError, RecursionError):
+        raise UnreachableError(f"{url}: the answer is not JSON (is that an admin address?)") from None
+
+
+def load(path: str) -> Any:
+    """JSON of a dump file. Raises DumpError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DumpError(f"--dump {path}: {error.strerror}") from None
+    except RecursionError:
+        raise DumpError(f"--dump {path}: not JSON of a dump: it is nested too deeply") from None
+    except ValueError as error:
+        raise DumpError(f"--dump {path}: not JSON: {error}") from None
+
+
+def live_proxy(admin: str) -> ProxyModel:
+    """A running proxy: its configuration, joined with what it found out by itself."""
+    admin = admin.rstrip("/")
+    try:
+        live = read_document(fetch(f"{admin}/clusters?format=json"), admin)
+        return join(read_document(fetch(f"{admin}/config_dump?include_eds"), admin), live)
+    except DumpShapeError as error:
+        raise DumpError(str(error)) from None
+
+
+def proxies(admin: str, dumps: Sequence[str]) -> tuple[ProxyModel, ...]:
+    """The proxies of the dump files, or the running one when there are none. Raises InsightError."""
+    if not dumps:
+        return (live_proxy(admin),)
+    try:
+        return read_documents([(f"--dump {path}", load(path)) for path in dumps])
+    except DumpShapeError as error:
+        raise DumpError(str(error)) from None
