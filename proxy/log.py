@@ -33,7 +33,12 @@ def quoted(value: object) -> str:
     """A field's value as one word, or in double quotes."""
     text = str(value)
     plain = text != "" and not any(letter.isspace() or letter in '"=' for letter in text) and text.isprintable()
-    return text if plain else '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+    return text if plain else in_quotes(text)
+
+
+def in_quotes(text: str) -> str:
+    """The text in double quotes, on one line whatever it holds."""
+    return '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
 def moment(record: logging.LogRecord) -> str:

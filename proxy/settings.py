@@ -13,6 +13,7 @@ from eastgate.xds.resources import Locality
 
 from .bootstrap import Bootstrap, BootstrapError, read_bootstrap
 from .cpus import granted_cpus
+from .disk.state_file import why_foreign
 from .errors import SettingsError
 from .given import MAX_WORKERS, Given, given
 from .setting import join_host_port, parse_host_port, parse_pairs
@@ -197,6 +198,8 @@ def check_directory(said_by: str, path: str) -> None:
         raise SettingsError(said_by, path, f"cannot be made: {error.strerror}") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise SettingsError(said_by, path, "cannot be written to")
+    if reason := why_foreign(os.stat(path)):
+        raise SettingsError(said_by, path, f"{reason}, or name a directory below it, which is then made")
 
 
 def check_places(told: Given) -> None:

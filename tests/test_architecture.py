@@ -93,9 +93,10 @@ LAYERS = (
         "proxy.membership.check_outcome",
         "proxy.membership.name_resolver",
         "proxy.patterns",
+        "proxy.sensitive",
         "proxy.slices",
     },
-    {"proxy.given", "proxy.membership.outlier"},
+    {"proxy.given", "proxy.membership.outlier", "proxy.sensitive_paths"},
     {"proxy.setting"},
     {"proxy.errors"},
 )

@@ -22,6 +22,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from eastgate.proxy.sensitive import ALL, NAMES, STRUCTS
+from eastgate.proxy.sensitive_paths import PATHS
 from eastgate.xds.decode import EDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.generate_schema import API, WELL_KNOWN, Generator
@@ -38,8 +40,7 @@ PACKED = re.compile(rb"type\.googleapis\.com/((?:[a-z][a-z0-9_]*\.)+[A-Z]\w*)")
 # What the package lacks: both names of the message by which istiod configures extensions of Istio's own.
 TYPED_STRUCT = (FieldSchema(1, "type_url", "string"), FieldSchema(2, "value", "struct", presence=True))
 LACKING = {"udpa.type.v1.TypedStruct": TYPED_STRUCT, "xds.type.v3.TypedStruct": TYPED_STRUCT}
-# Fields that hold secrets, whatever message they are in: shown as Envoy shows them.
-SECRET = {"private_key", "private_key_provider", "pkcs12", "password", "session_ticket_keys", "generic_secret"}
+NONE: frozenset[str] = frozenset()
 REDACTED = "[redacted]"
 LONG = {"int64", "uint64", "sint64", "fixed64", "sfixed64"}
 
@@ -132,13 +133,13 @@ class MessageReader:
             self._fields = {name: {field.name: field for field in fields} for name, fields in tables.items()}
 
     def _message(self, message: str, value: dict[str, Any]) -> dict[str, Any]:
-        fields = self._fields[message]
+        fields, secret = self._fields[message], ALL.get(message, NONE)
         shown = {}
         for name, item in value.items():
             field = fields.get(name)
             if field is None:
                 continue
-            if name in SECRET:
+            if name in secret:
                 shown[name] = redacted(item, field.kind == "bytes")
             elif field.kind == "map":
                 shown[name] = {str(key): self._one(field.value, field.type, each) for key, each in item.items()}
@@ -146,6 +147,8 @@ class MessageReader:
                 shown[name] = [self._one(field.kind, field.type, each) for each in item]
             else:
                 shown[name] = self._one(field.kind, field.type, item)
+        if message in STRUCTS and shown.get("type_url", "").rpartition("/")[2] in PATHS:
+            shown["value"] = struct_redacted(shown.get("value"))
         return shown
 
     def _one(self, kind: str, type_name: str, value: Any) -> Any:
@@ -181,13 +184,23 @@ def shortest(value: float, *, single: bool) -> float | str:
 def redacted(value: Any, in_bytes: bool) -> Any:
     """The same structure with every text in it replaced."""
     if isinstance(value, dict):
-        return {key: redacted(item, key == "inline_bytes") for key, item in value.items() if key[0] != "@"}
+        return {key: redacted(item, key == "inline_bytes") for key, item in value.items() if key[:1] != "@"}
     if isinstance(value, list):
         return [redacted(item, in_bytes) for item in value]
     in_bytes = in_bytes or isinstance(value, bytes)
     if isinstance(value, str | bytes):
         return base64.b64encode(REDACTED.encode()).decode() if in_bytes else REDACTED
     return value
+
+
+def struct_redacted(value: Any) -> Any:
+    """A Struct that stands for a message with sensitive fields, without what is called like one."""
+    if isinstance(value, list):
+        return [struct_redacted(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    hidden = {key: redacted(item, in_bytes=False) for key, item in value.items() if key in NAMES}
+    return {key: hidden[key] if key in hidden else struct_redacted(item) for key, item in value.items()}
 
 
 def show_defaults(assignment: dict[str, Any]) -> None:
@@ -204,10 +217,14 @@ def show_defaults(assignment: dict[str, Any]) -> None:
 
 def answer(reader: MessageReader | None, type_url: str, raw: bytes) -> bytes:
     """The JSON text of a resource, indented for its place in a dump."""
-    if reader is not None:
-        with suppress(XdsError):
-            return indented(reader.text(type_url, raw))
-    return indented(json.dumps(dumps.render(type_url, raw), indent=1))
+    try:
+        if reader is not None:
+            with suppress(XdsError):
+                return indented(reader.text(type_url, raw))
+        return indented(json.dumps(dumps.render(type_url, raw), indent=1))
+    except Exception as error:  # noqa: BLE001
+        # One resource that we cannot show must not cost the dump of all others, each time.
+        return indented(json.dumps({"@type": type_url, "eastgate_error": repr(error)}, indent=1))
 
 
 def indented(text: str) -> bytes:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
 from eastgate.proxy.control_errors import ControlErrors, Part
-from eastgate.proxy.log import quoted
+from eastgate.proxy.log import in_quotes, quoted
 
 from .line_writer import LineWriter
 
@@ -27,12 +27,12 @@ def as_text(event: ConnectionEvent, listener: str) -> str:
         str(event.tx_bytes),
         f"{event.duration * 1000:.0f}",
         f"{event.connect_duration * 1000:.0f}" if event.connect_duration else "-",
-        f'"{event.upstream or "-"}"',
+        in_quotes(event.upstream or "-"),
         quoted(event.cluster) if event.cluster else "-",
-        event.downstream_local or "-",
-        event.downstream or "-",
+        quoted(event.downstream_local) if event.downstream_local else "-",
+        quoted(event.downstream) if event.downstream else "-",
         quoted(event.server_name) if event.server_name else "-",
-        ",".join(quoted(name) for name in event.alpn) or "-",
+        ",".join(in_quotes(name) if "," in name else quoted(name) for name in event.alpn) or "-",
         quoted(listener) if listener else "-",
         str(event.attempts) if event.attempts else "-",
     )

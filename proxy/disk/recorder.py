@@ -16,6 +16,7 @@ from typing import Any
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.log import Log
+from eastgate.proxy.sensitive import holds_secret
 from eastgate.xds.ads import Push
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES, read_text
 from eastgate.xds.delta_subscription import DELTA_RESPONSE
@@ -34,8 +35,6 @@ CLOSE_S = 5.0
 RETRY_S = 10.0
 # Rejections told by push; the reason of the NACK names the first of them too.
 REJECTED_SHOWN = 100
-# A key that came inside a resource instead of by SDS: such a resource is left out.
-KEY_MARK = b"PRIVATE KEY-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,15 @@ def at_now() -> str:
 
 
 def without_keys(payload: bytes, protocol: str) -> tuple[bytes, list[str]]:
-    """The response without resources that hold a private key, and what these are called."""
-    if KEY_MARK not in payload:
+    """The response without resources that hold a key, password or token, and what these are called."""
+    if not holds_secret(payload):
         return payload, []
     kind = DELTA_RESPONSE if protocol == "delta" else DISCOVERY_RESPONSE
     message = read(kind, payload)
     kept, names = [], []
     for one in message.get("resources", ()):
         resource = one.get("resource", b"") if protocol == "delta" else one
-        if KEY_MARK in resource:
+        if holds_secret(resource):
             value = read("google.protobuf.Any", resource).get("value", b"")
             names.append(read_text(value, 1))
         else:
@@ -84,11 +83,8 @@ def held_frames(snapshot: Snapshot) -> Iterator[tuple[Mapping[str, Any], bytes]]
     )
     for type_url, resources in held:
         version = snapshot.versions.get(type_url, "")
-        packed = [
-            encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw})
-            for one in resources.values()
-            if KEY_MARK not in one.raw
-        ]
+        every = (encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw}) for one in resources.values())
+        packed = [one for one in every if not holds_secret(one)]
         response = {"version_info": version, "resources": packed, "type_url": type_url}
         yield {"type": SHORT_NAMES[type_url], "version": version}, encode(DISCOVERY_RESPONSE, response)
 

@@ -8,12 +8,14 @@ that follows the first line. The file's modification time is when istiod was las
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eastgate.proxy.sensitive import holds_secret
 from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
@@ -27,8 +29,8 @@ FORMAT = 2
 # Format 1 had no routes.
 _READABLE = (b"1", b"2")
 _MAGIC = b"eastgate-state"
-# A key that came inside a resource instead of by SDS: such a resource is left out.
-_KEY_MARK = b"PRIVATE KEY-----"
+# Who may write it besides its owner decides what is served.
+_FOREIGN_WRITERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class StateError(Exception):
@@ -58,10 +60,14 @@ class StateFile:
     def load(self) -> SavedState | None:
         """Read the file; None when there is none. Raises StateError; a damaged file has then been moved aside."""
         try:
-            content = self.path.read_bytes()
+            with open(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                status = os.fstat(file.fileno())
+                if reason := why_foreign(status):
+                    raise StateError(reason)
+                content = file.read()
             # A file outlives every monotonic clock.
             now_s = time.time()  # noqa: TID251
-            age_s = max(0.0, now_s - self.path.stat().st_mtime)
+            age_s = max(0.0, now_s - status.st_mtime)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -94,11 +100,11 @@ class StateFile:
             *([(RDS, snapshot.routes)] if snapshot.routes else []),
         )
         for type_url, resources in kept:
-            packed = [
-                encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw})
-                for one in resources.values()
-                if _KEY_MARK not in one.raw
-            ]
+            every = (
+                encode("google.protobuf.Any", {"type_url": type_url, "value": one.raw}) for one in resources.values()
+            )
+            # A key that came inside a resource instead of by SDS: such a resource is left out.
+            packed = [one for one in every if not holds_secret(one)]
             version = snapshot.versions.get(type_url, "")
             value = {"version_info": version, "resources": packed, "type_url": type_url}
             response = encode(DISCOVERY_RESPONSE, value)
@@ -119,6 +125,15 @@ class StateFile:
     def confirm(self) -> None:
         """Note that istiod still stands behind what was saved."""
         os.utime(self.path)
+
+
+def why_foreign(status: os.stat_result) -> str:
+    """Why a file or directory is not this user's alone to write to; empty when it is."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"belongs to user {status.st_uid}, not to user {os.geteuid()} who runs this"
+    if status.st_mode & _FOREIGN_WRITERS:
+        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o}): chmod go-w"
+    return ""
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], tuple[Response, ...]]:

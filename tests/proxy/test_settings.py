@@ -1,5 +1,7 @@
 """Every wrong flag is one line that names it, with exit code 2, before any port opens."""
 
+from pathlib import Path
+
 import pytest
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.settings import gateway_settings
@@ -54,6 +56,19 @@ def test_wrong_flag_is_one_line_and_exit_code_2(arguments: list[str], flag: str,
     assert line.startswith("eastgate: ")
     assert flag in line
     assert cause in line
+
+
+@pytest.mark.parametrize("flag", ["--state-dir", "--record"])
+@pytest.mark.parametrize(("mode", "told"), [(0o777, "mode 0777"), (0o1777, "mode 1777"), (0o770, "mode 0770")])
+def test_directory_that_others_can_write_to_is_refused(flag: str, mode: int, told: str, tmp_path: Path) -> None:
+    tmp_path.chmod(mode)
+    run = run_command(*GOOD, flag, str(tmp_path))
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert f"{flag} '{tmp_path}': can be written to by others ({told})" in line
+    # One below it is made for this user alone.
+    gateway_settings(discovery=("127.0.0.1:15010",), **{flag[2:].replace("-", "_"): str(tmp_path / "own")})
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
 
 
 FROM_ENVIRONMENT = [

@@ -163,3 +163,16 @@ def test_without_the_package_the_answer_is_what_we_read_and_names_the_rest() -> 
     assert "transport_socket_matches" in shown["eastgate_unread"]
     raw = recorded("1-default", "gke-gateway")[EDS]["outbound_.80_._.echo-svc.default.svc.cluster.local"]
     assert json.loads(answer(None, EDS, raw))["endpoints"]
+
+
+def test_resource_that_cannot_be_shown_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(type_url: str, raw: bytes) -> str:
+        raise IndexError("string index out of range")
+
+    monkeypatch.setattr(READER, "text", broken)
+    shown = json.loads(answer(READER, CDS, b"\x0a\x01a"))
+    assert shown == {"@type": CDS, "eastgate_error": "IndexError('string index out of range')"}
+
+
+def test_map_with_an_empty_key_is_redacted() -> None:
+    assert redacted({"": {"inline_string": "a"}}, in_bytes=False) == {"": {"inline_string": "[redacted]"}}

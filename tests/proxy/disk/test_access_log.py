@@ -1,8 +1,11 @@
 """Lines of the access log, and what happens when they cannot be written."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.admin.refusals import Refusals
@@ -40,6 +43,31 @@ def test_refused_line_names_the_reason_and_quotes_what_a_stranger_sent() -> None
     assert " NR unknown_server_name " in line
     assert '"a b\\"c"' in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("foreign", ['a\nb "c"', "a b=c", "tab\t", "\u2028", "esc\x1b[2J", "\udcff", 'back\\"slash'])
+@pytest.mark.parametrize("form", [as_text, as_json])
+def test_one_connection_is_one_line_whatever_names_hold(
+    foreign: str, form: Callable[[ConnectionEvent, str], str]
+) -> None:
+    event = SERVED._replace(
+        cluster=foreign,
+        server_name=foreign,
+        upstream=f"/run/{foreign}",
+        downstream=foreign,
+        downstream_local=foreign,
+        alpn=(foreign, "istio"),
+    )
+    line = form(event, foreign)
+    assert len(line.splitlines()) == 1
+    assert line[:-1].isprintable()
+    if form is as_text:
+        # As many words as ever: what is in quotes is one.
+        assert len(re.findall(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+', line)) == 15
+
+
+def test_list_of_protocols_is_told_from_one_that_holds_a_comma() -> None:
+    assert ' "a,b",c l ' in as_text(SERVED._replace(alpn=("a,b", "c")), "l")
 
 
 def test_json_line_is_one_object() -> None:

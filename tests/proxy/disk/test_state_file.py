@@ -145,3 +145,52 @@ def test_resource_with_a_private_key_is_left_out(tmp_path: Path) -> None:
     file.save(store.snapshot)
     assert b"PRIVATE" not in file.path.read_bytes()
     assert set(restored(file).clusters) == {"without"}
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_file_that_others_can_write_to_is_not_served(tmp_path: Path, mode: int) -> None:
+    file = state_file(tmp_path)
+    file.save(recorded_store().snapshot)
+    file.path.chmod(mode)
+    with pytest.raises(StateError, match=f"can be written to by others \\(mode {mode:04o}\\)"):
+        file.load()
+    # Left where it is, and replaced by the next one that is saved.
+    file.save(recorded_store().snapshot)
+    assert file.load() is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_file_of_another_user_is_not_served(tmp_path: Path) -> None:
+    file = state_file(tmp_path)
+    file.save(recorded_store().snapshot)
+    os.chown(file.path, 12345, -1)
+    with pytest.raises(StateError, match="belongs to user 12345, not to user 0"):
+        file.load()
+
+
+def test_what_is_no_plain_file_is_not_served(tmp_path: Path) -> None:
+    file = state_file(tmp_path)
+    (tmp_path / "elsewhere").write_bytes(b"")
+    file.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="cannot be read"):
+        file.load()
+    file.path.unlink()
+    os.mkfifo(file.path)
+    with pytest.raises(StateError, match="is no state file"):
+        file.load()
+
+
+def test_ticket_keys_and_pkcs12_are_on_no_disk(tmp_path: Path) -> None:
+    keys = build.field(4, build.field(1, build.field(3, b"ticket-key-of-80-bytes")))
+    pkcs12 = build.field(1, build.field(2, build.field(8, build.field(2, b"pkcs12-archive"))))
+    store = Store()
+    for name, kind, context in (("tickets", "Downstream", keys), ("archive", "Upstream", pkcs12)):
+        url = PREFIX + f"envoy.extensions.transport_sockets.tls.v3.{kind}TlsContext"
+        socket = build.field(1, b"envoy.transport_sockets.tls") + build.field(3, build.packed(url, context))
+        store.apply(CDS, "v1", [build.packed(CDS, build.cluster(name) + build.field(24, socket))])
+    held = {one.name: one.raw for one in store.snapshot.clusters.values()}
+    assert held, "at least the last one is accepted"
+    file = state_file(tmp_path)
+    file.save(store.snapshot)
+    assert b"ticket-key" not in file.path.read_bytes()
+    assert b"pkcs12-archive" not in file.path.read_bytes()
