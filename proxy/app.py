@@ -22,7 +22,8 @@ from eastgate.proxy.admin.certs import days_until_first_expires
 from eastgate.proxy.admin.refusals import Refusals
 from eastgate.proxy.admin.rendering import Renderer
 from eastgate.proxy.admin.status import StatusServer
-from eastgate.proxy.compile.compiler import CompiledCluster, Compiler
+from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
@@ -134,7 +135,7 @@ class Gateway:
         )
         self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners), errors)
         self._ejections = Ejections(
-            self._compiler,
+            self._compiler.health,
             slots,
             refresh=self._publisher.refresh,
             call_later=loop.call_later,
@@ -142,6 +143,7 @@ class Gateway:
             random=partial(Random(settings.seed).getrandbits, 64),
             errors=errors,
         )
+        self._compiler.observers.append(errors.guarded(Part.OUTLIER, self._ejections.published))
         self._health.observers.append(errors.guarded(Part.OUTLIER, self._ejections.health_check_passed))
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
         self._compiler.observers.append(errors.guarded(Part.SLOW_START, self._slow_start))

@@ -2,41 +2,19 @@
 
 import errno
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
 from eastgate.fastpath.loop.engine import Engine, ListenerCounters
-from eastgate.fastpath.match.route_table import RouteTable
-from eastgate.proxy.compile.compiler import CompiledListener
+from eastgate.proxy.compile.compiled import CompiledListener
 from eastgate.xds.resources import Listener
 
 from .control_errors import ControlErrors, Part
 from .log import Log
+from .open_listener import Bound, OpenListener
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
-
-
-@dataclass(slots=True)
-class Bound:
-    """One listening socket. ``number`` None: it could not be bound, `error` says why, and it is tried again."""
-
-    host: str
-    port: int
-    number: int | None = None
-    error: str = ""
-
-
-@dataclass(slots=True)
-class OpenListener:
-    """A listener's sockets, by address. ``draining``: it left LDS, or the process drains; open connections go on."""
-
-    listener: Listener
-    routes: RouteTable
-    bound: dict[tuple[str, int], Bound] = field(default_factory=dict)
-    skipped: str = ""
-    retry_s: float = RETRY_FIRST_S
 
 
 def why_skipped(listener: Listener) -> str:
@@ -113,7 +91,7 @@ class Listeners:
     def _apply_one(self, name: str, wanted: CompiledListener) -> None:
         entry = self._open.get(name)
         if entry is None:
-            entry = self._open[name] = OpenListener(wanted.listener, wanted.routes)
+            entry = self._open[name] = OpenListener(wanted.listener, wanted.routes, retry_s=RETRY_FIRST_S)
             entry.skipped = why_skipped(wanted.listener)
             if entry.skipped:
                 self._log.warning("listener skipped", name=name, reason=entry.skipped)

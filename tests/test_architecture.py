@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -45,62 +46,8 @@ LAYERS = (
     {"trial.compare"},
     {"trial.compare_model", "trial.trial", "trial.report"},
     {"trial.answers", "trial.client", "trial.child", "trial.envoy_process", "trial.workload"},
-    {"proxy.recording", "proxy.replay_server"},
-    {"proxy.app"},
-    {"proxy.admin.admin"},
-    {"proxy.admin.config_dump"},
-    {"proxy.admin.rendering"},
-    {"proxy.admin.message_json"},
-    {"proxy.admin.launcher"},
-    {
-        "proxy.admin.dumps",
-        "proxy.admin.ledger_page",
-        "proxy.disk.last_good",
-        "proxy.disk.recorder",
-        "proxy.drain",
-        "proxy.membership.ejections",
-    },
-    {"proxy.disk.sides"},
-    {"proxy.disk.replay"},
-    {"proxy.compile.publisher", "proxy.listeners", "proxy.membership.dns_clusters"},
-    {"proxy.compile.compiler", "proxy.membership.health_checks"},
-    {"proxy.membership.slow_start"},
-    {
-        "proxy.compile.subsets",
-        "proxy.membership.endpoint_flags",
-        "proxy.membership.health_probes",
-        "proxy.membership.health_state",
-    },
-    {"proxy.membership.endpoint_health", "proxy.membership.grpc_probe"},
-    {"proxy.admin.refusals"},
-    {"proxy.admin.status"},
-    {
-        "proxy.admin.exposition",
-        "proxy.admin.http_server",
-        "proxy.admin.shared_text",
-        "proxy.disk.access_log",
-        "proxy.settings",
-    },
-    {"proxy.bootstrap", "proxy.disk.journal", "proxy.disk.line_writer", "proxy.disk.state_file"},
-    {
-        "proxy.admin.certs",
-        "proxy.admin.frames",
-        "proxy.admin.stats",
-        "proxy.control_errors",
-        "proxy.cpus",
-        "proxy.log",
-        "proxy.build_info",
-        "proxy.membership.check_outcome",
-        "proxy.membership.name_resolver",
-        "proxy.patterns",
-        "proxy.sensitive",
-        "proxy.slices",
-    },
-    {"proxy.given", "proxy.membership.outlier", "proxy.sensitive_paths"},
-    {"proxy.setting"},
-    {"proxy.errors"},
 )
-LAYERED = ("commands", "trial", "proxy")
+LAYERED = ("commands", "trial")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.
 FASTPATH_ROOMS = {"loop": {"match", "tables"}, "match": set(), "tables": set()}
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
@@ -201,6 +148,65 @@ def test_module_imports_downwards(module):
 
 def test_layers_name_no_module_that_is_gone():
     assert LAYER_OF.keys() == set(layered_modules())
+
+
+def rooms_of_proxy() -> tuple[dict[str, set[str]], set[str]]:
+    """What each room of proxy/ may import, by the table of ARCHITECTURE.md; and the modules of its ground."""
+    rooms: dict[str, set[str]] = {}
+    ground: set[str] = set()
+    for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 3:
+            continue
+        if room := re.fullmatch(r"`proxy/(\w+)/`", cells[0]):
+            rooms[room[1]] = {*re.findall(r"`(\w+)`", cells[2].replace("ground of `proxy`", "`ground`"))}
+        elif cells[0] == "ground of `proxy/`":
+            ground = {*re.findall(r"`(\w+)`", cells[1])}
+            rooms["ground"] = {*re.findall(r"`(\w+)`", cells[2])}
+    return rooms, ground
+
+
+PROXY_ROOMS, PROXY_GROUND = rooms_of_proxy()
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted name below proxy: one of its folders, ground, or nothing for proxy/ itself."""
+    first, _, _ = module.removeprefix("proxy.").partition(".")
+    if first in PROXY_ROOMS:
+        return first
+    return "ground" if first in PROXY_GROUND else ""
+
+
+def test_table_of_rooms_is_that_of_the_tree():
+    folders = {path.name for path in (ROOT / "proxy").iterdir() if (path / "__init__.py").exists()}
+    assert PROXY_ROOMS.keys() == {"ground", *folders}
+    assert {path.stem for path in (ROOT / "proxy").glob("*.py")} > PROXY_GROUND
+
+
+def proxy_modules() -> dict[str, set[str]]:
+    """Modules of proxy/ and which of them each imports."""
+    names = {dotted(path): path for path in sources("proxy") if path.suffix == ".py" and path.stem != "__init__"}
+    return {
+        module: {name for one in imports(path) if (name := one.removeprefix("eastgate.")) in names} - {module}
+        for module, path in names.items()
+    }
+
+
+@pytest.mark.parametrize("room", PROXY_ROOMS)
+def test_room_of_proxy_imports_only_what_it_may(room):
+    may = {room, *PROXY_ROOMS[room]}
+    for module, known in proxy_modules().items():
+        if room_of(module) != room:
+            continue
+        for name in known:
+            assert room_of(name) in may, f"{module} of {room} may not import {name}"
+        for name in imports(ROOT / f"{module.replace('.', '/')}.py"):
+            assert ours(name) in {None, "proxy", *may}, f"{module} of {room} may not import {name}"
+
+
+def test_modules_of_proxy_import_in_no_circle():
+    order = tuple(TopologicalSorter(proxy_modules()).static_order())
+    assert "proxy.app" in order
 
 
 @pytest.mark.parametrize("room", FASTPATH_ROOMS)

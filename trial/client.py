@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.mesh.ca import PeerError, WorkloadCertificate, check_peer, client_context
-from eastgate.proxy.compile.compiler import compile_table
+from eastgate.proxy.compile.cluster_tables import compile_table
 from eastgate.proxy.errors import TrialError
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.node import NodeIdentity

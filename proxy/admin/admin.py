@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from eastgate.proxy import log
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
-from eastgate.proxy.listeners import Listeners
+from eastgate.proxy.open_listener import OpenListener
 from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import encoded, sliced
 from eastgate.xds.ads import AdsClient
@@ -33,6 +33,14 @@ from .shared_text import SharedTexts
 Page = Callable[[Request], Response | Awaitable[Response]]
 
 
+class ListenersShown(Protocol):
+    """The listeners, as pages need them."""
+
+    @property
+    def open(self) -> Mapping[str, OpenListener]: ...
+    def name_of(self, number: int, /) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What admin shows, and the two things that it can ask for. All callables are for the loop's thread."""
@@ -40,7 +48,7 @@ class Sources:
     snapshot: Callable[[], Snapshot]
     ads: AdsClient
     compiler: Compiler
-    listeners: Listeners
+    listeners: ListenersShown
     refusals: Refusals
     renderer: Renderer
     state: Callable[[], int]

@@ -13,11 +13,11 @@ from typing import Any
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import HEALTH_NAMES
 from eastgate.insight.read_dump import flat_address
-from eastgate.proxy.compile.compiler import CompiledCluster
-from eastgate.proxy.listeners import OpenListener
+from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.membership import endpoint_flags
 from eastgate.proxy.membership.endpoint_health import EndpointKey, key_of
 from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
+from eastgate.proxy.open_listener import OpenListener
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.hashing import endpoint_hash_keys

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.loop.engine import BusyPolls, ListenerCounters
 from eastgate.fastpath.reason import LABELS, Reason
+from eastgate.proxy.membership.dns_clusters import DnsCounters
+from eastgate.proxy.membership.health_state import HealthCounters
 from eastgate.proxy.membership.outlier import Counters
 from eastgate.xds.resources import CircuitBreakers
 
@@ -30,29 +32,6 @@ ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
 
 
 NO_POLLS = BusyPolls(0, 0, 0)
-
-
-@dataclass(slots=True)
-class DnsCounters:
-    """How often the names of one cluster were asked for, and what came of it."""
-
-    attempt: int = 0
-    success: int = 0
-    failure: int = 0
-    empty: int = 0
-
-
-@dataclass(slots=True)
-class HealthCounters:
-    """Active health checks of one cluster; ``healthy`` and ``degraded`` are endpoints, now."""
-
-    attempt: int = 0
-    success: int = 0
-    failure: int = 0
-    network_failure: int = 0
-    verify_cluster: int = 0
-    healthy: int = 0
-    degraded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

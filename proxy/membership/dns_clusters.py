@@ -16,7 +16,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from eastgate.proxy.admin.stats import DnsCounters
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.dns import is_address, resolved_assignment
@@ -28,6 +27,16 @@ from .name_resolver import Answer, ResolveError
 Resolve = Callable[[str, str, DnsResolver], Awaitable[Answer]]
 # A random part of a back-off may be nothing; a name is not asked for more often than this.
 SHORTEST_S = 0.01
+
+
+@dataclass(slots=True)
+class DnsCounters:
+    """How often the names of one cluster were asked for, and what came of it."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    empty: int = 0
 
 
 class Refresh:

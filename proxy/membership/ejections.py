@@ -1,4 +1,4 @@
-"""Outlier detection at work: counters of the workers in, ejections out, through the compiler and the publisher's turn.
+"""Outlier detection at work: counters of the workers in, ejections out, by EndpointHealth and the publisher's turn.
 
 Each cluster with outlier_detection has a Detector and a timer. A worker that sees a threshold crossed marks endpoint
 and cluster and wakes the control side, which calls `take`; should the wake-up be lost, the marks are still there at the
@@ -14,12 +14,11 @@ from typing import Protocol
 from eastgate.fastpath.loop import outlier_counters
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.proxy.compile.compiler import CompiledCluster, Compiler
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
-from eastgate.xds.resources import Cluster, OutlierDetection
+from eastgate.xds.resources import Assignment, Cluster, OutlierDetection
 
-from .endpoint_health import Cause, EndpointKey, address_text, key_of, rows_of
+from .endpoint_health import Cause, EndpointHealth, EndpointKey, address_text, key_of, rows_of
 from .outlier import Counters, Detector, EjectionType, Verdict, Volume
 
 
@@ -29,13 +28,24 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
+class Published(Protocol):
+    """What has to be known of a cluster that was published."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+    @property
+    def assignment(self) -> Assignment | None: ...
+    @property
+    def table(self) -> ClusterTable | None: ...
+
+
 @dataclass(slots=True)
 class _Watched:
     """One cluster with outlier detection, as of its last publication."""
 
     cluster: Cluster
     settings: OutlierDetection
-    compiled: CompiledCluster
+    compiled: Published
     table: ClusterTable
     detector: Detector[EndpointKey]
     timer: Timer | None = field(default=None, repr=False)
@@ -46,7 +56,7 @@ class Ejections:
 
     def __init__(
         self,
-        compiler: Compiler,
+        health: EndpointHealth,
         slots: ClusterSlots,
         *,
         refresh: Callable[[tuple[str, ...]], None],
@@ -56,7 +66,7 @@ class Ejections:
         errors: ControlErrors | None = None,
     ) -> None:
         self._errors = errors if errors is not None else ControlErrors()
-        self._compiler = compiler
+        self._health = health
         self._slots = slots
         self._refresh = refresh
         self._call_later = call_later
@@ -65,7 +75,6 @@ class Ejections:
         self._watched: dict[str, _Watched] = {}
         self._counters: dict[str, Counters] = {}
         self._log = Log("outlier")
-        compiler.observers.append(self._errors.guarded(Part.OUTLIER, self._published))
 
     @property
     def counters(self) -> Mapping[str, Counters]:
@@ -96,7 +105,8 @@ class Ejections:
     def _now(self) -> int:
         return round(self._clock() * 1000)
 
-    def _published(self, name: str, compiled: CompiledCluster | None) -> None:
+    def published(self, name: str, compiled: Published | None) -> None:
+        """A cluster was published, or left."""
         watched = self._watched.get(name)
         if compiled is None:
             self._stop(name)
@@ -111,7 +121,7 @@ class Ejections:
             if ejected:
                 self._refresh((name,))
 
-    def _start(self, name: str, compiled: CompiledCluster, settings: OutlierDetection, table: ClusterTable) -> None:
+    def _start(self, name: str, compiled: Published, settings: OutlierDetection, table: ClusterTable) -> None:
         outlier_counters.restart(table)
         detector: Detector[EndpointKey] = Detector(settings, self._counters.setdefault(name, Counters()), self._random)
         detector.set_hosts(outlier_counters.host_count(table))
@@ -126,9 +136,9 @@ class Ejections:
         if watched.timer is not None:
             watched.timer.cancel()
         watched.detector.close()
-        return self._compiler.health.clear(name, Cause.FAILED_OUTLIER_CHECK)
+        return self._health.clear(name, Cause.FAILED_OUTLIER_CHECK)
 
-    def _update(self, watched: _Watched, compiled: CompiledCluster, table: ClusterTable) -> None:
+    def _update(self, watched: _Watched, compiled: Published, table: ClusterTable) -> None:
         known = watched.detector.known
         assignment = compiled.assignment
         same = assignment is None or assignment is watched.compiled.assignment
@@ -189,7 +199,7 @@ class Ejections:
             if not verdict.ejected:
                 self._begin_anew(watched, verdict.host)
             if verdict.enforced:
-                changed |= self._compiler.health.mark(name, verdict.host, Cause.FAILED_OUTLIER_CHECK, verdict.ejected)
+                changed |= self._health.mark(name, verdict.host, Cause.FAILED_OUTLIER_CHECK, verdict.ejected)
         if changed:
             self._refresh((name,))
 

@@ -17,7 +17,6 @@ import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from eastgate.proxy.admin.stats import HealthCounters
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.health_check import endpoint_checks
@@ -27,7 +26,7 @@ from . import endpoint_flags as flag
 from .check_outcome import Outcome, Probe, Target
 from .endpoint_flags import Key, Live, endpoint_keys
 from .endpoint_health import EndpointKey, key_of
-from .health_state import EndpointHealth, Intervals, Transition
+from .health_state import EndpointHealth, HealthCounters, Intervals, Transition
 
 OpenProbe = Callable[[HealthCheck, Target], Probe]
 # Columns.flags: the endpoint has a health_check_config.

@@ -33,6 +33,19 @@ class Transition(enum.Enum):
 
 
 @dataclass(slots=True)
+class HealthCounters:
+    """Active health checks of one cluster; ``healthy`` and ``degraded`` are endpoints, now."""
+
+    attempt: int = 0
+    success: int = 0
+    failure: int = 0
+    network_failure: int = 0
+    verify_cluster: int = 0
+    healthy: int = 0
+    degraded: int = 0
+
+
+@dataclass(slots=True)
 class EndpointHealth:
     """Health of one endpoint by its checks. ``failed`` keeps it out; ``pending``: it waits for its first check.
 

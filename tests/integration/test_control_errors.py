@@ -36,7 +36,7 @@ FAULTS = [
     (Part.STREAM, "eastgate.xds.ads:AdsClient._take"),
     (Part.STREAM, "eastgate.xds.store:Store.steps"),
     (Part.DECODE, "eastgate.xds.store:Store._decode"),
-    (Part.COMPILE, f"{PROXY}.compile.compiler:compile_table"),
+    (Part.COMPILE, f"{PROXY}.compile.cluster_tables:compile_table"),
     (Part.COMPILE, f"{PROXY}.compile.compiler:chain_spec"),
     (Part.PUBLISH, f"{PROXY}.compile.compiler:Compiler._publish_tables"),
     (Part.PUBLISH, f"{PROXY}.compile.compiler:Compiler._publish"),

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from eastgate.proxy import control_errors
-from eastgate.proxy.compile.compiler import view_name
+from eastgate.proxy.compile.listener_plan import view_name
 from eastgate.proxy.control_errors import KEPT, ControlErrors, Part
 
 
@@ -38,7 +38,7 @@ def test_place_is_where_our_code_was_left() -> None:
         # json, not we, raises for what it cannot encode.
         view_name("echo", ((object(), "1"),))  # type: ignore[arg-type]
     (fault,) = errors.latest
-    assert fault.place.startswith("eastgate.proxy.compile.compiler:")
+    assert fault.place.startswith("eastgate.proxy.compile.listener_plan:")
     assert fault.place.endswith(" view_name")
 
 

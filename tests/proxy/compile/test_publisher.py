@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
-from eastgate.proxy.compile import compiler as compiler_module
-from eastgate.proxy.compile import publisher
-from eastgate.proxy.compile.compiler import HASHED_ENTRIES, HASHED_ROWS, Compiler, compile_table, takes_long
+from eastgate.proxy.compile import cluster_tables, publisher
+from eastgate.proxy.compile.cluster_tables import HASHED_ENTRIES, HASHED_ROWS, compile_table, takes_long
+from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.membership.endpoint_health import Cause, key_of
 from eastgate.proxy.slices import Errand, Steps, finish
@@ -143,7 +143,7 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self.free = threading.Event()
         self.free.set()
-        monkeypatch.setattr(compiler_module, "compile_table", self._compile)
+        monkeypatch.setattr(cluster_tables, "compile_table", self._compile)
 
     def _compile(self, *arguments: object) -> object:
         self.seen.append(threading.current_thread() is threading.main_thread())

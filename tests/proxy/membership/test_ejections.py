@@ -42,13 +42,14 @@ class Proxy:
         self.slots = ClusterSlots(8)
         self.compiler = Compiler(self.slots)
         self.ejections = Ejections(
-            self.compiler,
+            self.compiler.health,
             self.slots,
             refresh=lambda names: [self.compiler.refresh(name) for name in names],  # type: ignore[arg-type, return-value]
             call_later=self.call_later,
             clock=lambda: self.now,
             random=lambda: next(numbers, 0),
         )
+        self.compiler.observers.append(self.ejections.published)
         self.apply(one, endpoints)
 
     def apply(self, one: Cluster | None, endpoints: Assignment) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.proxy.compile import publisher as publisher_module
-from eastgate.proxy.compile.compiler import CompiledCluster, Compiler
+from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.membership.endpoint_health import Cause, EndpointHealth, key_of, rows_of
 from eastgate.xds.resources import Assignment

@@ -1,0 +1,141 @@
+"""What a cluster of a snapshot is to become: pure, no table and no slot yet.
+
+Everything is decided here that does not need what is published already: the endpoints that are used, what is known of
+their health, how connections are made, and why they are refused.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eastgate.insight.cluster_model import ZONED, Census
+from eastgate.proxy.membership.endpoint_flags import Live
+from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
+from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
+
+# Bit of Columns.flags.
+TLS_MODE_ISTIO = 1
+NEEDS_TLS = "its endpoints expect TLS from the proxy, which a gateway does not originate"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """How connections of a cluster are made, as ClusterSlots.publish takes it. Times in the units of their names."""
+
+    connect_timeout_ms: int
+    max_connections: int
+    max_pending: int
+    max_per_endpoint: int
+    keepalive_time_s: int = 0
+    keepalive_interval_s: int = 0
+    keepalive_probes: int = 0
+    original_dst: bool = False
+    port_override: int = 0
+    failure_threshold: int = 0
+    gateway_threshold: int = 0
+
+    def as_arguments(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """A cluster to be: with what its table is made, and what is told of it.
+
+    ``discovered`` is the assignment as xDS or DNS has it, ``assignment`` the one in use, which may hold endpoints that
+    discovery has removed; ``flags`` by row of it, see endpoint_flags. ``waiting``: it is not to be used before more is
+    known. ``local``: census of the local cluster where zones are looked at. ``closed``: why its connections are
+    refused although it has endpoints; empty when they are not.
+    """
+
+    cluster: Cluster
+    discovered: Assignment | None
+    assignment: Assignment | None
+    flags: bytes
+    waiting: bool
+    slot: SlotSpec
+    closed: str = ""
+    ramp: Ramp | None = None
+    local: Census | None = None
+    own_locality: Locality | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """Of endpoints in slow start."""
+        return self.ramp.weights if self.ramp is not None else FULL_WEIGHTS
+
+    @property
+    def has_endpoints(self) -> bool:
+        """Whether there is something to make a table of."""
+        return self.discovered is not None and not self.waiting
+
+
+def plan_cluster(
+    cluster: Cluster,
+    discovered: Assignment | None,
+    live: Live | None,
+    *,
+    ramp: Ramp | None = None,
+    local: Census | None = None,
+    own_locality: Locality | None = None,
+) -> ClusterSpec:
+    """What becomes of a cluster. `live`: its endpoints as they are used, None without any."""
+    closed = ""
+    if (discovered is not None or cluster.type == "ORIGINAL_DST") and wants_tls(cluster, discovered):
+        closed = NEEDS_TLS
+    return ClusterSpec(
+        cluster,
+        discovered,
+        live.assignment if live is not None else None,
+        live.flags if live is not None else b"",
+        waiting=live is not None and live.waiting,
+        slot=slot_spec(cluster),
+        closed=closed,
+        ramp=ramp,
+        local=local if looks_at_zones(cluster) else None,
+        own_locality=own_locality,
+    )
+
+
+def slot_spec(cluster: Cluster) -> SlotSpec:
+    """How its connections are made."""
+    keepalive, breakers = cluster.tcp_keepalive, cluster.circuit_breakers
+    failures, gateway = consecutive_thresholds(cluster.outlier_detection)
+    return SlotSpec(
+        connect_timeout_ms=round(cluster.connect_timeout_s * 1000),
+        max_connections=breakers.max_connections,
+        max_pending=breakers.max_pending_requests,
+        max_per_endpoint=breakers.max_connections_per_endpoint,
+        keepalive_time_s=(keepalive and keepalive.time_s) or 0,
+        keepalive_interval_s=(keepalive and keepalive.interval_s) or 0,
+        keepalive_probes=(keepalive and keepalive.probes) or 0,
+        original_dst=cluster.type == "ORIGINAL_DST",
+        port_override=cluster.upstream_port_override,
+        failure_threshold=failures,
+        gateway_threshold=gateway,
+    )
+
+
+def looks_at_zones(cluster: Cluster) -> bool:
+    """Whether what is known of the local cluster changes its table."""
+    return not cluster.locality_weighted and cluster.lb_policy in ZONED
+
+
+def consecutive_thresholds(settings: OutlierDetection | None) -> tuple[int, int]:
+    """After how many failed connects in a row workers call, and the same for gateway failures; 0: never."""
+    if settings is None:
+        return 0, 0
+    if settings.split_external_local_origin_errors:
+        # What TCP reports is all of local origin: nothing feeds the other two counters.
+        return settings.consecutive_local_origin_failure, 0
+    return settings.consecutive_5xx, settings.consecutive_gateway_failure
+
+
+def wants_tls(cluster: Cluster, assignment: Assignment | None) -> bool:
+    """Whether this proxy itself would have to speak TLS to the cluster's endpoints, which a gateway does not.
+
+    Forwarding to them as they are would hand on in the clear what was meant to be encrypted. SNI-DNAT clusters carry
+    the client's own TLS and never ask for it.
+    """
+    if cluster.upstream_tls == "BY_TLS_MODE":
+        return assignment is not None and any(flags & TLS_MODE_ISTIO for flags in assignment.columns.flags)
+    return cluster.upstream_tls == "ALWAYS"

@@ -1,0 +1,83 @@
+"""What a listener of a snapshot is to become: pure, no slots and no route table yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json import dumps
+
+from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, ChainSpec
+from eastgate.fastpath.reason import Reason
+from eastgate.xds.resources import Criteria, FilterChain, Listener
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """A listener to be. ``clusters``: names that its chains lead to; ``views``: those of which they ask for a subset.
+
+    ``chains``: (chain, the name that it goes by), the default chain apart.
+    """
+
+    listener: Listener
+    clusters: tuple[str, ...]
+    views: tuple[tuple[str, Criteria], ...]
+    chains: tuple[tuple[FilterChain, str], ...]
+    default_chain: tuple[FilterChain, str] | None
+
+
+def plan_listener(listener: Listener) -> ListenerSpec:
+    """What becomes of a listener. Raises ValueError for what no slot can be had for."""
+    default = listener.default_filter_chain
+    every = [*listener.filter_chains, *filter(None, (default,))]
+    names = dict.fromkeys(cluster for chain in every for cluster, _ in chain.clusters)
+    for cluster in names:
+        if "\0" in cluster:
+            # Behind it stands what tells the views of a cluster apart.
+            raise ValueError(f"cluster {cluster!r} of a chain: no name holds a NUL")
+    views = dict.fromkeys(
+        (cluster, criteria)
+        for chain in every
+        if chain.criteria
+        for (cluster, _), criteria in zip(chain.clusters, chain.criteria, strict=True)
+        if criteria
+    )
+    return ListenerSpec(
+        listener,
+        tuple(names),
+        tuple(views),
+        tuple((chain, chain.name or f"{listener.name}#{index}") for index, chain in enumerate(listener.filter_chains)),
+        (default, default.name or f"{listener.name}#default") if default is not None else None,
+    )
+
+
+def view_name(cluster: str, criteria: Criteria) -> str:
+    """Name of the slot of a cluster for connections with these criteria; no cluster has such a name."""
+    return f"{cluster}\0{dumps(criteria)}" if criteria else cluster
+
+
+def chain_targets(chain: FilterChain, slots: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """(slot, weight) of each cluster of a chain, or of the view of it that the chain asks for."""
+    if not chain.criteria:
+        return tuple((slots[cluster], weight) for cluster, weight in chain.clusters)
+    both = zip(chain.clusters, chain.criteria, strict=True)
+    return tuple((slots[view_name(cluster, criteria)], weight) for (cluster, weight), criteria in both)
+
+
+def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> ChainSpec:
+    """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them."""
+    return ChainSpec(
+        name=name,
+        destination_port=chain.match.destination_port,
+        destination_prefixes=chain.match.destination_prefixes,
+        server_names=chain.match.server_names,
+        transport_protocol=chain.match.transport_protocol,
+        application_protocols=chain.match.application_protocols,
+        direct_source_prefixes=chain.match.direct_source_prefixes,
+        source_type=chain.match.source_type,
+        source_prefixes=chain.match.source_prefixes,
+        source_ports=chain.match.source_ports,
+        targets=chain_targets(chain, slots),
+        refusal=Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE,
+        idle_timeout_ms=round(chain.idle_timeout_s * 1000),
+        max_duration_ms=round(chain.max_downstream_connection_duration_s * 1000),
+        max_connect_attempts=chain.max_connect_attempts or DEFAULT_CONNECT_ATTEMPTS,
+        hash_source_ip=chain.hash_source_ip,
+    )
