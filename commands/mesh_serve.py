@@ -14,10 +14,9 @@ from .options import FROM_ENVIRONMENT, declared_options, option, source_of_optio
 @declared_options(LOG)
 def command(file: str, listen: str, **flags: Any) -> None:
     """Send every node what istiod would send for FILE; read it again when it changes."""
-    import asyncio
     from pathlib import Path
 
-    from eastgate.mesh.serving import serve
+    from eastgate.mesh.serving import serve_file
     from eastgate.proxy import log
     from eastgate.proxy.errors import SettingsError
     from eastgate.proxy.setting import join_host_port, parse_host_port
@@ -27,6 +26,6 @@ def command(file: str, listen: str, **flags: Any) -> None:
     where = source_of_option("listen")
     address = join_host_port(*parse_host_port(where, listen, allow_port_zero=True))
     try:
-        asyncio.run(serve(Path(file), address))
+        serve_file(Path(file), address)
     except OSError as error:
         raise SettingsError(where, listen, error.strerror or str(error)) from None

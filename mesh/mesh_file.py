@@ -14,7 +14,7 @@ from eastgate.xds.resources import Locality
 from pydantic import BaseModel, ValidationError
 
 from .check import doubts, problems
-from .documents import Document, Path, read_documents
+from .documents import Document, Path, Progress, read_documents, silent
 from .errors import MeshError
 from .istio import GROUPS, SPECS, MeshConfig, unread
 from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection, WorkloadSection
@@ -44,9 +44,9 @@ class MeshFile:
         return replace(self, scenario=self.scenario and replace(self.scenario, connections=count))
 
 
-def load(path: str | FilePath) -> MeshFile:
-    """Read the file. Raises MeshError."""
-    return parse(read_bytes(path), str(path))
+def load(path: str | FilePath, progress: Progress = silent) -> MeshFile:
+    """Read the file. Raises MeshError, and what `progress` does."""
+    return parse(read_bytes(path), str(path), progress)
 
 
 def read_bytes(path: str | FilePath) -> bytes:
@@ -57,9 +57,9 @@ def read_bytes(path: str | FilePath) -> bytes:
         raise MeshError(str(path), 0, f"cannot be read: {error.strerror}") from None
 
 
-def parse(text: str | bytes, file: str) -> MeshFile:
+def parse(text: str | bytes, file: str, progress: Progress = silent) -> MeshFile:
     """Read the text of a mesh file; `file` is its name in errors. Raises MeshError."""
-    documents = read_documents(text, file)
+    documents = read_documents(text, file, progress)
     for document in documents:
         if not isinstance(document.content, dict) or not isinstance(document.content.get("kind"), str):
             raise document.error((), "a document must be a mapping with a kind")

@@ -4,8 +4,8 @@ The file is read again when it changes; one that cannot be used is named, and th
 """
 
 import asyncio
-import os
 import signal
+import time
 from pathlib import Path
 
 from eastgate.xds.log import Log
@@ -13,10 +13,38 @@ from eastgate.xds.log import Log
 from .ads_server import AdsServer
 from .errors import MeshError
 from .mesh_file import MeshFile, load
+from .model import Mesh
 from .source import MeshSource
 
 WATCH_S = 0.5
 """How often the file is looked at."""
+
+TELL_S = 2.0
+"""How often it is said how far a large file has been read."""
+
+NAMED = 3
+"""Workloads that a finding names."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error: nobody waits for the file any more
+    """Ends the reading of a file."""
+
+
+class Reading:
+    """Says how far a file has been read, when that takes long. ``stop``: end it at the next piece."""
+
+    def __init__(self, path: Path, log: Log) -> None:
+        self._path, self._log = path, log
+        self._told_s = time.monotonic()
+        self.stop = False
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.stop:
+            raise Stopped
+        now = time.monotonic()
+        if now - self._told_s >= TELL_S:
+            self._told_s = now
+            self._log.info("reading", file=self._path, percent=100 * done // total, bytes=total)
 
 
 def signature(path: Path) -> tuple[int, ...]:
@@ -28,11 +56,26 @@ def signature(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def load_file(path: str | os.PathLike[str], log: Log) -> MeshFile:
-    """The file, its findings logged. Raises MeshError."""
-    file = load(Path(path))
+def without_address(mesh: Mesh) -> str:
+    """What a client of a mesh misses whose workloads get their addresses from a run only; empty when all have one."""
+    missing = [one for one in mesh.workloads if not one.address]
+    if not missing:
+        return ""
+    names = ", ".join("/".join(one.identity) for one in missing[:NAMED])
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return (
+        f"{len(missing)} of {len(mesh.workloads)} workloads have no address, and stand in no endpoints: {names}{more};"
+        " mesh run gives them some, mesh serve sends what the file says"
+    )
+
+
+def load_file(path: Path, log: Log, reading: Reading | None = None) -> MeshFile:
+    """The file, its findings logged. Raises MeshError, and Stopped when `reading` was stopped."""
+    file = load(path, reading or Reading(path, log))
     for finding in file.findings:
         log.warning("not honoured", finding=finding)
+    if missing := without_address(file.mesh):
+        log.warning("not served", reason=missing)
     return file
 
 
@@ -45,22 +88,24 @@ async def watch(path: Path, source: MeshSource, server: AdsServer, log: Log) -> 
         if not now or now == seen:
             continue
         seen = now
+        reading = Reading(path, log)
         try:
-            source.mesh = load_file(path, log).mesh
+            source.mesh = (await asyncio.to_thread(load_file, path, log, reading)).mesh
         except MeshError as error:
             log.error("mesh file not used, the last good mesh stays", reason=error)
             continue
+        finally:
+            # The thread does not end with us: it is told.
+            reading.stop = True
         server.changed()
         log.info("mesh file read again", file=path)
 
 
-async def serve(path: Path, address: str) -> None:
+async def serve(path: Path, file: MeshFile, address: str, log: Log) -> None:
     """Serve all clusters of the file on one address; a node says by CLUSTER_ID to which it belongs.
 
-    Raises MeshError for the file, OSError for the address.
+    Raises OSError for an address that cannot be had.
     """
-    log = Log("mesh")
-    file = load_file(path, log)
     source = MeshSource(file.mesh)
     server = AdsServer(source)
     stopped = asyncio.Event()
@@ -75,3 +120,11 @@ async def serve(path: Path, address: str) -> None:
         await stopped.wait()
         watching.cancel()
     await server.stop()
+
+
+def serve_file(path: Path, address: str) -> None:
+    """Read the file and serve it. Raises MeshError for the file, OSError for the address."""
+    log = Log("mesh")
+    # Before there is a loop that keeps signals to itself: Ctrl-C ends a long reading at once.
+    file = load_file(path, log)
+    asyncio.run(serve(path, file, address, log))

@@ -46,7 +46,7 @@ from eastgate.xds.sds import SdsClient
 from eastgate.xds.store import Store
 
 from .admin import stats
-from .drain import Drain
+from .drain import Activity, Drain
 from .errors import SettingsError
 from .listeners import Listeners
 from .log import Log
@@ -67,6 +67,8 @@ EVENTS_KEPT_FOR_LOG = 65536
 EVENTS_AT_ONCE = 64
 # How long after a worker's wake-up its events are taken: some at once are cheaper than one by one.
 EVENTS_DELAY_S = 0.02
+# How often it is looked whether somebody has come.
+ACTIVITY_S = 1.0
 
 
 def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> NodeIdentity:
@@ -190,6 +192,7 @@ class Gateway:
             publish=self._publish,
             errors=errors,
         )
+        self._activity = Activity()
         self._drain = Drain(
             settings.given.drain_time,
             stop_accepting=self._listeners.stop_accepting,
@@ -327,13 +330,16 @@ class Gateway:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        frozen = False
+        frozen, look_again_s = False, 0.0
         while True:
             # A burst of events is worked off at once, but others get their turn in between.
             more = self._take_events()
             with self._errors.guard(Part.OUTLIER):
                 self._ejections.take()
             self._drain.tick(loop.time())
+            if loop.time() >= look_again_s:
+                look_again_s = loop.time() + ACTIVITY_S
+                self._activity.note(loop.time(), self._connections())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True
                 # What has come with the first configuration stays: later garbage collections need not look at it.
@@ -358,8 +364,21 @@ class Gateway:
             self._log.info("second signal, stopping at once", signal=number.name)
             self._stopped.set()
             return
-        self._log.info("draining", signal=number.name, window_s=self._settings.given.drain_time)
-        self._drain.begin(asyncio.get_running_loop().time(), exits=True)
+        now, active = asyncio.get_running_loop().time(), self._engine.active_connections()
+        idle = self._activity.is_idle(now, self._connections(), active)
+        if idle:
+            self._log.info("stopping, nothing is open", signal=number.name)
+        else:
+            window_s = self._settings.given.drain_time
+            self._log.info(
+                "draining, a second signal stops at once", signal=number.name, window_s=window_s, open=active
+            )
+        self._drain.begin(now, exits=True, idle=idle)
+
+    def _connections(self) -> int:
+        """How many there have been, refused ones included."""
+        counters = self._listeners.counters().values()
+        return sum(one.cx_total + sum(one.refused) for one in counters)
 
     def _drain_asked(self, graceful: bool, skip_exit: bool, inbound_only: bool) -> None:
         now = asyncio.get_running_loop().time()

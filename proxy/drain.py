@@ -3,6 +3,28 @@
 from collections.abc import Callable
 from enum import Enum
 
+# How long nobody may have come before it is believed that nobody will: who balances load takes some seconds to learn
+# that an address is going away.
+QUIET_S = 5.0
+
+
+class Activity:
+    """Since when nobody has come. Told now and then how many connections there have been in all."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._changed_s = float("-inf")
+
+    def note(self, now: float, total: int) -> None:
+        """`total` only grows."""
+        if total != self._total:
+            self._total, self._changed_s = total, now
+
+    def is_idle(self, now: float, total: int, open_connections: int) -> bool:
+        """Whether nothing is open, and nobody has come for a while or ever."""
+        self.note(now, total)
+        return open_connections == 0 and now - self._changed_s >= QUIET_S
+
 
 class Phase(Enum):
     """Where a drain stands. LINGERING: no longer accepting, waiting for open connections."""
@@ -48,8 +70,10 @@ class Drain:
         """Whether the process ends when this drain is over."""
         return self._exits
 
-    def begin(self, now: float, *, exits: bool, skip_stop: bool = False) -> None:
+    def begin(self, now: float, *, exits: bool, skip_stop: bool = False, idle: bool = False) -> None:
         """Start the window. `exits`: the process ends afterwards. `skip_stop`: mark as draining, but never stop.
+
+        `idle`: there is nobody to wait for, so a process that is to end does so at the next tick.
 
         A second call while draining only adds to what was asked; it does not start the window again.
         """
@@ -57,7 +81,7 @@ class Drain:
         self._skip_stop = (self._skip_stop or not self.draining) and skip_stop
         if not self.draining:
             self.phase = Phase.DRAINING
-            self._deadline = now + self.window_s
+            self._deadline = now if idle and exits else now + self.window_s
         elif self.phase is Phase.DONE and self._exits:
             self._finish()
 

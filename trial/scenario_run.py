@@ -91,16 +91,17 @@ async def _until_told(file: MeshFile, console: Console, *, as_json: bool) -> lis
 def run_file(text: str | bytes, name: str, *, as_json: bool, connections: int | None = None) -> None:
     """The whole file. Raises MeshError or EastgateError, also when a step is off by more than sampling allows."""
     log = Log("mesh")
-    file = parse(text, name)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    with console.status(f"reading {name}"):
+        file = parse(text, name)
     if file.scenario is None:
         raise MeshFileError(f"{name}: no document of kind Scenario; mesh serve needs none, mesh run does")
     if connections is not None:
         file = file.with_connections(connections)
     for finding in file.findings:
         log.warning("not honoured", finding=finding)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
     started = time.monotonic()
     try:
         results = asyncio.run(_until_told(file, console, as_json=as_json))

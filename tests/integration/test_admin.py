@@ -165,10 +165,21 @@ def test_sigterm_drains_and_open_connections_finish() -> None:
 
 def test_second_signal_ends_at_once() -> None:
     mesh = Mesh(drain_time_s=600.0)
+    assert mesh.answers()
     mesh.gateway.signal(signal.SIGINT)
     until(lambda: mesh.gateway.get("/ready")[0] == 503, "draining is shown")
+    assert "draining, a second signal stops at once signal=SIGINT" in mesh.gateway.stderr
     mesh.gateway.signal(signal.SIGINT)
     assert mesh.gateway.wait() == 0
+    mesh.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_a_gateway_to_which_nobody_has_come(number: signal.Signals) -> None:
+    mesh = Mesh(drain_time_s=600.0)
+    mesh.gateway.signal(number)
+    assert mesh.gateway.wait() == 0
+    assert "stopping, nothing is open" in mesh.gateway.stderr
     mesh.close()
 
 

@@ -1,6 +1,6 @@
 """The order of an orderly stop, by a clock that the test owns."""
 
-from eastgate.proxy.drain import Drain, Phase
+from eastgate.proxy.drain import QUIET_S, Activity, Drain, Phase
 
 
 class DataSide:
@@ -77,3 +77,29 @@ def test_signal_after_a_drain_by_admin_ends_the_process() -> None:
     side.drain.tick(0.1)
     side.drain.begin(0.2, exits=True)
     assert side.did == ["stop", "finished"]
+
+
+def test_a_process_to_which_nobody_comes_ends_at_the_next_tick() -> None:
+    side = DataSide()
+    side.open = 0
+    side.drain.begin(100.0, exits=True, idle=True)
+    side.drain.tick(100.0)
+    assert side.did == ["stop", "finished"]
+
+
+def test_a_drain_that_keeps_the_process_has_its_window_although_nobody_comes() -> None:
+    side = DataSide()
+    side.open = 0
+    side.drain.begin(100.0, exits=False, idle=True)
+    side.drain.tick(109.9)
+    assert (side.drain.phase, side.did) == (Phase.DRAINING, [])
+
+
+def test_who_came_a_moment_ago_may_come_again() -> None:
+    activity = Activity()
+    assert activity.is_idle(0.0, 0, 0), "nobody has ever come"
+    activity.note(10.0, 1)
+    assert not activity.is_idle(10.0 + QUIET_S - 0.1, 1, 0)
+    assert not activity.is_idle(10.0 + QUIET_S, 1, 1), "open"
+    assert activity.is_idle(10.0 + QUIET_S, 1, 0)
+    assert not activity.is_idle(30.0, 2, 0), "it came unnoticed, just now"
