@@ -21,14 +21,14 @@ MEMORY_TEST := through_a_slow_reader
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=0
 # What runs worker threads.
-THREADED_TESTS := $(wildcard $(foreach test,engine workers splice connect_attempts outlier_workers endpoint_limit soak,\
+THREADED_TESTS := $(wildcard $(foreach test,engine workers splice connect_attempts outlier_workers endpoint_limit soak chaos,\
 	tests/fastpath/loop/test_$(test).py))
 THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak check lint types stubs test-debug test-asan test-tsan build-debug \
+.PHONY: help dev demo test test-envoy-long soak fuzz check lint types stubs test-debug test-asan test-tsan build-debug \
 	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
 	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
 
@@ -41,6 +41,7 @@ help:
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
+	@echo "make fuzz        coverage-guided fuzzing of what reads foreign bytes, FUZZ_S=30 seconds each target (FUZZ='TARGET...')"
 	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
 	@echo "make bench       benchmarks of the parts (bench-parts), then of the whole proxy (bench-peers)"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
@@ -142,6 +143,18 @@ test-tsan: build-tsan
 	@echo "== tests with worker threads, tsan build"
 	@cd build/tsan && PYTHONPATH=$(CURDIR)/build/tsan/build/tree $(THREAD_SANITIZED) \
 		$(PYTEST) -k "not $(MEMORY_TEST)" $(THREADED_TESTS)
+
+$(VENV)/.fuzz: $(INSTALLED)
+	@echo "== atheris"
+	@$(PIP) install "atheris>=3"
+	@touch $@
+
+# FUZZ_FLAGS="--install" gets clang from Debian; "--keep" merges what was found into tests/fuzz/corpus.
+FUZZ_S ?= 30
+
+fuzz: dev $(VENV)/.fuzz
+	@echo "== guided fuzzing, $(FUZZ_S) s each target"
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_S) $(FUZZ_FLAGS) $(FUZZ)
 
 # Six cases; ten minutes together unless told otherwise.
 SOAK_S ?= 100

@@ -1,9 +1,10 @@
 """Find the packages and build the Cython modules. Everything declarative stands in pyproject.toml.
 
 Environment:
-    EASTGATE_BUILD=release|debug|asan|tsan  release is the default; debug turns on bounds checks and assertions,
+    EASTGATE_BUILD=release|debug|asan|tsan|fuzz  release is the default; debug turns on bounds checks and assertions,
                                         asan is debug plus AddressSanitizer and UndefinedBehaviorSanitizer,
-                                        tsan is debug plus ThreadSanitizer
+                                        tsan is debug plus ThreadSanitizer, fuzz is debug plus AddressSanitizer
+                                        and libFuzzer's counters (for clang)
     EASTGATE_ONLY=fastpath.reason,...   build these modules only (development)
 """
 
@@ -44,6 +45,10 @@ VARIANT_FLAGS = {
     ),
     # GCC warns that it does not see fences; what they order is atomic itself.
     "tsan": (["-O1", "-g", "-UNDEBUG", "-fsanitize=thread", "-Wno-tsan"], ["-fsanitize=thread"]),
+    "fuzz": (
+        ["-O1", "-g", "-UNDEBUG", "-fsanitize=address,fuzzer-no-link", "-fno-omit-frame-pointer"],
+        ["-fsanitize=address,fuzzer-no-link"],
+    ),
 }
 # Contracted multiply-adds would make shares depend on the machine.
 COMPILE_FLAGS = ["-std=c11", "-ffp-contract=off", "-fstack-protector-strong", "-Wall", "-Wno-unused-function"]
