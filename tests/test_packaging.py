@@ -86,7 +86,7 @@ def test_compiler_without_include_paths_is_one_sentence(tree):
 
 def test_unknown_variant_or_module_is_one_sentence(tree):
     assert complaint(tree, EASTGATE_BUILD="fast") == (
-        "eastgate: EASTGATE_BUILD=fast is unknown; use one of release, debug, asan, tsan"
+        "eastgate: EASTGATE_BUILD=fast is unknown; use one of release, debug, asan, tsan, fuzz"
     )
     assert complaint(tree, EASTGATE_ONLY="fastpath.reason,fastpath.none") == (
         "eastgate: EASTGATE_ONLY names no module of ours: fastpath.none"

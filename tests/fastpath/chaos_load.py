@@ -3,7 +3,8 @@
     python -m tests.fastpath.chaos_load SEED SECONDS URGENT
 
 Prints the addresses of its endpoints as JSON, reads a line with the gateway's, runs clients for as long as told and
-prints what they met. URGENT is the share of clients that send an urgent byte. An endpoint answers with the digest of what it got, and then with as many bytes again.
+prints what they met. URGENT is the share of clients that send an urgent byte. An endpoint answers with the digest of
+what it got, and then with as many bytes again.
 """
 
 import hashlib

@@ -6,6 +6,7 @@ Modules must be built for it; `make fuzz` does.
 """
 
 import sys
+from pathlib import Path
 
 import atheris
 
@@ -15,6 +16,8 @@ with atheris.instrument_imports(include=["eastgate.xds"]):
 
 def main() -> None:
     name = sys.argv.pop(1)
+    # What libFuzzer starts when it wants itself once more.
+    sys.argv[0] = str(Path(__file__).parents[2] / "build" / "fuzz" / name)
     atheris.Setup(sys.argv, TARGETS[name])
     atheris.Fuzz()
 

@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,8 @@ MODULES = "xds.assignment,xds.endpoint_reader,xds.wire"
 LONGEST = 16384
 # Longer ones are nearly all recordings, which are seeds anyway.
 KEPT_BYTES = 2048
-BUILD_S = 600
+BUILD_S = 1200
+ENVIRONMENT = {**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"}
 
 
 class ObstacleError(Exception):
@@ -106,26 +108,30 @@ def build(targets: Sequence[str], compiler: str) -> None:
     for target in targets:
         if target in native_targets.TARGETS:
             native_targets.build(target, BUILT / target, compiler, flags)
-    if set(targets) & set(python_targets.TARGETS):
+    guided = [target for target in targets if target in python_targets.TARGETS]
+    if guided:
         build_modules(compiler)
+    for target in guided:
+        write_program(target)
 
 
-def command_of(target: str) -> tuple[list[str], dict[str, str]]:
-    """How to start a target, and in which environment."""
-    environment = {**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"}
-    if target in native_targets.TARGETS:
-        return [str(BUILT / target)], environment
+def write_program(target: str) -> None:
+    """Make a Python target a program: to merge, libFuzzer starts itself again, and so does who looks at a find."""
     spec = importlib.util.find_spec("atheris")
     assert spec is not None
     assert spec.origin is not None
-    environment |= {
+    environment = {
         "LD_PRELOAD": str(Path(spec.origin).parents[1] / "asan_with_fuzzer.so"),
         # CPython leaks on purpose when it ends; its own allocator would hide what is written past an object.
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": str(BUILT / "lib"),
     }
-    return [sys.executable, "-m", "tests.fuzz.guided", target], environment
+    words = [f"{name}={value}" for name, value in environment.items()]
+    words += [sys.executable, "-m", "tests.fuzz.guided", target]
+    program = BUILT / target
+    program.write_text(f'#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec env {shlex.join(words)} "$@"\n')
+    program.chmod(0o755)
 
 
 def folder(name: str, target: str) -> Path:
@@ -145,7 +151,6 @@ def lay_out(target: str) -> list[str]:
 
 def fuzz(target: str, seconds: int) -> Run:
     """Run a target for a while. Its words go to build/fuzz/TARGET.log."""
-    command, environment = command_of(target)
     options = [
         *(
             f"-max_total_time={seconds}",
@@ -158,14 +163,8 @@ def fuzz(target: str, seconds: int) -> Run:
     ]
     log = BUILT / f"{target}.log"
     with log.open("w") as written:
-        done = subprocess.run(
-            [*command, *options, *lay_out(target)],
-            cwd=ROOT,
-            env=environment,
-            stdout=written,
-            stderr=written,
-            check=False,
-        )
+        words = [BUILT / target, *options, *lay_out(target)]
+        done = subprocess.run(words, env=ENVIRONMENT, stdout=written, stderr=written, check=False)
     said = log.read_text(errors="replace")
     numbers = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", said) or [(0, 0, 0)]
     executed = re.findall(r"number_of_executed_units: (\d+)", said) or [0]
@@ -176,20 +175,13 @@ def fuzz(target: str, seconds: int) -> Run:
 
 def merge(target: str) -> Path:
     """Keep the fewest inputs that see all that is seen, small ones first."""
-    command, environment = command_of(target)
     merged = folder("merged", target)
     shutil.rmtree(merged)
     merged.mkdir()
-    subprocess.run(
-        [*command, "-merge=1", f"-max_len={LONGEST}", str(merged), *lay_out(target)[:2]],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        check=True,
-    )
+    words = [BUILT / target, "-merge=1", f"-max_len={KEPT_BYTES}", str(merged), *lay_out(target)[:2]]
+    subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=True)
     named = {path.read_bytes() for path in (inputs.CORPUS / target).glob("*.bin")}
-    found = {path.read_bytes() for path in merged.iterdir()} - named
-    return inputs.keep(target, {one for one in found if len(one) <= KEPT_BYTES})
+    return inputs.keep(target, {path.read_bytes() for path in merged.iterdir()} - named)
 
 
 def table(runs: Sequence[Run], seconds: int) -> str:
