@@ -81,7 +81,9 @@ class Client(threading.Thread):
                 got += piece
                 if self._random.random() < 0.05:
                     time.sleep(0.001)
-        except ConnectionError:
+        except TimeoutError:
+            raise
+        except OSError:
             # Cut before the answer is a refusal; in the middle of it, the comparison says how far it came.
             pass
         if not got:
