@@ -81,6 +81,7 @@ cdef extern from "arpa/inet.h" nogil:
 cdef extern from "sys/epoll.h" nogil:
     cdef union epoll_data_t:
         void* ptr
+        uint64_t u64
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data

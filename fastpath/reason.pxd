@@ -28,4 +28,5 @@ cpdef enum Reason:
     PANIC = 24                  # its priority is in panic, and the cluster has fail_traffic_on_panic
     MANY_PROTOCOLS = 25         # the hello offers more ALPN values than are kept, so none may decide
     ADDRESS_MISMATCH = 26       # the filter chains take other destinations or sources
-    REASON_COUNT = 27
+    SILENT = 27                 # the oldest that had not said yet what it wants, when there were too many such
+    REASON_COUNT = 28

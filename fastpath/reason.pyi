@@ -28,7 +28,8 @@ class Reason(IntEnum):
     PANIC = 24
     MANY_PROTOCOLS = 25
     ADDRESS_MISMATCH = 26
-    REASON_COUNT = 27
+    SILENT = 27
+    REASON_COUNT = 28
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

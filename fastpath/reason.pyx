@@ -28,6 +28,7 @@ LABELS = {
     Reason.PANIC: "panic",
     Reason.MANY_PROTOCOLS: "many_protocols",
     Reason.ADDRESS_MISMATCH: "address_mismatch",
+    Reason.SILENT: "silent",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -59,4 +60,5 @@ RESPONSE_FLAGS = {
     Reason.PANIC: "UH",
     Reason.MANY_PROTOCOLS: "NR",
     Reason.ADDRESS_MISMATCH: "NR",
+    Reason.SILENT: "OM",
 }

@@ -50,6 +50,24 @@ LAYERS = (
 LAYERED = ("commands", "trial")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.
 FASTPATH_ROOMS = {"loop": {"match", "tables"}, "match": set(), "tables": set()}
+# In fastpath/loop/ a module knows only those before it.
+LOOP_ORDER = (
+    "addresses",
+    "leg",
+    "connection",
+    "worker_state",
+    "charges",
+    "connection_record",
+    "closing",
+    "endpoint_limit",
+    "upstream",
+    "relay_phase",
+    "sniff",
+    "journey",
+    "acceptor",
+    "worker",
+    "engine",
+)
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 # Costs half a second and 52 MB: dumps, tests and the embedded control plane only.
 HEAVY = {"envoy_data_plane", "betterproto2", "pydantic"}
@@ -216,6 +234,24 @@ def test_room_of_fastpath_imports_only_what_it_may(room):
             parts = name.split(".")
             if parts[:2] == ["eastgate", "fastpath"] and len(parts) > 2 and parts[2] in FASTPATH_ROOMS:
                 assert parts[2] in {room, *FASTPATH_ROOMS[room]}, f"{path.relative_to(ROOT)} may not import {name}"
+
+
+@pytest.mark.parametrize("module", LOOP_ORDER)
+def test_module_of_the_loop_imports_only_those_before_it(module):
+    prefix = "eastgate.fastpath.loop."
+    place = LOOP_ORDER.index(module)
+    paths = [ROOT / f"fastpath/loop/{module}{suffix}" for suffix in (".pyx", ".pxd")]
+    for name in {name for path in paths if path.exists() for name in imports(path)}:
+        imported = name.removeprefix(prefix).split(".")[0]
+        if name.startswith(prefix) and imported in LOOP_ORDER:
+            assert LOOP_ORDER.index(imported) <= place, f"fastpath/loop/{module} may not import {imported}"
+
+
+def test_only_legs_and_listening_sockets_of_the_loop_know_a_descriptor():
+    """Relay and phases speak to legs."""
+    kernel = re.compile(r"\b(?:down|up|leg|origin|target)\.fd\b|\b(?:recv|send|shutdown|splice|epoll_ctl)\(")
+    for module in (*LOOP_ORDER[LOOP_ORDER.index("charges") : LOOP_ORDER.index("journey")], "relay"):
+        assert not kernel.search((ROOT / f"fastpath/loop/{module}.pyx").read_text()), module
 
 
 def test_ground_of_fastpath_imports_no_room():

@@ -23,9 +23,10 @@ cdef enum Source:
 cdef enum Phase:
     PHASE_PROXY_HEADER          # the PROXY header is not complete yet
     PHASE_SNIFF                 # the ClientHello is not complete yet
+    PHASE_WAIT                  # for one of the endpoint's connections to end
     PHASE_CONNECT
     PHASE_RELAY
-    PHASE_CLOSED                # sockets closed, memory given back at the end of the turn
+    PHASE_CLOSED                # legs closed, memory given back at the end of the turn
 
 # Bytes of one direction.
 cdef struct Flow:
@@ -83,9 +84,11 @@ cdef struct EndpointQueue:
     EndpointState* endpoint     # held by the connections that are counted here
     uint32_t own                # connections to it, connecting ones too
     uint8_t kept                # somebody up the stack goes on with it
+    uint8_t due                 # in the worker's list of those to look at when the turn ends
     Connection* first           # waiting, in the order in which they came
     Connection* last
     EndpointQueue* next         # of its bucket
+    EndpointQueue* next_due
 
 cdef struct Connection:
     Timer timer                 # first: a Timer* of the wheel is its Connection*
@@ -94,11 +97,11 @@ cdef struct Connection:
     Flow upward                 # downstream -> upstream
     Flow downward
     uint8_t phase
-    uint8_t queued              # in the worker's list of connections with work left
+    uint8_t charged             # bits of Charge
+    uint8_t busy                # in the worker's list of relays with work left
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # keepalive of the upstream socket is on
-    uint8_t waiting             # for one of the endpoint's connections to end; not counted as active until then
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
@@ -115,10 +118,10 @@ cdef struct Connection:
     uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now
     EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed
     ConnectionRecord* record    # NULL unless finished connections are recorded
-    Connection* previous        # all open connections of the worker
+    Connection* previous        # among all open connections of the worker
     Connection* next            # also: the list of closed ones until the turn ends
-    Connection* next_queued
-    Connection* previous_waiting
+    Connection* next_busy
+    Connection* previous_waiting    # in the queue of the endpoint; before it is routed, among the silent ones
     Connection* next_waiting
     # Times are nanoseconds of the monotonic clock; 0 where there is none.
     uint64_t started

@@ -13,6 +13,6 @@ cdef EndpointQueue* queue_of(EndpointQueues* queues, EndpointState* endpoint) no
 # Put a connection behind those that wait, or take it out from among them.
 cdef void queue_append(EndpointQueue* queue, Connection* connection) noexcept nogil
 cdef void queue_remove(EndpointQueue* queue, Connection* connection) noexcept nogil
-# Free it if no connection belongs to it any more, and nobody up the stack holds it.
+# Free it if no connection belongs to it any more, and nobody holds it.
 cdef void queue_drop(EndpointQueues* queues, EndpointQueue* queue) noexcept nogil
 cdef void queues_free(EndpointQueues* queues) noexcept nogil

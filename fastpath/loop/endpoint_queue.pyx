@@ -91,7 +91,7 @@ cdef void queue_remove(EndpointQueue* queue, Connection* connection) noexcept no
 
 cdef void queue_drop(EndpointQueues* queues, EndpointQueue* queue) noexcept nogil:
     cdef EndpointQueue** place
-    if queue.own or queue.kept or queue.first != NULL:
+    if queue.own or queue.kept or queue.due or queue.first != NULL:
         return
     place = bucket_of(queues.buckets, queues.bits, queue.endpoint)
     while place[0] != queue:

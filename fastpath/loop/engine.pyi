@@ -30,6 +30,10 @@ class Engine:
     With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
     thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
     the control thread alone. Nothing raises for what a peer does.
+
+    `max_connections`: a connection past it is reset at once (LIMIT). Each may take two descriptors, besides those of
+    pipes: keep some for the control side. `max_silent`: past it the oldest of those that have not said yet what they
+    want is closed (SILENT), never one that is served.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Engine:
         seed: int,
         workers: int = 0,
         max_connections: int = 1_000_000,
+        max_silent: int = 1_000_000,
         event_capacity: int = 4096,
         busy_poll_us: int = 0,
     ) -> None: ...

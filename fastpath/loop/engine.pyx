@@ -1,21 +1,21 @@
 """The class that owns the workers, for the control thread. All per-connection work stands in worker.pyx."""
 cimport cython
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
-from eastgate.fastpath.loop.addresses cimport parse_sockaddr, read_sockaddr
+from eastgate.fastpath.loop.acceptor cimport SocketOptions, bound_port, open_listening_socket
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
 from eastgate.fastpath.loop.connection cimport Listener
-from eastgate.fastpath.loop.leg cimport USER_TIMEOUT_MS
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
-from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.route_table cimport RouteTable
 from eastgate.fastpath.loop.worker cimport (
-    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
     worker_await, worker_free, worker_join, worker_new, worker_start, worker_tell, worker_turn,
+)
+from eastgate.fastpath.loop.worker_state cimport (
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
 )
 
 import atexit
@@ -60,44 +60,6 @@ class BusyPolls(NamedTuple):
     crowded: int
 
 
-cdef int open_listening_socket(
-    str host, int port, int backlog, bint ipv6_only, int defer_accept_s, int fast_open
-) except -1:
-    """A bound, listening, non-blocking socket. Raises OSError naming the address, ValueError for a bad one."""
-    cdef sockaddr_storage raw
-    cdef socklen_t length
-    cdef int fd, one = 1, zero = 0, user_timeout_ms = USER_TIMEOUT_MS, error
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port {port} is outside 0..65535")
-    encoded = host.encode()
-    length = parse_sockaddr(encoded, port, &raw)
-    if length == 0:
-        raise ValueError(f"{host!r} is not an IPv4 or IPv6 address")
-    fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if fd < 0:
-        error = errno
-        raise OSError(error, f"cannot open a listening socket: {os.strerror(error)}")
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
-    # One socket per worker on the same address; also lets a successor bind while its predecessor drains.
-    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one))
-    # Accepted sockets inherit these.
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
-    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one))
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms))
-    if raw.ss_family == AF_INET6:
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one if ipv6_only else &zero, sizeof(one))
-    if defer_accept_s:
-        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_accept_s, sizeof(defer_accept_s))
-    if fast_open:
-        setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &fast_open, sizeof(fast_open))
-    if bind(fd, <sockaddr*>&raw, length) != 0 or listen(fd, backlog) != 0:
-        error = errno
-        close(fd)
-        raise OSError(error, f"cannot listen on {host} port {port}: {os.strerror(error)}")
-    return fd
-
-
 @cython.final
 @cython.no_gc_clear
 cdef class Engine:
@@ -106,6 +68,10 @@ cdef class Engine:
     With `workers` 0 there is one loop, hosted by whoever watches fileno() and calls turn(). Otherwise each worker has a
     thread of its own that never takes the GIL, and fileno() only says that there are events to take. Methods are for
     the control thread alone. Nothing raises for what a peer does.
+
+    `max_connections`: a connection past it is reset at once (LIMIT). Each may take two descriptors, besides those of
+    pipes: keep some for the control side. `max_silent`: past it the oldest of those that have not said yet what they
+    want is closed (SILENT), never one that is served.
     """
 
     cdef Worker** workers
@@ -115,6 +81,7 @@ cdef class Engine:
     cdef uint32_t listener_count
     cdef int notify_fd
     cdef uint64_t handled       # as of the last turn()
+    cdef uint32_t first_asked   # worker that the last take_events began with
     cdef ClusterSlots slots
     cdef dict routes            # listener number -> RouteTable: keeps alive what the workers read
     cdef set accepting          # listener numbers
@@ -126,7 +93,17 @@ cdef class Engine:
         self.listeners = NULL
         self.notify_fd = -1
 
-    def __init__(self, slots, *, seed, workers=0, max_connections=1_000_000, event_capacity=4096, busy_poll_us=0):
+    def __init__(
+        self,
+        slots,
+        *,
+        seed,
+        workers=0,
+        max_connections=1_000_000,
+        max_silent=1_000_000,
+        event_capacity=4096,
+        busy_poll_us=0,
+    ):
         if self.shared != NULL or self.slots is not None:
             raise RuntimeError("an Engine is initialised once")
         if not 0 <= workers <= MAX_WORKERS:
@@ -135,6 +112,8 @@ cdef class Engine:
             raise ValueError(f"event_capacity {event_capacity} is outside 1..1048576")
         if max_connections < 1:
             raise ValueError(f"max_connections {max_connections} is not positive")
+        if max_silent < 1:
+            raise ValueError(f"max_silent {max_silent} is not positive")
         if not 0 <= busy_poll_us <= BUSY_POLL_MOST_US:
             raise ValueError(f"busy_poll_us {busy_poll_us} is outside 0..{BUSY_POLL_MOST_US}")
         if busy_poll_us and not workers:
@@ -147,7 +126,8 @@ cdef class Engine:
         if self.shared == NULL or self.workers == NULL:
             self.close()
             raise MemoryError
-        self.shared.max_connections = max_connections
+        self.shared.max_connections = min(max_connections, UINT64_MAX)
+        self.shared.max_silent = min(max_silent, UINT64_MAX)
         self.shared.threaded = workers > 0
         self.shared.splicing = True
         self.shared.busy_poll_ns = <uint64_t>busy_poll_us * 1000
@@ -230,7 +210,7 @@ cdef class Engine:
     def fileno(self):
         """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
         self.check_open()
-        return self.notify_fd if self.shared.threaded else self.workers[0].epoll
+        return self.notify_fd if self.shared.threaded else self.workers[0].watch.epoll
 
     def turn(self):
         """Handle what is ready, bounded, without blocking; return the number of descriptors handled.
@@ -275,11 +255,14 @@ cdef class Engine:
         cdef RouteTable table = <RouteTable?>routes
         cdef Listener** own
         cdef uint32_t worker
-        cdef int defer_accept_s
+        cdef SocketOptions options
         self.check_open()
         if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
             raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
-        defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
+        options.backlog = backlog
+        options.ipv6_only = ipv6_only
+        options.defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
+        options.fast_open = FAST_OPEN_BACKLOG if fast_open else 0
         own = <Listener**>realloc(self.listeners, (self.listener_count + 1) * self.count * sizeof(Listener*))
         if own == NULL:
             raise MemoryError
@@ -292,9 +275,7 @@ cdef class Engine:
                 if own[worker] == NULL:
                     raise MemoryError
                 own[worker].fd = -1
-                own[worker].fd = open_listening_socket(
-                    host, port, backlog, ipv6_only, defer_accept_s, FAST_OPEN_BACKLOG if fast_open else 0
-                )
+                own[worker].fd = open_listening_socket(host, port, &options)
                 # The sockets of the other workers share the port that the first one got.
                 port = bound_port(own[worker].fd)
                 own[worker].port = port
@@ -393,11 +374,14 @@ cdef class Engine:
 
     def take_events(self, limit=1024):
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
-        cdef uint32_t worker
+        cdef uint32_t step, worker
         self.check_open()
         self.slots.publication.reclaim()
         events = []
-        for worker in range(self.count):
+        # Another worker comes first each time: one that always fills the limit must not keep the others waiting.
+        self.first_asked = (self.first_asked + 1) % self.count
+        for step in range(self.count):
+            worker = (self.first_asked + step) % self.count
             ring_arm(&self.workers[worker].events)
             events += ring_take(&self.workers[worker].events, limit - len(events))
         return events
@@ -465,13 +449,3 @@ cdef void end_worker(Worker* worker) noexcept nogil:
     worker_tell(worker, &order)
     worker_await(worker, &order)
     worker_join(worker)
-
-
-cdef int bound_port(int fd) noexcept:
-    cdef sockaddr_storage raw
-    cdef socklen_t length = sizeof(raw)
-    cdef Address address
-    if getsockname(fd, <sockaddr*>&raw, &length) != 0:
-        return 0
-    read_sockaddr(&raw, &address)
-    return address.port

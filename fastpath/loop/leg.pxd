@@ -14,7 +14,7 @@
 # they would be lost. A pipe stops in front of one, and then says what it says at the end of the stream: a leg that had
 # one is copied from there on, and where a pipe got nothing a receive decides whether that was the end.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport (
@@ -28,6 +28,12 @@ cdef enum:
     # gone. The kernel alone would take a quarter of an hour for the first and forever for the second.
     USER_TIMEOUT_MS = 600000
 
+# An epoll set. What it reports carries the tag of the leg that was watched: a process that was forked meanwhile keeps
+# copies of descriptors, and with them in the set what was closed here. An event whose tag is not the leg's is dropped.
+cdef struct Watch:
+    int epoll
+    uint16_t tags               # the last one given
+
 # Edge-triggered: readable and writable stay set until a call says that it would block.
 cdef struct Leg:
     uint8_t source              # first: see Source of connection.pxd
@@ -37,6 +43,7 @@ cdef struct Leg:
     uint8_t gone                # both ways have ended, or an error
     uint8_t reset               # an error
     uint8_t registered          # in the epoll set
+    uint16_t tag                # while it is
     uint8_t ended               # its FIN was read
     uint8_t shut                # our FIN was sent to it
     uint8_t urgent              # urgent bytes were announced, or may have been: splice no more
@@ -60,8 +67,12 @@ cdef inline void leg_init(Leg* leg, uint8_t source, int fd, void* connection) no
     leg.fd = fd
     leg.connection = connection
 
-cdef inline bint is_open(const Leg* leg) noexcept nogil:
-    return leg.fd >= 0
+# Addresses of user memory have 48 bits; the tag stands in front of them.
+cdef inline void* watched(uint64_t data) noexcept nogil:
+    return <void*>(data & <uint64_t>0xFFFFFFFFFFFF)
+
+cdef inline bint is_stale(const Leg* leg, uint64_t data) noexcept nogil:
+    return leg.tag != data >> 48
 
 cdef inline void leg_note(Leg* leg, uint32_t events) noexcept nogil:
     """Remember what epoll reported."""
@@ -183,7 +194,7 @@ cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil
 # ---- the socket
 
 # Report what happens to it, in the epoll set; False when that cannot be.
-cdef bint leg_watch(Leg* leg, int epoll) noexcept nogil
+cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil
 # Begin to connect; `early`: bytes will be sent as soon as it is connected. Returns 0 or an error number. The caller
 # watches the leg.
 cdef int leg_connect(Leg* leg, const sockaddr_storage* raw, socklen_t length, bint early) noexcept nogil
@@ -203,4 +214,4 @@ cdef void leg_end(Leg* leg) noexcept nogil
 # Have leg_close reset it: its peer must not take this for an orderly end.
 cdef void leg_reset(Leg* leg) noexcept nogil
 # Close and be as new; what was sniffed is freed.
-cdef void leg_close(Leg* leg) noexcept nogil
+cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil

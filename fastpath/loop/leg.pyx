@@ -2,7 +2,7 @@
 
 TCP_NODELAY is on for every leg: the relay writes what it has, and waits for nothing more.
 """
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -56,13 +56,15 @@ cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil:
         leg.wants_many = bytes > 1
 
 
-cdef bint leg_watch(Leg* leg, int epoll) noexcept nogil:
+cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil:
     cdef epoll_event event
     if leg.registered:
         return True
+    watch.tags += 1
+    leg.tag = watch.tags
     event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET
-    event.data.ptr = leg
-    leg.registered = epoll_ctl(epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
+    event.data.u64 = <uint64_t>leg | (<uint64_t>leg.tag << 48)
+    leg.registered = epoll_ctl(watch.epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
     return leg.registered
 
 
@@ -132,11 +134,15 @@ cdef void leg_reset(Leg* leg) noexcept nogil:
     setsockopt(leg.fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort))
 
 
-cdef void leg_close(Leg* leg) noexcept nogil:
+cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil:
     cdef uint8_t source = leg.source
     cdef void* connection = leg.connection
-    free(leg.sniffed)
+    if leg.sniffed != NULL:
+        free(leg.sniffed)
     if leg.fd >= 0:
+        if leg.registered:
+            # Closing takes it out of the set only where no other process has a copy of the descriptor.
+            epoll_ctl(watch.epoll, EPOLL_CTL_DEL, leg.fd, NULL)
         close(leg.fd)
     memset(leg, 0, sizeof(Leg))
     leg_init(leg, source, -1, connection)

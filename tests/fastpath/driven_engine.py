@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
@@ -19,8 +20,13 @@ SERVICE = "outbound_.80_._.echo.default.svc.cluster.local"
 DEADLINE_S = 10.0
 # What the fixture closed_port gives: each call another address that refuses.
 ClosedPort = Callable[[], tuple[str, int]]
-# How a Gateway runs its engine unless it is told; test modules parametrise over it.
+# How a Gateway runs its engine unless it is told; see the fixture workers.
 WORKERS = 0
+
+
+def with_workers(*counts: int) -> pytest.MarkDecorator:
+    """For pytestmark: every test of the module with so many threads, 0 being a hosted loop."""
+    return pytest.mark.parametrize("workers", counts, indirect=True, ids=lambda count: f"workers={count}")
 
 
 def client_hello(server_name: str | None = SERVICE, alpn: tuple[str, ...] = ("istio",)) -> bytes:
@@ -76,13 +82,21 @@ class Gateway:
         workers: int | None = None,
         event_capacity: int = 4096,
         busy_poll_us: int = 0,
+        max_connections: int = 1_000_000,
+        max_silent: int = 1_000_000,
         **listen: object,
     ) -> None:
         self.slots = ClusterSlots(64)
         self.slot = self.slots.acquire(SERVICE)
         self.workers = WORKERS if workers is None else workers
         self.engine = Engine(
-            self.slots, seed=1, workers=self.workers, event_capacity=event_capacity, busy_poll_us=busy_poll_us
+            self.slots,
+            seed=1,
+            workers=self.workers,
+            event_capacity=event_capacity,
+            busy_poll_us=busy_poll_us,
+            max_connections=max_connections,
+            max_silent=max_silent,
         )
         self.engine.record_events(True)
         self.table = ClusterTable.compile(columns(*endpoints))

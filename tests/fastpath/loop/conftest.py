@@ -6,7 +6,16 @@ from contextlib import ExitStack
 
 import pytest
 
+from .. import driven_engine
 from ..driven_engine import ClosedPort
+
+
+@pytest.fixture(autouse=True)
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many threads the gateways of a test have; modules parametrise it with ``with_workers``."""
+    count: int = getattr(request, "param", 0)
+    monkeypatch.setattr(driven_engine, "WORKERS", count)
+    return count
 
 
 @pytest.fixture

@@ -7,17 +7,13 @@ import pytest
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from .. import driven_engine
-from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 CONNECTIONS = 12
 
 
-@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
-    return request.param
+pytestmark = with_workers(0, 1, 4)
 
 
 @pytest.fixture

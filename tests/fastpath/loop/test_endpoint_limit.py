@@ -9,16 +9,12 @@ from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from .. import driven_engine
-from ..driven_engine import Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import Gateway, accept, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 
 
-@pytest.fixture(autouse=True, params=[0, 1], ids=lambda count: f"workers={count}")
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
-    return request.param
+pytestmark = with_workers(0, 1)
 
 
 @pytest.fixture
@@ -105,6 +101,28 @@ def test_later_ones_wait_and_are_served_in_order(gateway: Gateway, server: socke
     assert (found.cx_total, found.cx_overflow, found.pending_active, found.cx_connect_fail) == (4, 7, 0, 0)
     gateway.until(lambda: len(gateway.events) == 4)
     assert [event.reason for event in gateway.events] == [Reason.NONE] * 4
+
+
+@pytest.mark.parametrize("first_event", ["end", "leaving"])
+def test_who_goes_in_the_turn_that_wakes_it_keeps_nobody_behind_it_waiting(
+    gateway: Gateway, server: socket.socket, workers: int, first_event: str
+) -> None:
+    if workers:
+        pytest.skip("which events share a turn can be chosen without threads only")
+    with ExitStack() as stack:
+        first, second, third = (stack.enter_context(gateway.connect(HELLO)) for _ in range(3))
+        end = stack.enter_context(comes(gateway, server))
+        waiting(gateway, 2)
+        # All of it is there before the next turn.
+        if first_event == "leaving":
+            cut(second)
+        cut(end)
+        cut(first)
+        if first_event == "end":
+            cut(second)
+        next_end = stack.enter_context(comes(gateway, server))
+        next_end.sendall(b"3")
+        assert gateway.receive(third, 1) == b"3"
 
 
 def test_who_leaves_while_waiting_is_passed_over(gateway: Gateway, server: socket.socket) -> None:

@@ -15,16 +15,12 @@ import pytest
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from .. import driven_engine
-from ..driven_engine import SERVICE, Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import SERVICE, Gateway, accept, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 
 
-@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
-    return request.param
+pytestmark = with_workers(0, 1, 4)
 
 
 @pytest.fixture
@@ -599,6 +595,30 @@ def test_full_event_ring_drops_and_counts(server: socket.socket, workers: int) -
     gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 5 or small.turn() < 0)
     assert len(gateway.events) + small.events_dropped() == 5
     small.close()
+
+
+def test_worker_that_always_has_events_keeps_no_other_from_giving_its_own(server: socket.socket, workers: int) -> None:
+    if workers < 2:
+        pytest.skip("there is one worker")
+    gateway = Gateway(server.getsockname(), event_capacity=4)
+
+    def fill() -> set[str]:
+        """All rings, as the kernel spreads connections over the workers; the clients."""
+        wanted = gateway.refused(Reason.IDLE_PROBE) + 64
+        clients = set()
+        for _ in range(64):
+            with socket.create_connection(gateway.address) as client:
+                clients.add("{}:{}".format(*client.getsockname()))
+        while gateway.refused(Reason.IDLE_PROBE) < wanted:
+            time.sleep(0.001)
+        return clients
+
+    first = fill()
+    for _ in range(workers):
+        assert len(gateway.engine.take_events(4)) == 4
+        fill()
+    assert first.isdisjoint(event.downstream for event in gateway.engine.take_events())
+    gateway.close()
 
 
 def test_weighted_targets_split_by_weight(gateway: Gateway, server: socket.socket) -> None:

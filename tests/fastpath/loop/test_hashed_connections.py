@@ -9,16 +9,13 @@ from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.hashing import source_ip_hash
 from eastgate.xds.resources import Hashing
 
-from .. import driven_engine
-from ..driven_engine import Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import Gateway, accept, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 ENDPOINTS = 5
 
 
-@pytest.fixture(autouse=True, params=[0, 2], ids=lambda count: f"workers={count}")
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
+pytestmark = with_workers(0, 2)
 
 
 @pytest.fixture

@@ -4,21 +4,25 @@ import select
 import socket
 import time
 
-import pytest
 from eastgate.fastpath.loop import outlier_counters
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from .. import driven_engine
-from ..driven_engine import DEADLINE_S, ClosedPort, Gateway, accept, client_hello, columns, upstream
+from ..driven_engine import (
+    DEADLINE_S,
+    SERVICE,
+    ClosedPort,
+    Gateway,
+    accept,
+    client_hello,
+    columns,
+    upstream,
+    with_workers,
+)
 
 HELLO = client_hello()
 
 
-@pytest.fixture(autouse=True, params=[0, 1, 4], ids=lambda count: f"workers={count}")
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(driven_engine, "WORKERS", request.param)
-    count: int = request.param
-    return count
+pytestmark = with_workers(0, 1, 4)
 
 
 def gateway_to(*addresses: tuple[str, int], failures: int, timeout_ms: int = 5000, events: int = 4096) -> Gateway:
@@ -61,7 +65,7 @@ def test_threshold_is_crossed_by_attempts_and_success_begins_anew(closed_port: C
         assert gateway.slots.take_dirty() == []
         while gateway.table.state(0)[2] < 4:
             visit(gateway, server)
-        assert gateway.slots.take_dirty() == [driven_engine.SERVICE]
+        assert gateway.slots.take_dirty() == [SERVICE]
         assert outlier_counters.take_crossed(gateway.table) == [(0, outlier_counters.FAILURES)]
         gateway.close()
     # The same endpoint fails three times, answers, and fails three times more.
@@ -85,7 +89,7 @@ def test_marks_outlive_rings_that_overflow_and_tables_that_change(closed_port: C
     assert gateway.engine.events_dropped() > 200
     moved = ClusterTable.compile(columns(*reversed(addresses)), previous=gateway.table)
     gateway.slots.publish(gateway.slot, moved, failure_threshold=1)
-    assert gateway.slots.take_dirty() == [driven_engine.SERVICE]
+    assert gateway.slots.take_dirty() == [SERVICE]
     assert [row for row, _ in outlier_counters.take_crossed(moved)] == list(range(20))
     gateway.close()
 
@@ -98,7 +102,7 @@ def test_timeout_counts_as_a_failure() -> None:
             filler.connect_ex(server.getsockname())
         gateway = gateway_to(server.getsockname(), failures=3, timeout_ms=30)
         fail(gateway, 1)
-        assert gateway.slots.take_dirty() == [driven_engine.SERVICE]
+        assert gateway.slots.take_dirty() == [SERVICE]
         gateway.close()
         for filler in fillers:
             filler.close()
@@ -115,5 +119,5 @@ def test_control_side_is_woken_though_it_takes_no_events(workers: int, closed_po
     assert gateway.slots.take_dirty() == []
     with gateway.connect(HELLO):
         assert select.select([gateway.engine.fileno()], [], [], DEADLINE_S)[0]
-    assert gateway.slots.take_dirty() == [driven_engine.SERVICE]
+    assert gateway.slots.take_dirty() == [SERVICE]
     gateway.close()

@@ -1,0 +1,118 @@
+"""The end of a connection: its record, its charges, its legs, its memory.
+
+A refused client sees nothing but a closed connection: RST when it had sent something, as Envoy's clients see it; FIN
+when it never sent a byte.
+"""
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from eastgate.fastpath.loop.charges cimport CHARGE_ALL, give_back
+from eastgate.fastpath.loop.cluster_slots cimport cluster_release
+from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord, PHASE_CLOSED
+from eastgate.fastpath.loop.connection_record cimport begin_record, finish_record, note_sniffed
+from eastgate.fastpath.loop.event_ring cimport record_free
+from eastgate.fastpath.loop.leg cimport leg_close, leg_reset
+from eastgate.fastpath.loop.relay cimport flow_free
+from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.posix cimport count
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.tables.endpoint_state cimport state_release
+
+cdef enum:
+    SPARE_LIMIT = 1024          # connection structs kept for reuse
+
+
+cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
+    give_back(worker, connection, CHARGE_ALL)
+    if connection.cluster != NULL:
+        cluster_release(connection.cluster)
+        connection.cluster = NULL
+    if connection.endpoint != NULL:
+        state_release(connection.endpoint)
+        connection.endpoint = NULL
+    connection.phase = PHASE_CLOSED
+    wheel_cancel(&worker.wheel, &connection.timer)
+    record_free(connection.record)
+    connection.record = NULL
+    flow_free(&connection.upward, &worker.means)
+    flow_free(&connection.downward, &worker.means)
+    leg_close(&connection.up, &worker.watch)
+    leg_close(&connection.down, &worker.watch)
+    if connection.previous != NULL:
+        connection.previous.next = connection.next
+    else:
+        worker.open = connection.next
+    if connection.next != NULL:
+        connection.next.previous = connection.previous
+    connection.next = worker.closed
+    worker.closed = connection
+
+
+cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef ConnectionRecord* record = connection.record
+    connection.record = NULL
+    count(&connection.listener.refused[reason], 1)
+    if record == NULL:
+        record = begin_record(connection)
+    if record != NULL:
+        note_sniffed(record, connection)
+    finish_record(worker, connection, record, reason)
+    if connection.down.sniffed_length:
+        # Nobody will read what the client sent: an orderly end would say that somebody had.
+        leg_reset(&connection.down)
+    close_connection(worker, connection)
+
+
+cdef void finish(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef ConnectionRecord* record = connection.record
+    connection.record = NULL
+    if reason != Reason.NONE:
+        count(&connection.listener.refused[reason], 1)
+    finish_record(worker, connection, record, reason)
+    close_connection(worker, connection)
+
+
+cdef void abort_connection(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    # A reset must not look like an orderly end to the other side.
+    leg_reset(&connection.down)
+    leg_reset(&connection.up)
+    finish(worker, connection, reason)
+
+
+cdef Connection* new_connection(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.spare
+    if connection != NULL:
+        worker.spare = connection.next
+        worker.spare_count -= 1
+        memset(connection, 0, sizeof(Connection))
+        return connection
+    return <Connection*>calloc(1, sizeof(Connection))
+
+
+cdef void free_closed(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.closed
+    cdef Connection* following
+    cdef Connection* kept = NULL
+    while connection != NULL:
+        following = connection.next
+        if connection.busy:
+            # Still linked into that list: the next turn lets go of it.
+            connection.next = kept
+            kept = connection
+        elif worker.spare_count < SPARE_LIMIT:
+            connection.next = worker.spare
+            worker.spare = connection
+            worker.spare_count += 1
+        else:
+            free(connection)
+        connection = following
+    worker.closed = kept
+
+
+cdef void free_spare(Worker* worker) noexcept nogil:
+    cdef Connection* connection
+    while worker.spare != NULL:
+        connection = worker.spare
+        worker.spare = connection.next
+        free(connection)

@@ -1,0 +1,65 @@
+"""Filling the record of a connection, for the access log and for refusals. Decides nothing."""
+from libc.stdint cimport uint8_t, uint16_t
+from libc.string cimport memcpy
+
+from eastgate.fastpath.loop.cluster_slots cimport cluster_acquire
+from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord
+from eastgate.fastpath.loop.event_ring cimport record_new, ring_push
+from eastgate.fastpath.loop.leg cimport leg_local
+from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.match.client_hello cimport (
+    ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HelloStatus, parse_client_hello,
+)
+from eastgate.fastpath.posix cimport CLOCK_REALTIME, clock_ns
+
+
+cdef ConnectionRecord* begin_record(Connection* connection) noexcept nogil:
+    cdef ConnectionRecord* record = record_new()
+    if record != NULL:
+        leg_local(&connection.down, &record.downstream_local)
+    return record
+
+
+cdef void note_sniffed(ConnectionRecord* record, Connection* connection) noexcept nogil:
+    # Parsed once more, rather than keep every client's server name.
+    cdef ClientHello hello
+    cdef HelloStatus status
+    if connection.down.sniffed_length:
+        status = parse_client_hello(connection.down.sniffed, connection.down.sniffed_length, &hello)
+        if status == HELLO_COMPLETE or status == HELLO_BAD_SNI:
+            note_hello(record, &hello)
+
+
+cdef void note_hello(ConnectionRecord* record, const ClientHello* hello) noexcept nogil:
+    cdef uint16_t protocol
+    cdef uint8_t length
+    record.server_name_length = hello.sni_length
+    memcpy(record.server_name, hello.sni, hello.sni_length)
+    record.alpn_length = 0
+    for protocol in range(hello.protocols.count):
+        length = hello.protocols.length[protocol]
+        if <size_t>record.alpn_length + 1 + length > sizeof(record.alpn):
+            return
+        record.alpn[record.alpn_length] = length
+        memcpy(record.alpn + record.alpn_length + 1, hello.protocols.bytes + hello.protocols.offset[protocol], length)
+        record.alpn_length += 1 + length
+
+
+cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord* record, int reason) noexcept nogil:
+    if record == NULL:
+        return
+    record.reason = <uint16_t>reason
+    record.listener = connection.listener.number
+    record.downstream = connection.downstream
+    record.upstream = connection.upstream
+    record.attempts = connection.attempts
+    record.rx_bytes = connection.upward.bytes
+    record.tx_bytes = connection.downward.bytes
+    record.duration_ns = worker.now - connection.started
+    record.start_realtime_ns = clock_ns(CLOCK_REALTIME) - record.duration_ns
+    if connection.connected:
+        record.connect_ns = connection.connected - connection.connect_started
+    if connection.cluster != NULL:
+        cluster_acquire(connection.cluster)
+        record.cluster = connection.cluster
+    ring_push(&worker.events, record)

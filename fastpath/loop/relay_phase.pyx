@@ -1,0 +1,142 @@
+"""The relay as a phase: bytes both ways under the budgets of a turn, timers, and how it ends. Moves no byte itself."""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t, UINT64_MAX
+from libc.string cimport memset
+
+from eastgate.fastpath.loop.charges cimport CHARGE_ENDPOINT, CHARGE_PENDING, give_back
+from eastgate.fastpath.loop.closing cimport abort_connection, finish
+from eastgate.fastpath.loop.cluster_slots cimport SlotVersion, slot_version
+from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY
+from eastgate.fastpath.loop.leg cimport Keepalive, leg_guard, leg_take_sniffed
+from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
+from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
+from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.worker_state cimport (
+    MILLISECOND, OWN_WAIT_MS, Worker, raise_ready, schedule_in, wake_queue,
+)
+from eastgate.fastpath.posix cimport atomic_add, atomic_add64, count
+from eastgate.fastpath.reason cimport Reason
+
+cdef enum:
+    FLOW_BUDGET = 1048576       # bytes of one flow per turn: what a wide pipe holds
+
+# Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
+cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
+# How long a connection with one direction ended, whose idle timeout is off, waits for the other.
+cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>OWN_WAIT_MS * MILLISECOND
+
+
+cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
+    connection.phase = PHASE_RELAY
+    connection.connected = worker.now
+    connection.last_activity = worker.now
+    give_back(worker, connection, CHARGE_PENDING)
+    connection.charged |= CHARGE_ENDPOINT
+    atomic_add(&connection.endpoint.active, 1)
+    endpoint_connected(connection.endpoint)
+    if connection.queue != NULL:
+        # As Envoy looks (and counts what it finds) when one has been let in, and when it is connected.
+        wake_queue(worker, connection.queue)
+    wheel_cancel(&worker.wheel, &connection.timer)
+    connection.down.writable = 1
+    connection.upward.held = leg_take_sniffed(&connection.down, &connection.upward.held_length)
+    connection.upward.bytes = connection.upward.held_length
+    count(&connection.listener.rx_bytes, connection.upward.bytes)
+    atomic_add64(&connection.cluster.tx_bytes, connection.upward.bytes)
+    # It may have lived long enough already.
+    relay_timeout(worker, connection)
+
+
+cdef void keep_busy(Worker* worker, Connection* connection) noexcept nogil:
+    if not connection.busy:
+        connection.busy = 1
+        connection.next_busy = worker.busy
+        worker.busy = connection
+        raise_ready(worker)
+
+
+cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
+    cdef uint64_t up_before = connection.upward.bytes
+    cdef uint64_t down_before = connection.downward.bytes
+    cdef uint64_t up_moved, down_moved
+    # One bulk flow must not starve the others, nor all of them together the timers and the accepts.
+    cdef size_t budget = FLOW_BUDGET if worker.turn_left else COPY_LIMIT
+    cdef FlowStatus upward = relay_flow(&connection.upward, &connection.down, &connection.up, &worker.means, budget)
+    cdef FlowStatus downward
+    if upward == FLOW_BROKEN:
+        # Writing took the error with it, and reading would now find an orderly end: what the endpoint said before its
+        # reset goes on, but no FIN behind it.
+        connection.down.shut = 1
+    downward = relay_flow(&connection.downward, &connection.up, &connection.down, &worker.means, budget)
+    up_moved = connection.upward.bytes - up_before
+    down_moved = connection.downward.bytes - down_before
+    if up_moved | down_moved:
+        worker.turn_left -= min(worker.turn_left, up_moved + down_moved)
+        connection.last_activity = worker.now
+        count(&connection.listener.rx_bytes, up_moved)
+        count(&connection.listener.tx_bytes, down_moved)
+        atomic_add64(&connection.cluster.tx_bytes, up_moved)
+        atomic_add64(&connection.cluster.rx_bytes, down_moved)
+    if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
+        abort_connection(worker, connection, Reason.NONE)
+    elif upward == FLOW_ENDED and downward == FLOW_ENDED:
+        finish(worker, connection, Reason.NONE)
+    elif connection.down.reset:
+        # A client that reset wants nothing delivered; an endpoint that does not read would keep the rest for long.
+        abort_connection(worker, connection, Reason.NONE)
+    else:
+        if upward == FLOW_BUSY or downward == FLOW_BUSY:
+            keep_busy(worker, connection)
+        if (upward == FLOW_ENDED or downward == FLOW_ENDED) and connection.idle_timeout == 0:
+            connection.idle_timeout = OWN_HALF_CLOSED_TIMEOUT
+            schedule_in(worker, &connection.timer, connection.idle_timeout)
+
+
+cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
+    """Have the kernel find out when the upstream is gone; see GUARD_AFTER."""
+    cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
+    cdef Keepalive keepalive
+    connection.guarded = 1
+    if connection.upstream.family == 1:
+        return
+    memset(&keepalive, 0, sizeof(keepalive))
+    # The slot may have been given to another cluster since: then the operating system's values stay.
+    if version != NULL and version.state == connection.cluster:
+        keepalive.time_s = version.keepalive_time_s
+        keepalive.interval_s = version.keepalive_interval_s
+        keepalive.probes = version.keepalive_probes
+    leg_guard(&connection.up, &keepalive)
+
+
+cdef void relay_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    # The idle timer is not moved by traffic: when it rings, the time of the last byte says whether it counts.
+    cdef uint64_t due = UINT64_MAX
+    if not connection.guarded:
+        due = connection.connected + GUARD_AFTER
+        if due <= worker.now:
+            guard_upstream(worker, connection)
+            due = UINT64_MAX
+    if connection.idle_timeout:
+        if connection.last_activity + connection.idle_timeout <= worker.now:
+            finish(worker, connection, Reason.IDLE_TIMEOUT)
+            return
+        due = min(due, connection.last_activity + connection.idle_timeout)
+    if connection.expiry:
+        if connection.expiry <= worker.now:
+            finish(worker, connection, Reason.DURATION_TIMEOUT)
+            return
+        due = min(due, connection.expiry)
+    if due != UINT64_MAX:
+        schedule_in(worker, &connection.timer, due - worker.now)
+
+
+cdef void relay_busy(Worker* worker) noexcept nogil:
+    cdef Connection* connection = worker.busy
+    cdef Connection* following
+    worker.busy = NULL
+    while connection != NULL:
+        following = connection.next_busy
+        connection.busy = 0
+        if connection.phase == PHASE_RELAY:
+            relay(worker, connection)
+        connection = following

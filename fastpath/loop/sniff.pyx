@@ -1,0 +1,155 @@
+"""What a client says first, and which filter chain that means. Connects nobody.
+
+What was read of the ClientHello stays with the leg as the first bytes of the upward flow: what was sniffed is what the
+endpoint gets. It is parsed on the stack; nothing of a client is kept in the worker.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from eastgate.fastpath.loop.closing cimport refuse
+from eastgate.fastpath.loop.connection cimport Connection, PHASE_PROXY_HEADER, PHASE_SNIFF
+from eastgate.fastpath.loop.connection_record cimport note_hello
+from eastgate.fastpath.loop.leg cimport (
+    LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch,
+)
+from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.match.client_hello cimport (
+    ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS, HELLO_OVERSIZE,
+    HelloStatus, parse_client_hello,
+)
+from eastgate.fastpath.match.facts cimport Facts
+from eastgate.fastpath.match.proxy_protocol cimport (
+    PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
+)
+from eastgate.fastpath.match.route_nodes cimport (
+    RouteChain, Routes, route_asks_destination, route_chain, route_match,
+)
+from eastgate.fastpath.posix cimport atomic_load_pointer, ssize_t
+from eastgate.fastpath.reason cimport Reason
+
+
+cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
+    # Unless the kernel is told how much is missing, every byte is a wake-up.
+    if connection.down.hung_up:
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+        return
+    if needed > 1:
+        leg_want(&connection.down, needed)
+    if not leg_watch(&connection.down, &worker.watch):
+        refuse(worker, connection, Reason.LIMIT)
+
+
+cdef ssize_t looked(Worker* worker, Connection* connection, ssize_t got) noexcept nogil:
+    """Bytes that came; 0 when the connection waits for them or is refused."""
+    if got > 0:
+        connection.began = 1
+        return got
+    if got == 0 and not connection.down.ended:
+        wait_for_more(worker, connection, 1)
+    elif got == LEG_NO_MEMORY:
+        refuse(worker, connection, Reason.LIMIT)
+    else:
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+    return 0
+
+
+cdef void note_conveyed(Connection* connection, const ProxyHeader* header) noexcept nogil:
+    connection.downstream.family = header.family
+    connection.downstream.port = header.source_port
+    memcpy(connection.downstream.bytes, header.source, 16)
+    connection.destination_port = header.destination_port
+    connection.destination.family = header.family
+    connection.destination.port = header.destination_port
+    memcpy(connection.destination.bytes, header.destination, 16)
+
+
+cdef bint take_proxy_header(Worker* worker, Connection* connection) noexcept nogil:
+    """Whether the header was complete and is consumed; otherwise the connection waits or is refused."""
+    cdef ProxyHeader header
+    cdef ProxyHeaderStatus status
+    cdef ssize_t got = looked(worker, connection, leg_peek(&connection.down, worker.means.buffer, PROXY_HEADER_LIMIT))
+    if got == 0:
+        return False
+    status = parse_proxy_header(worker.means.buffer, <size_t>got, &header)
+    if status == PROXY_NEED_MORE:
+        wait_for_more(worker, connection, header.needed)
+        return False
+    if status == PROXY_MALFORMED:
+        refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
+        return False
+    leg_discard(&connection.down, header.header_length, True)
+    if header.family:
+        note_conveyed(connection, &header)
+    leg_want(&connection.down, 1)
+    connection.phase = PHASE_SNIFF
+    return True
+
+
+cdef void gather(
+    const Connection* connection, const Routes* routes, const ClientHello* hello, bint is_tls, Facts* facts
+) noexcept nogil:
+    facts.destination = connection.destination
+    if facts.destination.family == 0 and route_asks_destination(routes):
+        # Nobody redirected it: it wanted to come to this socket.
+        leg_local(&connection.down, &facts.destination)
+    facts.destination.port = connection.destination_port
+    facts.source = connection.downstream
+    facts.direct_source = connection.direct_source
+    facts.tls = is_tls
+    # The parser leaves both empty where the first bytes are no hello.
+    facts.server_name = hello.sni
+    facts.server_name_length = hello.sni_length
+    facts.protocols = &hello.protocols
+    facts.authority = NULL
+    facts.authority_length = 0
+
+
+cdef const RouteChain* route(
+    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls
+) noexcept nogil:
+    cdef Routes* routes = <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
+    cdef const RouteChain* matched
+    cdef Facts facts
+    cdef int chain
+    gather(connection, routes, hello, is_tls, &facts)
+    chain = route_match(routes, &facts)
+    if chain < 0:
+        refuse(worker, connection, -chain)
+        return NULL
+    matched = route_chain(routes, chain)
+    if matched.refusal:
+        refuse(worker, connection, matched.refusal)
+        return NULL
+    if connection.record != NULL and is_tls:
+        note_hello(connection.record, hello)
+    return matched
+
+
+cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept nogil:
+    cdef Leg* down = &connection.down
+    cdef ClientHello hello
+    cdef HelloStatus status
+    if connection.phase == PHASE_PROXY_HEADER and not take_proxy_header(worker, connection):
+        return NULL
+    if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
+        return NULL
+    status = parse_client_hello(down.sniffed, down.sniffed_length, &hello)
+    if status == HELLO_NEED_MORE:
+        wait_for_more(worker, connection, hello.needed - down.sniffed_length)
+        return NULL
+    # Whoever comes next, a handshake or the relay, waits for single bytes.
+    leg_want(down, 1)
+    if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:
+        return route(worker, connection, &hello, status == HELLO_COMPLETE)
+    if status == HELLO_BAD_SNI:
+        refuse(worker, connection, Reason.MALFORMED_SNI)
+    elif status == HELLO_OVERSIZE:
+        refuse(worker, connection, Reason.HELLO_TOO_LARGE)
+    else:
+        refuse(worker, connection, Reason.MALFORMED_HELLO)
+    return NULL
+
+
+cdef void sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    refuse(worker, connection, Reason.HELLO_TIMEOUT)

@@ -1,0 +1,340 @@
+"""From a filter chain to a connection with an endpoint: cluster, pick, limits, connect, and another endpoint when one
+fails. No byte is sent here."""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from eastgate.fastpath.loop.addresses cimport write_sockaddr
+from eastgate.fastpath.loop.charges cimport (
+    CHARGE_CLUSTER, CHARGE_PENDING, CHARGE_PLACE, CHARGE_SILENT, CHARGE_WAITING, give_back, take_within,
+)
+from eastgate.fastpath.loop.closing cimport refuse
+from eastgate.fastpath.loop.cluster_slots cimport ClusterState, SlotVersion, cluster_acquire, slot_version
+from eastgate.fastpath.loop.connection cimport (
+    Connection, EndpointQueue, PHASE_CONNECT, TRIED_CAPACITY,
+)
+from eastgate.fastpath.loop.endpoint_limit cimport enter_endpoint, fail_waiting, wait_for_endpoint
+from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
+from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch
+from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
+from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.match.route_nodes cimport RouteChain, target_slot
+from eastgate.fastpath.posix cimport *
+from eastgate.fastpath.random cimport next_random
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.tables.endpoint_state cimport EndpointState, state_acquire, state_release
+from eastgate.fastpath.tables.hashing cimport source_hash
+from eastgate.fastpath.tables.picker cimport (
+    EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
+    table_hashes, table_pick, table_pick_hash, table_size, table_state,
+)
+
+cdef enum:
+    REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
+    # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
+    OWN_CONNECT_TIMEOUT_MS = 10000
+
+
+# ---- pick
+
+cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, SlotVersion* version) noexcept nogil:
+    # The first pick after a publish starts the new table at a random place of this worker.
+    cdef PickCursor* cursor = &worker.cursors[index]
+    if worker.cursor_generations[index] != version.generation:
+        cursor_free(cursor)
+        cursor_init(version.table, cursor, next_random(&worker.random))
+        worker.cursor_generations[index] = version.generation
+    return cursor
+
+
+cdef inline bint was_tried(Connection* connection, EndpointState* state) noexcept nogil:
+    cdef int place
+    for place in range(TRIED_CAPACITY):
+        if connection.tried[place] == state:
+            return True
+    return False
+
+
+cdef int32_t pick_for(
+    Connection* connection, const Table* table, PickCursor* cursor, ClusterState* cluster, uint32_t own, int attempt
+) noexcept nogil:
+    """Pick; `own`: how many of the cluster's active connections are this one. Others than attempt 0 lead elsewhere."""
+    cdef PickHash hash
+    cdef uint8_t family = connection.downstream.family
+    cdef uint32_t active, waiting
+    if not table_hashes(table):
+        return table_pick(table, cursor)
+    hash.value = 0
+    hash.attempt = <uint32_t>attempt
+    hash.present = connection.hash_source_ip and (family == 4 or family == 6)
+    if hash.present:
+        hash.value = source_hash(family, connection.downstream.bytes)
+    # Established ones, as in Envoy; counted one after the other while other workers go on.
+    active = atomic_load(&cluster.cx_active) + atomic_load(&cluster.waiting)
+    waiting = atomic_load(&cluster.pending_active) + own
+    cursor.cluster_active = active - waiting if active > waiting else 0
+    return table_pick_hash(table, cursor, &hash)
+
+
+cdef int32_t pick_untried(
+    Worker* worker, Connection* connection, const Table* table, PickCursor* cursor
+) noexcept nogil:
+    # With none left the last pick stands: one that refused a moment ago may accept now.
+    cdef int32_t endpoint = pick_for(connection, table, cursor, connection.cluster, 0, 0)
+    cdef int attempt
+    if table_size(table) > 1:
+        for attempt in range(1, REPICKS + 1):
+            if endpoint < 0 or not was_tried(connection, table_state(table, endpoint)):
+                break
+            endpoint = pick_for(connection, table, cursor, connection.cluster, 0, attempt)
+    return endpoint
+
+
+cdef int32_t row_of(const Table* table, Connection* connection) noexcept nogil:
+    """Where its endpoint stands now; -1 when it is gone."""
+    cdef int32_t size = <int32_t>table_size(table)
+    cdef int32_t row
+    if connection.row < size and table_state(table, connection.row) == connection.endpoint:
+        return connection.row
+    for row in range(size):
+        if table_state(table, row) == connection.endpoint:
+            return row
+    return -1
+
+
+cdef bint has_destination(Connection* connection, SlotVersion* version) noexcept nogil:
+    """Whether the client wanted to go somewhere else than here: to where it came, the proxy would connect to itself."""
+    cdef Address own
+    memset(&own, 0, sizeof(own))
+    if not connection.destination.family or not leg_local(&connection.down, &own):
+        return False
+    return (
+        own.family != connection.destination.family
+        or own.port != (version.port_override or connection.destination.port)
+        or memcmp(own.bytes, connection.destination.bytes, sizeof(own.bytes)) != 0
+    )
+
+
+# ---- connect
+
+cdef inline bint is_local_failure(int error) noexcept nogil:
+    return (
+        error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM or error == EADDRNOTAVAIL
+        or error == EAGAIN
+    )
+
+
+cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
+    """0 when the connect is under way, otherwise the Reason why it is not."""
+    cdef ClusterState* cluster = connection.cluster
+    cdef EndpointAddress address
+    cdef sockaddr_storage raw
+    cdef socklen_t length
+    cdef int error
+    table_address(version.table, endpoint, &address)
+    if version.original_dst:
+        address.family = connection.destination.family
+        address.port = version.port_override or connection.destination.port
+        address.address = connection.destination.bytes
+    connection.upstream.family = address.family
+    connection.upstream.port = address.port
+    if address.family != 1:
+        memcpy(connection.upstream.bytes, address.address, 4 if address.family == 4 else 16)
+    atomic_add64(&cluster.cx_total, 1)
+    atomic_add(&connection.endpoint.cx_total, 1)
+    length = write_sockaddr(&address, &raw)
+    if length == 0:
+        return <int>Reason.CONNECT_FAILED
+    # The client's socket first: what it has to report already is then known before the connect is done, in one turn.
+    if not leg_watch(&connection.down, &worker.watch):
+        return <int>Reason.LIMIT
+    error = leg_connect(&connection.up, &raw, length, connection.down.sniffed_length != 0)
+    if error:
+        return <int>Reason.LIMIT if is_local_failure(error) else <int>Reason.CONNECT_FAILED
+    if not leg_watch(&connection.up, &worker.watch):
+        return <int>Reason.LIMIT
+    connection.phase = PHASE_CONNECT
+    schedule_in(worker, &connection.timer,
+                <uint64_t>(version.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
+    return 0
+
+
+cdef int connect_to(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
+    """0 when the connect is under way or waits for the endpoint's limit, otherwise the Reason why it is not."""
+    connection.row = endpoint
+    if enter_endpoint(worker, connection, version):
+        return open_upstream(worker, connection, version, endpoint)
+    return <int>Reason.NONE if wait_for_endpoint(worker, connection) else <int>Reason.LIMIT
+
+
+cdef void count_failure(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    cdef uint64_t one = 1
+    # Who only waited has not connected.
+    if connection.charged & CHARGE_CLUSTER:
+        atomic_add64(&connection.cluster.cx_connect_fail, 1)
+        if reason == Reason.CONNECT_TIMEOUT:
+            atomic_add64(&connection.cluster.cx_connect_timeout, 1)
+    if reason != Reason.LIMIT and endpoint_failed(connection.cluster, connection.endpoint):
+        # Whoever hosts a worker looks after each turn; with a thread, the control side sleeps until it is told.
+        if worker.events.notify_fd >= 0:
+            write(worker.events.notify_fd, &one, sizeof(one))
+
+
+cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
+    connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
+    give_back(worker, connection, CHARGE_PLACE | CHARGE_WAITING)
+    wheel_cancel(&worker.wheel, &connection.timer)
+    leg_close(&connection.up, &worker.watch)
+
+
+cdef bint try_another(Worker* worker, Connection* connection, SlotVersion* version, int* reason) noexcept nogil:
+    """Connect to an endpoint that was not tried yet; False when nobody may be tried. reason[0]: see connect_to."""
+    cdef int32_t endpoint
+    cdef bint waited = not connection.charged & CHARGE_CLUSTER
+    if waited and atomic_load(&connection.cluster.cx_active) >= version.max_connections:
+        atomic_add64(&connection.cluster.cx_overflow, 1)
+        reason[0] = <int>Reason.OVERFLOW
+        return False
+    endpoint = pick_untried(worker, connection, version.table, cursor_of(worker, connection.slot, version))
+    if endpoint < 0:
+        return False
+    state_release(connection.endpoint)
+    connection.endpoint = table_state(version.table, endpoint)
+    state_acquire(connection.endpoint)
+    connection.attempts += 1
+    reason[0] = connect_to(worker, connection, version, endpoint)
+    return True
+
+
+cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
+    cdef SlotVersion* version
+    if connection.charged & CHARGE_PLACE and reason != Reason.LIMIT:
+        fail_waiting(worker, connection.queue, reason)
+    while True:
+        count_failure(worker, connection, reason)
+        version = slot_version(&worker.slots[connection.slot])
+        # The slot may have been given to another cluster since: its endpoints are none of this connection's.
+        if (
+            reason == Reason.LIMIT or connection.attempts >= connection.max_attempts
+            or version == NULL or version.state != connection.cluster
+        ):
+            break
+        leave_upstream(worker, connection)
+        if not try_another(worker, connection, version, &reason):
+            break
+        if reason == Reason.NONE:
+            return
+    refuse(worker, connection, reason)
+
+
+# ---- the phase
+
+cdef int32_t claim_endpoint(
+    Worker* worker, Connection* connection, uint32_t slot, SlotVersion* version
+) noexcept nogil:
+    """Endpoint to connect to, counted as active and pending; or minus a Reason."""
+    # Envoy's order: max_connections before an endpoint is chosen, max_pending_requests after.
+    cdef ClusterState* cluster = version.state
+    cdef int32_t endpoint
+    if not take_within(&cluster.cx_active, version.max_connections):
+        atomic_add64(&cluster.cx_overflow, 1)
+        return -<int>Reason.OVERFLOW
+    connection.charged |= CHARGE_CLUSTER
+    if version.original_dst and not has_destination(connection, version):
+        endpoint = PICK_NO_ENDPOINTS
+    else:
+        endpoint = pick_for(connection, version.table, cursor_of(worker, slot, version), cluster, 1, 0)
+    if endpoint < 0:
+        atomic_add64(&cluster.cx_none_healthy, 1)
+        return endpoint
+    if not take_within(&cluster.pending_active, version.max_pending):
+        atomic_add64(&cluster.pending_overflow, 1)
+        return -<int>Reason.OVERFLOW
+    connection.charged |= CHARGE_PENDING
+    return endpoint
+
+
+cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
+    cdef uint32_t target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
+    cdef SlotVersion* version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
+    cdef int32_t endpoint
+    cdef int reason
+    if version == NULL:
+        refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
+        return
+    connection.hash_source_ip = <uint8_t>chain.hash_source_ip
+    connection.cluster = version.state
+    cluster_acquire(connection.cluster)
+    connection.slot = target
+    endpoint = claim_endpoint(worker, connection, target, version)
+    if endpoint < 0:
+        refuse(worker, connection, -endpoint)
+        return
+    give_back(worker, connection, CHARGE_SILENT)
+    connection.connect_started = worker.now
+    connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
+    connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
+    connection.endpoint = table_state(version.table, endpoint)
+    state_acquire(connection.endpoint)
+    connection.max_attempts = <uint16_t>chain.max_connect_attempts
+    connection.attempts = 1
+    reason = connect_to(worker, connection, version, endpoint)
+    if reason != Reason.NONE:
+        connect_failed(worker, connection, reason)
+
+
+cdef bint upstream_ready(Worker* worker, Connection* connection) noexcept nogil:
+    cdef bint refused
+    if connection.down.gone:
+        # A client that only shut down its side still waits for an answer.
+        refuse(worker, connection, Reason.CLIENT_GONE)
+    elif connection.up.gone:
+        refused = leg_error(&connection.up) != ETIMEDOUT
+        connect_failed(worker, connection, Reason.CONNECT_FAILED if refused else Reason.CONNECT_TIMEOUT)
+    elif connection.phase == PHASE_CONNECT and connection.up.writable:
+        return True
+    return False
+
+
+cdef void upstream_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    if connection.phase == PHASE_CONNECT:
+        connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
+    else:
+        refuse(worker, connection, Reason.DURATION_TIMEOUT if connection.expiry else Reason.OVERFLOW)
+
+
+cdef bint serve_first(Worker* worker, Connection* connection) noexcept nogil:
+    """False when the endpoint is at its limit still: the connection waits on."""
+    cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
+    cdef int32_t row
+    cdef int reason = <int>Reason.NONE_HEALTHY
+    if version == NULL or version.state != connection.cluster:
+        refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
+        return True
+    row = row_of(version.table, connection)
+    if row < 0:
+        # Gone from the cluster while somebody waited for it.
+        leave_upstream(worker, connection)
+        if not try_another(worker, connection, version, &reason):
+            refuse(worker, connection, reason)
+            return True
+    elif enter_endpoint(worker, connection, version):
+        reason = open_upstream(worker, connection, version, row)
+    else:
+        return False
+    if reason != Reason.NONE:
+        connect_failed(worker, connection, reason)
+    return True
+
+
+cdef void serve_queue(Worker* worker, EndpointQueue* queue) noexcept nogil:
+    queue.kept = 1
+    while queue.first != NULL:
+        if queue.first.failure:
+            connect_failed(worker, queue.first, queue.first.failure)
+        elif not serve_first(worker, queue.first):
+            break
+    queue.kept = 0
+    queue_drop(&worker.waiting, queue)
