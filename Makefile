@@ -13,8 +13,8 @@ BUILT := $(VENV)/.built
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -P -m pytest -q
 # What runs native code; the debug and sanitizer builds repeat these. A sanitizer cannot be loaded into Envoy.
-NATIVE_TESTS := $(wildcard tests/fastpath tests/fuzz tests/xds tests/integration) \
-	--ignore=tests/integration/test_compare_envoy.py --ignore=tests/integration/test_explain_vs_envoy.py
+NATIVE_TESTS := $(wildcard tests/fastpath tests/fuzz tests/xds tests/integration)
+WITHOUT_ENVOY := --ignore=tests/integration/test_compare_envoy.py --ignore=tests/integration/test_explain_vs_envoy.py
 OURS := not [envoy
 MEMORY_TEST := through_a_slow_reader
 # CPython leaks on purpose when it ends; its own allocator would hide what is written past an object.
@@ -28,7 +28,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak fuzz check lint types stubs test-debug test-asan test-tsan build-debug \
+.PHONY: help dev demo test test-envoy-long soak chaos fuzz nightly nightly-list ci-asan check lint types stubs test-debug test-asan test-tsan build-debug \
 	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
 	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
 
@@ -43,6 +43,8 @@ help:
 	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
 	@echo "make fuzz        coverage-guided fuzzing of what reads foreign bytes, FUZZ_S=30 seconds each target (FUZZ='TARGET...')"
 	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
+	@echo "make chaos       everything that goes wrong at once under AddressSanitizer (CHAOS_S=seconds for each of three cases)"
+	@echo "make nightly     what CI has no time for, in parts of 40 minutes at most (nightly-list; PARTS='soak lab')"
 	@echo "make bench       benchmarks of the parts (bench-parts), then of the whole proxy (bench-peers)"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
@@ -128,15 +130,29 @@ build-debug build-asan build-tsan: build-%: dev
 
 test-debug: build-debug
 	@echo "== native tests, debug build"
-	@cd build/debug && PYTHONPATH=$(CURDIR)/build/debug/build/tree $(PYTEST) $(NATIVE_TESTS)
+	@cd build/debug && PYTHONPATH=$(CURDIR)/build/debug/build/tree $(PYTEST) $(WITHOUT_ENVOY) $(NATIVE_TESTS)
 
 # The sanitizer keeps freed memory for a while, which a test of resident memory must not see.
+ASAN_TESTS ?= $(NATIVE_TESTS)
+
 test-asan: build-asan
 	@echo "== native tests, asan build"
 	@cd build/asan && PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
-		$(PYTEST) -k "$(OURS) and not $(MEMORY_TEST)" $(NATIVE_TESTS)
+		$(PYTEST) $(WITHOUT_ENVOY) -k "$(OURS) and not $(MEMORY_TEST)" $(ASAN_TESTS)
 	@cd build/asan && PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED):quarantine_size_mb=1 \
 		$(PYTEST) -k "$(MEMORY_TEST)" tests/fastpath
+
+# What CI has six minutes for: the whole data side and both native readers, which is all code that a compiler made, and
+# of the integration tests those that drive them from a whole process in another way. The rest of NATIVE_TESTS is Python
+# over the same modules; nightly runs it.
+CI_ASAN_TESTS := tests/fastpath tests/fuzz tests/xds/test_wire.py tests/xds/test_assignment.py $(foreach test,\
+	children_beside_grpc churn endpoint_limit faults original_dst,tests/integration/test_$(test).py)
+CI_CHAOS_S := 7
+
+ci-asan: build-asan
+	@echo "== the data side and the readers, asan build, $(CI_CHAOS_S) s for each case of chaos"
+	@cd build/asan && EASTGATE_CHAOS_S=$(CI_CHAOS_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
+		$(PYTEST) --durations=15 -k "$(OURS) and not $(MEMORY_TEST)" $(CI_ASAN_TESTS)
 
 # A report makes the exit code 66.
 test-tsan: build-tsan
@@ -163,6 +179,21 @@ soak: build-asan
 	@echo "== six soaks of $(SOAK_S) s, asan build"
 	@cd build/asan && EASTGATE_SOAK_S=$(SOAK_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
 		$(PYTEST) --timeout=0 tests/fastpath/loop/test_soak.py
+
+CHAOS_S ?= 60
+
+chaos: build-asan
+	@echo "== three cases of chaos of $(CHAOS_S) s, asan build"
+	@cd build/asan && EASTGATE_CHAOS_S=$(CHAOS_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
+		$(PYTEST) -s --timeout=0 tests/fastpath/loop/test_chaos.py
+
+# PARTS="soak lab" for some; make nightly-list says what there is.
+nightly: dev
+	@$(BIN)/python -m tests.nightly $(NIGHTLY_FLAGS) $(PARTS)
+	@$(MAKE) --no-print-directory bench-table
+
+nightly-list: dev
+	@$(BIN)/python -m tests.nightly --list
 
 # All of it; half an hour on two CPUs.
 bench: bench-parts bench-peers

@@ -1,4 +1,4 @@
-"""Write what was measured between the markers in README.md and docs/performance.md.
+"""Write what was measured between the markers in README.md and documents in docs/.
 
 python -m bench.documents [--check]
 """
@@ -61,6 +61,15 @@ def callgrind_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def nightly_table(result: dict[str, Any]) -> str:
+    """Markdown: what each part did last, when and at which commit."""
+    lines = ["| part | did | minutes | date | commit |", "| --- | --- | --- | --- | --- |"]
+    for one in result["parts"].values():
+        cells = (one["what"], one["figures"], f"{one['minutes']:,.0f}", one["date"], one["commit"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def measured_at(result: dict[str, Any]) -> str:
     """When and where, in one line."""
     machine = result["machine"]
@@ -95,6 +104,7 @@ PLACES = (
     Place("docs/performance.md", "syscalls", "syscalls.json", syscalls_table),
     Place("docs/performance.md", "callgrind", "callgrind.json", callgrind_table),
     Place("docs/performance.md", "faults", "faults.json", faults_table),
+    Place("docs/reliability.md", "nightly", "nightly.json", nightly_table),
 )
 
 
