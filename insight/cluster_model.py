@@ -205,6 +205,16 @@ class RejectedResource:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeModel:
+    """What the proxy says of a resource that it accepted. ``sort``: `not_honoured` or `refused`."""
+
+    kind: str
+    name: str
+    sort: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyModel:
     """Everything that one proxy's dumps say. ``has_*``: which sections there were to read. ``local_cluster``: name of
     the cluster of the proxies like this one, empty without."""
@@ -217,6 +227,7 @@ class ProxyModel:
     has_configuration: bool = False
     has_endpoints: bool = False
     local_cluster: str = ""
+    notices: tuple[NoticeModel, ...] = ()
 
 
 def packed_address(host: str) -> bytes | None:

@@ -101,18 +101,57 @@ def no_remote_member(proxy: ProxyModel) -> Iterator[Finding]:
         )
 
 
+def noticed(proxy: ProxyModel, sort: str) -> Iterator[tuple[str, str]]:
+    """Of notices of a sort: the cluster, if it is about one, and evidence; a sentence about many is one."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for one in proxy.notices:
+        if one.sort == sort:
+            same.setdefault((one.kind, one.text), []).append(one.name)
+    for (kind, said), names in same.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield names[0] if kind == "CDS" else "", f"{kind} {names[0]}{more}: {said}"
+
+
+def connections_refused(proxy: ProxyModel) -> Iterator[Finding]:
+    for cluster, evidence in noticed(proxy, "refused"):
+        yield Finding(
+            "connections-refused",
+            "error",
+            cluster,
+            evidence,
+            "eastgate accepted the resource and refuses its connections; no fallback takes them",
+            "change what makes istiod send it (Gateway, AuthorizationPolicy, EnvoyFilter); docs/xds-support.md says"
+            " what is served",
+        )
+
+
+def not_honoured(proxy: ProxyModel) -> Iterator[Finding]:
+    for cluster, evidence in noticed(proxy, "not_honoured"):
+        yield Finding(
+            "not-honoured",
+            "warning",
+            cluster,
+            evidence,
+            "eastgate accepted the resource, and this part of it has no effect",
+            "nothing, where the part does not matter; else change what makes istiod send it, see docs/xds-support.md",
+        )
+
+
 PROXY_RULES: tuple[ProxyRule, ...] = (
     network_view_missing,
     unknown_cluster,
     rejected_resource,
     warming_cluster,
     no_remote_member,
+    connections_refused,
+    not_honoured,
 )
 
 
 # Names of everything that can be found, which --ignore may name.
 RULE_NAMES = frozenset(
     {
+        "connections-refused",
         "duplicate-address",
         "ejection-cap",
         "empty-locality",
@@ -124,6 +163,7 @@ RULE_NAMES = frozenset(
         "no-outlier-detection",
         "no-remote-member",
         "none-healthy",
+        "not-honoured",
         "one-priority",
         "panic",
         "panic-threshold",

@@ -20,6 +20,7 @@ from .cluster_model import (
     Ejection,
     Endpoint,
     NodeModel,
+    NoticeModel,
     ProxyModel,
     RejectedResource,
     with_zones,
@@ -305,6 +306,7 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
     assignments: dict[str, Mapping[str, Any]] = {}
     chains: list[ChainModel] = []
     rejected: list[RejectedResource] = []
+    notices: list[NoticeModel] = []
     node, has_configuration, local_cluster = None, False, ""
     for section in document["configs"]:
         if "bootstrap" in section:
@@ -314,6 +316,7 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
             for entry in get(section, field, ()):
                 has_configuration = True
                 rejected += read_rejection("CDS", entry, text(entry.get("cluster", {}).get("name", "")))
+                notices += read_notices("CDS", entry, text(entry.get("cluster", {}).get("name", "")))
                 if entry.get("cluster", {}).get("name"):
                     one = read_cluster(entry["cluster"], warming=field == "dynamic_warming_clusters")
                     clusters.setdefault(one.name, one)
@@ -328,7 +331,10 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
             for entry in get(section, field, ()):
                 listener = get(entry, "active_state", entry).get("listener", {})
                 rejected += read_rejection("LDS", entry, text(entry.get("name", "")))
+                notices += read_notices("LDS", entry, text(entry.get("name", "")))
                 chains += read_chains(listener)
+        for entry in get(section, "dynamic_route_configs", ()):
+            notices += read_notices("RDS", entry, text(entry.get("route_config", {}).get("name", "")))
     for name, assignment in assignments.items():
         cluster = clusters.get(name, ClusterModel(name, configured=False))
         clusters[name] = with_assignment(cluster, assignment)
@@ -346,8 +352,17 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
             has_configuration,
             has_endpoints=bool(assignments),
             local_cluster=local_cluster,
+            notices=tuple(notices),
         )
     )
+
+
+def read_notices(kind: str, entry: Mapping[str, Any], name: str) -> list[NoticeModel]:
+    """What eastgate itself says of a resource; Envoy says nothing."""
+    return [
+        NoticeModel(kind, name, text(one.get("kind", "")), text(one.get("text", "")))
+        for one in entry.get("eastgate_notices", ())
+    ]
 
 
 def read_rejection(kind: str, entry: Mapping[str, Any], name: str) -> list[RejectedResource]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from eastgate.fastpath.loop.engine import Engine, ListenerCounters
 from eastgate.proxy.compile.compiled import CompiledListener
+from eastgate.proxy.compile.notices import why_skipped
 from eastgate.xds.resources import Listener
 
 from .control_errors import ControlErrors, Part
@@ -15,15 +16,6 @@ from .open_listener import Bound, OpenListener
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
-
-
-def why_skipped(listener: Listener) -> str:
-    """Why a gateway does not serve this listener at all; empty when it does."""
-    if not listener.bind_to_port:
-        return "bind_to_port is false: reachable only by original destination, which a gateway has none of"
-    if listener.use_original_dst:
-        return "use_original_dst: a sidecar's listener, not a gateway's"
-    return ""
 
 
 def likely_cause(error: OSError) -> str:

@@ -265,10 +265,10 @@ class Admin:
         return Response(chunks=encoded(dumps.clusters_text(clusters, self._sources.detector)))
 
     def _listeners(self, request: Request) -> Response:
-        listeners = self._sources.listeners.open
+        listeners, notices = self._sources.listeners.open, self._sources.compiler.notices.by_resource
         if query_of(request).get("format") == "json":
-            return as_json(dumps.listeners_json(listeners))
-        return Response(dumps.listeners_text(listeners))
+            return as_json(dumps.listeners_json(listeners, notices))
+        return Response(dumps.listeners_text(listeners, notices))
 
     def _certs(self, request: Request) -> Response:
         return as_json(certs.certs_json(self._sources.snapshot(), self._sources.secrets(), datetime.now(UTC)))
@@ -282,7 +282,12 @@ class Admin:
             return Response(f"{error}\n", status=400)
         sources = self._sources
         chunks = config_dump.chunks(
-            sources.snapshot(), sources.bootstrap(), query, sources.secrets(), sources.renderer.texts
+            sources.snapshot(),
+            sources.bootstrap(),
+            query,
+            sources.secrets(),
+            sources.renderer.texts,
+            sources.compiler.notices.by_resource,
         )
         return Response(chunks=chunks, content_type=JSON)
 
@@ -294,10 +299,13 @@ class Admin:
         stream = ledger_page.stream_json(ads, moment)
         faults = ledger_page.faults_json(self._sources.errors.latest)
         lines = ads.ledger.lines(ads.store.snapshot, ads.store.wanted)
+        notices = self._sources.compiler.notices.by_resource
         chosen = ledger_page.wanted(lines, query)
         if query.get("format") != "text":
-            return Response(chunks=encoded(ledger_page.json_pieces(stream, faults, chosen, moment)), content_type=JSON)
-        rows = [ledger_page.cells(ledger_page.line_json(line, moment)) async for line in sliced(chosen)]
+            return Response(
+                chunks=encoded(ledger_page.json_pieces(stream, faults, chosen, moment, notices)), content_type=JSON
+            )
+        rows = [ledger_page.line_json(line, moment, notices) async for line in sliced(chosen)]
         return Response(chunks=encoded(ledger_page.text_pieces(stream, faults, rows)))
 
     def _refusals(self, request: Request) -> Response:

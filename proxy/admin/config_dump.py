@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import SLICE_S
@@ -57,6 +59,9 @@ class NotFoundError(EastgateError):
 
 class BadQueryError(EastgateError):
     """A query parameter that means nothing."""
+
+
+NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +114,19 @@ class Section:
 
 
 def sections(
-    snapshot: Snapshot, bootstrap: Mapping[str, Any], query: Query, secrets: SecretSnapshot = NO_SECRETS
+    snapshot: Snapshot,
+    bootstrap: Mapping[str, Any],
+    query: Query,
+    secrets: SecretSnapshot = NO_SECRETS,
+    notices: Mapping[tuple[str, str], Notices] = NO_NOTICES,
 ) -> list[Section]:
     """The sections that a gateway has, before any query but include_eds."""
     versions = snapshot.versions
+
+    def noticed(kind: str, name: str) -> dict[str, Any]:
+        found = notices.get((kind, name), ())
+        return {"eastgate_notices": [one.as_json() for one in found]} if found else {}
+
     rejected = {
         (one.type_url, one.name): {"error_state": {"details": one.reason, "version_info": one.version}}
         for one in snapshot.rejections
@@ -122,6 +136,7 @@ def sections(
         found = [one for one in snapshot.clusters.values() if (one.name in snapshot.warming) is warming]
         for cluster in (*found, *(snapshot.waiting.values() if warming else ())):
             fields = {"version_info": versions.get(CDS, ""), **rejected.get((CDS, cluster.name), {})}
+            fields |= noticed("CDS", cluster.name)
             yield Entry(cluster.name, fields, ("cluster",), (CDS, cluster.raw))
 
     def endpoints() -> Iterator[Entry]:
@@ -132,6 +147,7 @@ def sections(
         for one in snapshot.listeners.values():
             state = {"version_info": versions.get(LDS, "")}
             fields = {"name": one.name, "active_state": state, **rejected.get((LDS, one.name), {})}
+            fields |= noticed("LDS", one.name)
             yield Entry(one.name, fields, ("active_state", "listener"), (LDS, one.raw))
 
     def inline_routes() -> Iterator[Entry]:
@@ -144,6 +160,7 @@ def sections(
     def routes() -> Iterator[Entry]:
         for one in snapshot.routes.values():
             fields = {"version_info": versions.get(RDS, ""), **rejected.get((RDS, one.name), {})}
+            fields |= noticed("RDS", one.name)
             yield Entry(one.name, fields, ("route_config",), (RDS, one.raw))
 
     def active_secrets() -> Iterator[Entry]:
@@ -259,9 +276,10 @@ async def chunks(
     query: Query,
     secrets: SecretSnapshot = NO_SECRETS,
     texts: Render = plain,
+    notices: Mapping[tuple[str, str], Notices] = NO_NOTICES,
 ) -> AsyncGenerator[bytes, None]:
     """The dump in pieces of some 64 KiB, made in slices on the loop."""
-    pieces = _Writer(query).dump(sections(snapshot, bootstrap, query, secrets), query)
+    pieces = _Writer(query).dump(sections(snapshot, bootstrap, query, secrets, notices), query)
     # Pieces that were made to find resources which are rendered ahead, and resources that were found without that.
     ahead: deque[Piece] = deque()
     met: deque[Resource] = deque()

@@ -8,12 +8,14 @@ envoy-data-plane is installed, rendering.py shows them as well.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import HEALTH_NAMES
 from eastgate.insight.read_dump import flat_address
 from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.membership import endpoint_flags
 from eastgate.proxy.membership.endpoint_health import EndpointKey, key_of
 from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
@@ -24,6 +26,7 @@ from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.message import read
 from eastgate.xds.resources import UNLIMITED, Assignment, Columns, LocalityEntry
 
+NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
 MESSAGE_OF = {
     CDS: "envoy.config.cluster.v3.Cluster",
     LDS: "envoy.config.listener.v3.Listener",
@@ -251,10 +254,13 @@ def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
         yield f"weight_factor::{host['eastgate_weight_factor']:.6f}"
 
 
-def listeners_json(listeners: Mapping[str, OpenListener]) -> dict[str, Any]:
-    """envoy.admin.v3.Listeners, with what could not be bound and why."""
-    statuses = []
+def listeners_json(
+    listeners: Mapping[str, OpenListener], notices: Mapping[tuple[str, str], Notices] = NO_NOTICES
+) -> dict[str, Any]:
+    """envoy.admin.v3.Listeners, with what could not be bound and why, and what of them has no effect or refuses."""
+    statuses: list[dict[str, Any]] = []
     for name, entry in listeners.items():
+        first = len(statuses)
         for bound in entry.bound.values():
             status: dict[str, Any] = {
                 "name": name,
@@ -265,16 +271,22 @@ def listeners_json(listeners: Mapping[str, OpenListener]) -> dict[str, Any]:
             statuses.append(status)
         if entry.skipped:
             statuses.append({"name": name, "eastgate_error": f"skipped: {entry.skipped}"})
+        for status in statuses[first:]:
+            if told := notices.get(("LDS", name)):
+                status["eastgate_notices"] = [one.as_json() for one in told]
     return {"listener_statuses": statuses}
 
 
-def listeners_text(listeners: Mapping[str, OpenListener]) -> str:
+def listeners_text(
+    listeners: Mapping[str, OpenListener], notices: Mapping[tuple[str, str], Notices] = NO_NOTICES
+) -> str:
     """`name::address:port` lines; what does not listen says why."""
     lines = []
-    for status in listeners_json(listeners)["listener_statuses"]:
+    for status in listeners_json(listeners, notices)["listener_statuses"]:
         where = flat_address(status["local_address"]) if "local_address" in status else "-"
         error = f" ({status['eastgate_error']})" if "eastgate_error" in status else ""
         lines.append(f"{status['name']}::{where}{error}\n")
+        lines += [f"{status['name']}::{one['kind']}::{one['text']}\n" for one in status.get("eastgate_notices", ())]
     return "".join(lines)
 
 

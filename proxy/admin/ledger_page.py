@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from eastgate.insight.errors import DumpError
+from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.control_errors import ControlError
-from eastgate.proxy.log import quoted
+from eastgate.proxy.log import one_line, quoted
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import SHORT_NAMES
 from eastgate.xds.ledger import STATES, TYPES, Accepted, Line, Rejected
@@ -19,6 +21,7 @@ from eastgate.xds.ledger import STATES, TYPES, Accepted, Line, Rejected
 HEADER = ("TYPE", "STATE", "RESOURCE", "VERSION", "AGE", "NONCE", "REJECTED", "AGO", "REASON")
 # What there was none of.
 NONE = "-"
+NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
 # Of a nonce, which istiod makes of a version and a UUID.
 SHOWN = 24
 
@@ -80,13 +83,16 @@ def response_json(one: Accepted | Rejected | None, moment: Now) -> dict[str, Any
     return shown
 
 
-def line_json(line: Line, moment: Now) -> dict[str, Any]:
+def line_json(line: Line, moment: Now, notices: Mapping[tuple[str, str], Notices] = NO_NOTICES) -> dict[str, Any]:
+    """One resource; ``notices`` only where there are any."""
+    told = notices.get((SHORT_NAMES[line.type_url], line.name), ())
     return {
         "type": SHORT_NAMES[line.type_url],
         "name": line.name,
         "state": line.state,
         "accepted": response_json(line.accepted, moment),
         "rejected": response_json(line.rejected, moment),
+        **({"notices": [one.as_json() for one in told]} if told else {}),
     }
 
 
@@ -130,13 +136,17 @@ def faults_json(faults: Iterable[ControlError]) -> list[dict[str, Any]]:
 
 
 def json_pieces(
-    stream: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], lines: Iterable[Line], moment: Now
+    stream: Mapping[str, Any],
+    faults: Sequence[Mapping[str, Any]],
+    lines: Iterable[Line],
+    moment: Now,
+    notices: Mapping[tuple[str, str], Notices] = NO_NOTICES,
 ) -> Iterator[str]:
     """The JSON text, a piece for each resource."""
     yield '{"stream": ' + json.dumps(stream) + ',\n "control_errors": ' + json.dumps(faults) + ',\n "resources": ['
     separator = "\n"
     for line in lines:
-        yield separator + "  " + json.dumps(line_json(line, moment))
+        yield separator + "  " + json.dumps(line_json(line, moment, notices))
         separator = ",\n"
     yield "\n ]\n}\n"
 
@@ -209,18 +219,22 @@ def fault_text(fault: Mapping[str, Any]) -> str:
 
 
 def text_pieces(
-    stream: Mapping[str, Any], faults: Iterable[Mapping[str, Any]], rows: Sequence[tuple[str, ...]]
+    stream: Mapping[str, Any], faults: Iterable[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
+    """The stream, faults, a table of resources, and what of them has no effect or refuses."""
     yield stream_text(stream)
     yield from map(fault_text, faults)
     yield "\n"
-    yield from table_pieces(rows)
+    yield from table_pieces([cells(line) for line in lines])
+    for line in lines:
+        for told in line.get("notices", ()):
+            yield f"{line['type']} {quoted(line['name'])} {told['kind']}: {one_line(told['text'])}\n"
 
 
 def ledger_text(document: Any, source: str) -> str:
     """A /debug/xds document for people. Raises DumpError for another."""
     try:
-        rows = [cells(row) for row in document["resources"]]
+        rows = document["resources"]
         return "".join(text_pieces(document["stream"], document.get("control_errors", ()), rows))
     except (KeyError, TypeError, AttributeError):
         raise DumpError(f"{source}: not a ledger (is that eastgate's admin?)") from None

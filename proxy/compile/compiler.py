@@ -31,6 +31,7 @@ from .cluster_plan import looks_at_zones, plan_cluster
 from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
 from .compiled import CompiledCluster, CompiledListener
 from .listener_plan import ListenerSpec, chain_spec, plan_listener, view_name
+from .notices import NoticeBook, cluster_notices
 from .slot_book import SlotBook
 from .subsets import select
 
@@ -77,6 +78,8 @@ class Compiler:
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         self._book = SlotBook(slots)
+        self.notices = NoticeBook()
+        """What of the published configuration has no effect, and what of it refuses."""
         # Metadata by row of clusters with subsets, and the assignment that it is of.
         self._metadata: dict[str, tuple[Assignment, list[EndpointMetadata]]] = {}
         self._listeners: dict[str, CompiledListener] = {}
@@ -154,6 +157,7 @@ class Compiler:
                 if other != name:
                     yield from self._try_cluster(plan, other, one, self._snapshot)
         self._publish_clusters(plan)
+        self.notices.tell()
 
     def takes_long(self, name: str) -> bool:
         """Whether `refresh` of this cluster would hold the loop for long."""
@@ -358,7 +362,11 @@ class Compiler:
         for name in self._clusters.keys() - snapshot.clusters.keys():
             self._gone.append((name, self._clusters.pop(name)))
             self.health.retain(name, None)
+            self.notices.forget("CDS", name)
             self._tell(name, None)
+        with self._errors.guard(Part.PUBLISH):
+            self.notices.note_listeners(self._listeners, snapshot)
+            self.notices.tell()
 
     def hold(self, listeners: Collection[str]) -> None:
         """Keep the slots that these listeners led to before: their new routes are not published, the old ones are."""
@@ -407,6 +415,7 @@ class Compiler:
         self._publish_tables(name, compiled)
         self._clusters[name] = compiled
         self.health.retain(name, compiled.assignment)
+        self.notices.note("CDS", name, cluster_notices(compiled))
         self._tell(name, compiled)
 
     def _tell(self, name: str, compiled: CompiledCluster | None) -> None:

@@ -1,0 +1,117 @@
+"""What has no effect and what refuses: said once for each change, and taken back."""
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.proxy.compile.cluster_plan import NEEDS_TLS
+from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.compile.notices import Notice, NoticeBook, Sort, listener_notices, some
+from eastgate.xds.resources import Snapshot
+from eastgate.xds.route import RouteConfiguration
+
+from .test_compiler import NAME, OTHER, assignment, chain, cluster, listener, snapshot, two
+
+IGNORED = Notice(Sort.NOT_HONOURED, "upstream_config: the upstream extension is not used")
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[object, ...]]:
+    """(event, kind, names, count, reason) of each notice in the log since the last look."""
+    found = [
+        (record.getMessage(), *(fields[key] for key in ("type", "name", "count", "reason")))
+        for record in caplog.records
+        if "count" in (fields := record.__dict__["fields"])
+    ]
+    caplog.clear()
+    return found
+
+
+def test_warning_is_told_once_however_many_say_it_and_pushes_come(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Compiler(ClusterSlots(16))
+    one = cluster(warnings=(IGNORED.text,))
+    other = replace(one, name=OTHER)
+    pushed = replace(two(one, listener(chain())), clusters=MappingProxyType({NAME: one, OTHER: other}))
+    compiler.apply(pushed)
+    assert told(caplog) == [("configuration not honoured", "CDS", f"{NAME}, {OTHER}", 2, IGNORED.text)]
+    compiler.apply(pushed)
+    # Changed, and it says what it said before.
+    compiler.apply(replace(pushed, clusters=MappingProxyType({NAME: replace(one, lb_policy="RANDOM"), OTHER: other})))
+    assert told(caplog) == []
+    assert compiler.notices.of("CDS", NAME) == (IGNORED,)
+
+
+def test_cluster_that_no_longer_warns_or_left_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Compiler(ClusterSlots(16))
+    endpoints = assignment(("10.0.0.1", 80))
+    compiler.apply(snapshot(cluster(warnings=(IGNORED.text,)), endpoints, None))
+    compiler.apply(snapshot(cluster(), endpoints, None))
+    assert compiler.notices.by_resource == {}
+    compiler.apply(snapshot(cluster(warnings=(IGNORED.text,)), endpoints, None))
+    # It says it anew.
+    assert len(told(caplog)) == 2
+    compiler.apply(Snapshot())
+    assert compiler.notices.by_resource == {}
+
+
+def test_closed_cluster_says_that_it_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Compiler(ClusterSlots(16))
+    compiler.apply(snapshot(cluster(upstream_tls="ALWAYS"), assignment(("10.0.0.1", 80)), listener(chain())))
+    assert compiler.notices.of("CDS", NAME) == (Notice(Sort.REFUSED, NEEDS_TLS),)
+    assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, NEEDS_TLS)]
+
+
+def test_chains_that_refuse_for_one_reason_are_told_together() -> None:
+    reason = "its authorization policy (rbac) is not evaluated"
+    chains = [replace(chain(f"c{number}"), refusal=reason) for number in range(5)]
+    one = listener(*chains, replace(chain("other"), refusal="another"), chain())
+    assert [notice.text for notice in listener_notices(one, Snapshot())] == [
+        f"filter chains c0, c1, c2 and 2 more: {reason}",
+        "filter chain other: another",
+    ]
+
+
+def test_nameless_and_default_chains_are_told_by_their_place() -> None:
+    nameless = replace(chain(), name="", refusal="no")
+    one = replace(listener(chain(), nameless), default_filter_chain=nameless)
+    assert [notice.text for notice in listener_notices(one, Snapshot())] == ["filter chains #1, #default: no"]
+
+
+@pytest.mark.parametrize("field", ["use_original_dst", "bind_to_port"])
+def test_listener_that_is_not_served_says_so(field: str) -> None:
+    one = replace(listener(chain()), **{field: field == "use_original_dst"})
+    (notice,) = listener_notices(one, Snapshot())
+    assert notice.sort is Sort.REFUSED
+    assert field in notice.text
+
+
+def test_routes_that_come_end_a_refusal_and_warn_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Compiler(ClusterSlots(16))
+    routed = listener(replace(chain(), route_config_name="r"))
+    without = snapshot(None, None, routed)
+    compiler.apply(without)
+    (notice,) = compiler.notices.of("LDS", "l")
+    assert "routes are missing (RDS r)" in notice.text
+    routes = RouteConfiguration("r", warnings=("virtual_hosts.cors: not done",))
+    compiler.apply(replace(without, routes=MappingProxyType({"r": routes})))
+    assert compiler.notices.by_resource == {("RDS", "r"): (Notice(Sort.NOT_HONOURED, "virtual_hosts.cors: not done"),)}
+    assert [event for event, *_ in told(caplog)] == ["connections will be refused", "configuration not honoured"]
+    compiler.apply(Snapshot())
+    assert compiler.notices.by_resource == {}
+
+
+def test_warnings_of_inline_routes_are_those_of_the_listener() -> None:
+    inline = RouteConfiguration("r", warnings=("virtual_hosts.cors: not done",))
+    one = replace(
+        listener(replace(chain(), route_config=inline), replace(chain(), route_config=inline)), warnings=("w",)
+    )
+    assert [notice.text for notice in listener_notices(one, Snapshot())] == ["w", "virtual_hosts.cors: not done"]
+
+
+def test_names_are_few() -> None:
+    assert some(["a"]) == "a"
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    assert NoticeBook().of("CDS", "a") == ()
