@@ -28,7 +28,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak chaos fuzz nightly nightly-list ci-asan check lint types stubs test-debug test-asan test-tsan build-debug \
+.PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-configurations nightly nightly-list ci-asan check lint types stubs test-debug test-asan test-tsan build-debug \
 	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
 	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
 
@@ -42,6 +42,7 @@ help:
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan   tests with worker threads under ThreadSanitizer"
 	@echo "make fuzz        coverage-guided fuzzing of what reads foreign bytes, FUZZ_S=30 seconds each target (FUZZ='TARGET...')"
+	@echo "make fuzz-configurations what no control plane should send, beside a route that must serve; part of make fuzz"
 	@echo "make soak        ten minutes of everything at once under AddressSanitizer (SOAK_S=seconds for each of six cases)"
 	@echo "make chaos       everything that goes wrong at once under AddressSanitizer (CHAOS_S=seconds for each of three cases)"
 	@echo "make nightly     what CI has no time for, in parts of 40 minutes at most (nightly-list; PARTS='soak lab')"
@@ -171,6 +172,12 @@ FUZZ_S ?= 30
 fuzz: dev $(VENV)/.fuzz
 	@echo "== guided fuzzing, $(FUZZ_S) s each target"
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_S) $(FUZZ_FLAGS) $(FUZZ)
+	@$(if $(FUZZ),,$(MAKE) --no-print-directory fuzz-configurations)
+
+# A run begins with a seed of its own, and prints it; a failure names the one to repeat with FUZZ_SEED=N FUZZ_S=0.
+fuzz-configurations: dev
+	@echo "== whole configurations at random, $(FUZZ_S) s"
+	@EASTGATE_FUZZ_S=$(FUZZ_S) $(if $(FUZZ_SEED),EASTGATE_FUZZ_SEED=$(FUZZ_SEED)) $(PYTEST) -s tests/fuzz/test_configurations.py
 
 # Six cases; ten minutes together unless told otherwise.
 SOAK_S ?= 100

@@ -22,6 +22,7 @@ from .fields import (
     clamped,
     number,
     percent,
+    printable,
     runtime_double,
     seconds,
     type_name,
@@ -172,7 +173,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         alt_stat_name=message.get("alt_stat_name", ""),
         upstream_tls=upstream_tls,
         secrets=cluster_secret_refs(message),
-        warnings=tuple(warnings),
+        warnings=tuple(map(printable, warnings)),
         raw=raw,
     )
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .assignment import read_text
 from .decode_route import http_routes
 from .errors import XdsError
-from .fields import PORT_MAX, checked_text, checked_texts, number, seconds, type_name
+from .fields import PORT_MAX, checked_text, checked_texts, number, printable, seconds, type_name
 from .message import read
 from .resources import CidrRange, Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
@@ -153,13 +153,13 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         listener_filters_timeout_s=seconds(message, "listener_filters_timeout", 15.0),
         continue_on_listener_filters_timeout=message.get("continue_on_listener_filters_timeout", False),
         traffic_direction=str(message.get("traffic_direction", "UNSPECIFIED")),
-        warnings=tuple(warnings),
+        warnings=tuple(map(printable, warnings)),
         raw=raw,
     )
 
 
 def _closed(chain: FilterChain, reason: str) -> FilterChain:
-    return replace(chain, refusal=reason) if reason and not chain.refusal else chain
+    return replace(chain, refusal=printable(reason)) if reason and not chain.refusal else chain
 
 
 def _address(message: Mapping[str, Any]) -> tuple[str, int]:
@@ -241,7 +241,7 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         route_config_name=routes.name,
         route_config=routes.inline,
         secrets=secret_refs(message["transport_socket"]) if "transport_socket" in message else (),
-        refusal="; ".join(filter(None, (refusal, routes.refusal))),
+        refusal=printable("; ".join(filter(None, (refusal, routes.refusal)))),
     )
     return DecodedChain(chain, warnings)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .assignment import read_text
 from .config_source import ADS, source_of
 from .errors import XdsError
-from .fields import checked_text, checked_texts, number, type_name
+from .fields import checked_text, checked_texts, number, printable, type_name
 from .message import read
 from .route import Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
 from .wire import unknown_fields
@@ -238,7 +238,7 @@ def _route(message: Mapping[str, Any], warnings: list[str]) -> Route:
         warnings += _said(_ACTION_WARNINGS, forward, "routes.route.")
         clusters, header, weight_refusal = _clusters(forward, warnings)
         refusal = refusal or _first(_ACTION_REFUSALS, forward) or weight_refusal
-        return Route(match, action, name, clusters, header, refusal=refusal)
+        return Route(match, action, name, clusters, header, refusal=printable(refusal))
     if action == "redirect":
         return Route(match, action, name, redirect=_redirect(message["redirect"]), refusal=refusal)
     if action == "direct_response":

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import PurePath
 
+from .fields import printable
+
 fault_observers: list[Callable[[str, Exception, bool], object]] = []
 """Told of each fault of ours: its part (decode, stream, publish), the exception, whether its text may be shown."""
 
@@ -19,11 +21,12 @@ class XdsError(Exception):
         super().__init__(kind, resource, reason)
         self.kind = kind
         self.resource = resource
-        self.reason = reason
+        # It may quote what was sent: no line of a log ends in it.
+        self.reason = printable(reason)
         self.malformed = malformed
 
     def __str__(self) -> str:
-        named = f"{self.kind} {self.resource}" if self.resource else self.kind
+        named = f"{self.kind} {printable(self.resource)}" if self.resource else self.kind
         return f"{named} rejected: {self.reason}"
 
 

@@ -274,7 +274,7 @@ class Store:
             self._resources[type_url] = {**current, name: empty}
             return f"EDS {name}: no update for {current[name].endpoint_stale_after_s:g} s, its endpoints are removed"
         if kind is Kind.FETCH:
-            cluster = self._waiting.get(name) or (current[name] if name in self._warming else None)
+            cluster = self._waiting.get(name) or (current.get(name) if name in self._warming else None)
             if cluster is not None:
                 self._activate({name})
                 self._given_up[name] = cluster.assignment_name

@@ -227,6 +227,9 @@ class Compiler:
         spec = plan_cluster(cluster, assignment, live, ramp=ramp, local=census, own_locality=self._own_locality)
         table = own_census = None
         try:
+            if cluster.subsets is not None and live is not None:
+                # What cannot be read is said now, while the last good assignment can still be kept.
+                self._metadata_of(name, live.assignment)
             table = yield from table_steps(spec, known.table if known is not None else None)
             if name == self._local_cluster and table is not None:
                 own_census = census_of_local(table)
@@ -431,17 +434,20 @@ class Compiler:
         for criteria, slot in self._book.views(name).items():
             self._slots.publish(slot, self._view(compiled, table, criteria), **arguments)
 
+    def _metadata_of(self, name: str, assignment: Assignment) -> list[EndpointMetadata]:
+        """What the endpoints of a cluster with subsets say, by row. Raises ValueError for what cannot be read."""
+        own = self._metadata.get(name)
+        if own is None or own[0] is not assignment:
+            said = endpoint_metadata(assignment.raw)
+            own = self._metadata[name] = assignment, [said.get(key, {}) for key in endpoint_keys(assignment.columns)]
+        return own[1]
+
     def _view(self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria) -> ClusterTable | None:
         """Table for connections with these criteria; that of all endpoints in a cluster without subsets."""
         cluster, assignment = compiled.cluster, compiled.assignment
         if table is None or assignment is None or cluster.subsets is None:
             return table
-        own = self._metadata.get(cluster.name)
-        if own is None or own[0] is not assignment:
-            said = endpoint_metadata(assignment.raw)
-            own = assignment, [said.get(key, {}) for key in endpoint_keys(assignment.columns)]
-            self._metadata[cluster.name] = own
-        selection = select(cluster.subsets, criteria, own[1])
+        selection = select(cluster.subsets, criteria, self._metadata_of(cluster.name, assignment))
         try:
             made = compile_subset(compiled.spec, assignment, table, selection.rows)
             if selection.then_any and not made.finds_endpoints():

@@ -281,3 +281,25 @@ def test_fetch_timeout_and_staleness_are_times_that_a_timer_holds(control: Contr
     assert (control.store.seconds_to_deadline or 0) > LONGEST_S
     control.now_s += LONGEST_S
     assert control.store.expire().ended == ()
+
+
+DAMAGED_METADATA = build.endpoint("127.0.0.9") + build.field(3, b"\xff")
+READERS = {
+    "subsets": {"lb_subset_config": {"subset_selectors": [{"keys": ["stage"]}]}},
+    "hash keys": {"lb_policy": "RING_HASH"},
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_damage_where_columns_do_not_look_keeps_the_last_good_assignment(control: ControlSide, reader: str) -> None:
+    assert pushed(control, CDS, build.cluster(NAME, **READERS[reader])) == ()
+    assert control.push(EDS, "v", [packed(EDS, endpoints(build.endpoint("127.0.0.1")))]) == ()
+    # The word without which nobody looks for hash keys.
+    damaged = endpoints(DAMAGED_METADATA + build.field(3, build.field(9, b"hash_key")))
+    (rejection,) = control.push(EDS, "v", [packed(EDS, damaged)])
+    assert rejection.name == NAME
+    assert "malformed message" in rejection.reason
+    assert control.faults() == []
+    assert control.compiler.clusters[NAME].table is not None
+    assert control.store.snapshot.assignments[NAME].columns.address[:4] == b"\x7f\0\0\1"
+    assert control.serves()

@@ -11,6 +11,7 @@ from typing import Self
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.listeners import Listeners
 from eastgate.proxy.membership.ejections import Ejections
 from eastgate.proxy.membership.health_checks import HealthChecks
@@ -51,23 +52,30 @@ class ControlSide:
         self._upstreams = Upstreams().__enter__()
         host, port = self._upstreams.start(GOOD)
         self.store = Store(router=False, clock=lambda: self.now_s)
+        self.errors = ControlErrors()
         self.slots = ClusterSlots(4096)
         self.engine = Engine(self.slots, seed=1, workers=1)
         self._health = HealthChecks(
             self._no_probe, changed=lambda _: None, has_traffic=lambda _: False, random=lambda: 0.5
         )
         self.compiler = Compiler(
-            self.slots, judge=self._health.follow, own_locality=Locality("r", "z", ""), clock=lambda: self.now_s
+            self.slots,
+            judge=self._health.follow,
+            own_locality=Locality("r", "z", ""),
+            clock=lambda: self.now_s,
+            errors=self.errors,
         )
-        Ejections(
-            self.compiler,
+        ejections = Ejections(
+            self.compiler.health,
             self.slots,
             refresh=lambda _: None,
             call_later=_later,
             clock=lambda: self.now_s,
             random=lambda: random.getrandbits(64),
+            errors=self.errors,
         )
-        self.listeners = Listeners(self.engine, call_later=_later)
+        self.compiler.observers.append(ejections.published)
+        self.listeners = Listeners(self.engine, call_later=_later, errors=self.errors)
         endpoint = field(1, field(1, _address(host, port)))
         assignment = field(1, GOOD.encode()) + field(2, field(2, endpoint))
         cluster = {"name": GOOD, "type": "STATIC", "load_assignment": assignment, "connect_timeout": "5s"}
@@ -94,6 +102,15 @@ class ControlSide:
         if applied.changed:
             rejected += self.publish()
         return rejected
+
+    def expire(self) -> None:
+        """End what has come to its end by the clock, and publish."""
+        if self.store.expire().changed:
+            self.publish()
+
+    def faults(self) -> list[str]:
+        """Exceptions that were caught at the edge of a part, and that nothing from outside should be able to raise."""
+        return [f"{one.part} {one.about}: {one.cause} ({', '.join(one.places)})" for one in self.errors.latest]
 
     def publish(self) -> tuple[Rejection, ...]:
         """Compile and publish what the store holds; return what had to be taken back."""

@@ -563,6 +563,15 @@ def test_resource_goes_when_its_ttl_is_over() -> None:
     assert store.seconds_to_deadline is None
 
 
+def test_what_ends_for_two_reasons_at_once_ends_once() -> None:
+    clock = Clock()
+    store = Store(clock=clock)
+    store.apply(CDS, "v1", [wrapped(CDS, eds_cluster(A), name=A, ttl="15s")])
+    assert store.snapshot.warming == {A}
+    assert later(store, clock, 15) == (f"CDS {A}: its ttl is over, it is removed",)
+    assert (dict(store.snapshot.clusters), store.snapshot.warming) == ({}, frozenset())
+
+
 def test_heartbeat_renews_a_ttl_and_a_push_without_one_ends_it() -> None:
     clock = Clock()
     store = filled_by(clock)
