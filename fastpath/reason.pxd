@@ -29,4 +29,5 @@ cpdef enum Reason:
     MANY_PROTOCOLS = 25         # the hello offers more ALPN values than are kept, so none may decide
     ADDRESS_MISMATCH = 26       # the filter chains take other destinations or sources
     SILENT = 27                 # the oldest that had not said yet what it wants, when there were too many such
-    REASON_COUNT = 28
+    OVERLOAD = 28               # memory ends: new connections are shed
+    REASON_COUNT = 29

@@ -29,7 +29,8 @@ class Reason(IntEnum):
     MANY_PROTOCOLS = 25
     ADDRESS_MISMATCH = 26
     SILENT = 27
-    REASON_COUNT = 28
+    OVERLOAD = 28
+    REASON_COUNT = 29
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

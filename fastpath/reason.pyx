@@ -29,6 +29,7 @@ LABELS = {
     Reason.MANY_PROTOCOLS: "many_protocols",
     Reason.ADDRESS_MISMATCH: "address_mismatch",
     Reason.SILENT: "silent",
+    Reason.OVERLOAD: "overload",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -61,4 +62,5 @@ RESPONSE_FLAGS = {
     Reason.MANY_PROTOCOLS: "NR",
     Reason.ADDRESS_MISMATCH: "NR",
     Reason.SILENT: "OM",
+    Reason.OVERLOAD: "OM",
 }

@@ -48,6 +48,7 @@ from eastgate.xds.store import Store
 from .admin import stats
 from .drain import Activity, Drain
 from .errors import SettingsError
+from .limits import Memory, Overload, limits_of
 from .listeners import Listeners
 from .log import Log
 from .settings import GatewaySettings
@@ -61,6 +62,8 @@ STREAM_PREFIXES = {
 }
 # How often events are taken from the engine, and how exactly a drain keeps its times.
 TICK_S = 0.1
+# How often the memory that the cgroup grants is looked at.
+OVERLOAD_S = 0.25
 # Events kept between two ticks, and taken in one go: half a millisecond with the access log on.
 EVENTS_KEPT = 4096
 EVENTS_KEPT_FOR_LOG = 65536
@@ -106,12 +109,22 @@ class Gateway:
         self._initialized = False
         self._closed = False
         self._stopped = asyncio.Event()
+        self._overload = Overload(Memory())
+        self._overload_s = 0.0
+        self._limits = limits_of(
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            self._overload.memory.limit_bytes,
+            workers=settings.workers,
+            asked=settings.given.max_connections,
+        )
         slots = ClusterSlots()
         self._engine = Engine(
             slots,
             seed=settings.seed,
             workers=settings.workers,
-            max_connections=settings.given.max_connections,
+            max_connections=self._limits.connections,
+            max_silent=self._limits.silent,
+            max_pipes=self._limits.pipes_of_worker,
             busy_poll_us=settings.given.busy_poll,
             event_capacity=EVENTS_KEPT_FOR_LOG if settings.given.access_log else EVENTS_KEPT,
         )
@@ -219,9 +232,10 @@ class Gateway:
                 detector=self._ejections.detector,
                 errors=errors,
             ),
+            max_connections=self._limits.admin,
         )
         self._ports = tuple(
-            StatusServer(address, pages, flag=flag, errors=errors)
+            StatusServer(address, pages, flag=flag, errors=errors, max_connections=self._limits.admin)
             for flag, address, pages in (
                 ("--status", settings.status, self._admin.health_pages),
                 ("--metrics", settings.metrics, self._admin.metrics_pages),
@@ -241,6 +255,7 @@ class Gateway:
         for served in self._ports:
             host, port = await served.start()
             self._log.info("serving", flag=served.flag, address=host, port=port)
+        self._tell_limits()
         if self._node.warning:
             self._log.warning("node", reason=self._node.warning)
         loop.add_reader(self._engine.fileno(), self._engine_ready)
@@ -340,11 +355,34 @@ class Gateway:
             if loop.time() >= look_again_s:
                 look_again_s = loop.time() + ACTIVITY_S
                 self._activity.note(loop.time(), self._connections())
+            self._watch_memory(loop.time())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True
                 # What has come with the first configuration stays: later garbage collections need not look at it.
                 gc.freeze()
             await asyncio.sleep(0 if more else TICK_S)
+
+    def _watch_memory(self, now_s: float) -> None:
+        """Shed new connections before memory ends, and say so."""
+        if self._overload.memory.limit_bytes is None or now_s < self._overload_s:
+            return
+        self._overload_s = now_s + OVERLOAD_S
+        if self._overload.update():
+            self._engine.set_overloaded(self._overload.active)
+            event = "memory ends, new connections are shed" if self._overload.active else "connections are taken again"
+            self._log.warning(event, used=f"{self._overload.pressure:.0%}", limit=self._overload.memory.limit_bytes)
+
+    def _tell_limits(self) -> None:
+        limits = self._limits
+        self._log.info("limits", **limits.as_json())
+        if limits.connections > limits.machine:
+            self._log.warning(
+                "max_connections is more than this machine allows",
+                asked=limits.connections,
+                allowed=limits.machine,
+                descriptors=limits.descriptors,
+                memory_limit_bytes=limits.memory_bytes,
+            )
 
     def _take_events(self) -> bool:
         """Hand on some of what the engine has recorded; return whether there may be more."""
@@ -465,6 +503,8 @@ class Gateway:
             events_dropped=self._engine.events_dropped(),
             pipes_refused=self._engine.pipes_refused(),
             busy_polls=self._engine.busy_polls(),
+            memory_pressure=self._overload.pressure if self._overload.memory.limit_bytes is not None else None,
+            shedding=self._overload.active,
             stale=self._last_good.stale,
             days_until_first_cert_expiring=days_until_first_expires(self._store.secrets.snapshot, datetime.now(UTC)),
             state_save_failed=self._last_good.save_failed,
@@ -502,7 +542,7 @@ class Gateway:
                 "discovery": list(settings.discovery),
             },
             "node": self._node_json(),
-            "eastgate": {"configuration": self._last_good.describe()},
+            "eastgate": {"configuration": self._last_good.describe(), "limits": self._limits.as_json()},
         }
 
 

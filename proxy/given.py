@@ -154,14 +154,16 @@ class Given:
         more="SIGUSR1 reopens the file",
     )
     access_log_format: str = declared(SERVING, "text", "", "form of these lines", choices=("text", "json"))
-    max_connections: int = declared(
+    max_connections: int | None = declared(
         SERVING,
-        1_000_000,
+        None,
         "N",
         "open connections before refusing more",
+        kind=int,
         low=1,
         high=100_000_000,
-        more="Over all workers together; refused with reason `limit`",
+        default_text="what descriptors and memory allow",
+        more="Over all workers together; refused with reason `limit`. The default is in `/server_info` and in the log",
     )
     defer_accept: bool = declared(
         SERVING,

@@ -4,6 +4,7 @@ One dialect for all that logs in the process: our parts, asyncio, gRPC. A name t
 second line, nor look like another field.
 """
 
+import codecs
 import json
 import logging
 import sys
@@ -18,6 +19,8 @@ __all__ = ["LEVELS", "Log", "configure", "current_level", "one_line", "quoted", 
 
 LEVELS = LOG_LEVELS
 OURS = "eastgate"
+# Loaded now: the first line that needs it may be the one that says that there are no descriptors left.
+codecs.lookup("unicode_escape")
 
 
 def one_line(text: str) -> str:

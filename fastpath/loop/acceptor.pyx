@@ -41,9 +41,9 @@ cdef void ask_netfilter(Connection* connection) noexcept nogil:
         connection.destination_port = connection.destination.port
 
 
-cdef void turn_away(Worker* worker, Listener* listener, int fd) noexcept nogil:
+cdef void turn_away(Worker* worker, Listener* listener, int fd, Reason reason) noexcept nogil:
     cdef Leg unwanted
-    count(&listener.refused[<int>Reason.LIMIT], 1)
+    count(&listener.refused[<int>reason], 1)
     memset(&unwanted, 0, sizeof(unwanted))
     leg_init(&unwanted, SOURCE_DOWNSTREAM, fd, NULL)
     leg_reset(&unwanted)
@@ -58,12 +58,13 @@ cdef void make_room(Worker* worker) noexcept nogil:
 
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
     cdef Connection* connection = NULL
+    cdef bint shed = atomic_load8(&worker.shared.overloaded)
     count(&listener.cx_total, 1)
-    if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections:
+    if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections and not shed:
         connection = new_connection(worker)
     if connection == NULL:
         atomic_add64(&worker.shared.connections, <uint64_t>-1)
-        turn_away(worker, listener, fd)
+        turn_away(worker, listener, fd, Reason.OVERLOAD if shed else Reason.LIMIT)
         return
     connection.charged = CHARGE_ENGINE
     timer_init(&connection.timer)

@@ -46,7 +46,9 @@ class Engine:
         max_silent: int = 1_000_000,
         event_capacity: int = 4096,
         busy_poll_us: int = 0,
-    ) -> None: ...
+        max_pipes: int = 1024,
+    ) -> None:
+        """`max_pipes`: of one worker, two descriptors each; flows beyond are copied."""
     def fileno(self) -> int:
         """Descriptor that is readable whenever turn() has work; with threads, when there are events to take."""
     def turn(self) -> int:
@@ -89,6 +91,8 @@ class Engine:
         """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
     def record_events(self, on: bool) -> None:
         """Record finished connections as events too; refused ones always are."""
+    def set_overloaded(self, on: bool) -> None:
+        """Whether new connections are shed, with reason OVERLOAD; open ones go on."""
     def set_splicing(self, on: bool) -> None:
         """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""
     def take_events(self, limit: int = 1024) -> Sequence[ConnectionEvent]:

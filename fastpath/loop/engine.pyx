@@ -8,6 +8,7 @@ from eastgate.fastpath.loop.acceptor cimport SocketOptions, bound_port, open_lis
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
 from eastgate.fastpath.loop.connection cimport Listener
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
+from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.route_table cimport RouteTable
@@ -103,6 +104,7 @@ cdef class Engine:
         max_silent=1_000_000,
         event_capacity=4096,
         busy_poll_us=0,
+        max_pipes=PIPES_LIMIT,
     ):
         if self.shared != NULL or self.slots is not None:
             raise RuntimeError("an Engine is initialised once")
@@ -114,6 +116,8 @@ cdef class Engine:
             raise ValueError(f"max_connections {max_connections} is not positive")
         if max_silent < 1:
             raise ValueError(f"max_silent {max_silent} is not positive")
+        if not 0 <= max_pipes <= PIPES_LIMIT:
+            raise ValueError(f"max_pipes {max_pipes} is outside 0..{PIPES_LIMIT}")
         if not 0 <= busy_poll_us <= BUSY_POLL_MOST_US:
             raise ValueError(f"busy_poll_us {busy_poll_us} is outside 0..{BUSY_POLL_MOST_US}")
         if busy_poll_us and not workers:
@@ -128,6 +132,7 @@ cdef class Engine:
             raise MemoryError
         self.shared.max_connections = min(max_connections, UINT64_MAX)
         self.shared.max_silent = min(max_silent, UINT64_MAX)
+        self.shared.pipe_limit = max_pipes
         self.shared.threaded = workers > 0
         self.shared.splicing = True
         self.shared.busy_poll_ns = <uint64_t>busy_poll_us * 1000
@@ -366,6 +371,11 @@ cdef class Engine:
         """Record finished connections as events too; refused ones always are."""
         self.check_open()
         atomic_store8(&self.shared.record_all, bool(on))
+
+    def set_overloaded(self, on):
+        """Whether new connections are shed, with reason OVERLOAD; open ones go on."""
+        self.check_open()
+        atomic_store8(&self.shared.overloaded, bool(on))
 
     def set_splicing(self, on):
         """Whether bulk flows go through pipes (as they do at first) or are copied. For measurements."""

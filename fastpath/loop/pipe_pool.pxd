@@ -7,7 +7,7 @@ cdef enum:
     PIPE_LEAST = 65536          # a smaller one is not worth its two descriptors
     PIPES_WIDE = 16             # in use or idle
     PIPES_KEPT = 64             # idle ones, for reuse
-    PIPES_LIMIT = 1024          # in use or idle; beyond that flows copy
+    PIPES_LIMIT = 1024          # in use or idle, unless there are fewer descriptors; beyond that flows copy
 
 # One end to write, one to read. Owned by the pool, or by the flow that took it.
 cdef struct Pipe:
@@ -21,6 +21,7 @@ cdef struct PipePool:
     Pipe* idle
     uint32_t idle_count
     uint32_t count              # idle or taken
+    uint32_t limit              # of `count`
     uint64_t retry_at           # nanoseconds: none is made before; after the kernel refused one or made it too small
     uint64_t refused            # times that a flow went without
 

@@ -55,7 +55,7 @@ cdef Pipe* pipe_take(PipePool* pool, uint64_t now) noexcept nogil:
         pool.idle_count -= 1
         pipe.next = NULL
         return pipe
-    if pool.count < PIPES_LIMIT and now >= pool.retry_at:
+    if pool.count < pool.limit and now >= pool.retry_at:
         pipe = pipe_new(pool, now)
     if pipe == NULL:
         count(&pool.refused, 1)

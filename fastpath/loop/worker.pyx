@@ -234,6 +234,7 @@ cdef Worker* worker_new(
         return NULL
     worker.shared = shared
     worker.polling.window = shared.busy_poll_ns
+    worker.means.pipes.limit = shared.pipe_limit
     worker.timer_source = SOURCE_TIMER
     worker.ready_source = SOURCE_READY
     worker.slots = slots

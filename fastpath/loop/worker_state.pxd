@@ -40,6 +40,8 @@ cdef struct Shared:
     uint64_t max_connections
     uint64_t silent             # atomic; connections that are not routed yet
     uint64_t max_silent
+    uint32_t pipe_limit         # pipes of one worker
+    uint8_t overloaded          # atomic; new connections are shed
     uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
     uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded

@@ -25,7 +25,7 @@ from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
 from . import certs, config_dump, dumps, exposition, ledger_page, stats
-from .http_server import JSON, TEXT, HttpServer, Request, Response
+from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
 from .rendering import Renderer
 from .shared_text import SharedTexts
@@ -116,13 +116,13 @@ class Wanted:
 class Admin:
     """The admin server. ``start`` binds, ``close`` ends it."""
 
-    def __init__(self, address: tuple[str, int], sources: Sources) -> None:
+    def __init__(self, address: tuple[str, int], sources: Sources, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self._address = address
         self._sources = sources
         self._healthcheck_failed = False
         self._texts = SharedTexts(asyncio.get_running_loop().time)
         self._pages = self._paths()
-        self._server = HttpServer(self._answer, sources.errors)
+        self._server = HttpServer(self._answer, sources.errors, max_connections=max_connections)
 
     async def start(self) -> str:
         """Bind and serve; return the URL. Raises EastgateError when the address cannot be bound."""

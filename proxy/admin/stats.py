@@ -84,6 +84,9 @@ class ProcessStats:
     events_dropped: int = 0
     pipes_refused: int = 0
     busy_polls: BusyPolls = NO_POLLS
+    memory_pressure: float | None = None
+    """Part of the cgroup's memory limit that is in use; None without a limit"""
+    shedding: bool = False
     access_log_failed: int = 0
     access_log_dropped: int = 0
     stale: bool = False
@@ -127,6 +130,7 @@ def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
     yield stat("downstream_pre_cx_timeout", refused[Reason.HELLO_TIMEOUT])
     yield stat("downstream_listener_filter_remote_close", refused[Reason.IDLE_PROBE] + refused[Reason.TRUNCATED_HELLO])
     yield stat("downstream_cx_overflow", refused[Reason.LIMIT])
+    yield stat("downstream_cx_overload_reject", refused[Reason.OVERLOAD])
     yield stat("no_filter_chain_match", sum(refused[reason] for reason in NO_CHAIN))
     yield stat("downstream_cx_rx_bytes_total", counters.rx_bytes)
     yield stat("downstream_cx_tx_bytes_total", counters.tx_bytes)
@@ -256,6 +260,9 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     for short, value in zip(("recorded", "lost", "failed"), process.journal, strict=True):
         yield Stat(f"eastgate.journal.{short}", value, f"eastgate_journal_{short}_total")
     yield Stat("eastgate.events_dropped", process.events_dropped, "eastgate_events_dropped_total")
+    if process.memory_pressure is not None:
+        yield gauge("overload.envoy.resource_monitors.cgroup_memory.pressure", round(100 * process.memory_pressure))
+    yield gauge("overload.envoy.overload_actions.reject_incoming_connections.active", int(process.shedding))
     yield Stat("eastgate.pipes_refused", process.pipes_refused, "eastgate_pipes_refused_total")
     for short, value in process.busy_polls._asdict().items():
         yield Stat(f"eastgate.busy_poll.{short}", value, f"eastgate_busy_poll_{short}_total")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
 
-from .http_server import HttpServer, Request, Response
+from .http_server import MAX_CONNECTIONS, HttpServer, Request, Response
 
 Page = Callable[[Request], Response | Awaitable[Response]]
 METHODS = ("GET", "HEAD")
@@ -15,12 +15,20 @@ class StatusServer:
     """Serves these pages without their queries. ``start`` binds, ``close`` ends it. ``flag`` gave the address."""
 
     def __init__(
-        self, address: tuple[str, int], pages: Mapping[str, Page], *, flag: str, errors: ControlErrors | None = None
+        self,
+        address: tuple[str, int],
+        pages: Mapping[str, Page],
+        *,
+        flag: str,
+        errors: ControlErrors | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.flag = flag
         self._address = address
         self._pages = pages
-        self._server = HttpServer(self._answer, errors if errors is not None else ControlErrors())
+        self._server = HttpServer(
+            self._answer, errors if errors is not None else ControlErrors(), max_connections=max_connections
+        )
 
     async def start(self) -> tuple[str, int]:
         """Bind and serve; return the address. Raises EastgateError when it cannot be bound."""

@@ -1,7 +1,12 @@
 """What a check is given and what it answers, whatever its kind."""
 
+import errno
+import os
 from dataclasses import dataclass
 from typing import Protocol
+
+# What this process or machine lacks when it cannot begin to connect.
+LOCAL_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 # Applications tell checks from traffic by it.
 USER_AGENT = "Envoy/HC"
@@ -9,7 +14,9 @@ USER_AGENT = "Envoy/HC"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one check said. ``network``: no answer came; ``at_once``: the threshold does not matter."""
+    """What one check said. ``network``: no answer came; ``at_once``: the threshold does not matter; ``local``: it could
+    not be made for want of something of our own, which says nothing of the endpoint.
+    """
 
     passed: bool = False
     degraded: bool = False
@@ -18,6 +25,7 @@ class Outcome:
     network: bool = False
     withdrawn: bool = False
     verified: bool = False
+    local: bool = False
     reason: str = ""
 
 
@@ -28,6 +36,16 @@ class Target:
     host: str
     port: int
     hostname: str = ""
+
+
+def lacks_descriptors() -> bool:
+    """Whether this process cannot open a descriptor now: for libraries that do not say why they failed."""
+    try:
+        os.close(os.dup(0))
+    except OSError as error:
+        # Without a stdin there is nothing to copy, and no want of descriptors.
+        return error.errno in LOCAL_ERRORS
+    return False
 
 
 class Probe(Protocol):

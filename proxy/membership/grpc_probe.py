@@ -13,7 +13,7 @@ from eastgate.xds.grpc_health import CHECK, SERVING, request, serving_status
 from eastgate.xds.resources import GrpcCheck, HealthCheck
 from grpc import aio
 
-from .check_outcome import USER_AGENT, Outcome, Target
+from .check_outcome import USER_AGENT, Outcome, Target, lacks_descriptors
 
 READY = grpc.ChannelConnectivity.READY
 
@@ -84,7 +84,10 @@ class GrpcProbe:
             # A status comes from the endpoint while there is a connection to it, and otherwise says why there is none.
             answered = channel.get_state() is READY
             return Outcome(
-                network=not answered, at_once=answered, reason=f"{error.code().name}: {error.details() or 'no details'}"
+                network=not answered,
+                local=not answered and lacks_descriptors(),
+                at_once=answered,
+                reason=f"{error.code().name}: {error.details() or 'no details'}",
             )
         except XdsError:
             return Outcome(at_once=True, reason="the answer is no HealthCheckResponse")

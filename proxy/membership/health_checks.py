@@ -33,6 +33,8 @@ OpenProbe = Callable[[HealthCheck, Target], Probe]
 HAS_OWN_CHECK = 2
 EDS_FAILED = (2, 4)
 _NO_CHECK = EndpointCheck()
+# How often it is told that checks cannot be made.
+LOCAL_TOLD_S = 10.0
 
 
 def with_rows(assignment: Assignment, other: Assignment, rows: Collection[int]) -> Assignment:
@@ -125,6 +127,7 @@ class HealthChecks:
         self._group: asyncio.TaskGroup | None = None
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
+        self._local_told_s = -LOCAL_TOLD_S
         self.observers: list[Callable[[str, EndpointKey], object]] = []
         """Told of each check that passes and leaves its endpoint healthy: outlier detection takes it back then."""
         self._log = Log("health")
@@ -305,7 +308,10 @@ class HealthChecks:
                 entry.counters.attempt += 1
                 outcome: Outcome | None = await probe.check()
                 while outcome is not None:
-                    transition = self._note(entry, session, check, outcome)
+                    # Descriptors that we lack say nothing of an endpoint: it keeps the health that it has.
+                    transition = Transition.UNCHANGED if outcome.local else self._note(entry, session, check, outcome)
+                    if outcome.local:
+                        self._tell_local(outcome)
                     has_traffic = self._has_traffic(entry.cluster.name)
                     wait_s = intervals.following(transition, passed=outcome.passed, has_traffic=has_traffic)
                     outcome = await probe.wait(wait_s)
@@ -336,6 +342,12 @@ class HealthChecks:
             self._dirty[entry.cluster.name] = None
             self._woken.set()
         return transition
+
+    def _tell_local(self, outcome: Outcome) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._local_told_s + LOCAL_TOLD_S:
+            self._local_told_s = now_s
+            self._log.warning("health checks cannot be made", reason=outcome.reason)
 
     def _tell(self, cluster: str, session: _Session, outcome: Outcome) -> None:
         host, port = session.key

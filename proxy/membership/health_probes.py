@@ -13,7 +13,7 @@ from typing import Any
 
 from eastgate.xds.resources import HealthCheck, HttpCheck
 
-from .check_outcome import USER_AGENT, Outcome, Probe, Target
+from .check_outcome import LOCAL_ERRORS, USER_AGENT, Outcome, Probe, Target
 from .grpc_probe import GrpcProbe
 
 READ_BYTES = 16384
@@ -67,7 +67,8 @@ class _Connected:
             return Outcome(network=True, timed_out=True, reason=f"no answer within {self._check.timeout_s:g} s")
         except OSError as error:
             self.close()
-            return Outcome(network=True, reason=os.strerror(error.errno) if error.errno else str(error))
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            return Outcome(network=True, local=error.errno in LOCAL_ERRORS, reason=reason)
         except (ValueError, OverflowError) as error:
             # A port past 65535, a path or a host that no request can hold: nothing else of the proxy is to suffer.
             self.close()

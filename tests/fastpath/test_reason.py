@@ -16,12 +16,12 @@ def test_values_run_from_none_without_gaps():
 
 def test_values_are_stable():
     # Logs, dumps and counters of older versions are read by number: append, never renumber.
-    assert [member.name for member in REASONS][:27] == [
+    assert [member.name for member in REASONS][:29] == [
         "NONE", "IDLE_PROBE", "NOT_TLS", "HELLO_TIMEOUT", "TRUNCATED_HELLO", "MALFORMED_HELLO", "HELLO_TOO_LARGE",
         "NO_SNI", "MALFORMED_SNI", "UNKNOWN_SERVER_NAME", "ALPN_MISMATCH", "UNKNOWN_CLUSTER", "NO_ENDPOINTS",
         "NONE_HEALTHY", "OVERFLOW", "LIMIT", "POLICY", "CONNECT_FAILED", "CONNECT_TIMEOUT", "MALFORMED_PROXY_HEADER",
         "CLIENT_GONE", "IDLE_TIMEOUT", "DURATION_TIMEOUT", "DRAINED", "PANIC",
-        "MANY_PROTOCOLS", "ADDRESS_MISMATCH",
+        "MANY_PROTOCOLS", "ADDRESS_MISMATCH", "SILENT", "OVERLOAD",
     ]  # fmt: skip
 
 
