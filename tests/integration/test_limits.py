@@ -68,15 +68,15 @@ def gateway(endpoint: Endpoint, *flags: str) -> Iterator[Limited]:
         server.close()
 
 
-def flood(stack: ExitStack, address: tuple[str, int], count: int) -> None:
-    """So many clients who say whom they want and stay."""
+def flood(stack: ExitStack, address: tuple[str, int], count: int, said: bytes) -> None:
+    """So many clients who say this and stay."""
     for _ in range(count):
         peer = stack.enter_context(socket.socket())
         peer.settimeout(10)
         # Who is refused is reset.
         with suppress(OSError):
             peer.connect(address)
-            peer.sendall(client_hello(NAME))
+            peer.sendall(said)
 
 
 def test_connections_come_from_the_descriptors_and_leave_some(endpoint: Endpoint) -> None:
@@ -84,7 +84,7 @@ def test_connections_come_from_the_descriptors_and_leave_some(endpoint: Endpoint
         limits = proxy.json("/server_info")["eastgate"]["limits"]
         assert (limits["descriptors"], limits["from"]) == (DESCRIPTORS, "descriptors")
         assert f" info limits max_connections={limits['max_connections']} max_silent_connections=" in proxy.stderr
-        flood(stack, proxy.bound_address(messages.LISTENER), 2 * limits["max_connections"])
+        flood(stack, proxy.bound_address(messages.LISTENER), 2 * limits["max_connections"], client_hello(NAME))
         refused = f"listener.{messages.LISTENER}.refused.limit"
         until(lambda: proxy.stat(refused) == limits["max_connections"], "those beyond are refused by name")
         assert proxy.stat(f"cluster.{NAME}.upstream_cx_connect_fail") == 0
@@ -100,7 +100,8 @@ def test_more_by_hand_is_told_and_no_endpoint_is_blamed(endpoint: Endpoint) -> N
         assert "max_connections is more than this machine allows" in proxy.stderr.replace('"', "")
         # Before they are all taken: its connection stays.
         assert proxy.stat(f"cluster.{NAME}.membership_healthy") == 1
-        flood(stack, proxy.bound_address(messages.LISTENER), DESCRIPTORS)
+        # Each takes one descriptor, until there is none left.
+        flood(stack, proxy.bound_address(messages.LISTENER), DESCRIPTORS, b"")
         until(lambda: "health checks cannot be made" in proxy.stderr, "checks lack descriptors")
     # Ended: what was counted is in its last words, and none of them blames the endpoint.
     assert "health check failed" not in proxy.stderr
