@@ -2,7 +2,9 @@
 
 import random
 
-from tests.columns import Columns, columns
+from eastgate.xds.columns import Columns
+
+from tests.columns import columns
 from tests.oracle.shares import Cluster, Endpoint, LocalityName, Settings
 
 SIZES = (10, 100, 1_000, 10_000)

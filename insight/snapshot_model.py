@@ -4,54 +4,30 @@ What a snapshot does not hold is left open: health that a proxy found out by its
 """
 
 from collections.abc import Iterator
-from socket import AF_INET, AF_INET6, inet_ntop
 
+from eastgate.xds.columns import EndpointFlag
 from eastgate.xds.decode import SHORT_NAMES
 from eastgate.xds.hashing import endpoint_hash_keys
-from eastgate.xds.resources import Assignment, Cluster, Columns, Hashing, Listener, Snapshot
+from eastgate.xds.resources import Assignment, Cluster, Hashing, Listener, Snapshot
 
 from .cluster_model import HEALTH_NAMES, ChainModel, ClusterModel, Ejection, Endpoint, ProxyModel, RejectedResource
-
-# Columns.family of a Unix socket.
-UNIX = 1
-TLS_MODE_ISTIO = 1
-
-
-def address_of(columns: Columns, row: int) -> str:
-    """host:port, [host]:port or the path of a Unix socket, as dumps write them."""
-    family, packed = columns.family[row], columns.address[16 * row : 16 * row + 16]
-    if family == UNIX:
-        return columns.names[memoryview(packed[:4]).cast("I")[0]].decode(errors="replace")
-    port = memoryview(columns.port).cast("H")[row]
-    if family == 4:
-        return f"{inet_ntop(AF_INET, packed[:4])}:{port}"
-    return f"[{inet_ntop(AF_INET6, packed)}]:{port}"
 
 
 def endpoints_of(assignment: Assignment, hashing: Hashing | None = None) -> Iterator[Endpoint]:
     """Endpoints in message order; with what stands for them where a policy hashes."""
     keys = endpoint_hash_keys(assignment.raw, use_hostname=hashing.use_hostname) if hashing is not None else {}
     columns = assignment.columns
-    weights, places = memoryview(columns.weight).cast("I"), memoryview(columns.locality).cast("H")
+    weights, places = columns.weights, columns.places
     for row in range(columns.count):
         yield Endpoint(
-            address_of(columns, row),
+            columns.text(row),
             columns.priority[row],
             columns.localities[places[row]].locality,
             weights[row],
             HEALTH_NAMES[columns.health[row]],
-            tls_mode=bool(columns.flags[row] & TLS_MODE_ISTIO),
-            hash_key=keys.get(place_of(columns, row), b"").decode() if keys else "",
+            tls_mode=bool(columns.flags[row] & EndpointFlag.TLS_MODE_ISTIO),
+            hash_key=keys.get(columns.key(row), b"").decode() if keys else "",
         )
-
-
-def place_of(columns: Columns, row: int) -> tuple[str, int]:
-    """(address, port), of a Unix socket its path and 0."""
-    address = address_of(columns, row)
-    if columns.family[row] == UNIX:
-        return address, 0
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool = False) -> ClusterModel:

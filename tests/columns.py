@@ -2,35 +2,11 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
+from eastgate.xds.columns import Columns, Locality, LocalityEntry
+
 from .oracle.shares import Endpoint, LocalityName
-
-
-@dataclass(frozen=True)
-class LocalityEntry:
-    """A (priority, locality) of an assignment."""
-
-    locality: LocalityName
-    priority: int
-    weight: int | None
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The buffers that ClusterTable.compile reads."""
-
-    count: int
-    family: bytes
-    address: bytes
-    port: bytes
-    weight: bytes
-    health: bytes
-    priority: bytes
-    locality: bytes
-    localities: tuple[LocalityEntry, ...]
-    names: tuple[bytes, ...] = ()
 
 
 def columns(
@@ -63,7 +39,8 @@ def columns(
         health=bytes(e.eds_health for e in endpoints),
         priority=bytes(e.priority for e in endpoints),
         locality=array("H", [places[e.priority, e.locality] for e in endpoints]).tobytes(),
-        localities=tuple(LocalityEntry(name, p, weights.get((p, name))) for p, name in places),
+        flags=bytes(len(endpoints)),
+        localities=tuple(LocalityEntry(Locality(*name), p, weights.get((p, name))) for p, name in places),
         names=tuple(names),
     )
 

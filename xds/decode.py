@@ -2,6 +2,7 @@
 
 from .assignment import decode_assignment as decode_endpoints
 from .assignment import read_text
+from .columns import EndpointFlag
 from .decode_cluster import decode_cluster
 from .decode_listener import Chains, DecodedChain, decode_listener, listener_steps
 from .decode_route import Hosts, decode_route, route_steps
@@ -18,8 +19,7 @@ RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 # What operators call a type, in errors, logs and statistics.
 SHORT_NAMES = {CDS: "CDS", EDS: "EDS", LDS: "LDS", RDS: "RDS", SDS: "SDS"}
 
-# Bits of Columns.flags.
-_TLS_MODE_ISTIO, _OWN_CHECK = 1, 2
+_OWN_CHECK, _TLS_MODE_ISTIO = int(EndpointFlag.OWN_HEALTH_CHECK), int(EndpointFlag.TLS_MODE_ISTIO)
 
 
 def decode_assignment(raw: bytes) -> Assignment:

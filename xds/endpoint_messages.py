@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .columns import EndpointKey
 from .dns import canonical_host
 from .errors import XdsError
 from .message import read
@@ -11,9 +12,6 @@ _ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 _METADATA = "envoy.config.core.v3.Metadata"
 # The namespace of filter_metadata that load balancing reads.
 _NAMESPACE = "envoy.lb"
-
-EndpointKey = tuple[str, int]
-"""(address, port) of an endpoint; a Unix socket by its path and 0"""
 
 
 def endpoint_messages(assignment: bytes) -> dict[EndpointKey, Mapping[str, Any]]:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .endpoint_messages import EndpointKey, endpoint_messages, load_balancing_metadata
+from .columns import EndpointKey
+from .endpoint_messages import endpoint_messages, load_balancing_metadata
 from .fields import number
 from .resources import Hashing
 

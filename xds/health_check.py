@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .columns import EndpointKey
 from .dns import is_address
-from .endpoint_messages import EndpointKey, endpoint_messages
+from .endpoint_messages import endpoint_messages
 from .fields import PORT_MAX, checked_text, checked_texts, has_controls, number, printable, seconds
 from .resources import EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, ServiceNameMatch
 

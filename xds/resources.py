@@ -5,54 +5,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .columns import Columns as Columns
+from .columns import Locality as Locality
+from .columns import LocalityEntry as LocalityEntry
 from .route import RouteConfiguration
 from .secret_refs import SecretRef
-
-
-class Locality(NamedTuple):
-    """Where endpoints or this proxy run; empty strings where unset."""
-
-    region: str = ""
-    zone: str = ""
-    sub_zone: str = ""
-
-    def __str__(self) -> str:
-        return "/".join(self).rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalityEntry:
-    """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, last weight wins.
-
-    ``weight`` is None unless the message has both a locality and a load_balancing_weight (Envoy then has no weight).
-    """
-
-    locality: Locality
-    priority: int
-    weight: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Endpoints of one assignment in message order, as typed native-endian buffers: the contract with fastpath.
-
-    ``family`` uint8: 4, 6, or 1 for a Unix socket path; ``address`` 16 bytes each: network order, IPv4 in the first
-    four, or for family 1 a uint32 index into ``names``; ``port`` uint16; ``weight`` uint32 (>= 1); ``health`` uint8,
-    EDS HealthStatus; ``priority`` uint8; ``locality`` uint16 index into ``localities``; ``flags`` uint8, bit 0:
-    tlsMode istio, bit 1: it has a health_check_config.
-    """
-
-    count: int
-    family: bytes
-    address: bytes
-    port: bytes
-    weight: bytes
-    health: bytes
-    priority: bytes
-    locality: bytes
-    flags: bytes
-    localities: tuple[LocalityEntry, ...]
-    names: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .endpoint_messages import EndpointKey, endpoint_messages, lb_values, load_balancing_metadata
+from .columns import EndpointKey
+from .endpoint_messages import endpoint_messages, lb_values, load_balancing_metadata
 from .resources import Criteria, Subsets, SubsetSelector
 
 EndpointMetadata = Mapping[str, Any]

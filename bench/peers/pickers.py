@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.xds.columns import Columns
 
-from tests.columns import Columns, columns
+from tests.columns import columns
 from tests.oracle.shares import Endpoint
 
 from .proxy import first_line

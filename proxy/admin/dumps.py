@@ -20,11 +20,12 @@ from eastgate.proxy.membership import endpoint_flags
 from eastgate.proxy.membership.endpoint_health import EndpointKey, key_of
 from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
 from eastgate.proxy.open_listener import OpenListener
+from eastgate.xds.columns import Columns, Family, LocalityEntry
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.errors import XdsError
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.message import read
-from eastgate.xds.resources import UNLIMITED, Assignment, Columns, LocalityEntry
+from eastgate.xds.resources import UNLIMITED, Assignment
 
 NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
 MESSAGE_OF = {
@@ -103,13 +104,11 @@ def endpoint_address(columns: Columns, row: int) -> dict[str, Any]:
     """envoy.config.core.v3.Address of one endpoint."""
     from ipaddress import ip_address
 
-    family = columns.family[row]
-    packed = columns.address[16 * row : 16 * row + 16]
-    if family == 1:
-        path = columns.names[int.from_bytes(packed[:4], "little")]
-        return {"pipe": {"path": path.decode("utf-8", "backslashreplace")}}
-    text = str(ip_address(packed[:4] if family == 4 else packed))
-    return {"socket_address": {"address": text, "port_value": memoryview(columns.port).cast("H")[row]}}
+    family, packed = columns.family[row], columns.packed(row)
+    if family == Family.UNIX:
+        return {"pipe": {"path": packed.decode("utf-8", "backslashreplace")}}
+    text = str(ip_address(packed[:4] if family == Family.IPV4 else packed))
+    return {"socket_address": {"address": text, "port_value": columns.ports[row]}}
 
 
 def locality_json(entry: LocalityEntry) -> dict[str, str]:
@@ -122,7 +121,7 @@ def host_status(
     """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields, and in slow start
     the part of its weight that it has."""
     active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
-    entry = columns.localities[memoryview(columns.locality).cast("H")[row]]
+    entry = columns.entry(row)
     health = columns.health[row]
     status: dict[str, Any] = {
         # istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open.
@@ -137,7 +136,7 @@ def host_status(
             {"name": "cx_active", "value": str(active), "type": "GAUGE"},
         ],
         "health_status": status,
-        "weight": memoryview(columns.weight).cast("I")[row],
+        "weight": columns.weights[row],
         "priority": entry.priority,
         "locality": locality_json(entry),
         "eastgate_share": share,
@@ -293,8 +292,7 @@ def listeners_text(
 def assignment_json(assignment: Assignment) -> dict[str, Any]:
     """ClusterLoadAssignment rebuilt from the columns, one locality entry per (priority, locality)."""
     columns = assignment.columns
-    localities = memoryview(columns.locality).cast("H")
-    weights = memoryview(columns.weight).cast("I")
+    localities, weights = columns.places, columns.weights
     entries: list[dict[str, Any]] = []
     for entry in columns.localities:
         shown: dict[str, Any] = {"locality": locality_json(entry), "lb_endpoints": [], "priority": entry.priority}
@@ -302,7 +300,7 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
             shown["load_balancing_weight"] = entry.weight
         entries.append(shown)
     hash_keys = endpoint_hash_keys(assignment.raw, use_hostname=False)
-    places = endpoint_flags.endpoint_keys(columns) if hash_keys else []
+    places = columns.all_keys() if hash_keys else []
     for row in range(columns.count):
         health = columns.health[row]
         metadata = {"envoy.transport_socket_match": {"tlsMode": "istio"}} if columns.flags[row] & 1 else {}

@@ -10,10 +10,10 @@ from typing import Any
 from eastgate.insight.cluster_model import ZONED, Census
 from eastgate.proxy.membership.endpoint_flags import Live
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
+from eastgate.xds.columns import EndpointFlag
 from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
 
-# Bit of Columns.flags.
-TLS_MODE_ISTIO = 1
+_TLS_MODE_ISTIO = int(EndpointFlag.TLS_MODE_ISTIO)
 NEEDS_TLS = "its endpoints expect TLS from the proxy, which a gateway does not originate"
 
 
@@ -137,5 +137,5 @@ def wants_tls(cluster: Cluster, assignment: Assignment | None) -> bool:
     the client's own TLS and never ask for it.
     """
     if cluster.upstream_tls == "BY_TLS_MODE":
-        return assignment is not None and any(flags & TLS_MODE_ISTIO for flags in assignment.columns.flags)
+        return assignment is not None and any(flags & _TLS_MODE_ISTIO for flags in assignment.columns.flags)
     return cluster.upstream_tls == "ALWAYS"

@@ -7,7 +7,7 @@ from struct import pack
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import Census
-from eastgate.proxy.membership.endpoint_flags import endpoint_keys, judged
+from eastgate.proxy.membership.endpoint_flags import judged
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Weights
 from eastgate.proxy.slices import Errand, Steps
 from eastgate.xds.hashing import endpoint_hash_keys
@@ -52,7 +52,7 @@ def hash_keys(cluster: Cluster, assignment: Assignment) -> list[bytes | None] | 
     if cluster.hashing is None:
         return None
     keys = endpoint_hash_keys(assignment.raw, use_hostname=cluster.hashing.use_hostname)
-    return [keys.get(key) for key in endpoint_keys(assignment.columns)] if keys else None
+    return [keys.get(key) for key in assignment.columns.all_keys()] if keys else None
 
 
 def compile_table(
@@ -106,7 +106,7 @@ def takes_long(cluster: Cluster, assignment: Assignment) -> bool:
         size = cluster.hashing.table_size if cluster.lb_policy == "MAGLEV" else cluster.hashing.minimum_ring_size
     if cluster.lb_policy == "RING_HASH":
         # The least part of the ring is one entry at least.
-        weights = memoryview(columns.weight).cast("I")
+        weights = columns.weights
         size = max(size, sum(weights) // max(1, min(weights)))
         parts = [entry.weight for entry in columns.localities if entry.weight] if cluster.locality_weighted else []
         size *= sum(parts) // min(parts) if parts else 1

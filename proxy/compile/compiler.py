@@ -18,7 +18,7 @@ from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import Census
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
-from eastgate.proxy.membership.endpoint_flags import Judge, Live, as_discovered, combined, endpoint_keys
+from eastgate.proxy.membership.endpoint_flags import Judge, Live, as_discovered, combined
 from eastgate.proxy.membership.endpoint_health import EndpointHealth
 from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
@@ -439,7 +439,7 @@ class Compiler:
         own = self._metadata.get(name)
         if own is None or own[0] is not assignment:
             said = endpoint_metadata(assignment.raw)
-            own = self._metadata[name] = assignment, [said.get(key, {}) for key in endpoint_keys(assignment.columns)]
+            own = self._metadata[name] = assignment, [said.get(key, {}) for key in assignment.columns.all_keys()]
         return own[1]
 
     def _view(self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria) -> ClusterTable | None:

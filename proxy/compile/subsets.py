@@ -62,12 +62,7 @@ def select(subsets: Subsets, criteria: Criteria, metadata: Sequence[EndpointMeta
 
 def subset_columns(columns: Columns, rows: Sequence[int], *, scale_weights: bool) -> Columns:
     """The columns of these rows. `scale_weights`: a locality's weight is cut with the part of its endpoints."""
-    localities = memoryview(columns.locality).cast("H")
-
-    def taken(data: bytes, width: int) -> bytes:
-        return b"".join(data[width * row : width * (row + 1)] for row in rows)
-
-    entries = columns.localities
+    localities, entries = columns.places, columns.localities
     if scale_weights:
         before, after = [0] * len(entries), [0] * len(entries)
         for row in range(columns.count):
@@ -81,19 +76,7 @@ def subset_columns(columns: Columns, rows: Sequence[int], *, scale_weights: bool
             else replace(entry, weight=int(_single(entry.weight * _single(after[index] / before[index])) + 0.5))
             for index, entry in enumerate(entries)
         )
-    return replace(
-        columns,
-        count=len(rows),
-        family=taken(columns.family, 1),
-        address=taken(columns.address, 16),
-        port=taken(columns.port, 2),
-        weight=taken(columns.weight, 4),
-        health=taken(columns.health, 1),
-        priority=taken(columns.priority, 1),
-        locality=taken(columns.locality, 2),
-        flags=taken(columns.flags, 1),
-        localities=entries,
-    )
+    return replace(columns.take(rows), localities=entries)
 
 
 def _single(value: float) -> float:

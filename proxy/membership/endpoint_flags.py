@@ -1,11 +1,10 @@
 """Why endpoints are out besides what EDS says: flags by row, and the columns that a table is then compiled from."""
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from socket import AF_INET, AF_INET6, inet_ntop
 
-from eastgate.xds.resources import Assignment, Cluster, Columns
+from eastgate.xds.columns import Columns, EndpointKey, Health
+from eastgate.xds.resources import Assignment, Cluster
 
 from .endpoint_health import Cause
 
@@ -20,9 +19,7 @@ EXCLUDED_BY_ANSWER = 64
 EXCLUDED = PENDING_FIRST_CHECK | EXCLUDED_BY_ANSWER
 FAILED = FAILED_ACTIVE_CHECK | FAILED_OUTLIER_CHECK
 
-# EDS HealthStatus by number.
-HEALTHY_STATUSES = (0, 1)
-DRAINING, DEGRADED = 3, 5
+HEALTHY_STATUSES = (Health.UNKNOWN, Health.HEALTHY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +34,13 @@ class Live:
     waiting: bool = False
 
 
-Key = tuple[str, int]
+Key = EndpointKey
 Judge = Callable[[Cluster, Assignment], Live]
 
 
 def as_discovered(_: Cluster, assignment: Assignment) -> Live:
     """The judge that knows nothing beyond EDS."""
     return Live(assignment)
-
-
-def endpoint_keys(columns: Columns) -> list[Key]:
-    """(address, port) by row; a Unix socket by its path and 0."""
-    ports = memoryview(columns.port).cast("H")
-    found: list[Key] = []
-    for row in range(columns.count):
-        packed = columns.address[16 * row : 16 * row + 16]
-        if columns.family[row] == 1:
-            (number,) = struct.unpack_from("=I", packed)
-            found.append((columns.names[number].decode("utf-8", "surrogateescape"), 0))
-        else:
-            four = columns.family[row] == 4
-            host = inet_ntop(AF_INET, packed[:4]) if four else inet_ntop(AF_INET6, packed)
-            found.append((host, ports[row]))
-    return found
 
 
 def combined(flags: bytes, others: bytes) -> bytes:
@@ -80,7 +61,7 @@ def judged(columns: Columns, flags: bytes) -> tuple[Columns, bytes]:
     health = bytearray(columns.health)
     for row, bits in enumerate(flags):
         if bits & EXCLUDED:
-            health[row] = DRAINING
+            health[row] = Health.DRAINING
         elif bits & DEGRADED_ACTIVE_CHECK and health[row] in HEALTHY_STATUSES:
-            health[row] = DEGRADED
+            health[row] = Health.DEGRADED
     return replace(columns, health=bytes(health)), bytes(bits & FAILED for bits in flags)

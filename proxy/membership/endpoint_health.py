@@ -44,12 +44,8 @@ def address_text(key: EndpointKey) -> str:
 
 def key_of(columns: Columns, row: int) -> EndpointKey:
     """Identity of the endpoint at `row`."""
-    family = columns.family[row]
-    address = columns.address[ADDRESS_BYTES * row : ADDRESS_BYTES * (row + 1)]
-    if family == FAMILY_UNIX:
-        address = columns.names[int.from_bytes(address[:4], "little")]
-    region, zone, sub_zone = columns.localities[memoryview(columns.locality).cast("H")[row]].locality
-    return EndpointKey(address, memoryview(columns.port).cast("H")[row], family, (region, zone, sub_zone))
+    region, zone, sub_zone = columns.entry(row).locality
+    return EndpointKey(columns.packed(row), columns.ports[row], columns.family[row], (region, zone, sub_zone))
 
 
 def rows_of(columns: Columns, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:

@@ -13,68 +13,26 @@ checks them all anew before the new settings take effect.
 """
 
 import asyncio
-import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
+from eastgate.xds.columns import EndpointFlag, Health
 from eastgate.xds.health_check import endpoint_checks
-from eastgate.xds.resources import Assignment, Cluster, Columns, EndpointCheck, HealthCheck
+from eastgate.xds.resources import Assignment, Cluster, EndpointCheck, HealthCheck
 
 from . import endpoint_flags as flag
 from .check_outcome import Outcome, Probe, Target
-from .endpoint_flags import Key, Live, endpoint_keys
+from .endpoint_flags import Key, Live
 from .endpoint_health import EndpointKey, key_of
 from .health_state import EndpointHealth, HealthCounters, Intervals, Transition
 
 OpenProbe = Callable[[HealthCheck, Target], Probe]
-# Columns.flags: the endpoint has a health_check_config.
-HAS_OWN_CHECK = 2
-EDS_FAILED = (2, 4)
+EDS_FAILED = (Health.UNHEALTHY, Health.TIMEOUT)
 _NO_CHECK = EndpointCheck()
 # How often it is told that checks cannot be made.
 LOCAL_TOLD_S = 10.0
-
-
-def with_rows(assignment: Assignment, other: Assignment, rows: Collection[int]) -> Assignment:
-    """The assignment with these rows of another one behind its own."""
-    own, added = assignment.columns, other.columns
-    places = {entry[:2]: index for index, entry in enumerate((one.priority, one.locality) for one in own.localities)}
-    entries, names = list(own.localities), list(own.names)
-    added_locality = memoryview(added.locality).cast("H")
-    address, locality = bytearray(), bytearray()
-    for row in rows:
-        entry = added.localities[added_locality[row]]
-        place = places.setdefault((entry.priority, entry.locality), len(entries))
-        if place == len(entries):
-            entries.append(replace(entry, weight=None))
-        locality += struct.pack("=H", place)
-        packed = added.address[16 * row : 16 * row + 16]
-        if added.family[row] == 1:
-            (number,) = struct.unpack_from("=I", packed)
-            packed = struct.pack("=I12x", len(names))
-            names.append(added.names[number])
-        address += packed
-
-    def joined(column: str, width: int) -> bytes:
-        data: bytes = getattr(added, column)
-        return bytes(getattr(own, column)) + b"".join(data[width * row : width * (row + 1)] for row in rows)
-
-    columns = Columns(
-        count=own.count + len(rows),
-        family=joined("family", 1),
-        address=own.address + bytes(address),
-        port=joined("port", 2),
-        weight=joined("weight", 4),
-        health=joined("health", 1),
-        priority=joined("priority", 1),
-        locality=own.locality + bytes(locality),
-        flags=joined("flags", 1),
-        localities=tuple(entries),
-        names=tuple(names),
-    )
-    return replace(assignment, columns=columns)
 
 
 @dataclass(slots=True)
@@ -161,7 +119,7 @@ class HealthChecks:
     def _follow(self, cluster: Cluster, assignment: Assignment) -> Live:
         entry = self._entries.get(cluster.name)
         if entry is None:
-            keys = endpoint_keys(assignment.columns)
+            keys = assignment.columns.all_keys()
             entry = _Entry(cluster, assignment, keys, assignment, keys, HealthCounters())
             self._entries[cluster.name] = entry
             self._reconcile(entry)
@@ -169,7 +127,7 @@ class HealthChecks:
             restart = entry.cluster.health_check != cluster.health_check
             before, before_keys = entry.live, entry.live_keys
             entry.cluster, entry.discovered = cluster, assignment
-            entry.keys = endpoint_keys(assignment.columns)
+            entry.keys = assignment.columns.all_keys()
             self._keep_removed(entry, before, before_keys)
             self._reconcile(entry, restart=restart)
         else:
@@ -217,7 +175,10 @@ class HealthChecks:
                     continue
                 if before.columns.health[row] not in EDS_FAILED:
                     kept.append(row)
-        entry.live = with_rows(entry.discovered, before, kept) if kept else entry.discovered
+        live = entry.discovered
+        if kept:
+            live = replace(live, columns=live.columns.with_rows(before.columns, kept))
+        entry.live = live
         entry.live_keys = [*entry.keys, *(keys[row] for row in kept)] if kept else entry.keys
 
     def _reconcile(self, entry: _Entry, *, restart: bool = False) -> None:
@@ -226,7 +187,7 @@ class HealthChecks:
         assert check is not None
         columns = entry.discovered.columns
         own: dict[Key, EndpointCheck] = {}
-        if any(bits & HAS_OWN_CHECK for bits in columns.flags):
+        if any(bits & EndpointFlag.OWN_HEALTH_CHECK for bits in columns.flags):
             own = endpoint_checks(entry.discovered.raw)
         wanted = {key: own.get(key, _NO_CHECK) for key in entry.keys}
         for key in entry.live_keys[len(entry.keys) :]:

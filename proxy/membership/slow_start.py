@@ -96,7 +96,7 @@ def weight_factor(settings: SlowStart, elapsed: int) -> float:
 
 def identities(columns: Columns) -> Iterator[object]:
     """What endpoints are known by, in order; as endpoint_health.key_of, and many at once."""
-    ports, places = memoryview(columns.port).cast("H"), memoryview(columns.locality).cast("H")
+    ports, places = columns.ports, columns.places
     localities = [entry.locality for entry in columns.localities]
     for row, family in enumerate(columns.family):
         address = columns.address[ADDRESS_BYTES * row : ADDRESS_BYTES * (row + 1)]

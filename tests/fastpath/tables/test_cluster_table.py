@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.xds.columns import Columns, LocalityEntry
 from eastgate.xds.resources import Hashing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ...columns import Columns, LocalityEntry, columns, failed
+from ...columns import columns, failed
 from ...oracle.shares import Endpoint, LocalityName
 
 UNHEALTHY, DRAINING, DEGRADED = 2, 3, 5
@@ -641,6 +642,7 @@ def shaped(draw: st.DrawFn) -> Columns:
         health=bytes(b % 6 for b in draw(exact)),
         priority=bytes(places[n][0] for n in number),
         locality=array("H", number).tobytes(),
+        flags=bytes(count),
         localities=tuple(
             LocalityEntry(ZONES[zone], priority, draw(st.none() | st.integers(0, 2**30))) for priority, zone in places
         ),

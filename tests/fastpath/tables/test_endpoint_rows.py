@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.endpoint_rows import first_occurrences
+from eastgate.xds.columns import Columns, LocalityEntry
 
-from ...columns import Columns, LocalityEntry, columns
+from ...columns import columns
 from ...oracle.shares import Endpoint
 
 ZONES = ("r1", "z1", ""), ("r1", "z2", "")

@@ -9,9 +9,8 @@ from typing import Any
 
 from eastgate.proxy.membership import endpoint_flags as flag
 from eastgate.proxy.membership.check_outcome import Outcome, Target
-from eastgate.proxy.membership.endpoint_flags import endpoint_keys
 from eastgate.proxy.membership.endpoint_health import key_of
-from eastgate.proxy.membership.health_checks import HealthChecks, with_rows
+from eastgate.proxy.membership.health_checks import HealthChecks
 from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.message import encode
 from eastgate.xds.resources import Assignment, Cluster, DnsSettings, HealthCheck
@@ -193,7 +192,7 @@ async def test_removed_endpoint_stays_while_it_passes() -> None:
             await endpoints.end(host, outcome)
         left = assignment(A)
         live = checks.follow(one, left)
-        assert endpoint_keys(live.assignment.columns) == [(A, 80), (B, 80)]
+        assert live.assignment.columns.all_keys() == [(A, 80), (B, 80)]
         assert live.flags == bytes([0, flag.PENDING_REMOVAL])
         await until(lambda: endpoints.checked == [A, B])
         # Still kept by another update that does not name it, and back when one does.
@@ -260,7 +259,7 @@ async def test_logical_endpoint_is_the_same_wherever_its_name_leads() -> None:
         checks.follow(one, assignment(A))
         await endpoints.end(A, PASS)
         live = checks.follow(one, assignment(B))
-        assert (endpoint_keys(live.assignment.columns), live.flags) == ([(B, 80)], bytes(1))
+        assert (live.assignment.columns.all_keys(), live.flags) == ([(B, 80)], bytes(1))
         await until(lambda: endpoints.checked == [B])
 
 
@@ -294,8 +293,8 @@ def test_rows_of_another_assignment_are_appended_with_their_locality() -> None:
         message = {"cluster_name": "c", "endpoints": [locality]}
         return decode_assignment(encode("envoy.config.endpoint.v3.ClusterLoadAssignment", message))
 
-    joined = with_rows(made("r1", A, 3), made("r2", "::1", 5), (0, 1)).columns
-    assert endpoint_keys(joined) == [(A, 3), ("/r1", 0), ("::1", 5), ("/r2", 0)]
+    joined = made("r1", A, 3).columns.with_rows(made("r2", "::1", 5).columns, (0, 1))
+    assert joined.all_keys() == [(A, 3), ("/r1", 0), ("::1", 5), ("/r2", 0)]
     assert struct.unpack("=4I", joined.weight) == (3, 1, 5, 1)
     assert struct.unpack("=4H", joined.locality) == (0, 0, 1, 1)
     # A weight is what the present assignment says; the other one's says nothing any more.

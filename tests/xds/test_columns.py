@@ -1,0 +1,59 @@
+"""Columns, read and cut by row."""
+
+from eastgate.xds.columns import Columns, EndpointFlag, Family, Health, LocalityEntry
+from eastgate.xds.decode import decode_assignment
+
+from . import istiod as build
+
+
+def pipe(path: bytes) -> bytes:
+    return build.field(1, build.field(1, build.field(2, build.field(1, path))))
+
+
+def mixed() -> Columns:
+    first = [build.endpoint("10.0.0.1", 80, weight=3, tls_mode="istio"), pipe(b"/run/a\xff")]
+    second = [build.endpoint("fd00::1", 81, health=3), pipe(b"/run/b")]
+    localities = [
+        build.locality_endpoints("r", first, weight=5),
+        build.locality_endpoints("s", second, priority=1, weight=7),
+    ]
+    return decode_assignment(build.assignment("c", localities)).columns
+
+
+def test_rows_are_read_one_by_one() -> None:
+    columns = mixed()
+    assert list(columns.family) == [Family.IPV4, Family.UNIX, Family.IPV6, Family.UNIX]
+    assert columns.all_keys() == [("10.0.0.1", 80), ("/run/a\udcff", 0), ("fd00::1", 81), ("/run/b", 0)]
+    assert [columns.key(row) for row in range(4)] == columns.all_keys()
+    assert [columns.text(row) for row in range(4)] == ["10.0.0.1:80", "/run/a\ufffd", "[fd00::1]:81", "/run/b"]
+    assert columns.packed(0) == b"\x0a\0\0\1" + bytes(12)
+    assert columns.packed(1) == b"/run/a\xff"
+    assert list(columns.weights) == [3, 1, 1, 1]
+    assert [columns.entry(row).priority for row in range(4)] == [0, 0, 1, 1]
+    assert list(columns.health) == [Health.HEALTHY, Health.UNKNOWN, Health.DRAINING, Health.UNKNOWN]
+    assert list(columns.flags) == [EndpointFlag.TLS_MODE_ISTIO, 0, 0, 0]
+
+
+def test_rows_are_taken_in_the_order_asked_for() -> None:
+    columns = mixed()
+    taken = columns.take((3, 0))
+    assert (taken.count, taken.all_keys()) == (2, [("/run/b", 0), ("10.0.0.1", 80)])
+    assert [taken.entry(row) for row in range(2)] == [columns.entry(3), columns.entry(0)]
+    assert columns.take(range(4)) == columns
+    assert columns.take(()).all_keys() == []
+
+
+def test_rows_of_others_stand_behind_ones_own() -> None:
+    columns = mixed()
+    more = decode_assignment(
+        build.assignment(
+            "c", [build.locality_endpoints("t", [pipe(b"/run/c"), build.endpoint("10.0.0.9", 9)], weight=2)]
+        )
+    ).columns
+    joined = columns.with_rows(more, (1, 0))
+    assert joined.all_keys() == [*columns.all_keys(), ("10.0.0.9", 9), ("/run/c", 0)]
+    # A locality that was not there has no weight: only an assignment of its own could say one.
+    assert joined.entry(4) == LocalityEntry(more.entry(0).locality, 0, None)
+    assert joined.entry(4) is joined.entry(5)
+    # One that was there already keeps it.
+    assert columns.with_rows(columns, (0,)).entry(4) == columns.entry(0)

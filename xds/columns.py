@@ -1,0 +1,179 @@
+"""Endpoints of an assignment as typed columns: the contract with fastpath, and the one place that knows their bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum, IntFlag
+from socket import AF_INET, AF_INET6, inet_ntop
+from sys import byteorder
+from typing import Any, NamedTuple
+
+EndpointKey = tuple[str, int]
+"""(address, port) of an endpoint; a Unix socket by its path and 0"""
+
+
+class Family(IntEnum):
+    """Of an address in Columns."""
+
+    UNIX = 1
+    IPV4 = 4
+    IPV6 = 6
+
+
+# As plain numbers where every row is looked at.
+_UNIX, _IPV4 = int(Family.UNIX), int(Family.IPV4)
+
+
+class Health(IntEnum):
+    """HealthStatus of EDS."""
+
+    UNKNOWN = 0
+    HEALTHY = 1
+    UNHEALTHY = 2
+    DRAINING = 3
+    TIMEOUT = 4
+    DEGRADED = 5
+
+
+class EndpointFlag(IntFlag):
+    """Bits of Columns.flags."""
+
+    TLS_MODE_ISTIO = 1
+    OWN_HEALTH_CHECK = 2
+
+
+class Locality(NamedTuple):
+    """Where endpoints or this proxy run; empty strings where unset."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(self).rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityEntry:
+    """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, last weight wins.
+
+    ``weight`` is None unless the message has both a locality and a load_balancing_weight (Envoy then has no weight).
+    """
+
+    locality: Locality
+    priority: int
+    weight: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Endpoints of one assignment in message order, as typed native-endian buffers: the contract with fastpath.
+
+    ``family`` uint8: 4, 6, or 1 for a Unix socket path; ``address`` 16 bytes each: network order, IPv4 in the first
+    four, or for family 1 a uint32 index into ``names``; ``port`` uint16; ``weight`` uint32 (>= 1); ``health`` uint8,
+    EDS HealthStatus; ``priority`` uint8; ``locality`` uint16 index into ``localities``; ``flags`` uint8, bit 0:
+    tlsMode istio, bit 1: it has a health_check_config.
+    """
+
+    count: int
+    family: bytes
+    address: bytes
+    port: bytes
+    weight: bytes
+    health: bytes
+    priority: bytes
+    locality: bytes
+    flags: bytes
+    localities: tuple[LocalityEntry, ...]
+    names: tuple[bytes, ...] = ()
+
+    @property
+    def ports(self) -> "memoryview[int]":
+        """By row."""
+        return memoryview(self.port).cast("H")
+
+    @property
+    def weights(self) -> "memoryview[int]":
+        """By row."""
+        return memoryview(self.weight).cast("I")
+
+    @property
+    def places(self) -> "memoryview[int]":
+        """Indexes into ``localities`` by row."""
+        return memoryview(self.locality).cast("H")
+
+    def entry(self, row: int) -> LocalityEntry:
+        """Priority and locality of an endpoint."""
+        return self.localities[self.places[row]]
+
+    def packed(self, row: int) -> bytes:
+        """The 16 bytes of an address, or the path of a Unix socket."""
+        address = self.address[_ADDRESS * row : _ADDRESS * (row + 1)]
+        return self.names[int.from_bytes(address[:4], byteorder)] if self.family[row] == _UNIX else address
+
+    def host(self, row: int) -> str:
+        """The address as text, of a Unix socket its path; bytes that are no UTF-8 as surrogates."""
+        family, packed = self.family[row], self.packed(row)
+        if family == _UNIX:
+            return packed.decode("utf-8", "surrogateescape")
+        return inet_ntop(AF_INET, packed[:4]) if family == _IPV4 else inet_ntop(AF_INET6, packed)
+
+    def key(self, row: int) -> EndpointKey:
+        """What stands for an endpoint in its assignment: (address, port), of a Unix socket its path and 0."""
+        return self.host(row), self.ports[row]
+
+    def all_keys(self) -> list[EndpointKey]:
+        """Those of all rows."""
+        host, ports = self.host, self.ports
+        return [(host(row), ports[row]) for row in range(self.count)]
+
+    def text(self, row: int) -> str:
+        """host:port, [host]:port or the path of a Unix socket, as dumps write them."""
+        if self.family[row] == _UNIX:
+            return self.packed(row).decode("utf-8", "replace")
+        host, port = self.key(row)
+        return f"{host}:{port}" if self.family[row] == _IPV4 else f"[{host}]:{port}"
+
+    def take(self, rows: Sequence[int]) -> "Columns":
+        """These rows alone, in this order."""
+        taken: dict[str, Any] = {name: _taken(getattr(self, name), width, rows) for name, width in _WIDTHS.items()}
+        return replace(self, count=len(rows), **taken)
+
+    def with_rows(self, other: "Columns", rows: Sequence[int]) -> "Columns":
+        """These rows of other columns behind one's own. What is new of their localities has no weight."""
+        places = {(one.priority, one.locality): index for index, one in enumerate(self.localities)}
+        entries, names = list(self.localities), list(self.names)
+        address, locality = bytearray(self.address), bytearray(self.locality)
+        for row in rows:
+            entry = other.entry(row)
+            place = places.setdefault((entry.priority, entry.locality), len(entries))
+            if place == len(entries):
+                entries.append(replace(entry, weight=None))
+            locality += place.to_bytes(2, byteorder)
+            packed = other.packed(row)
+            if other.family[row] == _UNIX:
+                names.append(packed)
+                packed = (len(names) - 1).to_bytes(4, byteorder).ljust(_ADDRESS, b"\0")
+            address += packed
+        same = ("family", "port", "weight", "health", "priority", "flags")
+        joined: dict[str, Any] = {
+            name: getattr(self, name) + _taken(getattr(other, name), _WIDTHS[name], rows) for name in same
+        }
+        return Columns(
+            self.count + len(rows),
+            address=bytes(address),
+            locality=bytes(locality),
+            localities=tuple(entries),
+            names=tuple(names),
+            **joined,
+        )
+
+
+# Bytes of a row.
+_ADDRESS = 16
+_WIDTHS = {
+    "family": 1, "address": _ADDRESS, "port": 2, "weight": 4, "health": 1, "priority": 1, "locality": 2, "flags": 1,
+}  # fmt: skip
+
+
+def _taken(column: bytes, width: int, rows: Sequence[int]) -> bytes:
+    return b"".join(column[width * row : width * (row + 1)] for row in rows)
