@@ -3,17 +3,16 @@
 import asyncio
 import gc
 import os
-import platform
 import random
 import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
@@ -28,7 +27,6 @@ from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
 from eastgate.proxy.disk.last_good import LastGood, identity
-from eastgate.proxy.disk.recorder import Recorder
 from eastgate.proxy.disk.state_file import StateFile
 from eastgate.proxy.membership.dns_clusters import DnsClusters
 from eastgate.proxy.membership.ejections import Ejections
@@ -52,6 +50,9 @@ from .limits import Memory, Overload, limits_of
 from .listeners import Listeners
 from .log import Log
 from .settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from eastgate.proxy.disk.recorder import Recorder
 
 STREAM_PREFIXES = {
     CDS: "cluster_manager.cds",
@@ -92,6 +93,35 @@ def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> 
         ).with_environment(environment)
     except XdsError as error:
         raise SettingsError("node", error.resource, error.reason) from None
+
+
+def open_access_log(
+    settings: GatewaySettings, listener_name: Callable[[int], str], errors: ControlErrors
+) -> AccessLog | None:
+    """None unless it is wanted."""
+    if not settings.given.access_log:
+        return None
+    return AccessLog(
+        settings.given.access_log,
+        line_format=settings.given.access_log_format,
+        listener_name=listener_name,
+        errors=errors,
+    )
+
+
+def open_recorder(settings: GatewaySettings, node: NodeIdentity, errors: ControlErrors) -> "Recorder | None":
+    """None unless it is wanted; what writes it is loaded then."""
+    if not settings.given.record:
+        return None
+    from eastgate.proxy.disk.recorder import Recorder
+
+    return Recorder(
+        settings.given.record,
+        node.message,
+        file_bytes=settings.record_file_bytes,
+        keep=settings.given.record_files,
+        errors=errors,
+    )
 
 
 class Gateway:
@@ -163,24 +193,10 @@ class Gateway:
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
         self._compiler.observers.append(errors.guarded(Part.SLOW_START, self._slow_start))
         self._refusals = Refusals()
-        self._access_log: AccessLog | None = None
-        if settings.given.access_log:
-            self._access_log = AccessLog(
-                settings.given.access_log,
-                line_format=settings.given.access_log_format,
-                listener_name=self._listeners.name_of,
-                errors=errors,
-            )
+        self._access_log = open_access_log(settings, self._listeners.name_of, errors)
+        if self._access_log is not None:
             self._engine.record_events(True)
-        self._recorder: Recorder | None = None
-        if settings.given.record:
-            self._recorder = Recorder(
-                settings.given.record,
-                node.message,
-                file_bytes=settings.record_file_bytes,
-                keep=settings.given.record_files,
-                errors=errors,
-            )
+        self._recorder = open_recorder(settings, node, errors)
         self._store = Store(router=True, local_cluster=settings.local_cluster)
         self._ads = AdsClient(
             settings.discovery,
@@ -530,7 +546,7 @@ class Gateway:
         uptime = f"{int(time.monotonic() - self._started)}s"
         settings = self._settings
         return {
-            "version": f"eastgate/{version()}/Clean/RELEASE/Python-{platform.python_version()}",
+            "version": f"eastgate/{version()}/Clean/RELEASE/Python-{sys.version.split()[0]}",
             "state": stats.STATE_NAMES[self._state()],
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,

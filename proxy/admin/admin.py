@@ -24,7 +24,7 @@ from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
-from . import certs, config_dump, dumps, exposition, ledger_page, stats
+from . import certs, dumps, exposition, stats
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
 from .rendering import Renderer
@@ -274,6 +274,9 @@ class Admin:
         return as_json(certs.certs_json(self._sources.snapshot(), self._sources.secrets(), datetime.now(UTC)))
 
     def _config_dump(self, request: Request) -> Response:
+        # Late, as the ledger is: most gateways are never asked for either.
+        from . import config_dump
+
         try:
             query = config_dump.Query.parse(query_of(request))
         except config_dump.NotFoundError as error:
@@ -292,6 +295,8 @@ class Admin:
         return Response(chunks=chunks, content_type=JSON)
 
     async def _ledger(self, request: Request) -> Response:
+        from . import ledger_page
+
         query = query_of(request)
         if error := ledger_page.query_error(query):
             return Response(f"{error}\n", status=400)

@@ -116,6 +116,16 @@ def test_a_table_of_endpoints_needs_no_gateway() -> None:
         assert heavy not in modules
 
 
+def test_a_gateway_loads_no_page_and_no_file_that_nobody_has_asked_for() -> None:
+    code = "import sys, eastgate.proxy.app\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(run.stdout.split())
+    asked = ("admin.config_dump", "admin.ledger_page", "disk.recorder", "disk.journal")
+    assert not {f"eastgate.proxy.{one}" for one in asked} & loaded
+    # Commands, libraries of tables, and what only makes messages.
+    assert not {"click", "rich", "envoy_data_plane", "pydantic", "platform", "eastgate.mesh"} & loaded
+
+
 NEEDING = [
     ["demo"],
     ["mesh", "run", "x.yaml"],
