@@ -2,11 +2,10 @@
 
 import select
 import socket
-import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
@@ -15,6 +14,8 @@ from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.xds.resources import Columns, Locality, LocalityEntry
+
+from ..support import hellos
 
 SERVICE = "outbound_.80_._.echo.default.svc.cluster.local"
 DEADLINE_S = 10.0
@@ -29,17 +30,9 @@ def with_workers(*counts: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("workers", counts, indirect=True, ids=lambda count: f"workers={count}")
 
 
-def client_hello(server_name: str | None = SERVICE, alpn: tuple[str, ...] = ("istio",)) -> bytes:
-    """The first flight of Python's own TLS client."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with suppress(ssl.SSLWantReadError):
-        context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
-    return outgoing.read()
+def client_hello(server_name: str | None = SERVICE, alpn: Sequence[str] = ("istio",)) -> bytes:
+    """The first flight of a client of SERVICE."""
+    return hellos.client_hello(server_name, alpn)
 
 
 def columns(*addresses: tuple[str, int], health: tuple[int, ...] = ()) -> Columns:

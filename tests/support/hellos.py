@@ -3,10 +3,11 @@
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 
 
-def client_context(alpn: tuple[str, ...] = ("istio",)) -> ssl.SSLContext:
+def client_context(alpn: Sequence[str] = ("istio",)) -> ssl.SSLContext:
     """A client that trusts anybody, for tests that look at the gateway and not at the endpoint's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -16,11 +17,18 @@ def client_context(alpn: tuple[str, ...] = ("istio",)) -> ssl.SSLContext:
     return context
 
 
-def client_hello(server_name: str | None, alpn: tuple[str, ...] = ("istio",)) -> bytes:
+def client_hello(
+    server_name: str | None,
+    alpn: Sequence[str] = ("istio",),
+    *,
+    newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+) -> bytes:
     """What Python's own TLS client sends first."""
+    context = client_context(alpn)
+    context.maximum_version = newest
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
-        client_context(alpn).wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
+        context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
     return outgoing.read()
 
 

@@ -3,7 +3,8 @@
 import itertools
 import ssl
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+
+from ...support.hellos import client_hello
 
 SERVER_NAME = 0
 ALPN = 16
@@ -17,17 +18,8 @@ def real_hello(
     *,
     newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
 ) -> bytes:
-    """The first flight of Python's own TLS client."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = newest
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with suppress(ssl.SSLWantReadError):
-        context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
-    return outgoing.read()
+    """The first flight of a client that offers no ALPN unless it is told to."""
+    return client_hello(server_name, alpn, newest=newest)
 
 
 def number(value: int, size: int) -> bytes:
