@@ -280,10 +280,11 @@ def _match(message: Mapping[str, Any]) -> FilterChainMatch:
 
 
 def _prefixes(message: Mapping[str, Any], field: str) -> tuple[CidrRange, ...]:
-    return tuple(_prefix(field, one) for one in message.get(field, ()))
+    return tuple(cidr_range(field, one) for one in message.get(field, ()))
 
 
-def _prefix(field: str, message: Mapping[str, Any]) -> CidrRange:
+def cidr_range(field: str, message: Mapping[str, Any]) -> CidrRange:
+    """A CidrRange as Envoy reads it. Raises ValueError naming the field for what is no address."""
     text = message.get("address_prefix", "")
     try:
         address = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)

@@ -129,6 +129,16 @@ HONOURED = (
     f"{TLS}CertificateValidationContext",
     f"{TLS}SubjectAltNameMatcher",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    "envoy.extensions.filters.network.rbac.v3.RBAC",
+    "envoy.extensions.filters.http.rbac.v3.RBAC",
+    "envoy.config.rbac.v3.RBAC",
+    "envoy.config.rbac.v3.Policy",
+    "envoy.config.rbac.v3.Permission",
+    "envoy.config.rbac.v3.Permission.Set",
+    "envoy.config.rbac.v3.Principal",
+    "envoy.config.rbac.v3.Principal.Set",
+    "envoy.config.rbac.v3.Principal.Authenticated",
+    "envoy.type.v3.Int32Range",
 )
 
 # Fields whose bytes are wanted as they are: resources and chains are compared by bytes before anything is read,
@@ -220,7 +230,9 @@ def imported(message: str) -> Any:
     parts = message.split(".")
     first_class = next(index for index, part in enumerate(parts) if part[0].isupper())
     module = importlib.import_module(".".join([API, *parts[:first_class]]))
-    return getattr(module, "".join(parts[first_class:]))
+    name = "".join(parts[first_class:])
+    # RBAC is Rbac there.
+    return next(kind for found, kind in vars(module).items() if found.lower() == name.lower())
 
 
 class Generator:

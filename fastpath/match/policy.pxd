@@ -1,0 +1,39 @@
+# Authorization policies, compiled: who may do what, as far as it is known at layer 4.
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from eastgate.fastpath.match.facts cimport Facts
+
+# Three values: and is the least of its parts, or the greatest, not turns around.
+cdef enum Truth:
+    TRUTH_FALSE = 0
+    TRUTH_UNKNOWN = 1
+    TRUTH_TRUE = 2
+
+cdef enum:
+    NO_POLICY = -1
+
+# Who is at the other end of a TLS connection: the URI of its certificate. NULL: no certificate was shown.
+cdef struct Peer:
+    const char* name
+    uint32_t length
+
+cdef struct PolicyVerdict:
+    uint8_t allowed
+    uint8_t unknown             # it was decided by something that nobody here knows
+    int32_t policy              # that denied, as its PolicySet numbers them; NO_POLICY: none allowed it
+    uint32_t rules              # that denied, as its PolicySet numbers them
+    # Rules that deny nobody, and what they would have done.
+    uint16_t shadow_allowed
+    uint16_t shadow_denied
+    uint16_t logged
+
+cdef struct CompiledPolicies    # opaque; owned by a PolicySet
+
+# Ask all filters in their order, until one denies. NULL: there are none.
+cdef void judge_policies(
+    const CompiledPolicies* policies, const Facts* facts, const Peer* peer, PolicyVerdict* verdict
+) noexcept nogil
+
+cdef class PolicySet:
+    cdef CompiledPolicies* compiled
+    cdef readonly tuple names           # of policies, by number
+    cdef readonly tuple unknown         # (name of a policy, what it asks that is not known)

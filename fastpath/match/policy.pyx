@@ -1,0 +1,451 @@
+"""Authorization policies over what is known of a connection and its peer, with three values.
+
+What layer 4 cannot tell (paths, methods, headers, claims; on HTTP chains the client's address behind proxies) is
+neither true nor false but unknown, and stays so through and, or, not. DENY acts on true and on unknown, ALLOW needs
+true: whatever is not known, nobody is let in by it. LOG and shadow rules are counted and deny nobody. No certificate is
+false for a principal, not unknown. All filters must pass, each in its order; rules without policies let nobody in.
+
+Regular expressions of peers and server names: those that istiod writes are literals, `.`, `.*` and `.+`, and groups of
+these that may be missing. They become patterns that are matched here, in time that grows with both lengths at most;
+any other expression is unknown.
+
+Layout: `words` as in route_nodes.pxd, a node by its offset.
+    AND, OR     kind, count, nodes
+    NOT         kind, node
+    TRUE, UNKNOWN, PEER     kind
+    TEXT        kind, whose, how, whether cases are one, length, a byte a word; in a pattern also ANY_BYTE and ANY_BYTES
+    ADDRESS     kind, whose, family, bits, four words
+    PORTS       kind, first, end
+"""
+cimport cython
+from cpython.array cimport array
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from eastgate.fastpath.match.facts cimport Address, Facts, Observed
+
+from eastgate.fastpath.match.patterns import pattern_alternatives
+
+from typing import NamedTuple
+
+cdef enum NodeKind:
+    AND
+    OR
+    NOT
+    TRUE
+    UNKNOWN
+    PEER
+    TEXT
+    ADDRESS
+    PORTS
+
+cdef enum TextOf:
+    OF_PEER
+    OF_SERVER_NAME
+
+cdef enum AddressOf:
+    OF_DESTINATION
+    OF_SOURCE
+    OF_DIRECT_SOURCE
+
+cdef enum How:
+    EXACT
+    PREFIX
+    SUFFIX
+    CONTAINS
+    PATTERN
+
+cdef enum Action:
+    ALLOW
+    DENY
+    LOG
+
+cdef enum:
+    # In patterns; bytes stand for themselves.
+    ANY_BYTE = 256
+    ANY_BYTES = 257
+    DEEPEST = 64
+    MOST_RULES = 1024
+
+cdef struct RuleSet:
+    uint8_t action
+    uint8_t shadow
+    uint32_t first              # policy
+    uint32_t count
+
+cdef struct CompiledPolicies:
+    const uint32_t* words
+    RuleSet* rules
+    uint32_t* nodes             # of each policy
+    uint32_t rule_count
+
+cdef dict TEXTS = {"authenticated": OF_PEER, "server_name": OF_SERVER_NAME}
+cdef dict ADDRESSES = {
+    "destination_ip": OF_DESTINATION,
+    "remote_ip": OF_SOURCE,
+    "source_ip": OF_SOURCE,
+    "direct_remote_ip": OF_DIRECT_SOURCE,
+}
+cdef dict HOWS = {"exact": EXACT, "prefix": PREFIX, "suffix": SUFFIX, "contains": CONTAINS}
+cdef dict ACTIONS = {"ALLOW": ALLOW, "DENY": DENY, "LOG": LOG}
+
+
+class Decision(NamedTuple):
+    """What a PolicySet says of a connection.
+
+    `policy`: name of the one that denied, empty where none allowed it; `unknown`: that was for lack of knowledge.
+    """
+
+    allowed: bool
+    policy: str = ""
+    unknown: bool = False
+    shadow_allowed: int = 0
+    shadow_denied: int = 0
+    logged: int = 0
+
+
+# ---- texts
+
+cdef inline uint32_t folded(uint8_t byte, bint ignore_case) noexcept nogil:
+    return byte | 0x20 if ignore_case and c"A" <= byte <= c"Z" else byte
+
+
+cdef inline bint same(
+    const uint32_t* wanted, const uint8_t* text, uint32_t length, bint ignore_case
+) noexcept nogil:
+    cdef uint32_t at
+    for at in range(length):
+        if folded(text[at], ignore_case) != wanted[at]:
+            return False
+    return True
+
+
+cdef bint contains(
+    const uint32_t* wanted, uint32_t size, const uint8_t* text, uint32_t length, bint ignore_case
+) noexcept nogil:
+    cdef uint32_t at
+    if size > length:
+        return False
+    for at in range(length - size + 1):
+        if same(wanted, text + at, size, ignore_case):
+            return True
+    return False
+
+
+cdef bint is_like(const uint32_t* pattern, uint32_t size, const uint8_t* text, uint32_t length) noexcept nogil:
+    """Whether the whole text has the shape. What a wildcard took is taken back from the last one only."""
+    cdef uint32_t at = 0
+    cdef uint32_t step = 0
+    cdef uint32_t wildcard = size
+    cdef uint32_t taken = 0
+    while at < length:
+        if step < size and pattern[step] == ANY_BYTES:
+            wildcard = step
+            taken = at
+            step += 1
+        elif step < size and (pattern[step] == ANY_BYTE or pattern[step] == text[at]):
+            step += 1
+            at += 1
+        elif wildcard < size:
+            taken += 1
+            at = taken
+            step = wildcard + 1
+        else:
+            return False
+    while step < size and pattern[step] == ANY_BYTES:
+        step += 1
+    return step == size
+
+
+cdef Truth match_text(const uint32_t* node, const uint8_t* text, uint32_t length) noexcept nogil:
+    cdef uint32_t size = node[4]
+    cdef const uint32_t* wanted = node + 5
+    cdef bint ignore_case = node[3] != 0
+    cdef uint32_t at
+    cdef bint found = False
+    if node[2] == PATTERN:
+        for at in range(length):
+            # A dot is a character there, and a byte here; and no dot is a line's end.
+            if text[at] >= 0x80 or text[at] == c"\n":
+                return TRUTH_UNKNOWN
+        found = is_like(wanted, size, text, length)
+    elif node[2] == CONTAINS:
+        found = contains(wanted, size, text, length, ignore_case)
+    elif size <= length:
+        if node[2] == EXACT:
+            found = size == length and same(wanted, text, size, ignore_case)
+        elif node[2] == PREFIX:
+            found = same(wanted, text, size, ignore_case)
+        else:
+            found = same(wanted, text + length - size, size, ignore_case)
+    return TRUTH_TRUE if found else TRUTH_FALSE
+
+
+# ---- addresses
+
+cdef Truth match_address(const uint32_t* node, const Address* address) noexcept nogil:
+    cdef uint32_t bits = node[3]
+    cdef uint32_t word, left
+    cdef const uint8_t* at
+    if address.family != 4 and address.family != 6:
+        return TRUTH_UNKNOWN
+    if node[2] != address.family:
+        return TRUTH_FALSE
+    for word in range(4 if address.family == 6 else 1):
+        left = bits - 32 * word if bits > 32 * word else 0
+        if left == 0:
+            break
+        at = address.bytes + 4 * word
+        if (
+            (<uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | at[3]) ^ node[4 + word]
+        ) >> (32 - left if left < 32 else 0):
+            return TRUTH_FALSE
+    return TRUTH_TRUE
+
+
+cdef inline const Address* address_of(const Facts* facts, uint32_t which) noexcept nogil:
+    if which == OF_DESTINATION:
+        return &facts.destination
+    return &facts.source if which == OF_SOURCE else &facts.direct_source
+
+
+# ---- judge
+
+cdef Truth ask(const uint32_t* words, uint32_t node_at, const Facts* facts, const Peer* peer) noexcept nogil:
+    # As deep as compile allows.
+    cdef const uint32_t* node = words + node_at
+    cdef Truth found, part
+    cdef uint32_t index
+    if node[0] == AND or node[0] == OR:
+        found = TRUTH_TRUE if node[0] == AND else TRUTH_FALSE
+        for index in range(node[1]):
+            part = ask(words, node[2 + index], facts, peer)
+            if (part < found) if node[0] == AND else (part > found):
+                found = part
+        return found
+    if node[0] == NOT:
+        return <Truth>(<int>TRUTH_TRUE - <int>ask(words, node[1], facts, peer))
+    if node[0] == TRUE:
+        return TRUTH_TRUE
+    if node[0] == PEER:
+        return TRUTH_FALSE if peer.name == NULL else TRUTH_TRUE
+    if node[0] == TEXT:
+        if node[1] == OF_SERVER_NAME:
+            return match_text(node, <const uint8_t*>facts.server_name, facts.server_name_length)
+        return TRUTH_FALSE if peer.name == NULL else match_text(node, <const uint8_t*>peer.name, peer.length)
+    if node[0] == ADDRESS:
+        return match_address(node, address_of(facts, node[1]))
+    if node[0] == PORTS:
+        return TRUTH_TRUE if node[1] <= facts.destination.port < node[2] else TRUTH_FALSE
+    return TRUTH_UNKNOWN
+
+
+cdef void judge_policies(
+    const CompiledPolicies* policies, const Facts* facts, const Peer* peer, PolicyVerdict* verdict
+) noexcept nogil:
+    cdef const RuleSet* rules
+    cdef uint32_t number, index
+    cdef int32_t policy
+    cdef Truth found, one
+    cdef bint denied
+    memset(verdict, 0, sizeof(PolicyVerdict))
+    verdict.allowed = 1
+    verdict.policy = NO_POLICY
+    if policies == NULL:
+        return
+    for number in range(policies.rule_count):
+        rules = &policies.rules[number]
+        found = TRUTH_FALSE
+        policy = NO_POLICY
+        for index in range(rules.count):
+            one = ask(policies.words, policies.nodes[rules.first + index], facts, peer)
+            if one > found:
+                found = one
+                policy = <int32_t>(rules.first + index)
+        if rules.action == LOG:
+            verdict.logged += found != TRUTH_FALSE
+            continue
+        denied = found != TRUTH_TRUE if rules.action == ALLOW else found != TRUTH_FALSE
+        if rules.shadow:
+            verdict.shadow_denied += denied
+            verdict.shadow_allowed += not denied
+        elif denied:
+            verdict.allowed = 0
+            verdict.unknown = found == TRUTH_UNKNOWN
+            verdict.rules = number
+            verdict.policy = policy if rules.action == DENY else NO_POLICY
+            return
+
+
+# ---- compile
+
+@cython.final
+@cython.internal
+@cython.auto_pickle(False)
+cdef class PolicyBuilder:
+    """Words of a PolicySet while they are collected."""
+
+    cdef array words
+    cdef list nodes             # of policies
+    cdef list rules             # (action, shadow, first, count)
+    cdef list names
+    cdef list unknown
+    cdef bint is_http
+    cdef str policy             # that is being written
+
+    def __init__(self):
+        self.words = array("I", [0])
+        self.nodes, self.rules, self.names, self.unknown = [], [], [], []
+
+    cdef uint32_t append(self, object content) except 0:
+        offset = len(self.words)
+        if offset + len(content) >= 1 << 28:
+            raise ValueError("authorization policies do not fit into 1 GiB")
+        self.words.extend(array("I", content))
+        return offset
+
+    cdef uint32_t nothing_known(self, str what) except 0:
+        self.unknown.append((self.policy, what))
+        return self.append([UNKNOWN])
+
+    cdef uint32_t text(self, uint32_t which, str kind, object match) except 0:
+        if match.kind == "regex":
+            alternatives = pattern_alternatives(match.text)
+            if alternatives is None:
+                unknown = self.nothing_known(f"{kind} {match.text}")
+                # Who shows no certificate has no name that could be like anything.
+                return self.append([AND, 2, self.append([PEER]), unknown]) if which == OF_PEER else unknown
+            shapes = [self.append([TEXT, which, PATTERN, 0, len(shape), *shape]) for shape in alternatives]
+            return self.append([OR, len(shapes), *shapes])
+        if match.kind not in HOWS:
+            raise ValueError(f"policy {self.policy}: no text is matched by {match.kind}")
+        wanted = match.text.encode("utf-8", "surrogatepass")
+        # Only ASCII letters are folded, as Envoy does.
+        wanted = wanted.lower() if match.ignore_case else wanted
+        return self.append([TEXT, which, HOWS[match.kind], bool(match.ignore_case), len(wanted), *wanted])
+
+    cdef uint32_t address(self, str kind, object range_) except 0:
+        if kind == "remote_ip" and self.is_http:
+            # Envoy takes it from a header that the client or a proxy wrote.
+            return self.nothing_known("remote_ip of HTTP")
+        packed = range_.address
+        if len(packed) not in (4, 16) or not 0 <= range_.length <= 8 * len(packed):
+            raise ValueError(f"policy {self.policy}: {kind} is no prefix of an address")
+        words = [int.from_bytes(packed[at:at + 4], "big") for at in range(0, len(packed), 4)] + [0] * 3
+        return self.append([ADDRESS, ADDRESSES[kind], 4 if len(packed) == 4 else 6, range_.length, *words[:4]])
+
+    cdef uint32_t predicate(self, object one, depth) except 0:
+        if depth > DEEPEST:
+            raise ValueError(f"policy {self.policy}: rules are nested deeper than {DEEPEST}")
+        if one.kind in ("and", "or"):
+            parts = [self.predicate(part, depth + 1) for part in one.parts]
+            return self.append([AND if one.kind == "and" else OR, len(parts), *parts])
+        if one.kind == "not":
+            return self.append([NOT, self.predicate(one.parts[0], depth + 1)])
+        if one.kind == "any":
+            return self.append([TRUE])
+        if one.kind == "authenticated" and one.match is None:
+            return self.append([PEER])
+        if one.kind in TEXTS:
+            return self.text(TEXTS[one.kind], one.kind, one.match)
+        if one.kind in ADDRESSES:
+            return self.address(one.kind, one.range)
+        if one.kind == "destination_port":
+            if not 0 <= one.first <= one.end <= 65536:
+                raise ValueError(f"policy {self.policy}: {one.first} to {one.end} are no ports")
+            return self.append([PORTS, one.first, one.end])
+        if one.kind == "unknown":
+            return self.nothing_known(one.what)
+        raise ValueError(f"policy {self.policy}: no predicate is called {one.kind}")
+
+    cdef uint32_t any_of(self, object predicates) except 0:
+        parts = [self.predicate(one, 0) for one in predicates]
+        return self.append([OR, len(parts), *parts])
+
+    cdef int add_rules(self, object rules, bint shadow) except -1:
+        if rules is None:
+            return 0
+        if len(self.rules) >= MOST_RULES:
+            raise ValueError(f"a filter chain has more than {MOST_RULES} rules of authorization")
+        self.rules.append((ACTIONS[rules.action], shadow, len(self.nodes), len(rules.policies)))
+        for policy in rules.policies:
+            self.policy = policy.name
+            parts = [self.any_of(policy.permissions), self.any_of(policy.principals)]
+            self.nodes.append(self.append([AND, 2, *parts]))
+            self.names.append(policy.name)
+        return 0
+
+
+cdef int write_compiled(PolicySet policies, PolicyBuilder builder) except -1:
+    cdef CompiledPolicies* compiled = <CompiledPolicies*>calloc(1, sizeof(CompiledPolicies))
+    cdef uint32_t index
+    if compiled == NULL:
+        raise MemoryError
+    policies.compiled = compiled
+    compiled.words = <const uint32_t*>calloc(len(builder.words), sizeof(uint32_t))
+    compiled.rules = <RuleSet*>calloc(len(builder.rules) + 1, sizeof(RuleSet))
+    compiled.nodes = <uint32_t*>calloc(len(builder.nodes) + 1, sizeof(uint32_t))
+    if compiled.words == NULL or compiled.rules == NULL or compiled.nodes == NULL:
+        raise MemoryError
+    memcpy(<void*>compiled.words, builder.words.data.as_voidptr, len(builder.words) * sizeof(uint32_t))
+    for index in range(len(builder.rules)):
+        action, shadow, first, count = builder.rules[index]
+        compiled.rules[index].action = action
+        compiled.rules[index].shadow = shadow
+        compiled.rules[index].first = first
+        compiled.rules[index].count = count
+    for index in range(len(builder.nodes)):
+        compiled.nodes[index] = builder.nodes[index]
+    compiled.rule_count = <uint32_t>len(builder.rules)
+    return 0
+
+
+@cython.final
+cdef class PolicySet:
+    """The RBAC filters of one chain, compiled; immutable."""
+
+    def __init__(self):
+        raise TypeError("use PolicySet.compile")
+
+    def __dealloc__(self):
+        if self.compiled != NULL:
+            free(<void*>self.compiled.words)
+            free(self.compiled.rules)
+            free(self.compiled.nodes)
+        free(self.compiled)
+
+    def __reduce__(self):
+        raise TypeError("a PolicySet cannot be pickled")
+
+    @staticmethod
+    def compile(filters):
+        """`filters`: RBAC filters in their order, as xds.rbac has them. Raises ValueError naming the policy."""
+        cdef PolicySet policies = PolicySet.__new__(PolicySet)
+        cdef PolicyBuilder builder = PolicyBuilder()
+        for one in filters:
+            builder.is_http = one.is_http
+            # As in Envoy, shadow rules come first: they are counted even where the others deny.
+            builder.add_rules(one.shadow_rules, True)
+            builder.add_rules(one.rules, False)
+        write_compiled(policies, builder)
+        policies.names = tuple(builder.names)
+        policies.unknown = tuple(dict.fromkeys(builder.unknown))
+        return policies
+
+    def judge(self, Observed observed not None, peer=None):
+        """Decision on a connection. `peer`: URI of its certificate; None: it showed none."""
+        cdef PolicyVerdict verdict
+        cdef Peer who
+        cdef bytes name = b"" if peer is None else peer.encode("utf-8", "surrogateescape")
+        who.name = NULL if peer is None else <const char*>name
+        who.length = <uint32_t>len(name)
+        judge_policies(self.compiled, &observed.facts, &who, &verdict)
+        return Decision(
+            allowed=bool(verdict.allowed),
+            policy=self.names[verdict.policy] if verdict.policy != NO_POLICY else "",
+            unknown=bool(verdict.unknown),
+            shadow_allowed=verdict.shadow_allowed,
+            shadow_denied=verdict.shadow_denied,
+            logged=verdict.logged,
+        )
