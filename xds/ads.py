@@ -7,13 +7,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-import grpc
 from grpc import aio
 
 from .backoff import Backoff
-from .call_end import CallEnd
 from .channel import ChannelFactory, plaintext
 from .decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from .delta_subscription import DeltaRequest, DeltaSubscriptions
@@ -24,15 +23,12 @@ from .node import NodeIdentity
 from .resources import Rejection, Snapshot
 from .response import Response
 from .store import Applied, Store
+from .stream import StreamEndedError, converse, write
 from .subscription import Request, SotwSubscriptions
 
 Protocol = Literal["sotw", "delta"]
 _TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False), (SDS, False))
 
-# How long a connection, and a request, may take before the next address gets its chance.
-_CONNECT_TIMEOUT_S = 5.0
-_WRITE_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 2.0
 # How long a stream may be silent at its beginning: istiod answers the first request at once, or refuses the stream.
 _ANSWER_TIMEOUT_S = 30.0
 # Timers of an event loop hold no century.
@@ -108,8 +104,6 @@ class AdsClient:
         self.connects = 0
         self.changed_s = 0.0
         """Loop time of the last change of `connected`; 0 before the first."""
-        self.own_faults = 0
-        """How many exceptions of ours were caught here that nothing from outside should have been able to raise."""
         self.ledger = Ledger()
         self.statistics = {type_url: TypeStatistics() for type_url, _ in _TYPES}
         self._addresses = tuple(addresses)
@@ -166,7 +160,7 @@ class AdsClient:
                 try:
                     await self._expire()
                 except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
-                    self._own_fault("decode", error)
+                    own_fault(error)
 
     def _wake(self) -> None:
         self._deadline_moved.set()
@@ -197,61 +191,41 @@ class AdsClient:
 
     async def _one_stream(self, address: str) -> bool:
         """Serve one stream until it ends; return whether istiod answered on it."""
-        answered = False
-        reason = "istiod ended the stream"
-        try:
-            metadata = tuple(self._metadata(address))
-            channel = self._open_channel(address)
-        except (OSError, ValueError, XdsError) as error:
-            # Credentials that cannot be read, or an address that is none.
-            self._lost(address, str(error))
-            return False
-        try:
-            await self._connect(channel)
-            call = channel.stream_stream(self._subscriptions.method)(metadata=metadata)
-            end = CallEnd(call)
-            silence = asyncio.get_running_loop().call_later(self._answer_timeout_s, self._silent, call, address)
-            try:
-                async with self._turn:
-                    await self._send(call, self._restart(), first=True)
-                    self._call = call
-                while (payload := await call.read()) is not aio.EOF:
-                    silence.cancel()
-                    if not self.connected:
-                        self._connected(address)
-                    async with self._turn:
-                        await self._send(call, await self._take(payload))
-                    self._wake()
-                reason = await self._status(end)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
-                # What grpc raises for a read or write after the call has ended says nothing of why; the call does.
-                reason = await self._status(end)
-            except asyncio.CancelledError:
-                # So does a read end after the call was cancelled for its silence; we ourselves may be cancelled too.
-                task = asyncio.current_task()
-                if not call.cancelled() or (task is not None and task.cancelling()):
-                    raise
-                reason = f"no answer within {self._answer_timeout_s:g} s"
-            finally:
-                self._call = None
-                silence.cancel()
-                call.cancel()
-        except aio.AioRpcError as error:
-            reason = f"{error.code().name} {error.details() or ''}".strip()
-        except TimeoutError:
-            reason = f"no answer within {_CONNECT_TIMEOUT_S:g} s"
-        except XdsError as error:
-            reason = str(error)
-        except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
-            # Whatever it is, what was accepted serves on, and another stream may do better.
-            reason = self._own_fault("stream", error)
-        finally:
-            if self.connected:
-                answered = True
-                self.connected, self.changed_s = False, asyncio.get_running_loop().time()
-            await self._close_channel(channel)
+        metadata: list[tuple[str, str]] = []
+
+        def open_channel() -> aio.Channel:
+            metadata.extend(self._metadata(address))
+            return self._open_channel(address)
+
+        reason = await converse(open_channel, self._subscriptions.method, partial(self._talk, address), metadata)
+        answered = self.connected
+        if answered:
+            self.connected, self.changed_s = False, asyncio.get_running_loop().time()
         self._lost(address, reason)
         return answered
+
+    async def _talk(self, address: str, call: Any) -> None:
+        silence = asyncio.get_running_loop().call_later(self._answer_timeout_s, self._silent, call, address)
+        try:
+            async with self._turn:
+                await self._send(call, self._restart(), first=True)
+                self._call = call
+            while (payload := await call.read()) is not aio.EOF:
+                silence.cancel()
+                if not self.connected:
+                    self._connected(address)
+                async with self._turn:
+                    await self._send(call, await self._take(payload))
+                self._wake()
+        except asyncio.CancelledError:
+            # So does a read end after the call was cancelled for its silence; we ourselves may be cancelled too.
+            task = asyncio.current_task()
+            if not call.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise StreamEndedError(f"no answer within {self._answer_timeout_s:g} s") from None
+        finally:
+            self._call = None
+            silence.cancel()
 
     def _connected(self, address: str) -> None:
         self.connected = True
@@ -271,31 +245,12 @@ class AdsClient:
         else:
             call.cancel()
 
-    async def _status(self, end: CallEnd) -> str:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            return await end.text()
-
     def _lost(self, address: str, reason: str) -> None:
         self.last_error = reason
         for statistics in self.statistics.values():
             statistics.update_failure += 1
             statistics.update_attempt += 1
         _log.warning("ads_disconnected", address=address, reason=reason)
-
-    async def _connect(self, channel: aio.Channel) -> None:
-        """Wait until the channel is up or has failed; the call then tells why it failed."""
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            state = channel.get_state(try_to_connect=True)
-            while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
-                await channel.wait_for_state_change(state)
-                state = channel.get_state(try_to_connect=True)
-
-    async def _close_channel(self, channel: aio.Channel) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await channel.close()
-        except TimeoutError:
-            _log.warning("ads_channel_close", timeout_s=_CLOSE_TIMEOUT_S)
 
     def _restart(self) -> Sequence[Request | DeltaRequest]:
         return self._subscriptions.restart({type_url: self.store.names(type_url) for type_url, _ in _TYPES})
@@ -304,8 +259,7 @@ class AdsClient:
         for request in requests:
             node = self.node.message if first else None
             first = False
-            async with asyncio.timeout(_WRITE_TIMEOUT_S):
-                await call.write(request.encode(node))
+            await write(call, request.encode(node))
 
     async def _take(self, payload: bytes) -> Sequence[Request | DeltaRequest]:
         """Apply one response and publish; return the requests that answer it."""
@@ -395,12 +349,6 @@ class AdsClient:
             if isinstance(result, Awaitable):
                 result = await result
         except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
-            reason = self._own_fault("publish", error)
+            reason = own_fault(error, part="publish")
             return [XdsError(SHORT_NAMES[type_url], name, reason) for type_url, name in self.store.replaced]
         return result or ()
-
-    def _own_fault(self, where: str, error: Exception) -> str:
-        self.own_faults += 1
-        reason = own_fault(error, part=where)
-        _log.error("ads_internal_error", where=where, reason=reason)
-        return reason

@@ -14,18 +14,15 @@ from typing import Any
 from grpc import aio
 
 from .backoff import Backoff
-from .call_end import CallEnd
 from .channel import ChannelFactory, without_pings
-from .errors import XdsError, own_fault
 from .log import Log
 from .message import read
 from .node import NodeIdentity
 from .secret_store import SDS, SecretSnapshot, SecretStore
+from .stream import converse, write
 from .subscription import DISCOVERY_RESPONSE, REASON_LIMIT, Request, SotwSubscription
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
-_CLOSE_TIMEOUT_S = 2.0
-_WRITE_TIMEOUT_S = 10.0
 
 _log = Log("xds")
 
@@ -116,50 +113,30 @@ class SdsClient:
     async def _one_stream(self, name: str, subscription: SotwSubscription) -> bool:
         """Serve one stream until it ends; return whether it was answered."""
         answered = False
-        reason = "the stream was ended"
+
+        async def talk(call: Any) -> None:
+            nonlocal answered
+            await self._send(call, subscription.restart(), first=True)
+            while (payload := await call.read()) is not aio.EOF:
+                requests = self._take(name, payload, subscription)
+                if not answered:
+                    answered = True
+                    self.statistics.connected += 1
+                    if self.statistics.errors.pop(name, ""):
+                        _log.info("sds_connected", source=self.source, name=name)
+                for request in requests:
+                    await self._send(call, request)
+
         try:
-            channel = self._open_channel(self.address)
-        except (OSError, ValueError, XdsError) as error:
-            self._lost(name, str(error))
-            return False
-        try:
-            call = channel.stream_stream(METHOD)()
-            end = CallEnd(call)
-            try:
-                await self._send(call, subscription.restart(), first=True)
-                while (payload := await call.read()) is not aio.EOF:
-                    requests = self._take(name, payload, subscription)
-                    if not answered:
-                        answered = True
-                        self.statistics.connected += 1
-                        if self.statistics.errors.pop(name, ""):
-                            _log.info("sds_connected", source=self.source, name=name)
-                    for request in requests:
-                        await self._send(call, request)
-                reason = await _status(end)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
-                reason = await _status(end)
-            finally:
-                call.cancel()
-        except aio.AioRpcError as error:
-            reason = f"{error.code().name} {error.details() or ''}".strip()
-        except TimeoutError:
-            reason = f"no answer within {_WRITE_TIMEOUT_S:g} s"
-        except XdsError as error:
-            reason = str(error)
-        except Exception as error:  # noqa: BLE001 - nothing of ours ends what serves
-            # Its text is not shown: it may hold what was being read.
-            reason = own_fault(error, part="stream", shown=False)
+            reason = await converse(lambda: self._open_channel(self.address), METHOD, talk, secret=True)
         finally:
             self.statistics.connected -= answered
-            await _close(channel)
         self._lost(name, reason)
         return answered
 
     async def _send(self, call: Any, request: Request | None, *, first: bool = False) -> None:
         if request is not None:
-            async with asyncio.timeout(_WRITE_TIMEOUT_S):
-                await call.write(request.encode(self._node.message if first else None))
+            await write(call, request.encode(self._node.message if first else None))
 
     def _take(self, name: str, payload: bytes, subscription: SotwSubscription) -> list[Request]:
         """Apply a response; return the requests that answer it. Raises XdsError for what is no response."""
@@ -192,16 +169,3 @@ def _import_cryptography() -> None:
     except ImportError:
         # Each secret is then rejected with that reason.
         _log.warning("secrets are not read", reason="the package cryptography is not installed")
-
-
-async def _status(end: CallEnd) -> str:
-    async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-        return await end.text()
-
-
-async def _close(channel: aio.Channel) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await channel.close()
-    except TimeoutError:
-        _log.warning("sds_channel_close", timeout_s=_CLOSE_TIMEOUT_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from eastgate.xds import ads
+from eastgate.xds import stream
 from eastgate.xds.ads import AdsClient, Protocol
 from eastgate.xds.channel import OPTIONS
 from eastgate.xds.delta_subscription import DELTA_RESPONSE
@@ -227,7 +227,7 @@ async def test_frozen_server_is_found_by_pings_and_left_for_the_next(
     protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The frozen one is asked once more before the next one is.
-    monkeypatch.setattr(ads, "_CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(stream, "CONNECT_TIMEOUT_S", 1.0)
     async with (
         serving() as first,
         Relay(first.address) as relay,

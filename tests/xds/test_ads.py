@@ -260,7 +260,7 @@ async def test_exception_behind_the_store_is_a_rejection_and_the_stream_goes_on(
         stream.send(CDS, "v2", "n2", [build.cluster(A, connect_timeout="3s")])
         reason = (await stream.request())["error_detail"]["message"]
         assert reason.startswith(f"CDS {A} rejected: internal error, please report it: KeyError at test_ads.py:")
-        assert (client.store.snapshot.clusters[A].connect_timeout_s, client.own_faults) == (10.0, 1)
+        assert client.store.snapshot.clusters[A].connect_timeout_s == 10.0
         stream.send(CDS, "v3", "n3", [build.cluster(A, connect_timeout="4s")])
         assert (await stream.request())["version_info"] == "v3"
 
