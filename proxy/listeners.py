@@ -16,6 +16,8 @@ from .open_listener import Bound, OpenListener
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
+# Connections that may wait to be accepted, where LDS does not say; the kernel's own limit holds too.
+BACKLOG = 4096
 
 
 def likely_cause(error: OSError) -> str:
@@ -100,7 +102,7 @@ class Listeners:
                     self._engine.publish_routes(bound.number, wanted.routes)
         entry.listener, entry.routes = wanted.listener, wanted.routes
         for host, port in wanted.listener.addresses:
-            entry.bound.setdefault((host, port), Bound(host, port))
+            entry.bound.setdefault((host, port), Bound(host, port, asked=(host, port)))
         self._bind_missing(name)
 
     def _bind_missing(self, name: str) -> None:
@@ -120,10 +122,11 @@ class Listeners:
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=listener.proxy_protocol,
                     original_dst=listener.original_dst,
-                    # A wildcard IPv6 address beside an IPv4 one must not take the IPv4 connections too.
                     defer_accept=self._defer_accept,
                     fast_open=self._fast_open,
-                    ipv6_only=any(":" not in host for host, _ in listener.addresses),
+                    # By what LDS says, where a port that it left open has been taken meanwhile too.
+                    ipv6_only=bound.asked not in listener.ipv4_compat,
+                    backlog=listener.backlog or BACKLOG,
                 )
             except OSError as error:
                 reason, failed = likely_cause(error), True
@@ -178,10 +181,17 @@ class Listeners:
 
 def needs_rebind(before: Listener, after: Listener) -> bool:
     """Whether a change touches what was given to the socket when it was opened."""
-    return (before.listener_filters_timeout_s, before.proxy_protocol, before.original_dst) != (
-        after.listener_filters_timeout_s,
-        after.proxy_protocol,
-        after.original_dst,
+    return socket_settings(before) != socket_settings(after)
+
+
+def socket_settings(listener: Listener) -> tuple[object, ...]:
+    """What a socket is given when it is opened."""
+    return (
+        listener.listener_filters_timeout_s,
+        listener.proxy_protocol,
+        listener.original_dst,
+        listener.ipv4_compat,
+        listener.backlog,
     )
 
 

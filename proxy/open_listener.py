@@ -14,6 +14,8 @@ class Bound:
     port: int
     number: int | None = None
     error: str = ""
+    asked: tuple[str, int] = ("", 0)
+    """The address that LDS asked for: port 0 was any."""
 
 
 @dataclass(slots=True)

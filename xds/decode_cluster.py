@@ -69,6 +69,11 @@ _WARNINGS = {
     "upstream_config": "the upstream extension is not used",
     "transport_socket_matches": "TLS to endpoints is not originated",
     "close_connections_on_host_health_failure": "connections to failed endpoints are not closed",
+    "lrs_server": "load is reported to nobody",
+    "lrs_report_endpoint_metrics": "load is reported to nobody",
+    "per_connection_buffer_high_watermark_timeout": "no connection is closed for what waits in it",
+    "preconnect_policy": "connections are opened when clients come",
+    "transport_socket_matcher": "TLS to endpoints is not originated",
 }
 _COMMON_LB_WARNINGS = {
     "close_connections_on_host_set_change": "connections are not closed when endpoints change",
@@ -109,7 +114,12 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     kind, dns_config = _type(message)
     if kind == "EDS" and "eds_cluster_config" not in message:
         raise ValueError("type EDS without eds_cluster_config")
-    warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field)]
+    # Also an empty message is one that is set.
+    warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field, False) is not False]
+    if not message.get("wait_for_warm_on_init", True):
+        warnings.append("wait_for_warm_on_init: a cluster is used when it is warm, and not before")
+    if "happy_eyeballs_config" in message.get("upstream_connection_options", {}):
+        warnings.append("upstream_connection_options.happy_eyeballs_config: addresses of an endpoint are not raced")
     assignment = None
     if kind == "STATIC" and "load_assignment" in message:
         assignment = decode_assignment(message["load_assignment"], KIND, name)

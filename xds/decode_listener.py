@@ -53,11 +53,24 @@ _LISTENER_FILTERS = {
 }
 _LISTENER_WARNINGS = {
     "access_log": "eastgate writes its own access log",
+    "bypass_overload_manager": "its connections count as those of any listener",
     "connection_balance_config": "the kernel spreads connections",
+    "continue_on_listener_filters_timeout": "who says nothing in time is closed",
+    "drain_type": "it drains as any other listener",
+    "enable_mptcp": "not set",
+    "fcds_config": "filter chains are not asked for one by one",
     "freebind": "not set",
+    "ignore_global_conn_limit": "its connections count as those of any listener",
+    "per_connection_buffer_high_watermark_timeout": "no connection is closed for what waits in it",
     "socket_options": "not set",
+    "stat_prefix": "counters go by its address",
     "tcp_fast_open_queue_length": "not set",
+    "tcp_keepalive": "not set",
     "transparent": "not set",
+}
+# Those that are true unless they say otherwise.
+_LISTENER_WARNINGS_OFF = {
+    "enable_reuse_port": "each worker has a socket of its own",
 }
 # Which Envoy does not load either.
 _MATCH_UNSUPPORTED = ("address_suffix", "suffix_len")
@@ -68,6 +81,11 @@ _TCP_PROXY_REFUSALS = {
 }
 _TCP_PROXY_WARNINGS = {
     "access_log": "eastgate writes its own access log",
+    "access_log_flush_interval": "eastgate writes its own access log",
+    "access_log_options": "eastgate writes its own access log",
+    "flush_access_log_on_connected": "eastgate writes its own access log",
+    "check_drain_close": "a drain lets connections end by themselves",
+    "proxy_protocol_tlv_merge_policy": "no TLVs are added",
     "backoff_options": "attempts follow each other at once",
     "max_downstream_connection_duration_jitter_percentage": "no jitter is added",
     "max_early_data_bytes": "bytes wait for the upstream connection",
@@ -76,6 +94,8 @@ _TCP_PROXY_WARNINGS = {
 }
 # Chains between two chances for the caller to let others run: about 1 ms.
 _SLICE = 128
+# What listen() of the kernel takes.
+BACKLOG_MAX = 2**31 - 1
 
 
 class DecodedChain(NamedTuple):
@@ -127,11 +147,19 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         raise ValueError("no address")
     checked_texts(message, "name", "stat_prefix")
     addresses = [_address(message["address"])]
-    addresses += [_address(additional.get("address", {})) for additional in message.get("additional_addresses", ())]
+    every = [message["address"], *(one.get("address", {}) for one in message.get("additional_addresses", ()))]
+    addresses += [_address(one) for one in every[1:]]
+    compat = [pair for pair, one in zip(addresses, every, strict=True) if one["socket_address"].get("ipv4_compat")]
     for field in ("api_listener", "internal_listener", "udp_listener_config"):
         if field in message:
             raise ValueError(f"{field}: only TCP listeners are supported")
-    warnings = [f"{field}: {what}" for field, what in _LISTENER_WARNINGS.items() if message.get(field)]
+    # Also an empty message is one that is set.
+    warnings = [
+        f"{field}: {what}"
+        for field, what in _LISTENER_WARNINGS.items()
+        if message.get(field) not in (None, False, "", [])
+    ]
+    warnings += [f"{field}: {what}" for field, what in _LISTENER_WARNINGS_OFF.items() if not message.get(field, True)]
     filters, closed = _listener_filters(message.get("listener_filters", ()), warnings)
     if "filter_chain_matcher" in message:
         closed = "the listener's filter_chain_matcher is not evaluated"
@@ -152,6 +180,8 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         proxy_protocol="proxy_protocol" in filters,
         listener_filters_timeout_s=seconds(message, "listener_filters_timeout", 15.0),
         continue_on_listener_filters_timeout=message.get("continue_on_listener_filters_timeout", False),
+        ipv4_compat=tuple(compat),
+        backlog=number(message, "tcp_backlog_size", 0, high=BACKLOG_MAX),
         traffic_direction=str(message.get("traffic_direction", "UNSPECIFIED")),
         warnings=tuple(map(printable, warnings)),
         raw=raw,
@@ -170,6 +200,9 @@ def _address(message: Mapping[str, Any]) -> tuple[str, int]:
         raise ValueError(f"address: protocol {address['protocol']} is not supported")
     if "port_value" not in address:
         raise ValueError("address: no port_value")
+    for field in ("network_namespace_filepath", "resolver_name"):
+        if address.get(field):
+            raise ValueError(f"address: {field} is not supported")
     host, port = address.get("address", ""), number(address, "port_value", 0, high=PORT_MAX)
     try:
         socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
@@ -222,7 +255,9 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         clusters = _clusters(tcp_proxy)
         refusal = refusal or _tcp_proxy_refusal(tcp_proxy, clusters)
         warnings = tuple(
-            f"tcp_proxy.{field}: {what}" for field, what in _TCP_PROXY_WARNINGS.items() if tcp_proxy.get(field)
+            f"tcp_proxy.{field}: {what}"
+            for field, what in _TCP_PROXY_WARNINGS.items()
+            if tcp_proxy.get(field) not in (None, False, "", [])
         ) + _hash_warnings(tcp_proxy)
     config = tcp_proxy or {}
     checked_texts(message, "name")

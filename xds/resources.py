@@ -379,7 +379,8 @@ class Listener:
     """A listener from LDS. ``addresses``: (host, port) pairs, the first is the address of the name.
 
     ``use_original_dst``: connections go on to the listener of the address that they were redirected from;
-    ``original_dst``: they keep that address for clusters of type ORIGINAL_DST.
+    ``original_dst``: they keep that address for clusters of type ORIGINAL_DST. ``ipv4_compat``: IPv6 addresses that
+    take IPv4 connections too. ``backlog``: connections that may wait to be accepted, 0 as many as we like.
 
     ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
     """
@@ -395,6 +396,8 @@ class Listener:
     proxy_protocol: bool = False
     listener_filters_timeout_s: float = 15.0
     continue_on_listener_filters_timeout: bool = False
+    ipv4_compat: tuple[tuple[str, int], ...] = ()
+    backlog: int = 0
     traffic_direction: str = "UNSPECIFIED"
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)

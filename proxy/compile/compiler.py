@@ -30,7 +30,7 @@ from .changes import Changes, Outcomes, fault_reason
 from .cluster_plan import looks_at_zones, plan_cluster
 from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
 from .compiled import CompiledCluster, CompiledListener
-from .listener_plan import ListenerSpec, chain_spec, plan_listener, view_name
+from .listener_plan import ListenerSpec, chain_spec, clashes, plan_listener, view_name
 from .notices import NoticeBook, cluster_notices
 from .slot_book import SlotBook
 from .subsets import select
@@ -127,8 +127,9 @@ class Compiler:
                 changed = yield from self._try_cluster(plan, name, cluster, snapshot)
                 if changed or index % LOOKS_PER_SLICE == 0:
                     yield None
+            taken = clashes(snapshot.listeners, {name: one.listener for name, one in self._listeners.items()})
             for name, listener in snapshot.listeners.items():
-                yield from self._try_listener(plan, name, listener)
+                yield from self._try_listener(plan, name, listener, taken.get(name))
                 yield None
         except GeneratorExit:
             self._book.release(plan.acquired)
@@ -288,12 +289,22 @@ class Compiler:
         plan.acquired.append(name)
         return slot
 
-    def _try_listener(self, plan: Changes, name: str, listener: Listener) -> Generator[None, None, None]:
-        """Compile a listener, if it changed. A fault costs this listener its new version alone."""
+    def _try_listener(
+        self, plan: Changes, name: str, listener: Listener, taken: tuple[str, str] | None
+    ) -> Generator[None, None, None]:
+        """Compile a listener, if it changed. A fault costs this listener its new version alone.
+
+        `taken`: an address of it that another listener has, and which.
+        """
         known = self._listeners.get(name)
-        if (known is not None and known.listener is listener) or self._outcomes.was_rejected("LDS", name, (listener,)):
+        version = listener, str(taken).encode()
+        if (known is not None and known.listener is listener) or self._outcomes.was_rejected("LDS", name, version):
             return
-        plan.attempts["LDS", name] = (listener,)
+        plan.attempts["LDS", name] = version
+        if taken is not None:
+            address, owner = taken
+            plan.reject("LDS", name, f"duplicate address {address}: listener {owner} has it", kept=known is not None)
+            return
         held, reason = len(plan.acquired), ""
         with self._errors.guard(Part.COMPILE, name) as edge:
             try:

@@ -48,6 +48,25 @@ def plan_listener(listener: Listener) -> ListenerSpec:
     )
 
 
+def clashes(listeners: Mapping[str, Listener], in_use: Mapping[str, Listener]) -> dict[str, tuple[str, str]]:
+    """Listeners that may not have their address, as in Envoy: (address, whose it is). Who is there first keeps it.
+
+    `in_use`: listeners as they are now, by name; those that `listeners` no longer has are about to leave.
+    """
+    owners: dict[tuple[str, int], str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    for name, listener in in_use.items():
+        if name in listeners and listener.bind_to_port:
+            kept = set(listener.addresses) & set(listeners[name].addresses)
+            owners.update({address: name for address in kept if address[1]})
+    for name, listener in listeners.items():
+        for host, port in listener.addresses if listener.bind_to_port else ():
+            # Port 0 is any: no two get the same.
+            if port and (owner := owners.setdefault((host, port), name)) != name:
+                found.setdefault(name, (f"[{host}]:{port}" if ":" in host else f"{host}:{port}", owner))
+    return found
+
+
 def view_name(cluster: str, criteria: Criteria) -> str:
     """Name of the slot of a cluster for connections with these criteria; no cluster has such a name."""
     return f"{cluster}\0{dumps(criteria)}" if criteria else cluster

@@ -654,3 +654,17 @@ def test_slots_of_routes_that_were_not_published_are_kept() -> None:
     for _ in compiler.tidy():
         pass
     assert NAME not in slots
+
+
+def test_second_listener_of_an_address_is_rejected_until_the_first_leaves() -> None:
+    compiler = Compiler(ClusterSlots(16))
+    first = replace(listener(chain()), addresses=(("127.0.0.1", 15443),))
+    second = replace(first, name="second")
+    pushed = two(cluster(), first, second)
+    (error,) = compiler.apply(pushed)
+    assert (error.kind, error.resource) == ("LDS", "second")
+    assert error.reason == "duplicate address 127.0.0.1:15443: listener l has it"
+    assert compiler.listeners.keys() == {"l"}
+    assert compiler.apply(pushed) == ()
+    assert compiler.apply(replace(pushed, listeners=MappingProxyType({"second": second}))) == ()
+    assert compiler.listeners.keys() == {"second"}

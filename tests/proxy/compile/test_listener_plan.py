@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from eastgate.proxy.compile.listener_plan import plan_listener
+from eastgate.proxy.compile.listener_plan import clashes, plan_listener
+from eastgate.xds.resources import Listener
 
 from .test_compiler import NAME, OTHER, chain, listener
 
@@ -31,3 +32,30 @@ def test_listener_without_default_chain_has_none() -> None:
 def test_name_with_a_nul_has_no_slot() -> None:
     with pytest.raises(ValueError, match="NUL"):
         plan_listener(listener(chain("a\0b")))
+
+
+def at(name: str, *addresses: tuple[str, int], bind_to_port: bool = True) -> Listener:
+    return replace(listener(chain()), name=name, addresses=addresses, bind_to_port=bind_to_port)
+
+
+def by_name(*listeners: Listener) -> dict[str, Listener]:
+    return {one.name: one for one in listeners}
+
+
+def test_address_of_two_listeners_is_that_of_the_first() -> None:
+    one, other = at("a", ("10.0.0.1", 80)), at("b", ("10.0.0.2", 80), ("10.0.0.1", 80))
+    assert clashes(by_name(one, other), {}) == {"b": ("10.0.0.1:80", "a")}
+    assert clashes(by_name(other, one), {}) == {"a": ("10.0.0.1:80", "b")}
+
+
+def test_who_has_an_address_keeps_it_whatever_comes_first() -> None:
+    one, other = at("a", ("::", 80)), at("b", ("::", 80))
+    assert clashes(by_name(one, other), by_name(other)) == {"a": ("[::]:80", "b")}
+    # It moves away in the same response, or leaves.
+    assert clashes(by_name(one, at("b", ("::", 81))), by_name(other)) == {}
+    assert clashes(by_name(one), by_name(other)) == {}
+
+
+@pytest.mark.parametrize("other", [at("b", ("10.0.0.1", 0)), at("b", ("10.0.0.1", 80), bind_to_port=False)])
+def test_any_port_and_no_socket_clash_with_nobody(other: Listener) -> None:
+    assert clashes(by_name(replace(other, name="a"), other), {}) == {}
