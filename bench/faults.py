@@ -178,7 +178,7 @@ class Faults:
         hardship.wait_quiet(lambda: self._place.counters()["downstream_cx_active"], OPEN)
         after = self._place.counters()
         refused = {key: after[key] - before[key] for key in after if key.startswith("refused.")}
-        counted = {"connections": after["downstream_cx_total"] - before["downstream_cx_total"]}
+        counted = {"connections": after["eastgate.accepted_total"] - before["eastgate.accepted_total"]}
         counted |= {key.removeprefix("refused."): value for key, value in refused.items() if value}
         self.windows.setdefault(name, []).append(
             {

@@ -18,6 +18,7 @@ from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.admin.admin import Admin, Sources
 from eastgate.proxy.admin.certs import days_until_first_expires
+from eastgate.proxy.admin.memberships import Memberships
 from eastgate.proxy.admin.refusals import Refusals
 from eastgate.proxy.admin.rendering import Renderer
 from eastgate.proxy.admin.status import StatusServer
@@ -188,6 +189,8 @@ class Gateway:
             random=partial(Random(settings.seed).getrandbits, 64),
             errors=errors,
         )
+        self._memberships = Memberships()
+        self._compiler.observers.append(errors.guarded(Part.ADMIN, self._memberships.published))
         self._compiler.observers.append(errors.guarded(Part.OUTLIER, self._ejections.published))
         self._health.observers.append(errors.guarded(Part.OUTLIER, self._ejections.health_check_passed))
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
@@ -500,6 +503,7 @@ class Gateway:
                 healthy=sum(priority[1] for priority in members),
                 degraded=sum(priority[2] for priority in members),
                 excluded=sum(priority[3] for priority in members),
+                changes=self._memberships.changes(name),
                 warming=name in warming,
                 stat_name=compiled.cluster.alt_stat_name,
                 dns=self._dns.counters(name),

@@ -30,6 +30,10 @@ from .refusals import Refusals
 from .rendering import Renderer
 from .shared_text import SharedTexts
 
+LOGGER = "eastgate"
+# Envoy's names of levels that we call otherwise; of off, the nearest that there is.
+LEVEL_NAMES = {"trace": "debug", "warn": "warning", "off": "critical"}
+
 Page = Callable[[Request], Response | Awaitable[Response]]
 
 
@@ -101,13 +105,14 @@ class Wanted:
 
     filter: str = ""
     used_only: bool = False
+    type: str = "All"
     pattern: Pattern | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> "Wanted":
         """Raises PatternError."""
         text = query.get("filter", "")
-        return cls(text, "usedonly" in query, Pattern(text) if text else None)
+        return cls(text, "usedonly" in query, query.get("type", "All"), Pattern(text) if text else None)
 
     def named(self, name: str) -> bool:
         return self.pattern is None or self.pattern.found_in(name)
@@ -165,7 +170,7 @@ class Admin:
             "/help": (self._help, "this page", False),
             "/ready": (self._ready, "LIVE, or the state that is not", False),
             "/server_info": (self._server_info, "version, state, node", False),
-            "/stats": (self._stats, "counters (filter=REGEX, usedonly, format=text|json|prometheus)", False),
+            "/stats": (self._stats, "counters (filter=REGEX, usedonly, type=, format=text|json|prometheus)", False),
             "/stats/prometheus": (self._prometheus, "counters for Prometheus", False),
             "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)", False),
             "/certs": (self._certs, "certificates that came by SDS", False),
@@ -218,6 +223,8 @@ class Admin:
             wanted = Wanted.parse(query)
         except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
+        if wanted.type not in stats.TYPES:
+            return self._no_type(wanted.type)
 
         async def make() -> AsyncIterator[bytes]:
             process = self._sources.process()
@@ -226,17 +233,25 @@ class Admin:
                 pieces = stats.as_json(chosen)
             else:
                 versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
-                pieces = stats.as_text(chosen, {name: one for name, one in versions.items() if wanted.named(name)})
+                texts = wanted.type in ("All", "TextReadouts")
+                shown = {name: one for name, one in versions.items() if texts and wanted.named(name)}
+                pieces = stats.as_text(chosen, shown)
             async for chunk in encoded(pieces):
                 yield chunk
 
         text = await self._texts.read((form, wanted), make)
         return Response(chunks=text, content_type=JSON if form == "json" else TEXT, shared=True)
 
+    def _no_type(self, name: str) -> Response:
+        return Response(f"type {name!r} is none of {', '.join(stats.TYPES)}\n", status=400)
+
     async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[stats.Stat]:
         """The stats that were asked for, as they come."""
         selected = stats.select(
-            stats.stats_of(process), matches=wanted.named if wanted.filter else None, used_only=wanted.used_only
+            stats.stats_of(process),
+            matches=wanted.named if wanted.filter else None,
+            used_only=wanted.used_only,
+            gauges=stats.TYPES[wanted.type],
         )
         async for stat in sliced(selected):
             if stat is not None:
@@ -247,6 +262,8 @@ class Admin:
             wanted = Wanted.parse(query_of(request))
         except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
+        if wanted.type not in stats.TYPES:
+            return self._no_type(wanted.type)
 
         async def make() -> AsyncIterator[bytes]:
             text = exposition.Exposition()
@@ -338,13 +355,16 @@ class Admin:
         return Response("OK\n")
 
     def _logging(self, request: Request) -> Response:
-        level = query_of(request).get("level")
-        if level is not None:
+        asked = query_of(request)
+        if unknown := sorted(asked.keys() - {"level", LOGGER}):
+            # Envoy has some sixty loggers, and sets one by its name or a path of its sources.
+            return Response(f"no logger {unknown[0]!r}: there is {LOGGER} alone, level= sets it\n", status=400)
+        for level in asked.values():
             try:
-                log.set_level(level)
+                log.set_level(LEVEL_NAMES.get(level, level))
             except ValueError as error:
                 return Response(f"{error}\n", status=400)
-        return Response(f"active loggers:\n  eastgate: {log.current_level()}\n")
+        return Response(f"active loggers:\n  {LOGGER}: {log.current_level()}\n")
 
     def _quit(self, request: Request) -> Response:
         self._sources.quit()

@@ -48,7 +48,12 @@ FLAG_NAMES = {
     endpoint_flags.EXCLUDED_BY_ANSWER: ("excluded_via_immediate_hc_fail", "excluded_via_immediate_hc_fail"),
     endpoint_flags.CHECK_TIMED_OUT: ("active_hc_timeout", "active_hc_timeout"),
 }
-EDS_FLAGS = {"HEALTHY": "", "UNKNOWN": "", "DEGRADED": "/degraded_eds_health"}
+EDS_FLAGS = {
+    "HEALTHY": "",
+    "UNKNOWN": "",
+    "DEGRADED": "/degraded_eds_health",
+    "DRAINING": "/eds_status_draining",
+}
 
 
 def no_detector(name: str) -> None:

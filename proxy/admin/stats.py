@@ -1,7 +1,7 @@
 """Counters in Envoy's names: a flat list, and its text and JSON forms. Serves nothing."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
@@ -27,6 +27,20 @@ NO_CHAIN = (
     Reason.MANY_PROTOCOLS,
     Reason.ADDRESS_MISMATCH,
 )
+# Refusals before a filter chain is found. Envoy counts a connection from there on. LIMIT is none of them: it may
+# concern the upstream side as well.
+BEFORE_CHAIN = (
+    *NO_CHAIN,
+    Reason.IDLE_PROBE,
+    Reason.HELLO_TIMEOUT,
+    Reason.TRUNCATED_HELLO,
+    Reason.HELLO_TOO_LARGE,
+    Reason.MALFORMED_PROXY_HEADER,
+    Reason.MANY_PROTOCOLS,
+    Reason.ADDRESS_MISMATCH,
+    Reason.SILENT,
+    Reason.OVERLOAD,
+)
 # Ends of a served connection, as opposed to refusals.
 ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
 
@@ -43,6 +57,8 @@ class ClusterStats:
     healthy: int = 0
     degraded: int = 0
     excluded: int = 0
+    changes: int = 0
+    """How often endpoints came or went"""
     warming: bool = False
     stat_name: str = ""
     dns: DnsCounters | None = None
@@ -110,30 +126,38 @@ class Stat:
     help: str = ""
 
 
-def listener_stat_name(name: str) -> str:
-    """The part between `listener.` and the counter: colons become underscores, as Envoy writes addresses."""
+def stat_part(name: str) -> str:
+    """A name as a part of a counter's: colons become underscores, as Envoy has it for listeners and clusters."""
     return name.replace(":", "_")
 
 
 def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
-    address = listener_stat_name(name)
+    address = stat_part(name)
     labels = (("listener_address", address),)
     refused = counters.refused
 
     def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
         return Stat(f"listener.{address}.{short}", value, f"envoy_listener_{short}", labels, gauge)
 
-    yield stat("downstream_cx_total", counters.cx_total)
-    yield stat("downstream_cx_active", counters.cx_active, gauge=True)
-    yield stat("downstream_cx_destroy", counters.cx_total - counters.cx_active)
+    # Those that wait for their chain count in both.
+    active = counters.cx_active - counters.cx_pre_active
+    total = counters.cx_total - counters.cx_pre_active - sum(refused[reason] for reason in BEFORE_CHAIN)
+    yield stat("downstream_cx_total", total)
+    yield stat("downstream_cx_active", active, gauge=True)
+    yield stat("downstream_cx_destroy", total - active)
     yield stat("downstream_pre_cx_active", counters.cx_pre_active, gauge=True)
     yield stat("downstream_pre_cx_timeout", refused[Reason.HELLO_TIMEOUT])
     yield stat("downstream_listener_filter_remote_close", refused[Reason.IDLE_PROBE] + refused[Reason.TRUNCATED_HELLO])
     yield stat("downstream_cx_overflow", refused[Reason.LIMIT])
     yield stat("downstream_cx_overload_reject", refused[Reason.OVERLOAD])
     yield stat("no_filter_chain_match", sum(refused[reason] for reason in NO_CHAIN))
-    yield stat("downstream_cx_rx_bytes_total", counters.rx_bytes)
-    yield stat("downstream_cx_tx_bytes_total", counters.tx_bytes)
+    # What Envoy does not count by listener.
+    for short, value in (
+        ("accepted_total", counters.cx_total),
+        ("rx_bytes_total", counters.rx_bytes),
+        ("tx_bytes_total", counters.tx_bytes),
+    ):
+        yield Stat(f"listener.{address}.eastgate.{short}", value, f"eastgate_listener_{short}", labels)
     for reason in Reason:
         if reason is Reason.REASON_COUNT or reason in ENDED:
             continue
@@ -148,7 +172,7 @@ def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
 
 def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     counters = stats.counters
-    shown = stats.stat_name or name
+    shown = stat_part(stats.stat_name or name)
     labels = (("cluster_name", shown.removesuffix(";")),)
 
     def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
@@ -157,6 +181,7 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
 
     yield stat("upstream_cx_total", counters.cx_total)
     yield stat("upstream_cx_active", counters.cx_active, gauge=True)
+    yield stat("upstream_cx_destroy", max(0, counters.cx_total - counters.cx_active))
     yield stat("upstream_cx_connect_fail", counters.cx_connect_fail)
     yield stat("upstream_cx_connect_timeout", counters.cx_connect_timeout)
     yield stat("upstream_cx_none_healthy", counters.cx_none_healthy)
@@ -165,6 +190,7 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     yield stat("upstream_rq_pending_overflow", counters.pending_overflow)
     yield stat("upstream_cx_rx_bytes_total", counters.rx_bytes)
     yield stat("upstream_cx_tx_bytes_total", counters.tx_bytes)
+    yield stat("membership_change", stats.changes)
     yield stat("membership_total", stats.total, gauge=True)
     yield stat("membership_healthy", stats.healthy, gauge=True)
     yield stat("membership_degraded", stats.degraded, gauge=True)
@@ -284,17 +310,31 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield from _cluster(name, stats)
 
 
+# ?type= of /stats, as Envoy spells them -> which stats: gauges, counters, both.
+TYPES: dict[str, tuple[bool, ...]] = {
+    "All": (True, False),
+    "Counters": (False,),
+    "Gauges": (True,),
+    "Histograms": (),
+    "TextReadouts": (),
+}
+
+
 def select(
-    stats: Iterable[Stat], *, matches: Callable[[str], bool] | None = None, used_only: bool = False
+    stats: Iterable[Stat],
+    *,
+    matches: Callable[[str], bool] | None = None,
+    used_only: bool = False,
+    gauges: Collection[bool] = (True, False),
 ) -> Iterator[Stat | None]:
-    """Stats with a name that matches, None for others; `used_only` leaves out counters that never counted.
+    """Stats with a name that matches, None for others; `used_only` leaves out counters that never counted, `gauges`
+    says whether gauges and others are wanted.
 
     Gauges always count as used: a server.state of 0 means LIVE.
     """
-    return (
-        stat if (stat.gauge or stat.value or not used_only) and (matches is None or matches(stat.name)) else None
-        for stat in stats
-    )
+    for stat in stats:
+        wanted = stat.gauge in gauges and (stat.gauge or stat.value or not used_only)
+        yield stat if wanted and (matches is None or matches(stat.name)) else None
 
 
 def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> Iterator[str]:

@@ -114,6 +114,28 @@ def test_admin_answers_neither_other_hosts_nor_pages_nor_get_for_changes(mesh: M
     assert mesh.gateway.get("/logging?level=loud", method="POST")[0] == 400
 
 
+def test_levels_of_envoy_are_taken_and_its_loggers_named(mesh: Mesh) -> None:
+    for asked, level in (
+        ("level=trace", "debug"),
+        ("level=warn", "warning"),
+        ("eastgate=off", "critical"),
+        ("level=info", "info"),
+    ):
+        assert mesh.gateway.get(f"/logging?{asked}", method="POST") == (200, f"active loggers:\n  eastgate: {level}\n")
+    for asked in ("http=debug", "paths=source/common/http/*:debug"):
+        status, text = mesh.gateway.get(f"/logging?{asked}", method="POST")
+        assert (status, text.count("\n")) == (400, 1)
+        assert "no logger" in text
+
+
+def test_stats_can_be_asked_for_by_type(mesh: Mesh) -> None:
+    assert "upstream_cx_total" in mesh.gateway.get("/stats?type=Counters")[1]
+    assert "upstream_cx_total" not in mesh.gateway.get("/stats?type=Gauges")[1]
+    assert mesh.gateway.get("/stats?type=Histograms") == (200, "")
+    assert mesh.gateway.get("/stats?type=histograms")[0] == 400
+    assert mesh.gateway.get("/stats/prometheus?type=x")[0] == 400
+
+
 @pytest.mark.parametrize("bad", ["EDS", "LDS"])
 def test_bad_resource_is_rejected_by_name_and_the_last_good_serves(mesh: Mesh, bad: str) -> None:
     other = messages.sni("other")

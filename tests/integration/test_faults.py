@@ -188,7 +188,7 @@ def test_resets_in_every_state_are_counted_and_leave_nothing(place: Place) -> No
     after = place.counters()
     counted = {name: after[name] - before[name] for name in after}
     # The connection that settled() makes comes on top.
-    assert counted["downstream_cx_total"] == done[0] + 1
+    assert counted["eastgate.accepted_total"] == done[0] + 1
     by_state = done[0] // 5
     # A client that resets may do so before its first byte was looked at.
     assert counted["refused.idle_probe"] + counted["refused.truncated_hello"] >= 2 * by_state

@@ -117,4 +117,4 @@ def test_9000_connections_are_held_at_once(load: Path, workers: int) -> None:
             assert counters["downstream_cx_total"] == CONNECTIONS + 1
             assert not any(value for name, value in counters.items() if name.startswith("refused."))
             # Those 64 bytes that each was greeted with, and as many for each question.
-            assert counters["downstream_cx_tx_bytes_total"] >= 64 * 2 * CONNECTIONS
+            assert counters["eastgate.tx_bytes_total"] >= 64 * 2 * CONNECTIONS

@@ -135,7 +135,7 @@ def arrived(mesh: Mesh, cluster: Cluster) -> int:
     """Connections that this cluster's gateway has accepted so far."""
     for line in eastgate_admin(mesh.lab.nodes[cluster.name], "/stats").splitlines():
         name, _, value = line.partition(": ")
-        if name == "listener.0.0.0.0_15443.downstream_cx_total":
+        if name == "listener.0.0.0.0_15443.eastgate.accepted_total":
             return int(value)
     raise LabError(f"the gateway of {cluster.name} has no listener on 15443")
 

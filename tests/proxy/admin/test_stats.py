@@ -1,8 +1,10 @@
 """Statistics of one cluster under Envoy's names."""
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
+from eastgate.fastpath.loop.engine import ListenerCounters
+from eastgate.fastpath.reason import Reason
 from eastgate.proxy.admin.exposition import as_prometheus
-from eastgate.proxy.admin.stats import ClusterStats, ProcessStats, Stat, stats_of
+from eastgate.proxy.admin.stats import TYPES, ClusterStats, ProcessStats, Stat, select, stats_of
 from eastgate.proxy.membership.outlier import Counters, Detector, EjectionType
 from eastgate.xds.resources import CircuitBreakers, OutlierDetection
 
@@ -60,3 +62,46 @@ def test_outlier_detection_has_envoys_names_and_only_where_it_is_on() -> None:
     text = as_prometheus(stats(one)).decode()
     assert 'envoy_cluster_outlier_detection_ejections_active{cluster_name="c"} 1\n' in text
     assert 'envoy_cluster_outlier_detection_ejections_enforced_total{cluster_name="c"} 1\n' in text
+
+
+def test_connection_counts_from_its_filter_chain_on() -> None:
+    refused = [0] * Reason.REASON_COUNT
+    refused[Reason.UNKNOWN_SERVER_NAME], refused[Reason.OVERLOAD], refused[Reason.CONNECT_FAILED] = 3, 2, 5
+    counted = ListenerCounters(
+        cx_total=220, cx_active=14, cx_pre_active=4, rx_bytes=7, tx_bytes=8, refused=tuple(refused)
+    )
+    process = ProcessStats(state=0, uptime_s=0, workers_started=True, connected=True, listeners={"0.0.0.0:1": counted})
+    found = {stat.name.removeprefix("listener.0.0.0.0_1."): stat for stat in stats_of(process)}
+    assert {name: found[f"downstream_{name}"].value for name in ("cx_total", "cx_active", "cx_destroy")} == {
+        "cx_total": 211,
+        "cx_active": 10,
+        "cx_destroy": 201,
+    }
+    assert found["eastgate.accepted_total"].value == 220
+    # No prefix of Envoy's where Envoy has no such counter.
+    assert {stat.family.partition("_")[0] for name, stat in found.items() if name.startswith("eastgate.")} == {
+        "eastgate"
+    }
+
+
+def test_kinds_of_stats_are_told_apart() -> None:
+    every = [Stat("a", 1, "a"), Stat("b", 0, "b", gauge=True)]
+
+    def names(kind: str) -> list[str]:
+        return [stat.name for stat in select(every, gauges=TYPES[kind]) if stat is not None]
+
+    assert {kind: names(kind) for kind in TYPES} == {
+        "All": ["a", "b"],
+        "Counters": ["a"],
+        "Gauges": ["b"],
+        "Histograms": [],
+        "TextReadouts": [],
+    }
+
+
+def test_colon_of_a_cluster_is_an_underscore_of_its_counters() -> None:
+    process = ProcessStats(
+        state=0, uptime_s=0, workers_started=True, connected=True, clusters={"a:b": ClusterStats(counters())}
+    )
+    (total,) = [stat for stat in stats_of(process) if stat.name == "cluster.a_b.upstream_cx_total"]
+    assert total.labels == (("cluster_name", "a_b"),)
