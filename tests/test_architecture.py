@@ -308,3 +308,10 @@ def test_running_proxy_imports_no_message_classes():
     )
     run = subprocess.run([sys.executable, "-P", "-c", probe], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_change_map_names_real_places():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    places = re.findall(r"`((?:commands|trial|proxy|insight|mesh|fastpath|xds|tests|docs)/[\w/.-]+\.\w+)`", text)
+    assert len(places) > 20
+    assert [place for place in places if not (ROOT / place).exists()] == []

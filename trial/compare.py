@@ -27,6 +27,8 @@ from .child import Child
 from .compare_model import HOST, SERVER_NAME, distinct, loopback_resources
 from .envoy_process import envoy_binary, envoy_bootstrap
 
+# Fields of /proc/PID/stat behind the name, counted from 0.
+USER_TICKS, SYSTEM_TICKS = 11, 12
 ROUNDS = 5
 CLIENTS = 8
 READY_S = 30.0
@@ -124,7 +126,7 @@ class Compared:
     def cpu_s(self) -> float:
         """CPU seconds of the process so far, all threads."""
         fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(fields[USER_TICKS]) + int(fields[SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
 
     def resident_kb(self) -> int:
         """Resident memory now."""

@@ -103,17 +103,19 @@ def tolerance(share: float, connections: int) -> float:
 
 
 def arithmetic(priorities: Sequence[Sequence[Any]], factor: int) -> str:
-    """How priorities share the load, in numbers: (total, healthy, ..., load at index 4) rows of a table."""
+    """How priorities share the load, in numbers: rows as ClusterTable.priorities() gives them."""
     parts = []
     for number, row in enumerate(priorities):
-        total, healthy, load = row[0], row[1], row[4] + row[5]
+        total, healthy, _, _, healthy_load, degraded_load, _, panic = row
         if not total:
             continue
         reach = healthy * factor / total
         shown = f"{healthy}/{total} healthy"
         worked = f"{healthy}/{total} x {factor} % = {reach:.0f} %"
         detail = worked if 0 < healthy < total else shown
-        parts.append(f"priority {number}: {detail}{', panic' if row[7] else ''} -> {load} % of picks")
+        parts.append(
+            f"priority {number}: {detail}{', panic' if panic else ''} -> {healthy_load + degraded_load} % of picks"
+        )
     return "; ".join(parts) or "no endpoints"
 
 
