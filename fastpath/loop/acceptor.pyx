@@ -43,7 +43,7 @@ cdef void ask_netfilter(Connection* connection) noexcept nogil:
 
 cdef void turn_away(Worker* worker, Listener* listener, int fd, Reason reason) noexcept nogil:
     cdef Leg unwanted
-    count(&listener.refused[<int>reason], 1)
+    count(&listener.state.refused[<int>reason], 1)
     memset(&unwanted, 0, sizeof(unwanted))
     leg_init(&unwanted, SOURCE_DOWNSTREAM, fd, NULL)
     leg_reset(&unwanted)
@@ -59,7 +59,7 @@ cdef void make_room(Worker* worker) noexcept nogil:
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
     cdef Connection* connection = NULL
     cdef bint shed = atomic_load8(&worker.shared.overloaded)
-    count(&listener.cx_total, 1)
+    count(&listener.state.cx_total, 1)
     if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections and not shed:
         connection = new_connection(worker)
     if connection == NULL:
@@ -70,13 +70,13 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     timer_init(&connection.timer)
     leg_init(&connection.down, SOURCE_DOWNSTREAM, fd, connection)
     leg_init(&connection.up, SOURCE_UPSTREAM, -1, connection)
-    connection.listener = listener
+    connection.listener = &listener.state
     connection.started = worker.now
     connection.destination_port = listener.port
-    connection.phase = PHASE_PROXY_HEADER if listener.proxy_protocol else PHASE_SNIFF
+    connection.phase = PHASE_PROXY_HEADER if listener.state.proxy_protocol else PHASE_SNIFF
     read_sockaddr(peer, &connection.downstream)
     connection.direct_source = connection.downstream
-    if listener.original_dst:
+    if listener.state.original_dst:
         ask_netfilter(connection)
     connection.next = worker.open
     if worker.open != NULL:
@@ -85,7 +85,9 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     charge_accepted(worker, connection)
     if atomic_load8(&worker.shared.record_all):
         connection.record = begin_record(connection)
-    schedule_in(worker, &connection.timer, <uint64_t>(listener.hello_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND)
+    schedule_in(
+        worker, &connection.timer, <uint64_t>(listener.state.hello_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND
+    )
     advance(worker, connection)
     make_room(worker)
 
@@ -96,7 +98,7 @@ cdef void pause_accepting(Worker* worker, Listener* listener) noexcept nogil:
     # Level-triggered accept without a descriptor to accept into would spin.
     epoll_ctl(worker.watch.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
     listener.paused = 1
-    count(&listener.refused[<int>Reason.LIMIT], 1)
+    count(&listener.state.refused[<int>Reason.LIMIT], 1)
     if not worker.accept_retry.scheduled:
         schedule_in(worker, &worker.accept_retry, <uint64_t>ACCEPT_RETRY_MS * MILLISECOND)
 

@@ -58,19 +58,13 @@ cdef struct ConnectionRecord:
     char server_name[256]
     uint8_t alpn[256]           # names, each behind a byte with its length
 
-# One worker's socket of a listener.
-cdef struct Listener:
-    uint8_t source              # first: see Source
-    uint8_t accepting
-    uint8_t paused              # out of descriptors: out of the epoll set until the timer says try again
+# What the connections of a listener have in common, whichever socket they came by. Of one worker.
+cdef struct ListenerState:
     uint8_t proxy_protocol
     uint8_t original_dst        # ask netfilter where its connections were going
-    int fd
     uint32_t number
-    uint16_t port               # host order
     uint32_t hello_timeout_ms
     Routes* routes              # atomic; kept alive by the engine
-    Listener* next              # of the worker
     # Written by the worker alone, read by anybody.
     uint64_t cx_total
     uint64_t cx_active
@@ -78,6 +72,16 @@ cdef struct Listener:
     uint64_t rx_bytes
     uint64_t tx_bytes
     uint64_t refused[<int>Reason.REASON_COUNT]
+
+# One worker's socket of a listener.
+cdef struct Listener:
+    uint8_t source              # first: see Source
+    uint8_t accepting
+    uint8_t paused              # out of descriptors: out of the epoll set until the timer says try again
+    int fd
+    uint16_t port               # host order
+    Listener* next              # of the worker
+    ListenerState state         # of connections that come by it
 
 # Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
 cdef struct EndpointQueue:
@@ -110,7 +114,7 @@ cdef struct Connection:
     Address direct_source       # of the socket, whatever a PROXY header says
     Address upstream
     Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
-    Listener* listener
+    ListenerState* listener     # as long as the worker
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
     EndpointQueue* queue        # of the endpoint, if it is counted there or waits in it; else NULL

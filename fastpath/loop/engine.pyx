@@ -284,11 +284,11 @@ cdef class Engine:
                 # The sockets of the other workers share the port that the first one got.
                 port = bound_port(own[worker].fd)
                 own[worker].port = port
-                own[worker].number = self.listener_count
-                own[worker].hello_timeout_ms = hello_timeout_ms
-                own[worker].proxy_protocol = bool(proxy_protocol)
-                own[worker].original_dst = bool(original_dst)
-                own[worker].routes = table.routes
+                own[worker].state.number = self.listener_count
+                own[worker].state.hello_timeout_ms = hello_timeout_ms
+                own[worker].state.proxy_protocol = bool(proxy_protocol)
+                own[worker].state.original_dst = bool(original_dst)
+                own[worker].state.routes = table.routes
         except (OSError, ValueError, MemoryError):
             for worker in range(self.count):
                 if own[worker] != NULL and own[worker].fd >= 0:
@@ -321,7 +321,7 @@ cdef class Engine:
         cdef Listener** own = self.listener(listener)
         cdef uint32_t worker
         for worker in range(self.count):
-            atomic_store_pointer(<void**>&own[worker].routes, table.routes)
+            atomic_store_pointer(<void**>&own[worker].state.routes, table.routes)
         replaced = self.routes[listener]
         self.routes[listener] = table
         self.slots.publication.retire(replaced, None)
@@ -351,13 +351,13 @@ cdef class Engine:
         memset(totals, 0, sizeof(totals))
         memset(refused, 0, sizeof(refused))
         for worker in range(self.count):
-            totals[0] += atomic_load64(&own[worker].cx_total)
-            totals[1] += atomic_load64(&own[worker].cx_active)
-            totals[2] += atomic_load64(&own[worker].cx_pre_active)
-            totals[3] += atomic_load64(&own[worker].rx_bytes)
-            totals[4] += atomic_load64(&own[worker].tx_bytes)
+            totals[0] += atomic_load64(&own[worker].state.cx_total)
+            totals[1] += atomic_load64(&own[worker].state.cx_active)
+            totals[2] += atomic_load64(&own[worker].state.cx_pre_active)
+            totals[3] += atomic_load64(&own[worker].state.rx_bytes)
+            totals[4] += atomic_load64(&own[worker].state.tx_bytes)
             for reason in range(<int>Reason.REASON_COUNT):
-                refused[reason] += atomic_load64(&own[worker].refused[reason])
+                refused[reason] += atomic_load64(&own[worker].state.refused[reason])
         return ListenerCounters(
             cx_total=totals[0],
             cx_active=totals[1],
