@@ -9,6 +9,7 @@ Environment:
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,7 @@ VARIANT_FLAGS = {
 COMPILE_FLAGS = ["-std=c11", "-ffp-contract=off", "-fstack-protector-strong", "-Wall", "-Wno-unused-function"]
 # Function pointers of other libraries are resolved at load and read-only from then on; no stack is executable.
 LINK_FLAGS = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+USES_OPENSSL = re.compile(r"^from eastgate\.fastpath\.tls\.openssl cimport", re.MULTILINE)
 COMPILING_STEPS = {"build", "build_ext", "bdist_wheel", "develop", "editable_wheel", "install"}
 
 
@@ -120,6 +122,7 @@ def extensions() -> list[Extension]:
             depends=["setup.py"],
             extra_compile_args=[*COMPILE_FLAGS, *compile_flags],
             extra_link_args=[*LINK_FLAGS, *link_flags],
+            libraries=["ssl", "crypto"] if USES_OPENSSL.search(names[name].read_text()) else [],
         )
         for name in only or names
     ]

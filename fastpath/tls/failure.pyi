@@ -1,0 +1,19 @@
+from enum import IntEnum
+
+class TlsFailure(IntEnum):
+    TLS_FINE = 0
+    TLS_UNKNOWN_CA = 1
+    TLS_EXPIRED = 2
+    TLS_NOT_YET_VALID = 3
+    TLS_BAD_CERTIFICATE = 4
+    TLS_WRONG_NAME = 5
+    TLS_TWO_IDENTITIES = 6
+    TLS_NO_CERTIFICATE = 7
+    TLS_VERSION = 8
+    TLS_NO_CIPHER = 9
+    TLS_HELLO_CHANGED = 10
+    TLS_PEER_ALERT = 11
+    TLS_TRUNCATED = 12
+    TLS_RESET = 13
+    TLS_NO_MEMORY = 14
+    TLS_PROTOCOL = 15

@@ -1,0 +1,1 @@
+"""Why TLS ended; the names are in failure.pxd."""
