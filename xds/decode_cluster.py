@@ -43,6 +43,8 @@ from .resources import (
 )
 from .secret_refs import cluster_secret_refs
 from .subsets import decode_subsets
+from .tls_records import PLAIN, UpstreamTls
+from .upstream_tls import upstream_tls
 from .wire import unknown_fields
 
 KIND = "CDS"
@@ -67,7 +69,6 @@ _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.met
 _WARNINGS = {
     "upstream_bind_config": "connections are not bound to a source address",
     "upstream_config": "the upstream extension is not used",
-    "transport_socket_matches": "TLS to endpoints is not originated",
     "close_connections_on_host_health_failure": "connections to failed endpoints are not closed",
     "lrs_server": "load is reported to nobody",
     "lrs_report_endpoint_metrics": "load is reported to nobody",
@@ -146,7 +147,8 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         if filter_name not in _INERT_FILTERS:
             warnings.append(f"filters: upstream filter {filter_name} is not run")
     warnings += [f"{path}: unknown field" for path in unknown_fields(message)]
-    upstream_tls = _upstream_tls(message)
+    spoken = upstream_tls(message)
+    warnings += [f"transport_socket: {warning}" for one in spoken.settings for warning in one.warnings]
     eds_config = message.get("eds_cluster_config", {}).get("eds_config", b"")
     keepalive = message.get("upstream_connection_options", {}).get("tcp_keepalive")
     return Cluster(
@@ -171,7 +173,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         zone_aware=_zone_aware(locality_config.get("zone_aware_lb_config", {}), warnings),
         circuit_breakers=_circuit_breakers(kind, message.get("circuit_breakers", {}), warnings),
         outlier_detection=_outlier_detection(message.get("outlier_detection"), warnings),
-        health_check=_health_check(kind, upstream_tls, message.get("health_checks", ()), warnings),
+        health_check=_health_check(kind, spoken, message.get("health_checks", ()), warnings),
         # As in Envoy, load_balancing_policy wins over lb_policy with all that belongs to it.
         subsets=None if "load_balancing_policy" in message else decode_subsets(message.get("lb_subset_config")),
         ignore_health_on_host_removal=message.get("ignore_health_on_host_removal", False),
@@ -181,7 +183,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
-        upstream_tls=upstream_tls,
+        upstream_tls=spoken,
         secrets=cluster_secret_refs(message),
         warnings=tuple(map(printable, warnings)),
         raw=raw,
@@ -210,13 +212,13 @@ def _initial_fetch_timeout(eds_config: bytes) -> float:
 
 
 def _health_check(
-    kind: str, upstream_tls: str, checks: Sequence[Mapping[str, Any]], warnings: list[str]
+    kind: str, spoken: UpstreamTls, checks: Sequence[Mapping[str, Any]], warnings: list[str]
 ) -> HealthCheck | None:
     if kind == "ORIGINAL_DST" and checks:
         warnings.append("health_checks: there are no endpoints to check in an ORIGINAL_DST cluster")
         return None
     made = decode_health_checks(checks, warnings)
-    if made is not None and upstream_tls != "NEVER":
+    if made is not None and spoken != PLAIN:
         warnings.append("health_checks: checks are made without TLS")
     return made
 
@@ -354,10 +356,3 @@ def _tcp_keepalive(message: Mapping[str, Any]) -> TcpKeepalive:
         clamped(message, "keepalive_time", low=0, high=KEEPALIVE_S_MAX),
         clamped(message, "keepalive_interval", low=0, high=KEEPALIVE_S_MAX),
     )
-
-
-def _upstream_tls(message: Mapping[str, Any]) -> str:
-    if message.get("transport_socket_matches"):
-        return "BY_TLS_MODE"
-    socket = message.get("transport_socket")
-    return "NEVER" if socket is None or read_text(socket, 1) == "envoy.transport_sockets.raw_buffer" else "ALWAYS"

@@ -24,6 +24,8 @@ from .message import read
 from .resources import CidrRange, Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
 from .subsets import merged_criteria
+from .tls_records import TlsSettings
+from .tls_settings import tls_settings
 from .wire import unknown_fields
 
 KIND = "LDS"
@@ -242,13 +244,14 @@ def _filter_chain(raw: bytes) -> DecodedChain:
     message = read(_FILTER_CHAIN, raw)
     match = _match(message.get("filter_chain_match", {}))
     tcp_proxy, refusal = _terminal_filter(message.get("filters", ()))
+    tls = tls_settings(message["transport_socket"]) if "transport_socket" in message else None
     unknown = unknown_fields(message)
     if match.unsupported:
         refusal = f"match criteria are not evaluated: {', '.join(match.unsupported)}"
     elif unknown:
         refusal = f"unknown fields: {', '.join(unknown)}"
     elif not refusal:
-        refusal = _chain_refusal(message)
+        refusal = _chain_refusal(message, tls)
     clusters: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
     if tcp_proxy is not None:
@@ -276,8 +279,12 @@ def _filter_chain(raw: bytes) -> DecodedChain:
         route_config_name=routes.name,
         route_config=routes.inline,
         secrets=secret_refs(message["transport_socket"]) if "transport_socket" in message else (),
+        tls=tls,
+        handshake_timeout_s=seconds(message, "transport_socket_connect_timeout", 0.0),
         refusal=printable("; ".join(filter(None, (refusal, routes.refusal)))),
     )
+    if tls is not None:
+        warnings += tuple(f"transport_socket: {warning}" for warning in tls.warnings)
     return DecodedChain(chain, warnings)
 
 
@@ -365,10 +372,9 @@ def _http_refusal(config: Mapping[str, Any]) -> str:
     return "HTTP is not served (http_connection_manager" + (f" with {policy[0]})" if policy else ")")
 
 
-def _chain_refusal(message: Mapping[str, Any]) -> str:
-    transport = message.get("transport_socket")
-    if transport is not None and read_text(transport, 1) != "envoy.transport_sockets.raw_buffer":
-        return f"TLS is not terminated (transport socket {read_text(transport, 1)})"
+def _chain_refusal(message: Mapping[str, Any], tls: TlsSettings | None) -> str:
+    if tls is not None and tls.refusal:
+        return f"transport_socket: {tls.refusal}"
     if message.get("use_proxy_proto"):
         return "use_proxy_proto of a single chain is not supported"
     return ""

@@ -9,7 +9,7 @@ from .columns import Columns as Columns
 from .columns import Locality as Locality
 from .columns import LocalityEntry as LocalityEntry
 from .route import RouteConfiguration
-from .secret_refs import SecretRef
+from .tls_records import PLAIN, SecretRef, TlsSettings, UpstreamTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +279,8 @@ class Cluster:
     ``initial_fetch_timeout_s``: how long an EDS cluster waits for its first assignment, 0 for as long as it takes.
     ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
-    (0: none) only for ORIGINAL_DST. ``upstream_tls``: whether Envoy would originate TLS: NEVER, BY_TLS_MODE (to
-    endpoints whose flags say tlsMode istio) or ALWAYS; ``secrets`` are those that it would need for that.
+    (0: none) only for ORIGINAL_DST. ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
+    that are needed for that.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
     """
@@ -311,7 +311,7 @@ class Cluster:
     upstream_port_override: int = 0
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
-    upstream_tls: str = "NEVER"
+    upstream_tls: UpstreamTls = PLAIN
     secrets: tuple[SecretRef, ...] = ()
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)
@@ -356,7 +356,9 @@ class FilterChain:
     where there are any, say for each of them which subset of its endpoints is asked for.
     ``max_connect_attempts`` 0: not set. ``hash_source_ip``: connections have the hash of their client's address.
     Of a chain with an HTTP connection manager, ``route_config_name`` says which
-    routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names.
+    routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names;
+    ``tls``: what is terminated before anything else is done, None for connections that are taken as they come;
+    ``handshake_timeout_s``: how long that may take, 0 where nothing is said.
     """
 
     name: str
@@ -371,6 +373,8 @@ class FilterChain:
     route_config_name: str = ""
     route_config: RouteConfiguration | None = None
     secrets: tuple[SecretRef, ...] = ()
+    tls: TlsSettings | None = None
+    handshake_timeout_s: float = 0.0
     refusal: str = ""
 
 

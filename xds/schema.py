@@ -935,7 +935,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.cluster.v3.Cluster.TransportSocketMatch": (
         F(1, "name", "string"),
-        F(2, "match", "opaque", presence=True),
+        F(2, "match", "struct", presence=True),
         F(3, "transport_socket", "opaque", presence=True),
     ),
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext": (
@@ -961,7 +961,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(7, "auto_sni_san_validation", "bool"),
     ),
     "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext": (
-        F(1, "tls_params", "opaque", presence=True),
+        F(1, "tls_params", "message", type="envoy.extensions.transport_sockets.tls.v3.TlsParameters", presence=True),
         F(2, "tls_certificates", "opaque", repeated=True),
         F(3, "validation_context", "opaque", oneof="validation_context_type", presence=True),
         F(4, "alpn_protocols", "string", repeated=True),
@@ -982,6 +982,14 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(2, "validation_context_sds_secret_config", "opaque", presence=True),
         F(3, "validation_context_certificate_provider", "opaque", presence=True),
         F(4, "validation_context_certificate_provider_instance", "opaque", presence=True),
+    ),
+    "envoy.extensions.transport_sockets.tls.v3.TlsParameters": (
+        F(1, "tls_minimum_protocol_version", "enum", type="envoy.extensions.transport_sockets.tls.v3.TlsParametersTlsProtocol"),
+        F(2, "tls_maximum_protocol_version", "enum", type="envoy.extensions.transport_sockets.tls.v3.TlsParametersTlsProtocol"),
+        F(3, "cipher_suites", "string", repeated=True),
+        F(4, "ecdh_curves", "string", repeated=True),
+        F(5, "signature_algorithms", "string", repeated=True),
+        F(6, "compliance_policies", "enum", type="envoy.extensions.transport_sockets.tls.v3.TlsParametersCompliancePolicy", repeated=True),
     ),
     "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig": (
         F(1, "name", "string"),
@@ -1332,6 +1340,18 @@ ENUMS: dict[str, dict[int, str]] = {
         3: "URI",
         4: "IP_ADDRESS",
         5: "OTHER_NAME",
+    },
+    "envoy.extensions.transport_sockets.tls.v3.TlsParametersCompliancePolicy": {
+        0: "FIPS_202205",
+        1: "CNSA2_202603",
+        2: "CNSA1_202603",
+    },
+    "envoy.extensions.transport_sockets.tls.v3.TlsParametersTlsProtocol": {
+        0: "TLS_AUTO",
+        1: "TLSv1_0",
+        2: "TLSv1_1",
+        3: "TLSv1_2",
+        4: "TLSv1_3",
     },
     "envoy.type.v3.CodecClientType": {
         0: "HTTP1",

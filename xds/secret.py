@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .assignment import read_text
 from .errors import XdsError
 from .message import encode, read
+from .tls_records import NameMatch
 from .wire import unknown_fields
 
 if TYPE_CHECKING:
@@ -110,18 +111,6 @@ class TlsCertificate:
     chain: bytes
     certificates: tuple[Certificate, ...]
     private_key: PrivateKey
-
-
-@dataclass(frozen=True, slots=True)
-class NameMatch:
-    """One accepted subject alternative name. ``kind``: DNS, URI, EMAIL, IP_ADDRESS, or empty for any;
-    ``how``: exact, prefix, suffix, contains or safe_regex.
-    """
-
-    how: str
-    value: str
-    kind: str = ""
-    ignore_case: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +248,7 @@ def _tls_certificate(message: Mapping[str, Any], now: datetime, warnings: list[s
 def _validation_context(
     message: Mapping[str, Any], now: datetime, warnings: list[str]
 ) -> tuple[ValidationContext, str]:
-    refusal = next(
-        (sentence for name, sentence in _VALIDATION_REFUSALS.items() if name in message and message[name] is not False),
-        "",
-    )
+    refusal = validation_refusal(message)
     warnings += [
         f"validation_context.{name}: {what}" for name, what in _VALIDATION_WARNINGS.items() if message.get(name)
     ]
@@ -274,14 +260,27 @@ def _validation_context(
     expired = sum(one.not_after <= now for one in found)
     if expired:
         warnings.append(f"validation_context: {expired} of {len(found)} trusted certificates have expired")
+    names, unread = accepted_names(message)
+    return ValidationContext(trusted, found, names), unread or refusal
+
+
+def validation_refusal(message: Mapping[str, Any]) -> str:
+    """Why a CertificateValidationContext demands what eastgate does not evaluate; empty: it does not."""
+    demanded = (name for name in _VALIDATION_REFUSALS if name in message and message[name] is not False)
+    return next((_VALIDATION_REFUSALS[name] for name in demanded), "")
+
+
+def accepted_names(message: Mapping[str, Any]) -> tuple[tuple[NameMatch, ...], str]:
+    """Names that a CertificateValidationContext accepts, typed ones first; and why one of them cannot be evaluated."""
     names: list[NameMatch] = []
+    refusal = ""
     for one in message.get("match_typed_subject_alt_names", ()):
         refusal = (
             _match_name(one.get("matcher", {}), str(one.get("san_type", "SAN_TYPE_UNSPECIFIED")), names) or refusal
         )
     for one in message.get("match_subject_alt_names", ()):
         refusal = _match_name(one, "", names) or refusal
-    return ValidationContext(trusted, found, tuple(names)), refusal
+    return tuple(names), refusal
 
 
 def _match_name(matcher: Mapping[str, Any], kind: str, names: list[NameMatch]) -> str:

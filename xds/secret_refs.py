@@ -2,22 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from .config_source import ADS, source_of
+from .config_source import source_of
 from .fields import type_name
 from .message import read
+from .tls_records import SecretRef
 
 _TLS = "envoy.extensions.transport_sockets.tls.v3."
 _CONTEXTS = (f"{_TLS}DownstreamTlsContext", f"{_TLS}UpstreamTlsContext")
 _SDS_SECRET_CONFIG = f"{_TLS}SdsSecretConfig"
-
-
-class SecretRef(NamedTuple):
-    """A secret by name, and where it is to be asked for: what config_source.source_of says."""
-
-    name: str
-    source: str = ADS
 
 
 def secret_refs(transport_socket: bytes) -> tuple[SecretRef, ...]:
@@ -53,11 +47,12 @@ def _named(common_tls_context: bytes) -> tuple[SecretRef, ...]:
         *_present(common, "validation_context_sds_secret_config"),
         *_present(combined, "validation_context_sds_secret_config"),
     ]
-    return _shared(tuple(ref for ref in map(_secret_ref, found) if ref.name))
+    return _shared(tuple(ref for ref in map(secret_ref, found) if ref.name))
 
 
 @lru_cache(maxsize=256)
-def _secret_ref(raw: bytes) -> SecretRef:
+def secret_ref(raw: bytes) -> SecretRef:
+    """Read the bytes of an SdsSecretConfig. Raises XdsError."""
     # Contexts that differ, by the names that they accept, still name the same two secrets.
     message = read(_SDS_SECRET_CONFIG, raw)
     return SecretRef(message.get("name", ""), source_of(message.get("sds_config")))

@@ -15,7 +15,7 @@ from .incoming import sort_response
 from .resources import Rejection
 from .response import Response
 from .secret import SECRET, Certificate, Secret, decode_secret, digest_of
-from .secret_refs import SecretRef
+from .tls_records import SecretRef
 
 SDS = f"type.googleapis.com/{SECRET}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from .resources import Cluster, FilterChain, Listener
-from .secret_refs import SecretRef
+from .tls_records import SecretRef
 
 SNI_DNAT_PREFIX = "outbound_."
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret import Certificate
-from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretSnapshot
+from eastgate.xds.tls_records import SecretRef
 
 KINDS = ("dns", "uri", "ip_address")
 

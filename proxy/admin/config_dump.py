@@ -22,8 +22,8 @@ from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS
 from eastgate.xds.message import encode
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret import SECRET
-from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretSnapshot
+from eastgate.xds.tls_records import SecretRef
 
 from .dumps import timestamp
 from .rendering import Render, Resource, plain

@@ -13,8 +13,8 @@ from eastgate.xds.message import read
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import CircuitBreakers, Cluster, FilterChain, Listener, Locality, OutlierDetection
 from eastgate.xds.route import Route, RouteConfiguration, RouteMatch, VirtualHost
-from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.store import Store
+from eastgate.xds.tls_records import PLAIN, NameMatch, SecretRef, TlsSettings, UpstreamTls
 
 from ..xds.rows import Row, rows_of
 
@@ -69,8 +69,6 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
     said = []
     if "upstream_bind_config" in one:
         said.append("upstream_bind_config: connections are not bound to a source address")
-    if "transport_socket_matches" in one:
-        said.append("transport_socket_matches: TLS to endpoints is not originated")
     return Cluster(
         name=one["name"],
         type=one["type"],
@@ -97,9 +95,29 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
         secrets=(SecretRef("default", "cluster:sds-grpc"), SecretRef("ROOTCA", "cluster:sds-grpc"))
         if "transport_socket_matches" in one
         else (),
-        upstream_tls="BY_TLS_MODE" if "transport_socket_matches" in one else "NEVER",
+        upstream_tls=expected_tls(one),
         warnings=tuple(said),
     )
+
+
+def expected_tls(one: dict[str, Any]) -> UpstreamTls:
+    if "transport_socket_matches" not in one:
+        return PLAIN
+    mesh, others = one["transport_socket_matches"]
+    assert (mesh["match"], others.get("match", {})) == ({"tlsMode": "istio"}, {})
+    assert others["transport_socket"]["name"] == "envoy.transport_sockets.raw_buffer"
+    context = mesh["transport_socket"]["typed_config"]
+    common = context["common_tls_context"]
+    accepted = common["combined_validation_context"].get("default_validation_context", {})
+    settings = TlsSettings(
+        is_server=False,
+        certificate=SecretRef("default", "cluster:sds-grpc"),
+        roots=SecretRef("ROOTCA", "cluster:sds-grpc"),
+        names=tuple(NameMatch("exact", name["exact"]) for name in accepted.get("match_subject_alt_names", ())),
+        protocols=tuple(common["alpn_protocols"]),
+        server_name=context["sni"],
+    )
+    return UpstreamTls(mesh=settings)
 
 
 def expected_rows(one: dict[str, Any]) -> list[Row]:
@@ -135,7 +153,13 @@ def check_chain(chain: FilterChain, one: dict[str, Any]) -> None:
     assert len(chain.secrets) == sds
     assert {ref.source for ref in chain.secrets} <= {"cluster:sds-grpc"}
     names = {network_filter["name"] for network_filter in one["filters"]}
-    serves = names <= INERT and "transport_socket" not in one
+    serves = names <= INERT
+    assert (chain.tls is not None) == ("transport_socket" in one)
+    if chain.tls is not None:
+        said = one["transport_socket"]["typed_config"]
+        assert (chain.tls.is_server, chain.tls.requires_certificate) == (True, said["require_client_certificate"])
+        assert list(chain.tls.protocols) == said["common_tls_context"]["alpn_protocols"]
+        assert chain.tls.names == (NameMatch("prefix", "spiffe://cluster.local/"),)
     assert (chain.refusal == "") == serves, chain
     if serves:
         config = one["filters"][-1]["typed_config"]

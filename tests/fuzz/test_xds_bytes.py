@@ -10,9 +10,10 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
 from eastgate.xds.schema import MESSAGES
 from eastgate.xds.secret import decode_secret
-from eastgate.xds.secret_refs import SecretRef, secret_refs
+from eastgate.xds.secret_refs import secret_refs
 from eastgate.xds.secret_store import SecretStore
 from eastgate.xds.store import Store
+from eastgate.xds.tls_records import SecretRef
 from eastgate.xds.wire import unknown_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st

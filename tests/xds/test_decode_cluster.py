@@ -15,6 +15,7 @@ from eastgate.xds.resources import (
     TcpKeepalive,
     ZoneAware,
 )
+from eastgate.xds.tls_records import PLAIN
 
 from ..support.encoded import field
 from .istiod import assignment, cluster, endpoint, locality_endpoints
@@ -347,7 +348,6 @@ def test_policy_extensions_win_over_the_enum() -> None:
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        ({"transport_socket_matches": [b""]}, "transport_socket_matches: TLS to endpoints is not originated"),
         ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
@@ -453,10 +453,12 @@ def test_dns_cluster_extension_holds_the_settings() -> None:
 
 
 def test_tls_to_endpoints_is_told() -> None:
-    raw_buffer, tls = field(1, b"envoy.transport_sockets.raw_buffer"), field(1, b"envoy.transport_sockets.tls")
-    assert decoded().upstream_tls == decoded(transport_socket=raw_buffer).upstream_tls == "NEVER"
-    assert decoded(transport_socket=tls).upstream_tls == "ALWAYS"
-    assert decoded(transport_socket_matches=[field(1, b"tlsMode-istio")]).upstream_tls == "BY_TLS_MODE"
+    raw_buffer = field(1, b"envoy.transport_sockets.raw_buffer")
+    assert decoded().upstream_tls == decoded(transport_socket=raw_buffer).upstream_tls == PLAIN
+    unknown = decoded(transport_socket=field(1, b"envoy.transport_sockets.tls")).upstream_tls
+    assert unknown.mesh == unknown.others
+    assert unknown.mesh is not None
+    assert unknown.mesh.refusal == "transport socket envoy.transport_sockets.tls is not spoken"
 
 
 def test_equality_ignores_bytes() -> None:

@@ -293,7 +293,7 @@ def test_unknown_fields_close_the_chain_and_no_other(place: str) -> None:
 
 def test_tls_termination_is_not_served() -> None:
     assert refusal(transport_socket=field(1, b"envoy.transport_sockets.tls")) == (
-        "TLS is not terminated (transport socket envoy.transport_sockets.tls)"
+        "transport_socket: transport socket envoy.transport_sockets.tls is not spoken"
     )
     assert one_chain(transport_socket=field(1, b"envoy.transport_sockets.raw_buffer")).refusal == ""
 

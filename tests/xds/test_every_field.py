@@ -87,7 +87,6 @@ INERT = {
     CHAIN: {
         "filters.name": "the type of the configuration decides, not the name",
         "metadata": SHOWN,
-        "transport_socket_connect_timeout": "of a handshake that the proxy would make: a gateway makes none",
     },
     TCP_PROXY: {
         "downstream_idle_timeout": "Envoy does not look at it",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from eastgate.xds.sds import SdsClient
-from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretStore
+from eastgate.xds.tls_records import SecretRef
 
 from ..support.secrets import SPIFFE, AgentSds, ca_secret, keyed, tls_secret
 from .istiod import router

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
-from eastgate.xds.secret import SECRET, NameMatch, PrivateKey, Secret, decode_secret
+from eastgate.xds.secret import SECRET, PrivateKey, Secret, decode_secret
+from eastgate.xds.tls_records import NameMatch
 
 from ..support.secrets import SPIFFE, ca_secret, keyed, tls_secret
 from .istiod import number_field

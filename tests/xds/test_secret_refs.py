@@ -5,7 +5,8 @@ from typing import Any
 from eastgate.xds.config_source import ADS, source_of
 from eastgate.xds.decode import decode_cluster, decode_listener
 from eastgate.xds.message import encode
-from eastgate.xds.secret_refs import SecretRef, secret_refs
+from eastgate.xds.secret_refs import secret_refs
+from eastgate.xds.tls_records import SecretRef
 
 from . import istiod as build
 
@@ -70,4 +71,6 @@ def test_clusters_and_chains_say_what_they_would_need() -> None:
     assert decode_cluster(build.cluster("a")).secrets == ()
     listener = decode_listener(build.listener("l", [build.chain("a", transport_socket=socket(**WORKLOAD))]))[0]
     assert listener.filter_chains[0].secrets == REFS
-    assert listener.filter_chains[0].refusal
+    tls = listener.filter_chains[0].tls
+    assert tls is not None
+    assert (tls.certificate, tls.roots) == REFS

@@ -1,9 +1,9 @@
 """Which secrets are wanted, kept, rotated, rejected and forgotten."""
 
 from eastgate.xds.decode import CDS, LDS, SDS
-from eastgate.xds.secret_refs import SecretRef
 from eastgate.xds.secret_store import SecretSnapshot, SecretStore
 from eastgate.xds.store import Store
+from eastgate.xds.tls_records import SecretRef
 
 from ..support.secrets import ca_secret, keyed, packed, tls_secret
 from . import istiod as build
