@@ -170,6 +170,7 @@ class Gateway:
             own_locality=settings.locality if any(settings.locality) else None,
             clock=loop.time,
             local_cluster=settings.local_cluster,
+            secrets=lambda: self._store.secrets.snapshot.secrets,
             errors=errors,
         )
         self._listeners = Listeners(
@@ -211,6 +212,8 @@ class Gateway:
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
         )
+        # What is compiled with them; connections keep what they began with.
+        self._store.secrets.on_change(lambda _: self._publisher.recompile())
         self._sds = tuple(
             SdsClient(f"cluster:{cluster}", address, node, self._store.secrets)
             for cluster, address in settings.secret_sockets.items()

@@ -49,10 +49,16 @@ LAYERS = (
 )
 LAYERED = ("commands", "trial")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.
-FASTPATH_ROOMS = {"loop": {"match", "tables"}, "match": set(), "tables": set()}
+FASTPATH_ROOMS = {
+    "loop": {"match", "tables", "tls"},
+    "match": {"tls"},
+    "tables": {"tls"},
+    "tls": set(),
+}
 # In fastpath/loop/ a module knows only those before it.
 LOOP_ORDER = (
     "addresses",
+    "tls_session",
     "leg",
     "connection",
     "worker_state",
@@ -61,6 +67,7 @@ LOOP_ORDER = (
     "closing",
     "endpoint_limit",
     "upstream",
+    "handshakes",
     "relay_phase",
     "sniff",
     "journey",

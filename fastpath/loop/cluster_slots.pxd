@@ -1,8 +1,9 @@
 # Places of the clusters' current tables, and the state of each cluster that all workers share.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.tables.picker cimport Table
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.loop.publication cimport Publication
+from eastgate.fastpath.tls.handshake cimport TlsContext
 
 cdef enum:
     UNLIMITED = 0xFFFFFFFF
@@ -48,6 +49,9 @@ cdef struct SlotVersion:
     uint32_t keepalive_interval_s
     uint32_t keepalive_probes
     uint8_t original_dst        # connect to where the client wanted to go; the table holds a stand-in for its state
+    TlsContext* mesh_tls        # spoken to endpoints of the mesh; NULL: plain text
+    TlsContext* other_tls       # spoken to all others
+    const uint8_t* mesh         # by row: is the endpoint one of the mesh? NULL: none is
     uint16_t port_override      # of original_dst: instead of the port that the client wanted; 0: none
 
 cdef struct ClusterSlot:
@@ -57,6 +61,10 @@ cdef struct ClusterSlot:
 # To be used until the next quiet point of the worker.
 cdef inline SlotVersion* slot_version(ClusterSlot* slot) noexcept nogil:
     return <SlotVersion*>atomic_load_pointer(<void**>&slot.current)
+
+# With what TLS the endpoint of a row is spoken to; NULL: plain text.
+cdef inline TlsContext* version_tls(const SlotVersion* version, int32_t row) noexcept nogil:
+    return version.mesh_tls if version.mesh != NULL and version.mesh[row] else version.other_tls
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil
 cdef void cluster_release(ClusterState* state) noexcept nogil

@@ -1,6 +1,7 @@
 from typing import NamedTuple, final
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.fastpath.tls.context import Context
 
 class ClusterCounters(NamedTuple):
     """Plain integers, summed over workers; totals since the cluster was first known."""
@@ -52,6 +53,9 @@ class ClusterSlots:
         keepalive_probes: int = 0,
         original_dst: bool = False,
         port_override: int = 0,
+        mesh_tls: Context | None = None,
+        other_tls: Context | None = None,
+        mesh: bytes | None = None,
         failure_threshold: int = 0,
         gateway_threshold: int = 0,
     ) -> None:
@@ -60,8 +64,9 @@ class ClusterSlots:
         `max_per_endpoint`: connections to one endpoint, later ones wait for one of them to end; 4294967295: any number.
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
-        endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look
-        (take_dirty); 0: never.
+        endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
+        table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
+        make an endpoint worth a look (take_dirty); 0: never.
         """
     def take_dirty(self) -> list[str]:
         """Names of clusters of which an endpoint crossed a threshold since the last call."""

@@ -5,11 +5,13 @@ dropped, and a released slot given to another cluster, only when no worker can b
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.tables.cluster_table cimport ClusterTable
+from eastgate.fastpath.tables.picker cimport table_size
+from eastgate.fastpath.tls.context cimport Context
 from eastgate.fastpath.posix cimport (
     atomic_add, atomic_exchange8, atomic_exchange_pointer, atomic_load, atomic_load64, atomic_load_pointer,
     atomic_store, atomic_store_pointer, atomic_sub_release, atomic_swap_if_pointer,
@@ -98,6 +100,9 @@ cdef class Version:
 
     cdef SlotVersion version
     cdef ClusterTable table
+    cdef Context mesh_tls
+    cdef Context other_tls
+    cdef bytes mesh
 
     def __cinit__(self):
         memset(&self.version, 0, sizeof(SlotVersion))
@@ -105,6 +110,21 @@ cdef class Version:
     def __dealloc__(self):
         if self.version.state != NULL:
             cluster_release(self.version.state)
+
+
+cdef int speak(Version made, mesh_tls, other_tls, mesh) except -1:
+    made.mesh_tls = <Context?>mesh_tls if mesh_tls is not None else None
+    made.other_tls = <Context?>other_tls if other_tls is not None else None
+    if made.mesh_tls is not None:
+        made.version.mesh_tls = made.mesh_tls.context
+    if made.other_tls is not None:
+        made.version.other_tls = made.other_tls.context
+    if mesh is not None:
+        if len(mesh) != table_size(made.version.table):
+            raise ValueError(f"mesh has {len(mesh)} rows, the table {table_size(made.version.table)}")
+        made.mesh = bytes(mesh)
+        made.version.mesh = <const uint8_t*><const char*>made.mesh
+    return 0
 
 
 @cython.final
@@ -253,6 +273,9 @@ cdef class ClusterSlots:
         keepalive_probes=0,
         original_dst=False,
         port_override=0,
+        mesh_tls=None,
+        other_tls=None,
+        mesh=None,
         failure_threshold=0,
         gateway_threshold=0,
     ):
@@ -261,8 +284,9 @@ cdef class ClusterSlots:
         `max_per_endpoint`: connections to one endpoint, later ones wait for one of them to end; 4294967295: any number.
         keepalive values: 0 leaves the operating system's default, keepalive itself is always on. `original_dst`:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
-        endpoint of `table` only counts them. Thresholds: so many failed connects in a row make an endpoint worth a look
-        (take_dirty); 0: never.
+        endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
+        table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
+        make an endpoint worth a look (take_dirty); 0: never.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
@@ -283,6 +307,7 @@ cdef class ClusterSlots:
             version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")
             version.original_dst = bool(original_dst)
             version.port_override = as_port(port_override)
+            speak(made, mesh_tls, other_tls, mesh)
             cluster_acquire(place.owner)
             version.state = place.owner
             self.generation += 1

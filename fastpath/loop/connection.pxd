@@ -23,8 +23,10 @@ cdef enum Source:
 cdef enum Phase:
     PHASE_PROXY_HEADER          # the PROXY header is not complete yet
     PHASE_SNIFF                 # the ClientHello is not complete yet
+    PHASE_UNSEAL                # TLS handshake with the client
     PHASE_WAIT                  # for one of the endpoint's connections to end
     PHASE_CONNECT
+    PHASE_SEAL                  # TLS handshake with the endpoint
     PHASE_RELAY
     PHASE_CLOSED                # legs closed, memory given back at the end of the turn
 
@@ -110,6 +112,7 @@ cdef struct Connection:
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
     uint16_t max_attempts
+    uint32_t handshake_ms       # that the TLS handshake with the client may take
     Address downstream          # of the socket, or conveyed by a PROXY header
     Address direct_source       # of the socket, whatever a PROXY header says
     Address upstream

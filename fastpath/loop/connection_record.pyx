@@ -11,6 +11,7 @@ from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HelloStatus, parse_client_hello,
 )
 from eastgate.fastpath.posix cimport CLOCK_REALTIME, clock_ns
+from eastgate.fastpath.tls.handshake cimport Handshake
 
 
 cdef ConnectionRecord* begin_record(Connection* connection) noexcept nogil:
@@ -28,6 +29,18 @@ cdef void note_sniffed(ConnectionRecord* record, Connection* connection) noexcep
         status = parse_client_hello(connection.down.sniffed, connection.down.sniffed_length, &hello)
         if status == HELLO_COMPLETE or status == HELLO_BAD_SNI:
             note_hello(record, &hello)
+    elif connection.down.tls != NULL:
+        note_expected(record, &connection.down.tls.handshake)
+
+
+cdef void note_expected(ConnectionRecord* record, const Handshake* handshake) noexcept nogil:
+    # Longer ones were refused by the sniffer, or are no line of a log.
+    if handshake.expected == NULL or handshake.alpn_length > sizeof(record.alpn):
+        return
+    record.server_name_length = handshake.server_name_length
+    memcpy(record.server_name, handshake.expected, handshake.server_name_length)
+    record.alpn_length = handshake.alpn_length
+    memcpy(record.alpn, handshake.expected + handshake.server_name_length, handshake.alpn_length)
 
 
 cdef void note_hello(ConnectionRecord* record, const ClientHello* hello) noexcept nogil:

@@ -1,14 +1,23 @@
 """The phases of a connection, one after the other. Each says when it is done; none is guessed from another.
 
-PROXY header (if the listener has one) -> sniff -> choose -> (wait for the endpoint) -> connect -> relay -> closed.
-Every phase has a timer.
+PROXY header (if the listener has one) -> sniff -> (TLS with the client) -> choose -> (wait for the endpoint) -> connect
+-> (TLS with the endpoint) -> relay -> closed. Every phase has a timer.
 """
-from eastgate.fastpath.loop.connection cimport Connection, PHASE_CLOSED, PHASE_CONNECT, PHASE_RELAY, PHASE_WAIT
+from eastgate.fastpath.loop.connection cimport (
+    Connection, PHASE_CLOSED, PHASE_CONNECT, PHASE_RELAY, PHASE_SEAL, PHASE_UNSEAL, PHASE_WAIT,
+)
+from eastgate.fastpath.loop.handshakes cimport begin_seal, begin_unseal, sealed, unseal_timeout, unsealed
 from eastgate.fastpath.loop.relay_phase cimport begin_relay, relay, relay_timeout
 from eastgate.fastpath.loop.sniff cimport sniff, sniff_timeout
-from eastgate.fastpath.loop.upstream cimport choose_upstream, upstream_ready, upstream_timeout
+from eastgate.fastpath.loop.upstream cimport adopt, choose_upstream, upstream_ready, upstream_timeout
 from eastgate.fastpath.loop.worker_state cimport Worker
 from eastgate.fastpath.match.route_nodes cimport RouteChain
+
+
+cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
+    begin_relay(worker, connection)
+    if connection.phase == PHASE_RELAY:
+        relay(worker, connection)
 
 
 cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
@@ -16,21 +25,31 @@ cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
     if connection.phase == PHASE_RELAY:
         relay(worker, connection)
     elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT:
-        if upstream_ready(worker, connection):
-            begin_relay(worker, connection)
-            if connection.phase == PHASE_RELAY:
-                relay(worker, connection)
+        if upstream_ready(worker, connection) and (
+            connection.up.context == NULL or begin_seal(worker, connection)
+        ):
+            start_relay(worker, connection)
+    elif connection.phase == PHASE_SEAL:
+        if sealed(worker, connection):
+            start_relay(worker, connection)
+    elif connection.phase == PHASE_UNSEAL:
+        if unsealed(worker, connection):
+            choose_upstream(worker, connection)
     elif connection.phase != PHASE_CLOSED:
         chain = sniff(worker, connection)
-        if chain != NULL:
-            # Connecting takes a while: its event goes on from here.
-            choose_upstream(worker, connection, chain)
+        # Connecting takes a while: its event goes on from here.
+        if chain != NULL and adopt(worker, connection, chain) and (
+            connection.down.context == NULL or begin_unseal(worker, connection)
+        ):
+            choose_upstream(worker, connection)
 
 
 cdef void phase_timeout(Worker* worker, Connection* connection) noexcept nogil:
     if connection.phase == PHASE_RELAY:
         relay_timeout(worker, connection)
-    elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT:
+    elif connection.phase == PHASE_UNSEAL:
+        unseal_timeout(worker, connection)
+    elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT or connection.phase == PHASE_SEAL:
         upstream_timeout(worker, connection)
     else:
         sniff_timeout(worker, connection)

@@ -8,7 +8,8 @@
 #   leg.writable                             a send may take something though no event comes
 # Bytes that a send did not take are offered again, all of them.
 #
-# The only kind is plain: its bytes are those of its socket. Another one is another branch of the functions below.
+# Two kinds: plain, whose bytes are those of its socket, and TLS (leg_secure). Another one is another branch of the
+# functions below.
 #
 # TCP's urgent bytes are bytes like others, in their place (SO_OOBINLINE, as RFC 6093 asks for): taken out of the stream
 # they would be lost. A pipe stops in front of one, and then says what it says at the end of the stream: a leg that had
@@ -16,7 +17,9 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
+from eastgate.fastpath.loop.tls_session cimport Offer, TlsScratch, TlsSession, TlsStatus
 from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.tls.handshake cimport TicketPlace, TlsContext
 from eastgate.fastpath.posix cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL,
     SPLICE_F_MOVE, SPLICE_F_NONBLOCK, errno, recv, send, sockaddr_storage, socklen_t, splice, ssize_t,
@@ -47,10 +50,13 @@ cdef struct Leg:
     uint8_t ended               # its FIN was read
     uint8_t shut                # our FIN was sent to it
     uint8_t urgent              # urgent bytes were announced, or may have been: splice no more
+    uint8_t aborted             # closing it resets it
     uint8_t wants_many          # no event before several bytes have come
     int fd                      # -1: none
     uint32_t sniffed_length
     uint8_t* sniffed            # owned: read to look at it, and received by nobody yet
+    TlsContext* context         # counted reference: what it is secured with; NULL: it stays plain
+    TlsSession* tls             # owned; NULL: plain, or not secured yet
     void* connection            # whose leg this is
 
 # Keepalive of a leg in seconds and probes; 0: the operating system's.
@@ -74,6 +80,11 @@ cdef inline void* watched(uint64_t data) noexcept nogil:
 cdef inline bint is_stale(const Leg* leg, uint64_t data) noexcept nogil:
     return leg.tag != data >> 48
 
+# The branches of a leg whose bytes are sealed by TLS.
+cdef void tls_note(Leg* leg) noexcept nogil
+cdef ssize_t send_sealed(Leg* leg, const uint8_t* data, size_t length) noexcept nogil
+cdef ssize_t receive_sealed(Leg* leg, uint8_t* buffer, size_t length) noexcept nogil
+
 cdef inline void leg_note(Leg* leg, uint32_t events) noexcept nogil:
     """Remember what epoll reported."""
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
@@ -87,6 +98,8 @@ cdef inline void leg_note(Leg* leg, uint32_t events) noexcept nogil:
     if events & EPOLLPRI:
         leg_keep_urgent(leg)
         leg.readable = 1
+    if leg.tls != NULL:
+        tls_note(leg)
 
 # ---- moving bytes
 
@@ -95,6 +108,8 @@ cdef inline bint has_more(const Leg* leg) noexcept nogil:
 
 cdef inline ssize_t leg_send(Leg* leg, const uint8_t* data, size_t length) noexcept nogil:
     cdef ssize_t taken
+    if leg.tls != NULL:
+        return send_sealed(leg, data, length)
     while True:
         taken = send(leg.fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT)
         if taken >= 0:
@@ -130,11 +145,11 @@ cdef inline ssize_t read_socket(Leg* leg, uint8_t* buffer, size_t length, int fl
         return -1
 
 cdef inline ssize_t leg_receive(Leg* leg, uint8_t* buffer, size_t length) noexcept nogil:
-    return read_socket(leg, buffer, length, 0)
+    return read_socket(leg, buffer, length, 0) if leg.tls == NULL else receive_sealed(leg, buffer, length)
 
 cdef inline bint may_splice(const Leg* origin, const Leg* target) noexcept nogil:
     """Whether what comes next may go through a pipe, or be peeked at and discarded: the bytes of both sockets."""
-    return not origin.urgent
+    return not origin.urgent and origin.tls == NULL and target.tls == NULL
 
 cdef inline ssize_t fill_pipe(Leg* leg, Pipe* pipe, size_t most) noexcept nogil:
     """Leg -> pipe, which must be empty: it has room for a number of pieces, not of bytes, and "it would block" says
@@ -207,9 +222,22 @@ cdef bint leg_local(const Leg* leg, Address* address) noexcept nogil
 # Where netfilter redirected it from; False when it did not.
 cdef bint leg_original(const Leg* leg, Address* address) noexcept nogil
 
+# ---- TLS
+
+# It will be secured with this context.
+cdef void leg_will_secure(Leg* leg, TlsContext* context) noexcept nogil
+# Go on as TLS: a server's side of what was sniffed, or a client's on a socket that is connected. Arguments as of
+# tls_open. False when there is no memory.
+cdef bint leg_secure(Leg* leg, TlsScratch* scratch, const Offer* offer, TicketPlace* tickets) noexcept nogil
+# Nothing may be received or sent before it is done. The leg's session holds the failure.
+cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil
+# Whether everything that was taken has left for the socket; what has not is sent with the next events.
+cdef inline bint leg_flushed(const Leg* leg) noexcept nogil:
+    return leg.tls == NULL or leg.tls.out_length == 0
+
 # ---- the end
 
-# Say that nothing more will be sent to it: half-close.
+# Say that nothing more will be sent to it: half-close. Of TLS no FIN, but its close_notify.
 cdef void leg_end(Leg* leg) noexcept nogil
 # Have leg_close reset it: its peer must not take this for an orderly end.
 cdef void leg_reset(Leg* leg) noexcept nogil

@@ -7,7 +7,11 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.loop.addresses cimport read_sockaddr
+from eastgate.fastpath.loop.tls_session cimport (
+    TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
+)
 from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.tls.handshake cimport tls_context_acquire, tls_context_release
 from eastgate.fastpath.posix cimport *
 
 cdef inline void set_option(const Leg* leg, int level, int option, int value) noexcept nogil:
@@ -121,14 +125,72 @@ cdef bint leg_original(const Leg* leg, Address* address) noexcept nogil:
     return True
 
 
+cdef void tls_note(Leg* leg) noexcept nogil:
+    cdef TlsSession* tls = leg.tls
+    if leg.readable:
+        tls.drained = 0
+    tls.hung_up = leg.hung_up or leg.urgent
+    if leg.writable and tls.out_length:
+        leg.writable = tls_flush(tls) != 0
+
+
+cdef ssize_t send_sealed(Leg* leg, const uint8_t* data, size_t length) noexcept nogil:
+    cdef ssize_t taken = tls_send(leg.tls, data, length)
+    if leg.tls.out_length:
+        leg.writable = 0
+    return taken
+
+
+cdef ssize_t receive_sealed(Leg* leg, uint8_t* buffer, size_t length) noexcept nogil:
+    cdef ssize_t got = tls_receive(leg.tls, buffer, length)
+    # Less than was asked for is all that OpenSSL has. A fault behind it is found by the next call.
+    if <size_t>got < length and not leg.tls.broken and not leg.tls.ended:
+        leg.readable = 0
+    if leg.tls.out_length:
+        leg.writable = 0
+    if got == 0 and leg.tls.ended:
+        leg.ended = 1
+        leg.readable = 0
+    return got
+
+
+cdef void leg_will_secure(Leg* leg, TlsContext* context) noexcept nogil:
+    tls_context_acquire(context)
+    leg.context = context
+
+
+cdef bint leg_secure(Leg* leg, TlsScratch* scratch, const Offer* offer, TicketPlace* tickets) noexcept nogil:
+    cdef uint32_t length
+    cdef uint8_t* sniffed = leg_take_sniffed(leg, &length)
+    # A Finished is shorter than what the sniffer may have waited for.
+    leg_want(leg, 1)
+    leg.tls = tls_open(leg.context, leg.fd, scratch, sniffed, length, offer, tickets)
+    return leg.tls != NULL
+
+
+cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil:
+    cdef TlsStatus status = tls_handshake(leg.tls)
+    if status == TLS_WAIT:
+        leg.readable = 0
+    if leg.tls.out_length:
+        leg.writable = 0
+    return status
+
+
 cdef void leg_end(Leg* leg) noexcept nogil:
     leg.shut = 1
+    if leg.tls != NULL:
+        tls_end(leg.tls)
+        if leg.tls.out_length:
+            leg.writable = 0
+        return
     # An error here means that the peer is gone; its own events tell.
     shutdown(leg.fd, SHUT_WR)
 
 
 cdef void leg_reset(Leg* leg) noexcept nogil:
     cdef linger abort
+    leg.aborted = 1
     abort.l_onoff = 1
     abort.l_linger = 0
     setsockopt(leg.fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort))
@@ -139,6 +201,12 @@ cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil:
     cdef void* connection = leg.connection
     if leg.sniffed != NULL:
         free(leg.sniffed)
+    if leg.tls != NULL:
+        if not leg.aborted:
+            tls_end(leg.tls)
+        tls_free(leg.tls)
+    if leg.context != NULL:
+        tls_context_release(leg.context)
     if leg.fd >= 0:
         if leg.registered:
             # Closing takes it out of the set only where no other process has a copy of the descriptor.

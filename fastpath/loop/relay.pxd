@@ -10,6 +10,8 @@ cdef enum:
     # the other side does not take at once is held, so this also bounds the memory of a blocked flow.
     COPY_LIMIT = 16384
     RELAY_BUFFER = 262144       # the worker's one buffer
+    # Of a flow that TLS seals or opens: some records with one call each way.
+    SEALED_LIMIT = 65536
 
 # What relaying needs of its worker.
 cdef struct RelayMeans:

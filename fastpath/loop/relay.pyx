@@ -18,10 +18,11 @@ is spliced, found small, and what comes after it is copied.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.loop.leg cimport (
-    Leg, empty_pipe, fill_pipe, has_more, leg_discard, leg_end, leg_peek, leg_receive, leg_send, may_splice,
+    Leg, empty_pipe, fill_pipe, has_more, leg_discard, leg_end, leg_flushed, leg_peek, leg_receive, leg_send,
+    may_splice,
 )
 from eastgate.fastpath.loop.pipe_pool cimport pipe_give, pipe_take
 from eastgate.fastpath.posix cimport ssize_t
@@ -70,22 +71,32 @@ cdef inline Step send_piped(Flow* flow, Leg* target, size_t* moved) noexcept nog
     return STEP_AGAIN
 
 
+cdef inline bint hold(Flow* flow, const uint8_t* data, size_t length) noexcept nogil:
+    flow.held = <uint8_t*>malloc(length)
+    if flow.held == NULL:
+        return False
+    memcpy(flow.held, data, length)
+    flow.held_offset = 0
+    flow.held_length = <uint32_t>length
+    return True
+
+
 cdef inline Step copy_some(Flow* flow, Leg* origin, Leg* target, uint8_t* buffer, size_t* moved) noexcept nogil:
-    cdef ssize_t got = leg_receive(origin, buffer, COPY_LIMIT)
+    cdef bint sealed = origin.tls != NULL or target.tls != NULL
+    cdef ssize_t got = leg_receive(origin, buffer, SEALED_LIMIT if sealed else COPY_LIMIT)
     cdef ssize_t taken
+    cdef bint kept = True
     if got <= 0:
         return STEP_AGAIN if got == 0 else STEP_BROKEN
-    flow.bulk = got == COPY_LIMIT
+    flow.bulk = got >= COPY_LIMIT
     taken = leg_send(target, buffer, <size_t>got)
-    if taken < 0:
+    if 0 <= taken < got:
+        kept = hold(flow, buffer + taken, <size_t>(got - taken))
+    if sealed:
+        # The worker's buffer keeps nobody's plaintext.
+        memset(buffer, 0, <size_t>got)
+    if taken < 0 or not kept:
         return STEP_BROKEN
-    if taken < got:
-        flow.held = <uint8_t*>malloc(<size_t>(got - taken))
-        if flow.held == NULL:
-            return STEP_BROKEN
-        memcpy(flow.held, buffer + taken, <size_t>(got - taken))
-        flow.held_offset = 0
-        flow.held_length = <uint32_t>(got - taken)
     flow.bytes += <uint64_t>got
     moved[0] += <size_t>got
     return STEP_AGAIN
@@ -119,9 +130,9 @@ cdef FlowStatus move(Flow* flow, Leg* origin, Leg* target, RelayMeans* means, si
             step = send_piped(flow, target, &moved)
         elif origin.ended:
             # Where both ways have ended both sockets are closed next, and closing sends the FIN.
-            if not target.shut and not (target.ended and origin.shut):
+            if not target.shut and (target.tls != NULL or not (target.ended and origin.shut)):
                 leg_end(target)
-            return FLOW_ENDED
+            return FLOW_ENDED if leg_flushed(target) else FLOW_WAITING
         elif not has_more(origin):
             # A turn of bulk that was small after all: the next one is copied.
             if flow.bulk and moved < COPY_LIMIT:

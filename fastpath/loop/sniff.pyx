@@ -11,7 +11,7 @@ from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_PROXY_HEADER, PHASE_SNIFF
 from eastgate.fastpath.loop.connection_record cimport note_hello
 from eastgate.fastpath.loop.leg cimport (
-    LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch,
+    LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch, leg_will_secure,
 )
 from eastgate.fastpath.loop.worker_state cimport Worker
 from eastgate.fastpath.match.client_hello cimport (
@@ -123,6 +123,9 @@ cdef const RouteChain* route(
         return NULL
     if connection.record != NULL and is_tls:
         note_hello(connection.record, hello)
+    if matched.termination:
+        connection.handshake_ms = routes.terminations[matched.termination - 1].timeout_ms
+        leg_will_secure(&connection.down, routes.terminations[matched.termination - 1].context)
     return matched
 
 

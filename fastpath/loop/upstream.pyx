@@ -8,13 +8,13 @@ from eastgate.fastpath.loop.charges cimport (
     CHARGE_CLUSTER, CHARGE_PENDING, CHARGE_PLACE, CHARGE_SILENT, CHARGE_WAITING, give_back, take_within,
 )
 from eastgate.fastpath.loop.closing cimport refuse
-from eastgate.fastpath.loop.cluster_slots cimport ClusterState, SlotVersion, cluster_acquire, slot_version
+from eastgate.fastpath.loop.cluster_slots cimport ClusterState, SlotVersion, cluster_acquire, slot_version, version_tls
 from eastgate.fastpath.loop.connection cimport (
-    Connection, EndpointQueue, PHASE_CONNECT, TRIED_CAPACITY,
+    Connection, EndpointQueue, PHASE_CONNECT, PHASE_WAIT, TRIED_CAPACITY,
 )
 from eastgate.fastpath.loop.endpoint_limit cimport enter_endpoint, fail_waiting, wait_for_endpoint
 from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
-from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch
+from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch, leg_will_secure
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
@@ -29,6 +29,7 @@ from eastgate.fastpath.tables.picker cimport (
     EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
     table_hashes, table_pick, table_pick_hash, table_size, table_state,
 )
+from eastgate.fastpath.tls.handshake cimport TlsContext
 
 cdef enum:
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
@@ -129,6 +130,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     """0 when the connect is under way, otherwise the Reason why it is not."""
     cdef ClusterState* cluster = connection.cluster
     cdef EndpointAddress address
+    cdef TlsContext* context
     cdef sockaddr_storage raw
     cdef socklen_t length
     cdef int error
@@ -149,9 +151,12 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     # The client's socket first: what it has to report already is then known before the connect is done, in one turn.
     if not leg_watch(&connection.down, &worker.watch):
         return <int>Reason.LIMIT
-    error = leg_connect(&connection.up, &raw, length, connection.down.sniffed_length != 0)
+    context = version_tls(version, endpoint)
+    error = leg_connect(&connection.up, &raw, length, connection.down.sniffed_length != 0 or context != NULL)
     if error:
         return <int>Reason.LIMIT if is_local_failure(error) else <int>Reason.CONNECT_FAILED
+    if context != NULL:
+        leg_will_secure(&connection.up, context)
     if not leg_watch(&connection.up, &worker.watch):
         return <int>Reason.LIMIT
     connection.phase = PHASE_CONNECT
@@ -256,29 +261,38 @@ cdef int32_t claim_endpoint(
     return endpoint
 
 
-cdef void choose_upstream(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
+cdef bint adopt(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
     cdef uint32_t target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
     cdef SlotVersion* version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
-    cdef int32_t endpoint
-    cdef int reason
     if version == NULL:
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
-        return
+        return False
     connection.hash_source_ip = <uint8_t>chain.hash_source_ip
     connection.cluster = version.state
     cluster_acquire(connection.cluster)
     connection.slot = target
-    endpoint = claim_endpoint(worker, connection, target, version)
+    connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
+    connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
+    connection.max_attempts = <uint16_t>chain.max_connect_attempts
+    return True
+
+
+cdef void choose_upstream(Worker* worker, Connection* connection) noexcept nogil:
+    cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
+    cdef int32_t endpoint
+    cdef int reason
+    # A handshake takes a while: the slot may have been given to another cluster since.
+    if version == NULL or version.state != connection.cluster:
+        refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
+        return
+    endpoint = claim_endpoint(worker, connection, connection.slot, version)
     if endpoint < 0:
         refuse(worker, connection, -endpoint)
         return
     give_back(worker, connection, CHARGE_SILENT)
     connection.connect_started = worker.now
-    connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
-    connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
     connection.endpoint = table_state(version.table, endpoint)
     state_acquire(connection.endpoint)
-    connection.max_attempts = <uint16_t>chain.max_connect_attempts
     connection.attempts = 1
     reason = connect_to(worker, connection, version, endpoint)
     if reason != Reason.NONE:
@@ -299,7 +313,7 @@ cdef bint upstream_ready(Worker* worker, Connection* connection) noexcept nogil:
 
 
 cdef void upstream_timeout(Worker* worker, Connection* connection) noexcept nogil:
-    if connection.phase == PHASE_CONNECT:
+    if connection.phase != PHASE_WAIT:
         connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
     else:
         refuse(worker, connection, Reason.DURATION_TIMEOUT if connection.expiry else Reason.OVERFLOW)

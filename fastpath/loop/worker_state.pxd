@@ -10,6 +10,7 @@ from eastgate.fastpath.loop.event_ring cimport EventRing
 from eastgate.fastpath.loop.leg cimport Watch
 from eastgate.fastpath.loop.publication cimport Reader
 from eastgate.fastpath.loop.relay cimport RelayMeans
+from eastgate.fastpath.loop.tls_session cimport TlsScratch
 from eastgate.fastpath.loop.timer_wheel cimport Timer, TimerWheel, wheel_schedule
 from eastgate.fastpath.posix cimport pthread_t, sem_t, write
 from eastgate.fastpath.tables.picker cimport PickCursor
@@ -82,6 +83,7 @@ cdef struct Worker:
     Listener* listeners         # owned
     EventRing events
     RelayMeans means
+    TlsScratch scratch
     BusyPoll polling
     uint64_t turn_left          # bytes that this turn may still relay before bulk flows have to wait for the next
 

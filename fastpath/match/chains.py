@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from eastgate.fastpath.reason import Reason
+from eastgate.fastpath.tls.context import Context
 
 # ALPN values of Istio clients. A connection to an SNI-DNAT name without one of them is refused, whatever the chain
 # says: SNI alone is never enough for a mesh service.
@@ -11,6 +12,8 @@ SNI_DNAT_PREFIX = "outbound_."
 
 # Endpoints that a connection tries before it is refused, unless tcp_proxy says otherwise.
 DEFAULT_CONNECT_ATTEMPTS = 3
+# How long the TLS handshake with a client may take, unless the chain says otherwise; Envoy has no limit then.
+DEFAULT_HANDSHAKE_MS = 15_000
 
 Prefix = tuple[bytes, int]
 """Addresses that share their first bits: 4 or 16 bytes in network order, and how many bits. The others are ignored."""
@@ -23,7 +26,8 @@ class ChainSpec:
     ``source_type``: Envoy's name of it. ``targets`` are (cluster slot, weight) pairs in configuration order; weights
     are positive. ``refusal`` other than NONE closes every connection of the chain with that reason.
     ``max_connect_attempts``: at least 1, 100 at most count. ``hash_source_ip``: clusters that find endpoints by a hash
-    take that of the client's address, else a random one.
+    take that of the client's address, else a random one. ``tls``: what is terminated; None for connections that are
+    taken as they come; ``handshake_timeout_ms``: how long that may take, positive.
     """
 
     name: str
@@ -42,3 +46,5 @@ class ChainSpec:
     max_duration_ms: int = 0
     max_connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS
     hash_source_ip: bool = False
+    tls: Context | None = None
+    handshake_timeout_ms: int = DEFAULT_HANDSHAKE_MS

@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from libc.string cimport memcpy
 from eastgate.fastpath.match.facts cimport Facts
+from eastgate.fastpath.tls.handshake cimport TlsContext
 
 cdef enum NodeKind:
     CHAIN = 0
@@ -57,17 +58,24 @@ cdef struct RouteChain:
     int refusal            # Reason that closes every connection of this chain, or 0
     uint32_t target_count
     uint32_t total_weight
-    uint16_t max_connect_attempts
-    uint16_t hash_source_ip     # whether connections have the hash of their client's address
+    uint8_t max_connect_attempts
+    uint8_t hash_source_ip      # whether connections have the hash of their client's address
+    uint16_t termination        # number of its Termination, counted from 1; 0: connections are taken as they come
     RouteTarget* targets        # owned by the Routes
     uint64_t idle_timeout_ms    # 0: never
     uint64_t max_duration_ms    # 0: unlimited
+
+# TLS that chains terminate before anything else is done.
+cdef struct Termination:
+    TlsContext* context
+    uint32_t timeout_ms
 
 cdef struct Routes:
     uint64_t seed
     const uint32_t* words
     RouteChain* chains
     RouteTarget* targets
+    Termination* terminations
     uint32_t root               # reference
     uint32_t chain_count        # without the default chain
     int32_t default_chain       # index, or -1

@@ -3,4 +3,5 @@ from eastgate.fastpath.match.route_nodes cimport Routes
 
 cdef class RouteTable:
     cdef Routes* routes
+    cdef tuple contexts         # keeps alive what the chains point to
     cdef object name_nodes      # offsets of tables of exact names

@@ -6,7 +6,7 @@ cimport cython
 from cpython.array cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
-from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT16_MAX, UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -15,9 +15,10 @@ from eastgate.fastpath.match.facts cimport Observed
 from eastgate.fastpath.match.nearest_name cimport nearest_name
 from eastgate.fastpath.match.route_builder cimport RouteBuilder
 from eastgate.fastpath.match.route_nodes cimport (
-    OFFSET_MASK, RouteChain, RouteTarget, Routes, name_length, name_text, route_asks_destination, route_match,
-    target_slot,
+    OFFSET_MASK, RouteChain, RouteTarget, Routes, Termination, name_length, name_text, route_asks_destination,
+    route_match, target_slot,
 )
+from eastgate.fastpath.tls.context cimport Context
 from eastgate.fastpath.reason cimport Reason
 
 import os
@@ -40,6 +41,7 @@ cdef void routes_free(Routes* routes) noexcept nogil:
     free(<void*>routes.words)
     free(routes.chains)
     free(routes.targets)
+    free(routes.terminations)
     free(routes)
 
 
@@ -98,6 +100,23 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     return at
 
 
+cdef object termination_of(chain):
+    """What tells one Termination from another; None for a chain without."""
+    return None if chain.tls is None else (chain.tls, min(max(1, chain.handshake_timeout_ms), UINT32_MAX))
+
+
+cdef int write_terminations(Routes* routes, dict terminations) except -1:
+    """Write them, and number them from 1."""
+    if len(terminations) > UINT16_MAX:
+        raise ValueError(f"{len(terminations)} different TLS contexts are too many for one listener")
+    routes.terminations = <Termination*>allocate(routes, len(terminations), sizeof(Termination))
+    for number, (context, timeout_ms) in enumerate(terminations):
+        routes.terminations[number].context = (<Context?>context).context
+        routes.terminations[number].timeout_ms = timeout_ms
+        terminations[context, timeout_ms] = number + 1
+    return 0
+
+
 @cython.final
 cdef class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
@@ -105,6 +124,7 @@ cdef class RouteTable:
     def __cinit__(self):
         self.routes = NULL
         self.name_nodes = ()
+        self.contexts = ()
 
     def __init__(self):
         raise TypeError("use RouteTable.compile")
@@ -168,10 +188,15 @@ cdef class RouteTable:
         table.routes.default_chain = -1 if default_chain is None else len(chains)
         write_words(table.routes, builder.words)
         table.name_nodes = tuple(builder.name_nodes)
+        terminations = dict.fromkeys(map(termination_of, served))
+        terminations.pop(None, None)
+        write_terminations(table.routes, terminations)
+        table.contexts = tuple(context for context, _ in terminations)
         table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))
         table.routes.targets = <RouteTarget*>allocate(table.routes, target_count, sizeof(RouteTarget))
         for index, chain in enumerate(served):
             at = write_chain(table.routes, index, chain, at)
+            table.routes.chains[index].termination = <uint16_t>terminations.get(termination_of(chain), 0)
             if index % CHAINS_PER_SLICE == CHAINS_PER_SLICE - 1:
                 yield
         return table

@@ -1,10 +1,11 @@
 # State of endpoints that outlives tables: counters and failures, shared by all workers through relaxed atomics.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from eastgate.fastpath.tables.endpoint_rows cimport EndpointRows
+from eastgate.fastpath.tls.handshake cimport TicketPlace
 
 cdef enum:
     BLOCK_STATES = 64
-    BLOCK_HEADER = 24           # bytes before StateBlock.states
+    BLOCK_HEADER = 32           # bytes before StateBlock.states
 
 cdef struct EndpointState:
     uint8_t place               # within its StateBlock; never changes
@@ -23,6 +24,7 @@ cdef struct StateBlock:
     uint16_t capacity
     uint32_t* window            # cx_connected, cx_connect_fail of each when the last interval ended; or NULL
     uint32_t* open              # atomic; connections of each, connecting ones too, of clusters with a limit; or NULL
+    TicketPlace* tickets        # atomic; TLS sessions of each that may be resumed, of clusters that speak TLS; or NULL
     EndpointState states[64]    # `capacity` of them are allocated
 
 # Where the state of each row lies; shared by the tables of a cluster whose rows have the same identities in the same
@@ -48,6 +50,9 @@ cdef void state_release(EndpointState* state) noexcept nogil
 
 # How many connections the endpoint has, as far as they were made under a limit; NULL without memory.
 cdef uint32_t* open_of(EndpointState* state) noexcept nogil
+
+# Where the endpoint's newest TLS session is kept; NULL without memory. Lives as long as the state.
+cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil
 
 cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
     return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)

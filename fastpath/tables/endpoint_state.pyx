@@ -10,6 +10,7 @@ row (a first table without duplicates, and every later one with the same identit
 Worked example: rows a b c become c b d. c and b keep places 2 and 1 of the old block, d gets place 0 of a new block:
 handles 0:2, 0:1, 1:0. The place of a is not used again; its counters go with the block.
 """
+from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
@@ -19,6 +20,7 @@ from eastgate.fastpath.tables.endpoint_rows cimport (
 )
 
 from eastgate.fastpath.posix cimport atomic_load_pointer, atomic_swap_if_pointer
+from eastgate.fastpath.tls.handshake cimport forget_ticket
 
 cdef extern from *:
     """
@@ -36,10 +38,20 @@ cdef StateBlock* block_new(uint32_t capacity) noexcept nogil:
     return block
 
 
+cdef void free_tickets(StateBlock* block) noexcept nogil:
+    cdef uint16_t place
+    if block.tickets == NULL:
+        return
+    for place in range(block.capacity):
+        forget_ticket(&block.tickets[place])
+    free(block.tickets)
+
+
 cdef inline void block_release(StateBlock* block) noexcept nogil:
     if drop_last(&block.refs):
         free(block.window)
         free(block.open)
+        free_tickets(block)
         free(block)
 
 
@@ -51,21 +63,30 @@ cdef void state_release(EndpointState* state) noexcept nogil:
     block_release(block_of(state))
 
 
+cdef void* column(void** place, uint16_t capacity, size_t size) noexcept nogil:
+    """What lies at `place`: one element of this size for each state of a block. NULL without memory."""
+    cdef void* found = atomic_load_pointer(place)
+    cdef void* made
+    if found != NULL:
+        return found
+    made = calloc(capacity, size)
+    # Of workers that come at once one puts its own there, and the others take that.
+    if made == NULL or atomic_swap_if_pointer(place, &found, made):
+        return made
+    free(made)
+    return atomic_load_pointer(place)
+
+
 cdef uint32_t* open_of(EndpointState* state) noexcept nogil:
     cdef StateBlock* block = block_of(state)
-    cdef void* counts = atomic_load_pointer(<void**>&block.open)
-    cdef void* made
-    if counts == NULL:
-        made = calloc(block.capacity, sizeof(uint32_t))
-        if made == NULL:
-            return NULL
-        # Of workers that come at once one puts its own there, and the others take that.
-        if atomic_swap_if_pointer(<void**>&block.open, &counts, made):
-            counts = made
-        else:
-            free(made)
-            counts = atomic_load_pointer(<void**>&block.open)
-    return <uint32_t*>counts + state.place
+    cdef uint32_t* counts = <uint32_t*>column(<void**>&block.open, block.capacity, sizeof(uint32_t))
+    return counts + state.place if counts != NULL else NULL
+
+
+cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil:
+    cdef StateBlock* block = block_of(state)
+    cdef TicketPlace* places = <TicketPlace*>column(<void**>&block.tickets, block.capacity, sizeof(TicketPlace))
+    return places + state.place if places != NULL else NULL
 
 
 cdef void state_map_release(StateMap* map) noexcept nogil:

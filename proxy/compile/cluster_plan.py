@@ -4,6 +4,7 @@ Everything is decided here that does not need what is published already: the end
 their health, how connections are made, and why they are refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
 from eastgate.xds.columns import EndpointFlag
 from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
 
+from .tls_contexts import PLAIN_TEXT, ClusterTls
+
 _TLS_MODE_ISTIO = int(EndpointFlag.TLS_MODE_ISTIO)
-NEEDS_TLS = "its endpoints expect TLS from the proxy, which a gateway does not originate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ClusterSpec:
     waiting: bool
     slot: SlotSpec
     closed: str = ""
+    tls: ClusterTls = PLAIN_TEXT
     ramp: Ramp | None = None
     local: Census | None = None
     own_locality: Locality | None = None
@@ -77,11 +80,10 @@ def plan_cluster(
     ramp: Ramp | None = None,
     local: Census | None = None,
     own_locality: Locality | None = None,
+    tls: ClusterTls = PLAIN_TEXT,
 ) -> ClusterSpec:
     """What becomes of a cluster. `live`: its endpoints as they are used, None without any."""
-    closed = ""
-    if (discovered is not None or cluster.type == "ORIGINAL_DST") and wants_tls(cluster, discovered):
-        closed = NEEDS_TLS
+    closed = why_closed(cluster, discovered, tls) if discovered is not None or cluster.type == "ORIGINAL_DST" else ""
     return ClusterSpec(
         cluster,
         discovered,
@@ -90,6 +92,7 @@ def plan_cluster(
         waiting=live is not None and live.waiting,
         slot=slot_spec(cluster),
         closed=closed,
+        tls=tls,
         ramp=ramp,
         local=local if looks_at_zones(cluster) else None,
         own_locality=own_locality,
@@ -130,12 +133,37 @@ def consecutive_thresholds(settings: OutlierDetection | None) -> tuple[int, int]
     return settings.consecutive_5xx, settings.consecutive_gateway_failure
 
 
-def wants_tls(cluster: Cluster, assignment: Assignment | None) -> bool:
-    """Whether this proxy itself would have to speak TLS to the cluster's endpoints, which a gateway does not.
+def why_closed(cluster: Cluster, assignment: Assignment | None, tls: ClusterTls) -> str:
+    """Why no endpoint may be connected to: one of them expects TLS that cannot be spoken. Empty when all can be.
 
-    Forwarding to them as they are would hand on in the clear what was meant to be encrypted. SNI-DNAT clusters carry
-    the client's own TLS and never ask for it.
+    To speak to it in plain text would show what was meant to be sealed. SNI-DNAT clusters carry the client's own TLS
+    and never ask for it.
     """
-    if cluster.upstream_tls == "BY_TLS_MODE":
-        return assignment is not None and any(flags & _TLS_MODE_ISTIO for flags in assignment.columns.flags)
-    return cluster.upstream_tls == "ALWAYS"
+    if cluster.upstream_tls.refusal:
+        return cluster.upstream_tls.refusal
+    if tls == PLAIN_TEXT:
+        return ""
+    mesh = mesh_rows(assignment) if assignment is not None else b""
+    if any(mesh) and tls.mesh is not None and tls.mesh.closed:
+        return tls.mesh.closed
+    return tls.others.closed if not all(mesh or b"\0") and tls.others is not None else ""
+
+
+def mesh_rows(assignment: Assignment) -> bytes:
+    """By row, whether an endpoint's metadata says that it is one of the mesh."""
+    return bytes(flags & _TLS_MODE_ISTIO for flags in assignment.columns.flags)
+
+
+def spoken_to(spec: ClusterSpec, rows: Sequence[int] | None = None) -> dict[str, Any]:
+    """How endpoints are spoken to, as ClusterSlots.publish takes it. `rows`: those of the table, None for all."""
+    if spec.tls == PLAIN_TEXT:
+        return {}
+    mesh, others = spec.tls.mesh, spec.tls.others
+    found: dict[str, Any] = {
+        "mesh_tls": mesh.context if mesh is not None else None,
+        "other_tls": others.context if others is not None else None,
+    }
+    if spec.assignment is not None and spec.cluster.type != "ORIGINAL_DST":
+        by_row = mesh_rows(spec.assignment)
+        found["mesh"] = by_row if rows is None else bytes(by_row[row] for row in rows)
+    return found

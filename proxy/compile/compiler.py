@@ -7,7 +7,7 @@ its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from json import dumps
 from time import monotonic
 from types import MappingProxyType
@@ -24,20 +24,27 @@ from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Assignment, Cluster, Criteria, Listener, Locality, Snapshot
+from eastgate.xds.secret import Secret
 from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
+from eastgate.xds.tls_records import SecretRef
 
 from .changes import Changes, Outcomes, fault_reason
-from .cluster_plan import looks_at_zones, plan_cluster
+from .cluster_plan import looks_at_zones, plan_cluster, spoken_to
 from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
 from .compiled import CompiledCluster, CompiledListener
 from .listener_plan import ListenerSpec, chain_spec, clashes, plan_listener, view_name
 from .notices import NoticeBook, cluster_notices
 from .slot_book import SlotBook
 from .subsets import select
+from .tls_contexts import TlsContexts, TlsUse
 
 # Looking at a cluster that did not change, and writing the specification of a chain, take 0.5 to 2 us.
 LOOKS_PER_SLICE = 256
 CHAINS_PER_SLICE = 64
+
+
+def no_secrets() -> Mapping[SecretRef, Secret]:
+    return {}
 
 
 def nothing_resolved(_: Cluster) -> Assignment | None:
@@ -50,7 +57,7 @@ class Compiler:
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
-    one, empty without.
+    one, empty without. ``secrets``: those that are accepted, whenever something is compiled.
     """
 
     def __init__(
@@ -63,9 +70,12 @@ class Compiler:
         own_locality: Locality | None = None,
         clock: Callable[[], float] = monotonic,
         local_cluster: str = "",
+        secrets: Callable[[], Mapping[SecretRef, Secret]] = no_secrets,
         errors: ControlErrors | None = None,
     ) -> None:
         self._slots = slots
+        self._secrets = secrets
+        self._contexts = TlsContexts()
         self._errors = errors if errors is not None else ControlErrors()
         self.health = health if health is not None else EndpointHealth()
         self.observers: list[Callable[[str, CompiledCluster | None], None]] = []
@@ -212,7 +222,9 @@ class Compiler:
         waiting = live is not None and live.waiting
         now = round(self._clock() * 1000)
         census = self._census(plan, name, cluster)
-        if known is not None and not self._has_changed(known, cluster, assignment, live, census, now):
+        tls = self._contexts.of_cluster(cluster, self._secrets())
+        same_tls = known is None or known.spec.tls == tls
+        if known is not None and same_tls and not self._has_changed(known, cluster, assignment, live, census, now):
             return False
         if self._outcomes.was_rejected("CDS", name, (cluster, assignment, flags)):
             return False
@@ -225,7 +237,9 @@ class Compiler:
             return False
         plan.attempts["CDS", name] = (cluster, assignment, flags)
         ramp = self._ramp(known, cluster, live, now)
-        spec = plan_cluster(cluster, assignment, live, ramp=ramp, local=census, own_locality=self._own_locality)
+        spec = plan_cluster(
+            cluster, assignment, live, ramp=ramp, local=census, own_locality=self._own_locality, tls=tls
+        )
         table = own_census = None
         try:
             if cluster.subsets is not None and live is not None:
@@ -297,8 +311,10 @@ class Compiler:
         `taken`: an address of it that another listener has, and which.
         """
         known = self._listeners.get(name)
+        tls = self._contexts.of_listener(listener, self._secrets())
         version = listener, str(taken).encode()
-        if (known is not None and known.listener is listener) or self._outcomes.was_rejected("LDS", name, version):
+        same = known is not None and known.listener is listener and known.tls == tls
+        if same or self._outcomes.was_rejected("LDS", name, version):
             return
         plan.attempts["LDS", name] = version
         if taken is not None:
@@ -308,8 +324,8 @@ class Compiler:
         held, reason = len(plan.acquired), ""
         with self._errors.guard(Part.COMPILE, name) as edge:
             try:
-                slots, routes = yield from self._routes(plan, plan_listener(listener))
-                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots))
+                slots, routes = yield from self._routes(plan, plan_listener(listener), tls)
+                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls)
             except ValueError as error:
                 reason = str(error)
         if reason or edge.error is not None:
@@ -321,7 +337,9 @@ class Compiler:
         self._book.release(plan.acquired[held:])
         del plan.acquired[held:]
 
-    def _routes(self, plan: Changes, spec: ListenerSpec) -> Generator[None, None, tuple[Mapping[str, int], RouteTable]]:
+    def _routes(
+        self, plan: Changes, spec: ListenerSpec, tls: Sequence[TlsUse | None]
+    ) -> Generator[None, None, tuple[Mapping[str, int], RouteTable]]:
         """The route table of a listener, and the slots that it leads to, by name.
 
         A name that CDS has not sent (yet) gets a slot as well: its connections are refused as unknown cluster, and
@@ -342,11 +360,14 @@ class Compiler:
                 yield
         specs = []
         for index, (chain, name) in enumerate(spec.chains, 1):
-            specs.append(chain_spec(chain, slots, name=name))
+            specs.append(chain_spec(chain, slots, name=name, tls=tls[index - 1]))
             if index % CHAINS_PER_SLICE == 0:
                 yield
-        default = spec.default_chain
-        routes = yield from RouteTable.steps(specs, chain_spec(default[0], slots, name=default[1]) if default else None)
+        last = None
+        if spec.default_chain is not None:
+            chain, name = spec.default_chain
+            last = chain_spec(chain, slots, name=name, tls=tls[-1])
+        routes = yield from RouteTable.steps(specs, last)
         return slots, routes
 
     def _publish_clusters(self, plan: Changes) -> None:
@@ -362,6 +383,7 @@ class Compiler:
 
     def _publish(self, plan: Changes, snapshot: Snapshot) -> None:
         """The one point at which a snapshot becomes visible: no await, no yield."""
+        self._contexts.forget_unasked()
         # Before the clusters: who observes one that is published may ask to have it compiled again.
         self._snapshot = snapshot
         self._publish_clusters(plan)
@@ -441,9 +463,9 @@ class Compiler:
         """Publish the cluster's table, and those of its subsets that routes ask for."""
         arguments = compiled.spec.slot.as_arguments()
         table = None if compiled.closed else compiled.table
-        self._slots.publish(compiled.slot, self._view(compiled, table, ()), **arguments)
-        for criteria, slot in self._book.views(name).items():
-            self._slots.publish(slot, self._view(compiled, table, criteria), **arguments)
+        for criteria, slot in (((), compiled.slot), *self._book.views(name).items()):
+            view, rows = self._view(compiled, table, criteria)
+            self._slots.publish(slot, view, **arguments, **spoken_to(compiled.spec, rows))
 
     def _metadata_of(self, name: str, assignment: Assignment) -> list[EndpointMetadata]:
         """What the endpoints of a cluster with subsets say, by row. Raises ValueError for what cannot be read."""
@@ -453,18 +475,23 @@ class Compiler:
             own = self._metadata[name] = assignment, [said.get(key, {}) for key in assignment.columns.all_keys()]
         return own[1]
 
-    def _view(self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria) -> ClusterTable | None:
-        """Table for connections with these criteria; that of all endpoints in a cluster without subsets."""
+    def _view(
+        self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria
+    ) -> tuple[ClusterTable | None, Sequence[int] | None]:
+        """Table for connections with these criteria, and its rows among all endpoints; None for all of them, as in a
+        cluster without subsets.
+        """
         cluster, assignment = compiled.cluster, compiled.assignment
         if table is None or assignment is None or cluster.subsets is None:
-            return table
+            return table, None
         selection = select(cluster.subsets, criteria, self._metadata_of(cluster.name, assignment))
+        rows: Sequence[int] = selection.rows
         try:
-            made = compile_subset(compiled.spec, assignment, table, selection.rows)
+            made = compile_subset(compiled.spec, assignment, table, rows)
             if selection.then_any and not made.finds_endpoints():
-                everyone = range(assignment.columns.count)
-                made = compile_subset(compiled.spec, assignment, table, everyone)
+                rows = range(assignment.columns.count)
+                made = compile_subset(compiled.spec, assignment, table, rows)
         except ValueError as error:
             self._log.warning("subset not compiled", name=cluster.name, criteria=dumps(criteria), reason=str(error))
-            return None
-        return made
+            return None, None
+        return made, rows

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 
-from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, ChainSpec
+from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.resources import Criteria, FilterChain, Listener
+
+from .tls_contexts import TlsUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,14 @@ def chain_targets(chain: FilterChain, slots: Mapping[str, int]) -> tuple[tuple[i
     return tuple((slots[view_name(cluster, criteria)], weight) for (cluster, weight), criteria in both)
 
 
-def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> ChainSpec:
-    """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them."""
+def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: TlsUse | None = None) -> ChainSpec:
+    """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them.
+
+    `tls`: what it terminates; a chain whose TLS cannot be terminated refuses.
+    """
+    refusal = Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE
+    if tls is not None and tls.context is None and refusal == Reason.NONE:
+        refusal = Reason.NO_CERTIFICATE
     return ChainSpec(
         name=name,
         destination_port=chain.match.destination_port,
@@ -94,9 +102,11 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str) -> Ch
         source_prefixes=chain.match.source_prefixes,
         source_ports=chain.match.source_ports,
         targets=chain_targets(chain, slots),
-        refusal=Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE,
+        refusal=refusal,
         idle_timeout_ms=round(chain.idle_timeout_s * 1000),
         max_duration_ms=round(chain.max_downstream_connection_duration_s * 1000),
         max_connect_attempts=chain.max_connect_attempts or DEFAULT_CONNECT_ATTEMPTS,
         hash_source_ip=chain.hash_source_ip,
+        tls=tls.context if tls is not None else None,
+        handshake_timeout_ms=round(chain.handshake_timeout_s * 1000) or DEFAULT_HANDSHAKE_MS,
     )

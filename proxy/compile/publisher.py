@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
+from dataclasses import replace
 
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.slices import SLICE_S
@@ -29,6 +30,7 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._stale: set[str] = set()
+        self._again = False
 
     async def publish(self, snapshot: Snapshot) -> tuple[XdsError, ...]:
         """Return when `snapshot`, or a newer one that came meanwhile, is current; with what could not be compiled.
@@ -65,11 +67,19 @@ class Publisher:
         if self._stale:
             self._woken.set()
 
+    def recompile(self) -> None:
+        """Have `run` compile the newest snapshot again, because something changed that it refers to: a secret."""
+        self._again = True
+        self._woken.set()
+
     async def run(self) -> None:
-        """Compile until cancelled what takes long and is asked for by `refresh`."""
+        """Compile until cancelled what takes long, or is to be compiled again."""
         while True:
             await self._woken.wait()
             self._woken.clear()
+            if self._again and self._newest is not None:
+                self._again = False
+                await self.publish(replace(self._newest))
             async with self._turn:
                 await self._refresh()
 

@@ -9,12 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import BindConfig, SocketAddress, TransportSocket
+from envoy_data_plane.envoy.config.core.v3 import BindConfig, SocketAddress
 from envoy_data_plane.envoy.config.listener.v3 import Filter, Listener
 from envoy_data_plane.envoy.extensions.filters.network.rbac.v3 import Rbac
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import UpstreamTlsContext
 
-from ..support import messages
+from ..support import messages, tls_messages
 from ..support.gateway_process import Eastgate, run_command
 from ..support.recordings import CDS, LDS
 from ..support.replay_ads import ReplayThread
@@ -24,7 +23,7 @@ NOT_SERVED = "not-served"
 # Where each kind of notice comes from -> kind and name of the resource, how severe it is, and what is said of it.
 KINDS = {
     "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config: "),
-    "CompiledCluster.closed": ("CDS", TLS, "refused", "expect TLS from the proxy"),
+    "CompiledCluster.closed": ("CDS", TLS, "refused", "secret default has not arrived"),
     "Listener.warnings": ("LDS", messages.LISTENER, "not_honoured", "transparent: "),
     "FilterChain.refusal": ("LDS", messages.LISTENER, "refused", "rbac"),
     "listener that is not served": ("LDS", NOT_SERVED, "refused", "use_original_dst"),
@@ -42,9 +41,7 @@ def gateway() -> Iterator[Eastgate]:
     warned = Cluster.parse(messages.cluster(WARNED))
     warned.upstream_bind_config = BIND
     tls = Cluster.parse(messages.cluster(TLS))
-    tls.transport_socket = TransportSocket(
-        name="envoy.transport_sockets.tls", typed_config=messages.pack(UpstreamTlsContext(sni="x"))
-    )
+    tls.transport_socket = tls_messages.upstream("x")
     policy = Filter(name="envoy.filters.network.rbac", typed_config=messages.pack(Rbac(stat_prefix="p")))
     chains = [messages.chain(name) for name in (WARNED, TLS, PLAIN)]
     main = Listener.parse(messages.listener([*chains, messages.chain(DENIED, filters=[policy])]))

@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from eastgate.proxy.compile.cluster_plan import NEEDS_TLS, plan_cluster, slot_spec
+from eastgate.fastpath.tls.context import Context
+from eastgate.fastpath.tls.context_spec import ContextSpec
+from eastgate.proxy.compile.cluster_plan import plan_cluster, slot_spec, spoken_to
+from eastgate.proxy.compile.tls_contexts import ClusterTls, TlsUse
 from eastgate.proxy.membership.endpoint_flags import FAILED_ACTIVE_CHECK, Live
 from eastgate.xds.resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
+from eastgate.xds.tls_records import UpstreamTls
 
 from .test_compiler import assignment, cluster
 
@@ -31,14 +35,41 @@ def test_split_errors_leave_gateway_failures_to_nobody() -> None:
     assert (spec.failure_threshold, spec.gateway_threshold) == (3, 0)
 
 
-@pytest.mark.parametrize("upstream_tls", ["NEVER", "BY_TLS_MODE", "ALWAYS"])
-def test_cluster_is_closed_where_the_proxy_would_have_to_speak_tls(upstream_tls: str) -> None:
+WHY = "secret default has not arrived"
+CLOSED = TlsUse(closed=WHY)
+
+
+@pytest.mark.parametrize(
+    ("tls", "plain", "mesh"),
+    [
+        (ClusterTls(), "", ""),
+        (ClusterTls(mesh=CLOSED), "", WHY),
+        (ClusterTls(others=CLOSED), WHY, ""),
+        (ClusterTls(CLOSED, CLOSED), WHY, WHY),
+    ],
+)
+def test_cluster_is_closed_where_tls_that_it_needs_cannot_be_spoken(tls: ClusterTls, plain: str, mesh: str) -> None:
     endpoints = assignment(("10.0.0.1", 80))
     istio = replace(endpoints, columns=replace(endpoints.columns, flags=b"\1"))
-    one = cluster(upstream_tls=upstream_tls)
-    assert plan_cluster(one, endpoints, Live(endpoints)).closed == (NEEDS_TLS if upstream_tls == "ALWAYS" else "")
-    assert plan_cluster(one, istio, Live(istio)).closed == ("" if upstream_tls == "NEVER" else NEEDS_TLS)
-    assert plan_cluster(one, None, None).closed == ""
+    assert plan_cluster(cluster(), endpoints, Live(endpoints), tls=tls).closed == plain
+    assert plan_cluster(cluster(), istio, Live(istio), tls=tls).closed == mesh
+    assert plan_cluster(cluster(), None, None, tls=tls).closed == ""
+
+
+def test_cluster_whose_choice_of_tls_is_not_understood_is_closed() -> None:
+    endpoints = assignment(("10.0.0.1", 80))
+    one = cluster(upstream_tls=UpstreamTls(refusal="because"))
+    assert plan_cluster(one, endpoints, Live(endpoints)).closed == "because"
+
+
+def test_rows_of_the_mesh_are_told_apart() -> None:
+    endpoints = assignment(("10.0.0.1", 80), ("10.0.0.2", 80), ("10.0.0.3", 80))
+    mixed = replace(endpoints, columns=replace(endpoints.columns, flags=b"\1\0\3"))
+    context = Context.build(ContextSpec(is_server=False))
+    spec = plan_cluster(cluster(), mixed, Live(mixed), tls=ClusterTls(mesh=TlsUse(context)))
+    assert spoken_to(spec) == {"mesh_tls": context, "other_tls": None, "mesh": b"\1\0\1"}
+    assert spoken_to(spec, [1, 2])["mesh"] == b"\0\1"
+    assert spoken_to(plan_cluster(cluster(), mixed, Live(mixed))) == {}
 
 
 def test_waiting_cluster_has_endpoints_only_when_the_wait_is_over() -> None:

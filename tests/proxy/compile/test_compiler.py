@@ -38,11 +38,13 @@ from eastgate.xds.resources import (
     Subsets,
     SubsetSelector,
 )
+from eastgate.xds.tls_records import SecretRef, TlsSettings, UpstreamTls
 
 from ...fastpath.driven_engine import columns
 from ...support import encoded
 
 NAME = "outbound_.80_._.echo.default.svc.cluster.local"
+SEALED = UpstreamTls(others=TlsSettings(is_server=False, certificate=SecretRef("default")))
 
 
 def assignment(*addresses: tuple[str, int], factor: int = 140) -> Assignment:
@@ -165,8 +167,8 @@ def test_slots_are_given_back_when_cluster_and_routes_are_gone() -> None:
 
 def test_cluster_whose_endpoints_want_tls_from_us_is_closed() -> None:
     compiler = Compiler(ClusterSlots(16))
-    compiler.apply(snapshot(cluster(upstream_tls="ALWAYS"), assignment(("10.0.0.1", 80)), listener(chain())))
-    assert "expect TLS" in compiler.clusters[NAME].closed
+    compiler.apply(snapshot(cluster(upstream_tls=SEALED), assignment(("10.0.0.1", 80)), listener(chain())))
+    assert "secret default has not arrived" in compiler.clusters[NAME].closed
 
 
 def test_unserved_server_name_is_refused_by_name() -> None:
@@ -612,10 +614,10 @@ def test_fault_in_one_listener_costs_no_other_one(monkeypatch: pytest.MonkeyPatc
     compiler = Compiler(slots)
     bad = replace(listener(chain(OTHER)), name="bad")
 
-    def faulty(one: FilterChain, names: Any, *, name: str) -> Any:
+    def faulty(one: FilterChain, names: Any, *, name: str, tls: Any) -> Any:
         if name == OTHER:
             raise LookupError("injected")
-        return chain_spec(one, names, name=name)
+        return chain_spec(one, names, name=name, tls=tls)
 
     monkeypatch.setattr(compiler_module, "chain_spec", faulty)
     (error,) = compiler.apply(two(cluster(), listener(chain()), bad))

@@ -5,13 +5,12 @@ from types import MappingProxyType
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
-from eastgate.proxy.compile.cluster_plan import NEEDS_TLS
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.notices import Notice, NoticeBook, Sort, listener_notices, some
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.route import RouteConfiguration
 
-from .test_compiler import NAME, OTHER, assignment, chain, cluster, listener, snapshot, two
+from .test_compiler import NAME, OTHER, SEALED, assignment, chain, cluster, listener, snapshot, two
 
 IGNORED = Notice(Sort.NOT_HONOURED, "upstream_config: the upstream extension is not used")
 
@@ -56,9 +55,9 @@ def test_cluster_that_no_longer_warns_or_left_says_nothing(caplog: pytest.LogCap
 
 def test_closed_cluster_says_that_it_refuses(caplog: pytest.LogCaptureFixture) -> None:
     compiler = Compiler(ClusterSlots(16))
-    compiler.apply(snapshot(cluster(upstream_tls="ALWAYS"), assignment(("10.0.0.1", 80)), listener(chain())))
-    assert compiler.notices.of("CDS", NAME) == (Notice(Sort.REFUSED, NEEDS_TLS),)
-    assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, NEEDS_TLS)]
+    compiler.apply(snapshot(cluster(upstream_tls=SEALED), assignment(("10.0.0.1", 80)), listener(chain())))
+    assert compiler.notices.of("CDS", NAME) == (Notice(Sort.REFUSED, "secret default has not arrived"),)
+    assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, "secret default has not arrived")]
 
 
 def test_chains_that_refuse_for_one_reason_are_told_together() -> None:

@@ -1,0 +1,121 @@
+"""TLS handshakes as phases of a connection. What a peer did wrong becomes a reason by name.
+
+A handshake with an endpoint that fails is a failed connect: no byte of the client has left, another endpoint is tried,
+and outlier detection counts it, as in Envoy. A gateway that is alive in front of a dead cluster is such a case.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy
+
+from eastgate.fastpath.loop.closing cimport refuse
+from eastgate.fastpath.loop.connection cimport Connection, PHASE_SEAL, PHASE_UNSEAL
+from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_secure, leg_watch
+from eastgate.fastpath.loop.tls_session cimport TLS_DONE, TLS_WAIT, Offer, TlsStatus
+from eastgate.fastpath.loop.upstream cimport connect_failed
+from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.match.client_hello cimport ClientHello, parse_client_hello
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.tables.endpoint_state cimport tickets_of
+from eastgate.fastpath.tls.failure cimport TlsFailure
+
+cdef enum:
+    OFFER_BYTES = 1024
+
+
+cdef int client_reason(uint8_t failure) noexcept nogil:
+    if failure == TlsFailure.TLS_UNKNOWN_CA:
+        return <int>Reason.TLS_UNKNOWN_CA
+    if failure == TlsFailure.TLS_EXPIRED or failure == TlsFailure.TLS_NOT_YET_VALID:
+        return <int>Reason.TLS_EXPIRED
+    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
+        return <int>Reason.TLS_WRONG_NAME
+    if failure == TlsFailure.TLS_NO_CERTIFICATE:
+        return <int>Reason.TLS_NO_CERTIFICATE
+    if failure == TlsFailure.TLS_VERSION:
+        return <int>Reason.TLS_VERSION
+    if failure == TlsFailure.TLS_HELLO_CHANGED:
+        return <int>Reason.TLS_HELLO_CHANGED
+    if failure == TlsFailure.TLS_PEER_ALERT:
+        return <int>Reason.TLS_REFUSED
+    return <int>Reason.TLS_FAILED
+
+
+cdef int endpoint_reason(uint8_t failure) noexcept nogil:
+    if failure == TlsFailure.TLS_UNKNOWN_CA:
+        return <int>Reason.UPSTREAM_TLS_UNKNOWN_CA
+    if failure == TlsFailure.TLS_EXPIRED or failure == TlsFailure.TLS_NOT_YET_VALID:
+        return <int>Reason.UPSTREAM_TLS_EXPIRED
+    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
+        return <int>Reason.UPSTREAM_TLS_WRONG_NAME
+    if failure == TlsFailure.TLS_VERSION:
+        return <int>Reason.UPSTREAM_TLS_VERSION
+    if failure == TlsFailure.TLS_PEER_ALERT:
+        return <int>Reason.UPSTREAM_TLS_REFUSED
+    return <int>Reason.UPSTREAM_TLS_FAILED
+
+
+cdef bint describe(const ClientHello* hello, uint8_t* alpn, Offer* offer) noexcept nogil:
+    """What was routed by, as the offer that OpenSSL must find in each hello. False when it is longer than can be."""
+    cdef uint16_t protocol
+    cdef uint8_t length
+    offer.server_name = hello.sni
+    offer.server_name_length = hello.sni_length
+    offer.alpn = alpn
+    offer.alpn_length = 0
+    for protocol in range(hello.protocols.count):
+        length = hello.protocols.length[protocol]
+        if offer.alpn_length + 1 + length > OFFER_BYTES:
+            return False
+        alpn[offer.alpn_length] = length
+        memcpy(alpn + offer.alpn_length + 1, hello.protocols.bytes + hello.protocols.offset[protocol], length)
+        offer.alpn_length += 1 + length
+    return True
+
+
+cdef bint begin_unseal(Worker* worker, Connection* connection) noexcept nogil:
+    cdef Leg* down = &connection.down
+    cdef ClientHello hello
+    cdef Offer offer
+    cdef uint8_t alpn[OFFER_BYTES]
+    parse_client_hello(down.sniffed, down.sniffed_length, &hello)
+    if not describe(&hello, alpn, &offer):
+        refuse(worker, connection, Reason.MALFORMED_HELLO)
+        return False
+    if not leg_secure(down, &worker.scratch, &offer, NULL):
+        refuse(worker, connection, Reason.LIMIT)
+        return False
+    connection.phase = PHASE_UNSEAL
+    schedule_in(worker, &connection.timer, <uint64_t>connection.handshake_ms * MILLISECOND)
+    return unsealed(worker, connection)
+
+
+cdef bint unsealed(Worker* worker, Connection* connection) noexcept nogil:
+    cdef TlsStatus status = leg_handshake(&connection.down)
+    if status == TLS_WAIT:
+        if not leg_watch(&connection.down, &worker.watch):
+            refuse(worker, connection, Reason.LIMIT)
+    elif status != TLS_DONE:
+        refuse(worker, connection, client_reason(connection.down.tls.handshake.failure))
+    return status == TLS_DONE
+
+
+cdef void unseal_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    refuse(worker, connection, Reason.TLS_TIMEOUT)
+
+
+cdef bint begin_seal(Worker* worker, Connection* connection) noexcept nogil:
+    if not leg_secure(&connection.up, &worker.scratch, NULL, tickets_of(connection.endpoint)):
+        connect_failed(worker, connection, Reason.LIMIT)
+        return False
+    connection.phase = PHASE_SEAL
+    return sealed(worker, connection)
+
+
+cdef bint sealed(Worker* worker, Connection* connection) noexcept nogil:
+    cdef TlsStatus status
+    if connection.down.gone:
+        refuse(worker, connection, Reason.CLIENT_GONE)
+        return False
+    status = leg_handshake(&connection.up)
+    if status != TLS_DONE and status != TLS_WAIT:
+        connect_failed(worker, connection, endpoint_reason(connection.up.tls.handshake.failure))
+    return status == TLS_DONE
