@@ -124,6 +124,10 @@ class Configurations:
             found.append(self.draw.choice(found))
         return found
 
+    def removed(self) -> list[str]:
+        """Names that a response of Delta takes away."""
+        return [self.draw.choice((*NAMES, "", "other")) for _ in range(self.draw.randrange(3))]
+
     def resource(self, type_url: str) -> bytes:
         """Bytes of one resource."""
         name = self.draw.choice(NAMES)

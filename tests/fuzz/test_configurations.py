@@ -47,9 +47,10 @@ def one_round(control: ControlSide, seed: int) -> int:
     for number in range(PUSHES):
         type_url = made.draw.choice(ORDER)
         resources = made.response(type_url, control.good.get(type_url))
+        removed = made.removed() if made.draw.random() < 0.2 else None
         began_s = time.monotonic()
         with faults() as found:
-            reasons = control.push(type_url, f"{seed}.{number}", resources)
+            reasons = control.push(type_url, f"{seed}.{number}", resources, removed=removed)
             control.now_s += made.draw.choice((0, 0, 1, 100))
             control.expire()
         where = f"seed {seed}, push {number} of {SHORT_NAMES[type_url]}"

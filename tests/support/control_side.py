@@ -95,9 +95,14 @@ class ControlSide:
         self.engine.close()
         self._upstreams.__exit__(kind, error, at)
 
-    def push(self, type_url: str, version: str, resources: list[bytes]) -> tuple[Rejection, ...]:
-        """Apply the Anys of a state-of-the-world response as the stream does, and publish; return what was rejected."""
-        applied = self.store.apply_response(Response(type_url, version, resources=resources))
+    def push(
+        self, type_url: str, version: str, resources: list[bytes], *, removed: list[str] | None = None
+    ) -> tuple[Rejection, ...]:
+        """Apply the Anys of a response as the stream does, and publish; return what was rejected.
+
+        ``removed`` makes it a response of Delta.
+        """
+        applied = self.store.apply_response(Response(type_url, version, resources=resources, removed=removed))
         rejected = applied.rejected
         if applied.changed:
             rejected += self.publish()
