@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,3 +208,24 @@ def test_errors_name_the_variable_that_a_value_came_from() -> None:
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert line.startswith("eastgate: EASTGATE_ADMIN: 'http://127.0.0.1:abc': no address: Port could not be cast")
+
+
+def test_a_port_in_use_is_one_line_with_the_cause(tmp_path: Path) -> None:
+    """gRPC's core writes nothing of its own beside it."""
+    path = tmp_path / "mesh.yaml"
+    path.write_text("kind: Mesh\nclusters:\n  a:\n    network: n\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        run = run_command("mesh", "serve", str(path), "--listen", address)
+        assert run.stderr.splitlines() == [f"eastgate: --listen '{address}': Address already in use"]
+        assert run.returncode == 2
+        run = run_command("mesh", "serve", str(path), EASTGATE_LISTEN=address)
+        assert run.stderr.splitlines() == [f"eastgate: EASTGATE_LISTEN '{address}': Address already in use"]
+
+
+@pytest.mark.parametrize("listen", ["15010", "127.0.0.1:http", "::1:15010", "127.0.0.1:99999"])
+def test_an_address_to_listen_on_is_checked(listen: str) -> None:
+    run = run_command("mesh", "serve", "x.yaml", "--listen", listen)
+    (line,) = run.stderr.splitlines()
+    assert run.returncode == 2
+    assert line.startswith(f"eastgate: --listen '{listen}': ")
