@@ -44,6 +44,7 @@ from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.sds import SdsClient
 from eastgate.xds.store import Store
 
+from . import last_words
 from .admin import stats
 from .drain import Activity, Drain
 from .errors import SettingsError
@@ -603,6 +604,7 @@ def run_gateway(settings: GatewaySettings) -> None:
     """Run until told to stop. Raises EastgateError for what cannot be started."""
     import uvloop
 
+    last_words.prepare()
     node = node_identity(settings, os.environ)
     # Modules and their code live as long as the process: no garbage collection of a running proxy looks at them.
     gc.freeze()

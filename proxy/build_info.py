@@ -1,6 +1,5 @@
 """What this eastgate is: version, commit, the libraries that it runs on, how its native code was linked."""
 
-import json
 import platform
 import struct
 import sys
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from .last_words import origin_of
 
 LIBRARIES = ("uvloop", "grpcio")
 NATIVE = "eastgate.fastpath.reason"
@@ -31,12 +32,8 @@ def installed(name: str) -> str:
 def origin() -> str:
     """The commit that pip installed, where it came from a repository; "editable" for a checkout; else empty."""
     try:
-        text = distribution("eastgate").read_text("direct_url.json")
-        said = json.loads(text) if text else {}
-        if commit := said.get("vcs_info", {}).get("commit_id"):
-            return f"commit {commit}"
-        return "editable" if said.get("dir_info", {}).get("editable") else ""
-    except (PackageNotFoundError, ValueError, AttributeError):
+        return origin_of(distribution("eastgate").read_text("direct_url.json") or "")
+    except PackageNotFoundError:
         return ""
 
 
