@@ -288,7 +288,7 @@ lab-test: dev
 # One minute of each fault of istiod, ten thousand connections meanwhile.
 lab-test-long: dev
 	@echo "== faults of real istiods, a minute each"
-	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_istiod_faults.py
+	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_same_as_istiod.py tests/lab/real/test_istiod_faults.py
 
 # In a lab that is up; started otherwise, and left up.
 CHURN ?= 120 1000 20

@@ -11,7 +11,7 @@ from .options import connections_per_step, json_option
 @json_option
 def command(file: str, connections: int | None, as_json: bool) -> None:
     """Run the scenario of FILE on loopback; exit 1 when a share is off by more than sampling allows."""
-    from eastgate.mesh.mesh_file import read_bytes
+    from eastgate.mesh.placed import read_bytes
     from eastgate.proxy import log
     from eastgate.trial.scenario_run import run_file
 

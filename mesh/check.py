@@ -1,57 +1,80 @@
-"""What is wrong with an Istio resource in this mesh: names that lead nowhere. Pure; says where by path."""
+"""What is wrong with an Istio resource in this mesh, and what of it cannot do what it seems to. Pure; says where.
 
-from collections.abc import Iterator
+istiod refuses neither an unknown host nor an unknown subset, and so neither is refused here: a repository's rules are
+for more services than a mesh file describes.
+"""
+
+from collections.abc import Iterator, Set
 
 from .documents import Path
 from .istio import DestinationRuleSpec, LocalityLbSetting, RouteDestination, TrafficPolicy, VirtualServiceSpec
 from .model import Mesh, Resource
-from .policy import covers, full_host, subsets
+from .policy import subsets
+from .routes import MESH
+from .rules import covers, full_host, rule_of, spec_of
 
 Problem = tuple[Path, str]
 
 
 def problems(mesh: Mesh, resource: Resource) -> Iterator[Problem]:
-    """Errors of one resource, each with the path inside it."""
+    """Errors of one resource, as istiod's validation has them, each with the path inside it."""
     spec = resource.spec
     if isinstance(spec, DestinationRuleSpec):
-        yield from _host(mesh, resource, spec.host, ("spec", "host"))
         names = [one.name for one in spec.subsets]
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield ("spec", "subsets", index, "name"), f"a second subset {name!r}"
-    elif isinstance(spec, VirtualServiceSpec):
-        for index, host in enumerate(spec.hosts):
-            yield from _host(mesh, resource, host, ("spec", "hosts", index))
-        for at, tcp in enumerate(spec.tcp):
-            yield from _destinations(mesh, resource, tcp.route, ("spec", "tcp", at, "route"))
-        for at, http in enumerate(spec.http):
-            yield from _destinations(mesh, resource, http.route, ("spec", "http", at, "route"))
+        if spec.workload_selector and set(spec.export_to) - {".", resource.namespace}:
+            yield ("spec", "exportTo"), "a rule with a workloadSelector cannot be exported"
 
 
-def _destinations(mesh: Mesh, resource: Resource, route: list[RouteDestination], path: Path) -> Iterator[Problem]:
-    for index, entry in enumerate(route):
-        target, where = entry.destination, (*path, index, "destination")
-        yield from _host(mesh, resource, target.host, (*where, "host"))
-        if target.subset and target.subset not in _subsets(mesh, resource, target.host):
-            yield (*where, "subset"), f"no DestinationRule of {target.host} has a subset {target.subset!r}"
+def doubts(mesh: Mesh, resource: Resource, external: Set[str] = frozenset()) -> Iterator[Problem]:
+    """What is allowed and yet cannot do what it seems to: hosts, subsets and regions that nobody has.
 
-
-def doubts(mesh: Mesh, resource: Resource) -> Iterator[Problem]:
-    """What is allowed and yet cannot do what it seems to: regions that no workload is in."""
+    ``external``: hosts of ServiceEntries.
+    """
     spec = resource.spec
-    if not isinstance(spec, DestinationRuleSpec):
-        return
+    if isinstance(spec, DestinationRuleSpec):
+        yield from _unknown_host(mesh, resource, spec.host, ("spec", "host"), external)
+        yield from _policies(mesh, resource, spec)
+    elif isinstance(spec, VirtualServiceSpec):
+        if not spec.gateways or MESH in spec.gateways:
+            for index, host in enumerate(spec.hosts):
+                yield from _unknown_host(mesh, resource, host, ("spec", "hosts", index), external)
+        for kind in ("tcp", "tls"):
+            for at, entry in enumerate(getattr(spec, kind)):
+                yield from _destinations(mesh, resource, entry.route, ("spec", kind, at, "route"), external)
+
+
+def _policies(mesh: Mesh, resource: Resource, spec: DestinationRuleSpec) -> Iterator[Problem]:
     regions = {one.locality.region for one in mesh.workloads}
-    layers: list[tuple[Path, TrafficPolicy]] = [(("spec", "trafficPolicy"), spec.traffic_policy)]
+    layers: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), spec.traffic_policy)]
     layers += [(("spec", "subsets", i, "trafficPolicy"), one.traffic_policy) for i, one in enumerate(spec.subsets)]
+    inherited = _inherits_outlier_detection(mesh, resource)
     for path, policy in layers:
-        setting = policy.load_balancer.locality_lb_setting if policy.load_balancer else None
-        if setting:
+        setting = policy.load_balancer.locality_lb_setting if policy and policy.load_balancer else None
+        if policy and setting:
             where: Path = (*path, "loadBalancer", "localityLbSetting")
             for region in sorted(_regions(setting) - regions):
                 yield where, f"no workload is in region {region!r}"
-            if (setting.failover or setting.failover_priority) and not policy.outlier_detection:
-                yield where, "failover without outlierDetection in the same policy does nothing"
+            if (setting.failover or setting.failover_priority) and not (policy.outlier_detection or inherited):
+                yield where, "failover without outlierDetection does nothing"
+
+
+def _inherits_outlier_detection(mesh: Mesh, resource: Resource) -> bool:
+    """Whether the rule that proxies apply has outlierDetection for all subsets: its own, or one it is merged with."""
+    spec = spec_of(resource)
+    if spec.traffic_policy and spec.traffic_policy.outlier_detection:
+        return True
+    host = full_host(spec.host, resource.namespace)
+    for service in mesh.services:
+        if covers(host, service.host):
+            for cluster in resource.clusters:
+                merged = rule_of(mesh, cluster, service, resource.namespace)
+                policy = spec_of(merged).traffic_policy if merged else None
+                if policy and policy.outlier_detection:
+                    return True
+    return False
 
 
 def _regions(setting: LocalityLbSetting) -> set[str]:
@@ -60,17 +83,33 @@ def _regions(setting: LocalityLbSetting) -> set[str]:
     return found - {"*"}
 
 
-def _host(mesh: Mesh, resource: Resource, host: str, path: Path) -> Iterator[Problem]:
-    full = full_host(host, resource.namespace)
-    if not any(covers(full, service.host) for service in mesh.services):
-        yield path, f"unknown host {full}: no service of this mesh has it"
+def _is_known(mesh: Mesh, host: str, external: Set[str]) -> bool:
+    hosts = (*(service.host for service in mesh.services), *external)
+    return any(covers(host, one) or covers(one, host) for one in hosts)
 
 
-def _subsets(mesh: Mesh, resource: Resource, host: str) -> set[str]:
+def _unknown_host(mesh: Mesh, resource: Resource, host: str, path: Path, external: Set[str]) -> Iterator[Problem]:
     full = full_host(host, resource.namespace)
+    if not _is_known(mesh, full, external):
+        yield path, f"no service of this mesh has the host {full}"
+
+
+def _destinations(
+    mesh: Mesh, resource: Resource, route: list[RouteDestination], path: Path, external: Set[str]
+) -> Iterator[Problem]:
+    for index, entry in enumerate(route):
+        target, where = entry.destination, (*path, index, "destination")
+        full = full_host(target.host, resource.namespace)
+        if not _is_known(mesh, full, external):
+            yield (*where, "host"), f"no service of this mesh has the host {full}: what goes there is refused"
+        elif target.subset and target.subset not in _subsets(mesh, full):
+            text = f"no DestinationRule of {target.host} has a subset {target.subset!r}: what goes there is refused"
+            yield (*where, "subset"), text
+
+
+def _subsets(mesh: Mesh, host: str) -> set[str]:
     found: set[str] = set()
     for rule in mesh.resources:
-        spec = rule.spec
-        if isinstance(spec, DestinationRuleSpec) and covers(full_host(spec.host, rule.namespace), full):
+        if isinstance(rule.spec, DestinationRuleSpec) and covers(full_host(rule.spec.host, rule.namespace), host):
             found.update(subsets(rule))
     return found

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
     ClusterCommonLbConfig,
     ClusterCommonLbConfigLocalityWeightedLbConfig,
+    ClusterCommonLbConfigZoneAwareLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
@@ -51,13 +52,14 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any as PackedAny
 from envoy_data_plane.google.protobuf import Struct
 
-from .endpoints import ClusterKey, target_port
+from .endpoints import ClusterKey, namespace_mode, target_port
 from .istio import OutlierDetection as OutlierRule
 from .istio import Policy, TcpKeepalive
 from .messages import PREFIX, config_path, from_ads, from_sds, metadata, pack
 from .model import Mesh, Service
 from .node_view import NodeView
-from .policy import Effective, effective, is_locality_weighted, locality_choice, rule_of, subsets
+from .policy import Effective, effective, is_locality_weighted, locality_choice, subsets
+from .rules import rule_of
 
 UNLIMITED = 4294967295
 EXCHANGE_ALPN = "istio-peer-exchange"
@@ -79,7 +81,9 @@ def keys(mesh: Mesh, node: NodeView, *, sni_dnat: bool) -> tuple[ClusterKey, ...
     """Clusters of every service port, each followed by its subsets; UDP ports have none."""
     found: list[ClusterKey] = []
     for service in mesh.services:
-        names = subsets(rule_of(mesh, node.cluster, service, node.namespace))
+        if not service.is_visible_in(node.namespace):
+            continue
+        names = subsets(rule_of(mesh, node.cluster, service, node.namespace, node.labels))
         for port in service.ports:
             if port.protocol != "udp":
                 found += [ClusterKey(service, port, subset, sni_dnat) for subset in ("", *names)]
@@ -88,7 +92,7 @@ def keys(mesh: Mesh, node: NodeView, *, sni_dnat: bool) -> tuple[ClusterKey, ...
 
 def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
     """The cluster of one service port and subset."""
-    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace, node.labels)
     merged = effective(rule, key.subset, key.port.number)
     policy = merged.policy
     cluster = Cluster(
@@ -103,17 +107,45 @@ def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
         filters=exchange_filters(mesh),
     )
     _set_balancer(cluster, policy)
+    if _dials_pods(key, node, policy):
+        cluster.type = ClusterDiscoveryType.ORIGINAL_DST
+        cluster.eds_cluster_config = None
+        cluster.lb_policy = ClusterLbPolicy.CLUSTER_PROVIDED
     if policy.outlier_detection:
         cluster.outlier_detection = outlier_detection(policy.outlier_detection)
     keepalive = _keepalive(mesh, policy)
     if keepalive:
         cluster.upstream_connection_options = UpstreamConnectionOptions(tcp_keepalive=keepalive)
     if not key.sni_dnat:
-        _set_tls(cluster, mesh, key, policy)
-    options = _http_options(key, node)
+        _set_tls(cluster, mesh, key, policy, node)
+    options = _with_timeouts(_http_options(key, node), policy)
     if options:
         cluster.typed_extension_protocol_options[HTTP_OPTIONS] = pack(options)
     return cluster
+
+
+def _dials_pods(key: ClusterKey, node: NodeView, policy: Policy) -> bool:
+    """Whether a sidecar goes where the client wanted to: behind a headless service, or as the rule says."""
+    passed = policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH"
+    return node.type == "sidecar" and (key.service.headless or passed)
+
+
+def _with_timeouts(options: UpstreamHttpOptions | None, policy: Policy) -> UpstreamHttpOptions | None:
+    """Timeouts of connections, which istiod writes into the HTTP options of every cluster."""
+    tcp = policy.connection_pool.tcp if policy.connection_pool else None
+    if tcp is None or (tcp.idle_timeout is None and tcp.max_connection_duration is None):
+        return options
+    if options is None:
+        options = UpstreamHttpOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+        )
+    options.common_http_protocol_options = HttpProtocolOptions(
+        idle_timeout=None if tcp.idle_timeout is None else timedelta(seconds=tcp.idle_timeout),
+        max_connection_duration=None
+        if tcp.max_connection_duration is None
+        else timedelta(seconds=tcp.max_connection_duration),
+    )
+    return options
 
 
 def _connect_timeout(mesh: Mesh, policy: Policy) -> timedelta:
@@ -179,7 +211,12 @@ def _common_lb_config(mesh: Mesh, service: Service, policy: Policy) -> ClusterCo
     elif mesh.options.send_unhealthy_endpoints:
         config.healthy_panic_threshold = Percent(value=0.0)
     choice = locality_choice(policy, service.traffic_distribution, mesh.config)
-    if is_locality_weighted(choice, outlier_detection=outlier is not None):
+    if choice.routing_enabled is not None:
+        off = None if choice.routing_enabled else Percent(value=0.0)
+        config.zone_aware_lb_config = ClusterCommonLbConfigZoneAwareLbConfig(
+            routing_enabled=off, min_cluster_size=choice.min_cluster_size
+        )
+    elif is_locality_weighted(choice, outlier_detection=outlier is not None):
         config.locality_weighted_lb_config = ClusterCommonLbConfigLocalityWeightedLbConfig()
     return config
 
@@ -236,15 +273,25 @@ def alpn(mesh: Mesh, *, http2: bool = False) -> list[str]:
     return [*([EXCHANGE_ALPN] if exchange else []), "istio", *(["h2"] if http2 else [])]
 
 
-def _set_tls(cluster: Cluster, mesh: Mesh, key: ClusterKey, policy: Policy) -> None:
-    """Automatic mTLS by endpoint unless the rule has its own word."""
+def _set_tls(cluster: Cluster, mesh: Mesh, key: ClusterKey, policy: Policy, node: NodeView) -> None:
+    """Automatic mTLS by endpoint, unless the rule has its own word or the namespace has none.
+
+    Where pods are dialled there are no endpoints to ask: mTLS if all of them have a sidecar.
+    """
     mode = policy.tls.mode if policy.tls else ""
+    pods = _dials_pods(key, node, policy)
+    if not mode:
+        behind = [one for one in mesh.workloads if key.service.selects(one)] if pods else []
+        if pods and not (behind and all(one.mtls for one in behind)):
+            return
+        if namespace_mode(mesh, node.cluster, key.service.namespace) == "DISABLE":
+            return
     if mode in ("", "ISTIO_MUTUAL"):
         tls = TransportSocket(
             name="envoy.transport_sockets.tls",
             typed_config=pack(_tls_context(mesh, key, policy)),
         )
-        if mode:
+        if mode or pods:
             cluster.transport_socket = tls
             return
         cluster.transport_socket_matches = [

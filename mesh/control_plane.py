@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from eastgate.xds.resources import Locality
+from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType
 
 from .assignments import assignment
 from .clusters import black_hole, keys, outbound_cluster, sidecar_clusters
-from .listeners import listeners, passthrough_servers
+from .listeners import has_passthrough, listeners
 from .messages import CDS, EDS, LDS
 from .model import Mesh
 from .node_view import NodeView, node_view
@@ -23,13 +24,17 @@ def view_of(node: Any, mesh: Mesh) -> NodeView:
 def resources(mesh: Mesh, node: NodeView) -> Mapping[str, Mapping[str, bytes]]:
     """Type URL -> name -> bytes inside the Any. EDS holds every assignment that the clusters refer to."""
     wanted = list(keys(mesh, node, sni_dnat=False))
-    if passthrough_servers(mesh, node):
+    if has_passthrough(mesh, node):
         wanted += keys(mesh, node, sni_dnat=True)
     clusters = [outbound_cluster(mesh, node, key) for key in wanted] + [black_hole()]
     if node.type == "sidecar":
         clusters += sidecar_clusters(mesh, node)
     return {
         CDS: {cluster.name: bytes(cluster) for cluster in clusters},
-        EDS: {key.name: bytes(assignment(mesh, node, key)) for key in wanted},
+        EDS: {
+            key.name: bytes(assignment(mesh, node, key))
+            for key, cluster in zip(wanted, clusters, strict=False)
+            if cluster.type == ClusterDiscoveryType.EDS
+        },
         LDS: {listener.name: bytes(listener) for listener in listeners(mesh, node)},
     }

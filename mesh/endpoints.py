@@ -13,15 +13,15 @@ from eastgate.xds.resources import Locality
 from . import locality as locality_rules
 from .istio import PeerAuthenticationSpec, Subset
 from .locality import Candidate, Group
-from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Service, ServicePort, Workload
+from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Resource, Service, ServicePort, Workload
 from .node_view import NodeView
 from .policy import (
     effective,
-    has_tls_mode,
     is_cluster_local,
     locality_choice,
-    rule_of,
+    tls_mode,
 )
+from .rules import rule_of
 from .split_horizon import Member, Seen, View, mtls_only, split_horizon
 
 
@@ -60,29 +60,52 @@ def accepts_mtls(mesh: Mesh, cluster: str, workload: Workload, port: int) -> boo
     return _peer_mode(mesh, cluster, workload, port) != "DISABLE"
 
 
+def namespace_mode(mesh: Mesh, cluster: str, namespace: str) -> str:
+    """mTLS mode of a namespace, else of the mesh; what PeerAuthentications of some workloads say is not asked."""
+    found: dict[str, str] = {}
+    for resource in _peer_authentications(mesh, cluster):
+        spec = resource.spec
+        assert isinstance(spec, PeerAuthenticationSpec)
+        if not (spec.selector and spec.selector.match_labels):
+            found.setdefault(resource.namespace, spec.mtls.mode)
+    modes = (found.get(place, "UNSET") for place in (namespace, mesh.config.root_namespace))
+    return next((mode for mode in modes if mode != "UNSET"), "PERMISSIVE")
+
+
+def _peer_authentications(mesh: Mesh, cluster: str) -> list[Resource]:
+    """By age: of two for the same, istiod takes the older."""
+    return sorted(mesh.of_kind("PeerAuthentication", cluster), key=lambda one: (one.created, one.name))
+
+
 def _peer_mode(mesh: Mesh, cluster: str, workload: Workload, port: int) -> str:
-    """PeerAuthentication in force: of the workload's port, the workload, its namespace, the mesh."""
+    """PeerAuthentication in force: of the workload's port, the workload, its namespace, the mesh; the oldest."""
     found: dict[int, str] = {}
-    for resource in mesh.of_kind("PeerAuthentication", cluster):
+    seen: set[int] = set()
+    for resource in _peer_authentications(mesh, cluster):
         spec = resource.spec
         assert isinstance(spec, PeerAuthenticationSpec)
         labels: Mapping[str, str] = spec.selector.match_labels if spec.selector else {}
         if labels and (resource.namespace != workload.namespace or not labels.items() <= workload.labels.items()):
             continue
+        if labels and resource.namespace == mesh.config.root_namespace:
+            continue
         if not labels and resource.namespace not in (workload.namespace, mesh.config.root_namespace):
             continue
         rank = 2 if labels else (1 if resource.namespace == workload.namespace else 0)
+        if rank in seen:
+            continue
+        seen.add(rank)
         if spec.mtls.mode != "UNSET":
-            found.setdefault(rank, spec.mtls.mode)
-        if labels and port in spec.port_level_mtls:
+            found[rank] = spec.mtls.mode
+        if labels and port in spec.port_level_mtls and spec.port_level_mtls[port].mode != "UNSET":
             found[3] = spec.port_level_mtls[port].mode
     return found[max(found)] if found else "PERMISSIVE"
 
 
 def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None, *, hide_unready: bool) -> list[Member]:
     """Workloads behind the cluster, with what split horizon needs to know."""
-    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
-    mode = has_tls_mode(rule, key.port.number)
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace, node.labels)
+    mode = tls_mode(rule, key.subset, key.port.number)
     local = is_cluster_local(key.service.host, mesh.config)
     found = []
     for workload in mesh.workloads:
@@ -95,7 +118,9 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
         port = target_port(workload, key.port)
         if not port:
             continue
-        mtls = mode == "ISTIO_MUTUAL" if mode else accepts_mtls(mesh, node.cluster, workload, port)
+        # A rule cannot make a pod without a sidecar speak mTLS.
+        asked = mode == "ISTIO_MUTUAL" if mode else accepts_mtls(mesh, node.cluster, workload, port)
+        mtls = asked and workload.mtls
         found.append(Member(workload.address, workload.network, workload.cluster, 1, mtls, (workload, port)))
     return found
 
@@ -107,7 +132,7 @@ def behind(member: Member) -> tuple[Workload, int]:
 
 def groups(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Group, ...]:
     """Localities of the cluster as this node gets them; each candidate's endpoint is a Seen."""
-    rule = rule_of(mesh, node.cluster, key.service, node.namespace)
+    rule = rule_of(mesh, node.cluster, key.service, node.namespace, node.labels)
     merged = effective(rule, key.subset, key.port.number)
     if key.subset and merged.subset is None:
         return ()

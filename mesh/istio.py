@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 
 MAGLEV_LIMIT = 5_000_011
+TOPOLOGY_LABELS = frozenset(
+    {"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"}
+)
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+")
 _PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)")
@@ -35,6 +38,26 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="allow", alias_generator=to_camel, validate_by_name=False, frozen=True)
 
 
+def _refuse_overlap(patterns: list[str], *, ordered: bool) -> None:
+    """Localities of one list may not cover each other, as istiod's validateLocalities has it.
+
+    ``ordered``: a "*" that stands last covers the rest, and is legal; in a map istiod refuses it by chance.
+    """
+    taken: list[list[str]] = []
+    for at, locality in enumerate(patterns):
+        if locality.count("*") > 1 or ("*" in locality and not locality.endswith("*")):
+            raise ValueError(f"locality {locality}: one * at most, and at the end")
+        parts = locality.split("/", 2)
+        if not all(parts):
+            raise ValueError(f"locality {locality}: an empty region, zone or sub zone")
+        if parts == ["*"] and ordered and at == len(patterns) - 1:
+            return
+        named = parts[:-1] if parts[-1] == "*" else parts
+        if any(named[: len(other)] == other[: len(named)] for other in taken):
+            raise ValueError(f"locality {locality} overlaps with another one of the list")
+        taken.append(named)
+
+
 class Failover(Part):
     """From one region to another."""
 
@@ -45,6 +68,9 @@ class Failover(Part):
     def _different(self) -> "Failover":
         if self.origin == self.to:
             raise ValueError(f"failover from {self.origin} leads to itself")
+        for name in (self.origin, self.to):
+            if "/" in name or "*" in name:
+                raise ValueError(f"failover takes the names of regions, and {name} is none")
         return self
 
 
@@ -71,13 +97,15 @@ class LocalityLbSetting(Part):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "LocalityLbSetting":
-        if self.distribute and (self.failover or self.failover_priority):
+        """As istiod validates: distribute beside failoverPriority is taken (ValidateLocalityLbSetting)."""
+        if self.distribute and self.failover:
             raise ValueError("distribute and failover exclude each other")
-        seen: set[str] = set()
-        for rule in self.failover or ():
-            if rule.origin in seen:
-                raise ValueError(f"two failover rules from {rule.origin}: only the first would count")
-            seen.add(rule.origin)
+        topology = sorted(TOPOLOGY_LABELS & set(self.failover_priority or ()))
+        if self.failover and topology:
+            raise ValueError(f"failover and the label {topology[0]} in failoverPriority exclude each other")
+        _refuse_overlap([rule.origin for rule in self.distribute], ordered=True)
+        for rule in self.distribute:
+            _refuse_overlap(list(rule.to), ordered=False)
         return self
 
 
@@ -86,6 +114,14 @@ class ZoneAwareLbSetting(Part):
 
     enabled: bool = True
     failover: list[Failover] = []
+    failover_priority: list[str] = []
+    min_cluster_size: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _without_topology(self) -> "ZoneAwareLbSetting":
+        if topology := sorted(TOPOLOGY_LABELS & set(self.failover_priority)):
+            raise ValueError(f"the label {topology[0]} may not be in a zone aware failoverPriority")
+        return self
 
 
 class RingHash(Part):
@@ -134,6 +170,8 @@ class LoadBalancer(Part):
     def _one_policy(self) -> "LoadBalancer":
         if self.consistent_hash and self.simple not in (None, "UNSPECIFIED"):
             raise ValueError(f"simple: {self.simple} and consistentHash exclude each other")
+        if self.locality_lb_setting and self.zone_aware_lb_setting:
+            raise ValueError("localityLbSetting and zoneAwareLbSetting exclude each other")
         return self
 
 
@@ -148,6 +186,12 @@ class OutlierDetection(Part):
     min_health_percent: Percent = 0
     split_external_local_origin_errors: bool = False
     consecutive_local_origin_failures: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _split(self) -> "OutlierDetection":
+        if self.consecutive_local_origin_failures and not self.split_external_local_origin_errors:
+            raise ValueError("consecutiveLocalOriginFailures needs splitExternalLocalOriginErrors: true")
+        return self
 
 
 class TcpKeepalive(Part):
@@ -217,21 +261,42 @@ class TrafficPolicy(Policy):
 
     port_level_settings: list[PortPolicy] = []
 
+    @model_validator(mode="after")
+    def _not_empty(self) -> "TrafficPolicy":
+        if not self.model_fields_set and not self.model_extra:
+            raise ValueError("a trafficPolicy must have at least one field")
+        return self
+
+
+class Selector(Part):
+    """Which workloads a resource is for."""
+
+    match_labels: dict[str, str] = {}
+
 
 class Subset(Part):
     """A named part of a service: endpoints with these labels."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$")
+    # A DNS label, in capitals too: istiod's IsDNS1123Label ignores the case.
+    name: str = Field(max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$")
     labels: dict[str, str] = {}
-    traffic_policy: TrafficPolicy = TrafficPolicy()
+    traffic_policy: TrafficPolicy | None = None
 
 
 class DestinationRuleSpec(Part):
-    """spec of a DestinationRule."""
+    """spec of a DestinationRule. ``traffic_policy`` None: not given, which matters where rules are merged."""
 
     host: str = Field(min_length=1)
-    traffic_policy: TrafficPolicy = TrafficPolicy()
+    traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] = []
+    export_to: list[str] = []
+    workload_selector: Selector | None = None
+
+    @model_validator(mode="after")
+    def _private_selector(self) -> "DestinationRuleSpec":
+        if self.workload_selector is not None and (not self.workload_selector.match_labels):
+            raise ValueError("a workloadSelector must have matchLabels")
+        return self
 
 
 class Destination(Part):
@@ -247,6 +312,12 @@ class RouteDestination(Part):
 
     destination: Destination
     weight: int = Field(default=0, ge=0)
+
+
+def _refuse_no_weight(route: list[RouteDestination]) -> None:
+    """Any weights are legal, as long as something is left: Envoy takes their ratio."""
+    if len(route) > 1 and not any(entry.weight for entry in route):
+        raise ValueError("the weights of a route sum to 0")
 
 
 class L4Match(Part):
@@ -266,9 +337,25 @@ class TcpRoute(Part):
 
     @model_validator(mode="after")
     def _whole(self) -> "TcpRoute":
-        total = sum(entry.weight for entry in self.route)
-        if len(self.route) > 1 and total != 100:
-            raise ValueError(f"the weights of a tcp route sum to {total}, not to 100")
+        _refuse_no_weight(self.route)
+        return self
+
+
+class TlsMatch(L4Match):
+    """match of a tls route: server names too."""
+
+    sni_hosts: list[str] = Field(min_length=1)
+
+
+class TlsRoute(Part):
+    """tls entry of a VirtualService: for ports whose protocol is TLS, and for PASSTHROUGH servers of gateways."""
+
+    match: list[TlsMatch] = Field(min_length=1)
+    route: list[RouteDestination] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "TlsRoute":
+        _refuse_no_weight(self.route)
         return self
 
 
@@ -278,13 +365,28 @@ class HttpRoute(Part):
     route: list[RouteDestination] = []
 
 
+def _is_part(name: str, host: str) -> bool:
+    return name == host or (host.startswith("*") and name.removeprefix("*").endswith(host[1:]))
+
+
 class VirtualServiceSpec(Part):
     """spec of a VirtualService."""
 
     hosts: list[str] = Field(min_length=1)
     gateways: list[str] = []
+    export_to: list[str] = []
     tcp: list[TcpRoute] = []
+    tls: list[TlsRoute] = []
     http: list[HttpRoute] = []
+
+    @model_validator(mode="after")
+    def _names_of_hosts(self) -> "VirtualServiceSpec":
+        """As istiod's validateSniHost: hosts are compared as they are written."""
+        names = [name for route in self.tls for match in route.match for name in match.sni_hosts]
+        for name in names:
+            if not any(_is_part(name, host) for host in self.hosts):
+                raise ValueError(f"the server name {name} is part of none of the hosts {', '.join(self.hosts)}")
+        return self
 
 
 class ServerPort(Part):
@@ -323,12 +425,6 @@ class MutualTls(Part):
     mode: Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] = "UNSET"
 
 
-class Selector(Part):
-    """Which workloads a PeerAuthentication is for."""
-
-    match_labels: dict[str, str] = {}
-
-
 class PeerAuthenticationSpec(Part):
     """spec of a PeerAuthentication."""
 
@@ -356,17 +452,48 @@ class DefaultProviders(Part):
     metrics: list[str] = []
 
 
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    for part in model.__subclasses__():
+        yield from (field.alias or "" for field in part.model_fields.values())
+        yield from _names(part)
+
+
+def in_camel_case(content: Any) -> Any:
+    """Content of meshConfig or meshNetworks with Istio's names in camel case: protobuf's JSON takes snake case too.
+
+    Only known fields are renamed; names of networks and localities stay as they are.
+    """
+    known = frozenset(_names(Part))
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                (to_camel(key) if "_" in key and to_camel(key) in known else key): renamed(one)
+                for key, one in value.items()
+            }
+        return [renamed(one) for one in value] if isinstance(value, list) else value
+
+    return renamed(content)
+
+
 class MeshConfig(Part):
     """meshConfig as istiod reads it from its ConfigMap."""
 
     trust_domain: str = "cluster.local"
     root_namespace: str = "istio-system"
+    default_destination_rule_export_to: list[str] = []
+    default_virtual_service_export_to: list[str] = []
     locality_lb_setting: LocalityLbSetting | None = LocalityLbSetting()
     zone_aware_lb_setting: ZoneAwareLbSetting | None = None
     service_settings: list[ServiceSettingsEntry] = []
     connect_timeout: Seconds = 10.0
     tcp_keepalive: TcpKeepalive | None = None
     default_providers: DefaultProviders = DefaultProviders()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _form(cls, content: Any) -> Any:
+        return in_camel_case(content)
 
 
 class NetworkGatewayEntry(Part):
@@ -392,9 +519,17 @@ class Network(Part):
 
 
 class MeshNetworks(Part):
-    """meshNetworks as istiod reads it from its ConfigMap."""
+    """meshNetworks as istiod reads it from its ConfigMap, or as Helm's values have it: without `networks` around it."""
 
     networks: dict[str, Network] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forms(cls, content: Any) -> Any:
+        content = in_camel_case(content)
+        if isinstance(content, dict) and content and "networks" not in content:
+            return {"networks": content}
+        return content
 
 
 SPECS: dict[str, type[Part]] = {

@@ -122,6 +122,15 @@ def zone_aware(groups: Sequence[Group], proxy: Locality, rules: Sequence[tuple[s
     return tuple(replace(group, priority=rank) for group, rank in zip(groups, _ranked(values), strict=True))
 
 
+def _overrides(keys: Sequence[str]) -> dict[str, str]:
+    """Value by label, of every `label=value` among the keys: it counts for each key of that label; the last one wins.
+
+    istiod takes a key with more than one "=" for its label alone (priorityLabelOverrides).
+    """
+    parts = (entry.split("=") for entry in keys)
+    return {words[0]: words[1] for words in parts if len(words) == 2}
+
+
 def _label_mismatch(labels: Mapping[str, str], proxy_labels: Mapping[str, str], keys: Sequence[str]) -> int:
     """0 when all labels agree, else the number of labels from the first disagreement on.
 
@@ -129,9 +138,10 @@ def _label_mismatch(labels: Mapping[str, str], proxy_labels: Mapping[str, str], 
     endpoints of other networks. A label that both lack agrees; `key=value` compares with the value.
     """
     remote = 0
+    overrides = _overrides(keys)
     for index, entry in enumerate(keys):
-        key, _, value = entry.partition("=")
-        wanted = value if "=" in entry else proxy_labels.get(key, "")
+        key = entry.partition("=")[0]
+        wanted = overrides.get(key, proxy_labels.get(key, ""))
         if labels.get(key, "") == wanted:
             continue
         if index == 0 and entry == NETWORK_LABEL:
@@ -179,6 +189,8 @@ def apply(
     if setting is None:
         return tuple(groups)
     if setting.zone_aware:
+        if setting.failover_priority:
+            groups = failover_priority(groups, proxy_labels, setting.failover_priority)
         return zone_aware(groups, proxy, setting.failover)
     if setting.distribute:
         return distribute(groups, proxy, setting.distribute)

@@ -1,34 +1,36 @@
-"""Read a mesh file: the mesh, the Istio resources applied to it, and the scenario if it has one.
+"""Read a mesh file or a folder: the mesh, the resources applied to it, and the scenario if it has one.
 
-The file is YAML: a document of kind Mesh, then Istio resources verbatim, one document each, and at most one document of
-kind Scenario. What cannot be used is a MeshError with file, line and cause; what is not honoured is a finding.
+A document of kind Mesh says which clusters there are; Istio's resources and Kubernetes objects stand beside it
+verbatim, one document each or in lists; at most one document is a Scenario. What cannot be used is a MeshError with
+file, line and cause; what is not honoured is a finding, one for each kind of thing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from eastgate.xds.resources import Locality
 from pydantic import BaseModel, ValidationError
 
+from . import assemble
 from .check import doubts, problems
-from .documents import Document, Path, Progress, read_documents, silent
+from .documents import Document, Path, Progress, silent
 from .errors import MeshError
-from .istio import GROUPS, SPECS, MeshConfig, unread
-from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection, WorkloadSection
-from .model import TLS_MODE_LABEL, Cluster, Mesh, Options, Resource, Service, ServicePort, Workload, port_protocol
-from .networks import gateways, network_of, network_problems
+from .findings import Findings
+from .gather import Found, Gathered, Place, gather
+from .istio import GROUPS, SPECS, GatewaySpec, MeshConfig, unread
+from .kubernetes import KINDS, KubernetesService
+from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection
+from .model import Cluster, Mesh, Options, Resource
+from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved
+from .no_effect import meaning
+from .placed import Placed, files_of, read_bytes, read_placed
+from .routes import is_served
 from .scenario import Outage, Scenario, Step, service_named, with_options, with_outages, with_readiness, workload_named
-
-CLUSTERS_ANNOTATION = "eastgate/clusters"
-"""Annotation of a resource that is applied to some clusters only, their names separated by commas."""
-
-AUTO_ADDRESS = int(ip_address("240.240.0.1"))
-"""Virtual addresses of services that have none are counted up from here, as Istio does for ServiceEntries."""
+from .split_horizon import NetworkGateway
 
 Model = TypeVar("Model", bound=BaseModel)
+OURS = ("Mesh", "Scenario")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +46,35 @@ class MeshFile:
         return replace(self, scenario=self.scenario and replace(self.scenario, connections=count))
 
 
-def load(path: str | FilePath, progress: Progress = silent) -> MeshFile:
-    """Read the file. Raises MeshError, and what `progress` does."""
-    return parse(read_bytes(path), str(path), progress)
+def load(path: str | FilePath, progress: Progress = silent, *, resolve: Resolve = look_up) -> MeshFile:
+    """Read a file, or all YAML files below a folder. Raises MeshError, and what `progress` does.
+
+    ``resolve``: addresses of a gateway that is a host name.
+    """
+    found: list[Placed] = []
+    for file, folders in files_of(FilePath(path)):
+        found += read_placed(read_bytes(file), str(file), folders, progress)
+    return read_objects(found, str(path), resolve)
 
 
-def read_bytes(path: str | FilePath) -> bytes:
-    """The bytes of a mesh file. Raises MeshError."""
-    try:
-        return FilePath(path).read_bytes()
-    except OSError as error:
-        raise MeshError(str(path), 0, f"cannot be read: {error.strerror}") from None
+def parse(text: str | bytes, file: str, progress: Progress = silent, *, resolve: Resolve = look_up) -> MeshFile:
+    """Read the text of a mesh file; `file` is its name in errors. Raises MeshError, and what `progress` does."""
+    return read_objects(read_placed(text, file, progress=progress), file, resolve)
 
 
-def parse(text: str | bytes, file: str, progress: Progress = silent) -> MeshFile:
-    """Read the text of a mesh file; `file` is its name in errors. Raises MeshError."""
-    documents = read_documents(text, file, progress)
-    for document in documents:
-        if not isinstance(document.content, dict) or not isinstance(document.content.get("kind"), str):
-            raise document.error((), "a document must be a mapping with a kind")
-    meshes = [one for one in documents if one.content["kind"] == "Mesh"]
+def read_objects(objects: Iterable[Placed], file: str, resolve: Resolve) -> MeshFile:
+    """Read objects wherever they come from. Raises MeshError."""
+    found = list(objects)
+    meshes = [one for one in found if one.kind == "Mesh"]
     if len(meshes) != 1:
         raise MeshError(file, 0, f"{len(meshes)} documents of kind Mesh, and it takes one")
-    scenarios = [one for one in documents if one.content["kind"] == "Scenario"]
+    scenarios = [one for one in found if one.kind == "Scenario"]
     if len(scenarios) > 1:
-        raise scenarios[1].error((), "a second Scenario, and a mesh file has at most one")
-    reader = _Reader()
-    mesh = reader.mesh(meshes[0])
-    resources = (one for one in documents if one.content["kind"] not in ("Mesh", "Scenario"))
-    mesh = reader.apply(mesh, [(document, ()) for document in resources])
-    scenario = reader.scenario(scenarios[0], mesh) if scenarios else None
-    return MeshFile(mesh, scenario, tuple(dict.fromkeys(reader.findings)))
+        raise scenarios[1].place.document.error((), "a second Scenario, and a mesh file has at most one")
+    reader = _Reader(resolve)
+    mesh = reader.mesh(meshes[0], [one for one in found if one.kind not in OURS])
+    scenario = reader.scenario(scenarios[0].place.document, mesh) if scenarios else None
+    return MeshFile(mesh, scenario, reader.findings.lines())
 
 
 def _validated(model: type[Model], document: Document, path: Path = (), content: Any = None) -> Model:
@@ -102,72 +102,120 @@ def _mesh_error(error: ValidationError, document: Document, path: Path) -> MeshE
 class _Reader:
     """Reads the documents of one file; collects findings on the way."""
 
-    def __init__(self) -> None:
-        self.findings: list[str] = []
+    def __init__(self, resolve: Resolve) -> None:
+        self.findings = Findings()
+        self._resolve = resolve
+        self._step = 0
+        self._external: frozenset[str] = frozenset()
 
-    def _note(self, document: Document, path: Path, text: str) -> None:
-        self.findings.append(f"{document.file}:{document.line(path)}: {text}")
-
-    def mesh(self, document: Document) -> Mesh:
-        """The mesh of a document, without resources."""
-        section = _validated(MeshSection, document)
+    def mesh(self, placed: Placed, objects: list[Placed]) -> Mesh:
+        """The mesh of its document and of all other objects."""
+        document = placed.place.document
+        section = _validated(MeshSection, document, placed.place.path, placed.content)
         for path in unread(section.mesh_config, ("meshConfig",)):
-            self._note(document, path, f"{'.'.join(map(str, path))} is not honoured")
+            self.findings.unread(Place(document, path), "", path)
+        found = [read for one in objects if (read := self._kubernetes(one, section))]
+        gathered = gather(found, section.mesh_config.root_namespace, self.findings.note)
+        section = assemble.with_gathered(section, gathered)
         for path, cause in network_problems(section):
             raise document.error(path, cause)
-        workloads = [
-            _workload(section, name, entry, document, ("clusters", name, "workloads", index))
-            for name, cluster in section.clusters.items()
-            for index, entry in enumerate(cluster.workloads)
-        ]
-        _refuse_twice(document, workloads)
-        return Mesh(
-            clusters={name: Cluster(name, one.network) for name, one in section.clusters.items()},
-            services=_services(section, document),
-            workloads=tuple(workload for _, workload in workloads),
-            gateways=gateways(section),
+        place = Place(document, ())
+        mesh = Mesh(
+            clusters={name: _cluster(section, name) for name in section.clusters},
+            services=assemble.services(section, place, gathered),
+            workloads=assemble.workloads(section, place, gathered),
+            gateways=self._gateways(section, gathered, found, document),
             config=section.mesh_config,
             options=Options(**section.options.model_dump()),
         )
+        self._external = frozenset(_external_hosts(objects))
+        resources = [one for one in objects if (one.group, one.kind) not in KINDS]
+        resources += [Placed(Place(where.document, where.path), content) for content, _, where in gathered.passthrough]
+        return self.apply(mesh, resources)
 
-    def resource(self, document: Document, path: Path, content: Any, mesh: Mesh) -> Resource | None:
+    def _kubernetes(self, placed: Placed, section: MeshSection) -> Found | None:
+        model = KINDS.get((placed.group, placed.kind))
+        if model is None:
+            return None
+        value = _validated(model, placed.place.document, placed.place.path, placed.content)
+        return Found(placed.place, placed.clusters(section.clusters), value)
+
+    def _gateways(
+        self, section: MeshSection, gathered: Gathered, objects: list[Found], document: Document
+    ) -> tuple[NetworkGateway, ...]:
+        outside = {
+            (f"{one.value.metadata.name}.{one.value.metadata.namespace}.svc.cluster.local", cluster): addresses
+            for one in objects
+            if isinstance(one.value, KubernetesService) and (addresses := one.value.outside_addresses)
+            for cluster in one.clusters
+        }
+        found = list(gateways(section, outside))
+        found += [
+            NetworkGateway(network, way.address, way.port, cluster)
+            for cluster, ways in gathered.gateways.items()
+            for way, network, _ in ways
+        ]
+        places = {way.address: place for ways in gathered.gateways.values() for way, _, place in ways}
+        for name, network in section.mesh_networks.networks.items():
+            for index, entry in enumerate(network.gateways):
+                service = entry.registry_service_name
+                if service and not any(host == service for host, _ in outside):
+                    path: Path = ("meshNetworks", "networks", name, "gateways", index)
+                    text = f"network {name}: no service {service} with an address outside: nobody goes through it"
+                    self.findings.note(Place(document, path), text)
+        if not section.options.resolve_hostname_gateways:
+            for one in found:
+                if not is_address(one.address):
+                    text = f"gateway {one.address} is a name, and left out: istiod does not resolve it"
+                    self.findings.note(places.get(one.address, Place(document, ("clusters", one.cluster))), text)
+            found = [one for one in found if is_address(one.address)]
+        try:
+            return resolved(found, self._resolve)
+        except LookupError as error:
+            name = str(error.args[0])
+            where = places.get(name) or Place(document, _path_of_gateway(section, name))
+            cause = f"gateway {name} cannot be resolved: name an address that clients reach"
+            raise where.document.error(where.path, cause) from None
+
+    def resource(self, placed: Placed, mesh: Mesh) -> Resource | None:
         """An Istio resource; None, and a finding, for a kind that the embedded control plane does not have."""
-        if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
-            raise document.error(path, "a resource must be a mapping with a kind")
-        kind, metadata = content["kind"], content.get("metadata")
+        document, path, content, kind = placed.place.document, placed.place.path, placed.content, placed.kind
+        if kind not in SPECS or placed.group != GROUPS[kind]:
+            self.findings.left_out(placed.place, kind, meaning(placed.group, kind))
+            return None
+        metadata = content.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             raise document.error(path, f"{kind}: metadata.name is missing")
-        namespace, name = str(metadata.get("namespace") or "default"), metadata["name"]
+        namespace, name = placed.namespace, metadata["name"]
         title = f"{kind} {namespace}/{name}"
-        group = str(content.get("apiVersion", "")).partition("/")[0]
-        if kind not in SPECS or group != GROUPS[kind]:
-            self._note(document, path, f"{title} ({content.get('apiVersion', 'no apiVersion')}) is not supported")
-            return None
         spec = _validated(SPECS[kind], document, (*path, "spec"), content.get("spec") or {})
-        for where in unread(spec, (*path, "spec")):
-            inside = ".".join(str(part) for part in where[len(path) :])
-            self._note(document, where, f"{title}: {inside} is not honoured")
-        annotations = metadata.get("annotations") or {}
-        text = str(annotations.get(CLUSTERS_ANNOTATION, "")) if isinstance(annotations, dict) else ""
-        clusters = frozenset(part.strip() for part in text.split(",") if part.strip()) or frozenset(mesh.clusters)
-        for cluster in sorted(clusters - set(mesh.clusters)):
-            raise document.error((*path, "metadata", "annotations"), f"{title}: unknown cluster {cluster!r}")
-        return Resource(kind, namespace, name, spec, clusters)
+        for where in unread(spec, ("spec",)):
+            self.findings.unread(Place(document, (*path, *where)), title, where)
+        if isinstance(spec, GatewaySpec):
+            for index, server in enumerate(spec.servers):
+                if not is_served(server):
+                    where = (*path, "spec", "servers", index)
+                    self.findings.left_out(
+                        Place(document, where), "Gateway", "servers of HTTP or with TLS of their own are not served"
+                    )
+        # Without a timestamp it is about to be applied: after everything that has one.
+        created = str(metadata.get("creationTimestamp") or f"~{self._step:04}")
+        return Resource(kind, namespace, name, spec, placed.clusters(mesh.clusters), created)
 
-    def apply(self, mesh: Mesh, placed: list[tuple[Document, Path]]) -> Mesh:
+    def apply(self, mesh: Mesh, objects: Iterable[Placed]) -> Mesh:
         """The mesh with these resources, checked when all of them are there: they may refer to each other."""
-        found: list[tuple[Document, Path, Resource]] = []
-        for document, path in placed:
-            resource = self.resource(document, path, _at(document, path), mesh)
+        found: list[tuple[Placed, Resource]] = []
+        for one in objects:
+            resource = self.resource(one, mesh)
             if resource:
-                found.append((document, path, resource))
-        mesh = mesh.applied(one for _, _, one in found)
-        for document, path, resource in found:
+                found.append((one, resource))
+        mesh = mesh.applied(one for _, one in found)
+        for placed, resource in found:
             title = f"{resource.kind} {resource.namespace}/{resource.name}"
             for where, cause in problems(mesh, resource):
-                raise document.error((*path, *where), f"{title}: {cause}")
-            for where, doubt in doubts(mesh, resource):
-                self._note(document, (*path, *where), f"{title}: {doubt}")
+                raise placed.place.document.error((*placed.place.path, *where), f"{title}: {cause}")
+            for where, doubt in doubts(mesh, resource, self._external):
+                self.findings.note(Place(placed.place.document, (*placed.place.path, *where)), f"{title}: {doubt}")
         return mesh
 
     def scenario(self, document: Document, mesh: Mesh) -> Scenario:
@@ -180,18 +228,18 @@ class _Reader:
             raise document.error(("port",), f"{service.host} has no port {section.port}")
         steps = []
         for index, entry in enumerate(section.steps):
-            step = self._step(document, ("steps", index), entry, mesh)
+            step = self._one_step(document, ("steps", index), entry, mesh)
             steps.append(step)
             mesh = step.mesh
         return Scenario(client, service, port, section.connections, tuple(steps))
 
-    def _step(self, document: Document, path: Path, entry: StepSection, mesh: Mesh) -> Step:
+    def _one_step(self, document: Document, path: Path, entry: StepSection, mesh: Mesh) -> Step:
         options = _options(document, (*path, "options"), entry.options)
         mesh = with_options(mesh, options)
         if entry.mesh_config is not None:
             config = _validated(MeshConfig, document, (*path, "meshConfig"), entry.mesh_config)
-            for where in unread(config, (*path, "meshConfig")):
-                self._note(document, where, f"{'.'.join(map(str, where))} is not honoured")
+            for where in unread(config, ("meshConfig",)):
+                self.findings.unread(Place(document, (*path, *where)), "", where)
             mesh = replace(mesh, config=config)
         for index, text in enumerate(entry.delete):
             where = (*path, "delete", index)
@@ -199,7 +247,8 @@ class _Reader:
             if len(parts) != 3:
                 raise document.error(where, f"{text!r} is not of the form Kind/namespace/name")
             mesh = _looked_up(document, where, lambda parts=parts, mesh=mesh: mesh.without([parts]))
-        mesh = self.apply(mesh, [(document, (*path, "apply", index)) for index in range(len(entry.apply))])
+        self._step += 1
+        mesh = self.apply(mesh, _applied(document, path, entry))
         for key, names, ready in (("drain", entry.drain, False), ("recover", entry.recover, True)):
             for index, text in enumerate(names):
                 where = (*path, key, index)
@@ -226,100 +275,37 @@ def _looked_up(document: Document, path: Path, find: Any) -> Any:
         raise document.error(path, str(error.args[0])) from None
 
 
-def _at(document: Document, path: Path) -> Any:
-    content = document.content
-    for part in path:
-        content = content[part]
-    return content
+def _applied(document: Document, path: Path, entry: StepSection) -> list[Placed]:
+    found = []
+    for index, content in enumerate(entry.apply):
+        where = (*path, "apply", index)
+        if not isinstance(content.get("kind"), str):
+            raise document.error(where, "a resource must be a mapping with a kind")
+        found.append(Placed(Place(document, where), content))
+    return found
+
+
+def _cluster(section: MeshSection, name: str) -> Cluster:
+    return Cluster(name, section.clusters[name].network)
+
+
+def _path_of_gateway(section: MeshSection, address: str) -> Path:
+    for name, cluster in section.clusters.items():
+        for index, one in enumerate(cluster.gateways):
+            if one.address == address:
+                return "clusters", name, "gateways", index
+    return ("meshNetworks",)
+
+
+def _external_hosts(objects: Iterable[Placed]) -> Iterable[str]:
+    """Hosts of ServiceEntries."""
+    for one in objects:
+        spec = one.content.get("spec")
+        hosts = spec.get("hosts") if one.kind == "ServiceEntry" and isinstance(spec, dict) else None
+        yield from (str(host) for host in hosts or ())
 
 
 def _options(document: Document, path: Path, changes: Mapping[str, Any]) -> dict[str, object]:
     """Changes of options, each checked as the whole section would be."""
     section = _validated(OptionsSection, document, path, changes)
     return {name: getattr(section, name) for name in section.model_fields_set}
-
-
-def _workload(
-    section: MeshSection, cluster: str, entry: WorkloadSection, document: Document, path: Path
-) -> tuple[Path, Workload]:
-    nodes = section.clusters[cluster].nodes
-    if entry.node and entry.node not in nodes:
-        raise document.error(
-            (*path, "node"), f"workload {entry.name}: unknown node {entry.node!r} of cluster {cluster}"
-        )
-    node = nodes.get(entry.node)
-    labels = dict(entry.labels)
-    if entry.mtls and entry.role != "gateway":
-        labels.setdefault(TLS_MODE_LABEL, "istio")
-    network = network_of(section, cluster, entry.address)
-    return path, Workload(
-        name=entry.name,
-        namespace=entry.namespace,
-        cluster=cluster,
-        network=network,
-        address=entry.address or "",
-        labels=labels,
-        locality=Locality(node.region, node.zone, node.sub_zone) if node else Locality(),
-        node=entry.node,
-        service_account=entry.service_account,
-        ready=entry.ready,
-        named_ports=entry.ports,
-        role=entry.role,
-        answer=entry.answer,
-    )
-
-
-def _refuse_twice(document: Document, workloads: list[tuple[Path, Workload]]) -> None:
-    """Names are unique in a cluster's namespace, addresses in a network."""
-    names: dict[tuple[str, str, str], Workload] = {}
-    addresses: dict[tuple[str, str], Workload] = {}
-    for path, one in workloads:
-        if one.identity in names:
-            raise document.error(path, f"a second workload {'/'.join(one.identity)}")
-        names[one.identity] = one
-        other = addresses.setdefault((one.network, one.address), one)
-        if one.address and other is not one:
-            raise document.error(
-                (*path, "address"),
-                f"workload {one.name}: {other.name} of cluster {other.cluster} has {one.address} in network"
-                f" {one.network or '(none)'} already",
-            )
-
-
-def _services(section: MeshSection, document: Document) -> tuple[Service, ...]:
-    found: dict[tuple[str, str], Service] = {}
-    for index, entry in enumerate(section.services):
-        path: Path = ("services", index)
-        if (entry.namespace, entry.name) in found:
-            raise document.error(path, f"a second service {entry.name}.{entry.namespace}")
-        for cluster in entry.clusters:
-            if cluster not in section.clusters:
-                raise document.error((*path, "clusters"), f"service {entry.name}: unknown cluster {cluster!r}")
-        ports = [one.port for one in entry.ports]
-        if len(set(ports)) != len(ports):
-            raise document.error((*path, "ports"), f"service {entry.name}: a port stands twice")
-        clusters = frozenset(entry.clusters or section.clusters)
-        short = f"{entry.name}.{entry.namespace}"
-        automatic = str(ip_address(AUTO_ADDRESS + index))
-        found[entry.namespace, entry.name] = Service(
-            name=entry.name,
-            namespace=entry.namespace,
-            ports=tuple(
-                ServicePort(
-                    number=one.port,
-                    target=one.port if one.target_port is None else one.target_port,
-                    protocol=port_protocol(one.name, one.app_protocol, one.protocol),
-                    name=one.name,
-                )
-                for one in entry.ports
-            ),
-            selector=entry.selector,
-            clusters=clusters,
-            addresses={name: section.clusters[name].addresses.get(short, automatic) for name in clusters},
-            traffic_distribution=entry.traffic_distribution,
-        )
-    for cluster_name, one_cluster in section.clusters.items():
-        for short in one_cluster.addresses:
-            if short not in {f"{one.name}.{one.namespace}" for one in found.values()}:
-                raise document.error(("clusters", cluster_name, "addresses", short), f"unknown service {short!r}")
-    return tuple(found.values())

@@ -32,6 +32,7 @@ class OptionsSection(Section):
     min_health_percent: Percent = 0
     metadata_exchange: bool = True
     metadata_exchange_alpn: bool = True
+    resolve_hostname_gateways: bool = True
 
 
 class NodeSection(Section):
@@ -43,10 +44,11 @@ class NodeSection(Section):
 
 
 class GatewaySection(Section):
-    """A way into a cluster's network from outside."""
+    """A way into a cluster's network from outside. ``network``: another one than the cluster's."""
 
     address: str = Field(min_length=1)
     port: Port = 15443
+    network: str = ""
 
 
 class WorkloadSection(Section):
@@ -86,7 +88,10 @@ class PortSection(Section):
 
 
 class ServiceSection(Section):
-    """A Kubernetes Service that exists in these clusters; none named: in all."""
+    """A Kubernetes Service that exists in these clusters; none named: in all.
+
+    ``endpoints``: addresses by cluster, where no selector says who they are. ``export_to``: namespaces that see it.
+    """
 
     name: Name
     namespace: Name = "default"
@@ -94,10 +99,13 @@ class ServiceSection(Section):
     selector: dict[str, str] = {}
     clusters: list[str] = []
     traffic_distribution: Literal["", "PreferClose", "PreferSameZone", "PreferSameNode"] = ""
+    headless: bool = False
+    export_to: list[str] = []
+    endpoints: dict[str, list[Address]] = {}
 
 
 class MeshSection(Section):
-    """The first document of a mesh file."""
+    """The document of a mesh file that says which clusters there are."""
 
     kind: Literal["Mesh"]
     options: OptionsSection = OptionsSection()

@@ -30,13 +30,14 @@ class Options:
     ``send_unhealthy_endpoints``: unready workloads are sent as UNHEALTHY (Istio 1.31) instead of being left out.
     ``min_health_percent``: for rules with outlier detection that do not say it themselves. ``metadata_exchange``: the
     filter and the ALPN by which Istio's Envoy builds tell each other about workloads; ``metadata_exchange_alpn``: the
-    ALPN alone.
+    ALPN alone. ``resolve_hostname_gateways``: names of gateways become addresses, instead of being left out.
     """
 
     send_unhealthy_endpoints: bool = True
     min_health_percent: int = 0
     metadata_exchange: bool = True
     metadata_exchange_alpn: bool = True
+    resolve_hostname_gateways: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,10 @@ class Workload:
         return f"spiffe://{trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
     def topology_labels(self) -> dict[str, str]:
-        """Own labels and what istiod adds: subsets and failoverPriority see both."""
+        """Own labels and what istiod adds: subsets and failoverPriority see both. A network label of its own stays."""
         added = {
             CLUSTER_LABEL: self.cluster,
-            NETWORK_LABEL: self.network,
+            NETWORK_LABEL: self.labels.get(NETWORK_LABEL) or self.network,
             REGION_LABEL: self.locality.region,
             ZONE_LABEL: self.locality.zone,
             SUB_ZONE_LABEL: self.locality.sub_zone,
@@ -111,7 +112,11 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IP by cluster."""
+    """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IP by cluster.
+
+    ``endpoints``: addresses of workloads by cluster, where no selector says who they are. ``export_to`` empty: all see
+    it.
+    """
 
     name: str
     namespace: str
@@ -120,6 +125,9 @@ class Service:
     clusters: frozenset[str]
     addresses: Mapping[str, str] = field(default_factory=dict)
     traffic_distribution: str = ""
+    headless: bool = False
+    export_to: frozenset[str] = frozenset()
+    endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -128,6 +136,8 @@ class Service:
 
     def selects(self, workload: Workload) -> bool:
         """Whether the workload stands behind this service in its own cluster."""
+        if workload.cluster in self.endpoints:
+            return bool(workload.address) and workload.address in self.endpoints[workload.cluster]
         return (
             bool(self.selector)
             and workload.cluster in self.clusters
@@ -135,16 +145,25 @@ class Service:
             and self.selector.items() <= workload.labels.items()
         )
 
+    def is_visible_in(self, namespace: str) -> bool:
+        """Whether proxies of a namespace see it."""
+        to = {self.namespace if one == "." else one for one in self.export_to}
+        return not to or "*" in to or namespace in to
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """An Istio resource that was applied to these clusters."""
+    """An Istio resource that was applied to these clusters.
+
+    ``created``: its creationTimestamp, which decides where istiod takes the oldest; a text that sorts.
+    """
 
     kind: str
     namespace: str
     name: str
     spec: Part
     clusters: frozenset[str]
+    created: str = ""
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -177,19 +196,30 @@ class Mesh:
         return [one for one in self.resources if one.kind == kind and cluster in one.clusters]
 
     def applied(self, resources: Iterable[Resource]) -> "Mesh":
-        """With these resources added; one that exists is replaced."""
-        found = {one.identity: one for one in self.resources}
-        found.update((one.identity, one) for one in resources)
-        return replace(self, resources=tuple(found.values()))
+        """With these resources added; one that exists is replaced, and keeps its age."""
+        found = list(self.resources)
+        for one in resources:
+            changed = one
+            for known in [known for known in found if known.identity == one.identity]:
+                at = found.index(known)
+                if known.clusters <= one.clusters:
+                    found.pop(at)
+                    changed = replace(one, created=known.created)
+                elif rest := known.clusters - one.clusters:
+                    # The same name may stand for another object in another cluster.
+                    found[at] = replace(known, clusters=rest)
+            found.append(changed)
+        return replace(self, resources=tuple(found))
 
     def without(self, identities: Iterable[tuple[str, str, str]]) -> "Mesh":
         """With these resources deleted. Raises LookupError for one that does not exist."""
-        found = {one.identity: one for one in self.resources}
+        found = list(self.resources)
         for identity in identities:
-            if identity not in found:
+            left = [one for one in found if one.identity != identity]
+            if len(left) == len(found):
                 raise LookupError(f"no {identity[0]} {identity[1]}/{identity[2]} is applied")
-            del found[identity]
-        return replace(self, resources=tuple(found.values()))
+            found = left
+        return replace(self, resources=tuple(found))
 
     def changed(self, change: Callable[[Workload], Workload]) -> "Mesh":
         """With each workload replaced by what `change` answers."""

@@ -90,10 +90,15 @@ def _locality(workload: Workload | None, labels: Mapping[str, str], told: Locali
     """The registry's word first, then the node's labels, then what the Node says."""
     if workload and any(workload.locality):
         return workload.locality
-    for label in LOCALITY_LABELS:
-        if text := labels.get(label):
-            return parse_locality(text if "/" in text else text.replace(".", "/"))
-    return told
+    text = locality_label(labels)
+    return parse_locality(text) if text else told
+
+
+def locality_label(labels: Mapping[str, str]) -> str:
+    """What a label says of where its pod is, as "region/zone/subzone"; empty: no label says it."""
+    text = next((labels[label] for label in LOCALITY_LABELS if labels.get(label)), "")
+    # A label's value may not hold slashes.
+    return text if "/" in text else text.replace(".", "/")
 
 
 def _topology(view: NodeView) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Which rules hold for a service, a subset and a port: DestinationRules and mesh settings, as istiod merges them.
+"""What a rule says for a subset and a port, and which mesh settings hold beside it, as istiod merges them.
+
+Which rule it is stands in rules.py.
 
 Pure functions. Source of the rules: istio, pilot/pkg/networking/core/cluster_traffic_policy.go and
 loadbalancer/loadbalancer.go (GetEffectiveLbSetting).
@@ -6,7 +8,7 @@ loadbalancer/loadbalancer.go (GetEffectiveLbSetting).
 
 from dataclasses import dataclass
 
-from .istio import DestinationRuleSpec, LocalityLbSetting, MeshConfig, Policy, Subset, ZoneAwareLbSetting
+from .istio import LocalityLbSetting, MeshConfig, Policy, PortPolicy, Subset, TrafficPolicy, ZoneAwareLbSetting
 from .locality import LocalitySetting
 from .model import (
     DOMAIN,
@@ -15,10 +17,9 @@ from .model import (
     REGION_LABEL,
     SUB_ZONE_LABEL,
     ZONE_LABEL,
-    Mesh,
     Resource,
-    Service,
 )
+from .rules import covers, spec_of
 
 SAME_ZONE = (NETWORK_LABEL, REGION_LABEL, ZONE_LABEL)
 TRAFFIC_DISTRIBUTION = {
@@ -27,36 +28,6 @@ TRAFFIC_DISTRIBUTION = {
     "PreferSameNode": (*SAME_ZONE, SUB_ZONE_LABEL, HOSTNAME_LABEL),
 }
 """failoverPriority that a service's trafficDistribution stands for."""
-
-
-def full_host(host: str, namespace: str) -> str:
-    """A host of a rule in `namespace` in full: a short service name is one of that namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.svc.{DOMAIN}"
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Whether a host or "*", "*.suffix" covers `host`."""
-    if pattern.startswith("*"):
-        return host.endswith(pattern[1:])
-    return pattern == host
-
-
-def rule_of(mesh: Mesh, cluster: str, service: Service, namespace: str) -> Resource | None:
-    """The DestinationRule that a proxy of `namespace` applies to the service, None: none.
-
-    Looked for in the proxy's namespace, the service's, the root namespace; the most specific host wins.
-    """
-    rules = mesh.of_kind("DestinationRule", cluster)
-    for place in dict.fromkeys((namespace, service.namespace, mesh.config.root_namespace)):
-        found = [(_host(rule), rule) for rule in rules if rule.namespace == place and covers(_host(rule), service.host)]
-        if found:
-            return max(found, key=lambda pair: (not pair[0].startswith("*"), len(pair[0])))[1]
-    return None
-
-
-def _host(rule: Resource) -> str:
-    assert isinstance(rule.spec, DestinationRuleSpec)
-    return full_host(rule.spec.host, rule.namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +41,7 @@ class Effective:
 
 def subsets(rule: Resource | None) -> tuple[str, ...]:
     """Names of the subsets that a rule defines."""
-    return tuple(one.name for one in rule.spec.subsets) if rule and isinstance(rule.spec, DestinationRuleSpec) else ()
+    return tuple(one.name for one in spec_of(rule).subsets) if rule else ()
 
 
 def effective(rule: Resource | None, subset: str, port: int) -> Effective:
@@ -79,28 +50,43 @@ def effective(rule: Resource | None, subset: str, port: int) -> Effective:
     """
     if rule is None:
         return Effective(Policy())
-    spec = rule.spec
-    assert isinstance(spec, DestinationRuleSpec)
+    spec = spec_of(rule)
     chosen = next((one for one in spec.subsets if one.name == subset), None)
-    layers = [spec.traffic_policy, *([chosen.traffic_policy] if chosen else [])]
+    layers = [layer for layer in (spec.traffic_policy, chosen.traffic_policy if chosen else None) if layer]
     fields = tuple(Policy.model_fields)
     merged: dict[str, object] = {}
     for layer in layers:
-        merged.update((name, getattr(layer, name)) for name in fields if getattr(layer, name) is not None)
-        for entry in layer.port_level_settings:
-            if entry.port.number == port:
-                # A port's settings replace the whole policy; what is missing there is Istio's default again.
-                merged = {name: getattr(entry, name) for name in fields if getattr(entry, name) is not None}
+        entry = port_settings(layer, port)
+        if entry:
+            # A port's settings replace the whole policy; what is missing there is Istio's default again.
+            merged = {}
+        of = entry or layer
+        merged.update((name, getattr(of, name)) for name in fields if getattr(of, name) is not None)
     return Effective(Policy.model_construct(None, **merged), rule, chosen)
 
 
-def has_tls_mode(rule: Resource | None, port: int) -> str:
-    """TLS mode that any part of the rule sets for the port, empty: none. The last one that was set counts."""
-    mode = ""
-    for subset in ("", *subsets(rule)):
-        tls = effective(rule, subset, port).policy.tls
-        mode = tls.mode if tls else mode
-    return mode
+def port_settings(policy: TrafficPolicy, port: int) -> PortPolicy | None:
+    """The first settings of a port, None: none."""
+    return next((one for one in policy.port_level_settings if one.port.number == port), None)
+
+
+def tls_mode(rule: Resource | None, subset: str, port: int) -> str:
+    """TLS mode that a rule asks for, for one subset ("": the service) and port; empty: none, the endpoints decide.
+
+    Of the subset, else of the rule; in either the port's own word counts first. Another subset's is not asked: istiod
+    decides for each cluster (pilot/pkg/xds/endpoints/mtls_checker.go).
+    """
+    if rule is None:
+        return ""
+    spec = spec_of(rule)
+    chosen = next((one.traffic_policy for one in spec.subsets if one.name == subset), None)
+    for policy in (chosen, spec.traffic_policy):
+        if policy:
+            entry = port_settings(policy, port)
+            tls = entry.tls if entry and entry.tls else policy.tls
+            if tls:
+                return tls.mode
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +99,7 @@ class LocalityChoice:
     winner: str = ""
     routing_enabled: bool | None = None
     weighted: bool = False
+    min_cluster_size: int | None = None
 
     @property
     def forced(self) -> bool:
@@ -134,8 +121,18 @@ def _from_locality(setting: LocalityLbSetting, winner: str) -> LocalityChoice:
 
 def _from_zone_aware(setting: ZoneAwareLbSetting, winner: str) -> LocalityChoice:
     rules = tuple((rule.origin, rule.to) for rule in setting.failover)
-    plain = LocalitySetting(failover=rules, zone_aware=setting.enabled, forced=setting.enabled)
-    return LocalityChoice(plain if setting.enabled else None, winner, routing_enabled=setting.enabled)
+    plain = LocalitySetting(
+        failover=rules,
+        failover_priority=tuple(setting.failover_priority),
+        zone_aware=setting.enabled,
+        forced=setting.enabled,
+    )
+    return LocalityChoice(
+        plain if setting.enabled else None,
+        winner,
+        routing_enabled=setting.enabled,
+        min_cluster_size=setting.min_cluster_size,
+    )
 
 
 def locality_choice(policy: Policy, traffic_distribution: str, config: MeshConfig) -> LocalityChoice:

@@ -174,7 +174,7 @@ ROUTERS = applied(
         (f"{{loadBalancer: {SOURCE}}}", "", ["source_ip"], ["source_ip"]),
         (f"{{loadBalancer: {SOURCE}}}", "{loadBalancer: {simple: ROUND_ROBIN}}", ["source_ip"], []),
         (f"{{loadBalancer: {SOURCE}}}", "{outlierDetection: {}}", ["source_ip"], ["source_ip"]),
-        ("{}", f"{{loadBalancer: {SOURCE}}}", [], ["source_ip"]),
+        ("null", f"{{loadBalancer: {SOURCE}}}", [], ["source_ip"]),
         ("{loadBalancer: {consistentHash: {httpHeaderName: x}}}", "", [], []),
         # istiod asks no settings of ports.
         (f"{{portLevelSettings: [{{port: {{number: 80}}, loadBalancer: {SOURCE}}}]}}", "", [], []),
@@ -184,7 +184,7 @@ def test_source_addresses_are_hashed_where_istiod_says_so(
     policy: str, subset: str, whole: list[str], of_subset: list[str]
 ) -> None:
     """In a sidecar's listeners and in a gateway's chains."""
-    one = f"{{name: v1, labels: {{version: v1}}, trafficPolicy: {subset or '{}'}}}"
+    one = f"{{name: v1, labels: {{version: v1}}, trafficPolicy: {subset or 'null'}}}"
     rule = applied("DestinationRule", f"{{host: web, trafficPolicy: {policy}, subsets: [{one}]}}")
     mesh = read(rule, ROUTERS).mesh
     assert hashed(proxy_of(mesh, "240.240.0.1_80")) == whole
@@ -202,7 +202,7 @@ def test_a_weighted_route_hashes_by_the_first_destinations_rule_without_its_subs
         name="split",
     )
     rule = "{{host: web, trafficPolicy: {}, subsets: [{}]}}"
-    for policy, expected in (("{}", []), (f"{{loadBalancer: {SOURCE}}}", ["source_ip"])):
+    for policy, expected in (("null", []), (f"{{loadBalancer: {SOURCE}}}", ["source_ip"])):
         mesh = read(applied("DestinationRule", rule.format(policy, one)), routed).mesh
         proxy = proxy_of(mesh, "240.240.0.1_80")
         assert hashed(proxy) == expected

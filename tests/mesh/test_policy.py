@@ -10,8 +10,8 @@ from eastgate.mesh.policy import (
     is_cluster_local,
     is_locality_weighted,
     locality_choice,
-    rule_of,
 )
+from eastgate.mesh.rules import rule_of
 
 
 def rule(name: str, namespace: str = "default", **spec: Any) -> Resource:

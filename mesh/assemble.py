@@ -1,0 +1,140 @@
+"""Sections of a mesh file and Kubernetes objects, put together as the workloads and services of the model."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+
+from eastgate.xds.resources import Locality
+
+from .gather import Gathered, Place
+from .locality import parse_locality
+from .mesh_schema import ClusterSection, MeshSection, NodeSection, ServiceSection, WorkloadSection
+from .model import TLS_MODE_LABEL, Service, ServicePort, Workload, port_protocol
+from .networks import network_of
+from .node_view import locality_label
+
+AUTO_ADDRESS = int(ip_address("240.240.0.1"))
+"""Virtual addresses of services that have none are counted up from here, as Istio does for ServiceEntries."""
+
+
+def with_gathered(section: MeshSection, gathered: Gathered) -> MeshSection:
+    """The section with nodes and networks of Kubernetes objects; what it says itself counts first."""
+    clusters: dict[str, ClusterSection] = {}
+    for name, one in section.clusters.items():
+        changes = {
+            "nodes": {**gathered.nodes.get(name, {}), **one.nodes},
+            "network": one.network or gathered.networks.get(name, ""),
+        }
+        clusters[name] = one.model_copy(update=changes)
+    return section.model_copy(update={"clusters": clusters})
+
+
+def workloads(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Workload, ...]:
+    """All workloads. Raises MeshError for unknown nodes, and for names or addresses that stand twice."""
+    own = [
+        (name, entry, Place(place.document, ("clusters", name, "workloads", index)))
+        for name, cluster in section.clusters.items()
+        for index, entry in enumerate(cluster.workloads)
+    ]
+    for cluster, entry, where in own:
+        if entry.node and entry.node not in section.clusters[cluster].nodes:
+            cause = f"workload {entry.name}: unknown node {entry.node!r} of cluster {cluster}"
+            raise where.document.error((*where.path, "node"), cause)
+    made = [(where, _workload(section, cluster, entry)) for cluster, entry, where in own]
+    _refuse_twice(made, addresses=True)
+    made += [(where, _workload(section, cluster, entry)) for cluster, entry, where in gathered.workloads]
+    _refuse_twice(made, addresses=False)
+    return tuple(one for _, one in made)
+
+
+def _workload(section: MeshSection, cluster: str, entry: WorkloadSection) -> Workload:
+    labels = dict(entry.labels)
+    if entry.mtls and entry.role != "gateway":
+        labels.setdefault(TLS_MODE_LABEL, "istio")
+    return Workload(
+        name=entry.name,
+        namespace=entry.namespace,
+        cluster=cluster,
+        network=network_of(section, cluster, entry.address, labels),
+        address=entry.address or "",
+        labels=labels,
+        locality=_locality(section.clusters[cluster].nodes.get(entry.node), labels),
+        node=entry.node,
+        service_account=entry.service_account,
+        ready=entry.ready,
+        named_ports=entry.ports,
+        role=entry.role,
+        answer=entry.answer,
+    )
+
+
+def _locality(node: NodeSection | None, labels: Mapping[str, str]) -> Locality:
+    """Of the pod's own label, else of its node, as istiod has it (getPodLocality)."""
+    if text := locality_label(labels):
+        return parse_locality(text)
+    return Locality(node.region, node.zone, node.sub_zone) if node else Locality()
+
+
+def _refuse_twice(found: Iterable[tuple[Place, Workload]], *, addresses: bool) -> None:
+    """Names are unique in a cluster's namespace; addresses in a network, but for pods of a host's network."""
+    names: dict[tuple[str, str, str], Workload] = {}
+    known: dict[tuple[str, str], Workload] = {}
+    for place, one in found:
+        if one.identity in names:
+            raise place.document.error(place.path, f"a second workload {'/'.join(one.identity)}")
+        names[one.identity] = one
+        other = known.setdefault((one.network, one.address), one)
+        if addresses and one.address and other is not one:
+            raise place.document.error(
+                (*place.path, "address"),
+                f"workload {one.name}: {other.name} of cluster {other.cluster} has {one.address} in network"
+                f" {one.network or '(none)'} already",
+            )
+
+
+def services(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Service, ...]:
+    """All services. Raises MeshError for unknown clusters, and for names or ports that stand twice."""
+    found: dict[tuple[str, str], Service] = {}
+    own = [(entry, None, Place(place.document, ("services", at))) for at, entry in enumerate(section.services)]
+    for index, (entry, addresses, where) in enumerate([*own, *gathered.services]):
+        if (entry.namespace, entry.name) in found:
+            raise where.document.error(where.path, f"a second service {entry.name}.{entry.namespace}")
+        for name in (*entry.clusters, *entry.endpoints):
+            if name not in section.clusters:
+                raise where.document.error((*where.path, "clusters"), f"service {entry.name}: unknown cluster {name!r}")
+        ports = [one.port for one in entry.ports]
+        if len(set(ports)) != len(ports):
+            raise where.document.error((*where.path, "ports"), f"service {entry.name}: a port stands twice")
+        found[entry.namespace, entry.name] = _service(section, entry, addresses, index)
+    for cluster_name, one_cluster in section.clusters.items():
+        for short in one_cluster.addresses:
+            if short not in {f"{one.name}.{one.namespace}" for one in found.values()}:
+                raise place.document.error(("clusters", cluster_name, "addresses", short), f"unknown service {short!r}")
+    return tuple(found.values())
+
+
+def _service(section: MeshSection, entry: ServiceSection, addresses: Mapping[str, str] | None, index: int) -> Service:
+    clusters = frozenset(entry.clusters or section.clusters)
+    if addresses is None and not entry.headless:
+        short = f"{entry.name}.{entry.namespace}"
+        automatic = str(ip_address(AUTO_ADDRESS + index))
+        addresses = {name: section.clusters[name].addresses.get(short, automatic) for name in clusters}
+    return Service(
+        name=entry.name,
+        namespace=entry.namespace,
+        ports=tuple(
+            ServicePort(
+                number=one.port,
+                target=one.port if one.target_port is None else one.target_port,
+                protocol=port_protocol(one.name, one.app_protocol, one.protocol),
+                name=one.name,
+            )
+            for one in entry.ports
+        ),
+        selector=entry.selector,
+        clusters=clusters,
+        addresses={name: address for name, address in (addresses or {}).items() if address},
+        traffic_distribution=entry.traffic_distribution,
+        headless=entry.headless,
+        export_to=frozenset(entry.export_to),
+        endpoints={name: frozenset(found) for name, found in entry.endpoints.items()},
+    )
