@@ -164,14 +164,23 @@ class ClusterModel:
     def is_gateway(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint stands for the pods of another network.
 
-        Istio names no workload in such an endpoint's metadata; without metadata the port has to tell.
+        Istio names no workload in such an endpoint's metadata and marks it for mTLS, which an address without a pod is
+        not; without metadata the port has to tell.
         """
         if endpoint.workload is not None and endpoint.workload.partition(";")[0]:
             return False
+        if endpoint.workload and endpoint.workload.startswith(";;;;") and endpoint.tls_mode:
+            return True
         return endpoint.port == GATEWAY_PORT and self.service[0] != str(GATEWAY_PORT)
 
     def gateways(self) -> Iterator[Endpoint]:
         return (endpoint for endpoint in self.endpoints if self.is_gateway(endpoint))
+
+
+def sni_dnat_name(model: ClusterModel) -> str:
+    """Name under which a gateway has the same service; empty for clusters that are no service."""
+    port, subset, host = model.service
+    return f"outbound_.{port}_.{subset}_.{host}" if host else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +197,12 @@ class NodeModel:
 
 @dataclass(frozen=True, slots=True)
 class ChainModel:
-    """A filter chain: where it leads."""
+    """A filter chain: where it leads. ``match``: what it matches, as a text that compares; empty: everything."""
 
     listener: str
     name: str
     clusters: tuple[str, ...]
+    match: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

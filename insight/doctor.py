@@ -5,8 +5,9 @@ more than one cluster or more than one proxy to see. Prints nothing.
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
-from .cluster_model import ClusterModel, CompiledModel, ProxyModel, compile_model
+from .cluster_model import ClusterModel, CompiledModel, ProxyModel, compile_model, sni_dnat_name
 from .findings import Finding, cluster_findings
+from .routing_rules import behind_gateways, emptied_locality, other_networks_pods, routed_without_endpoints, same_match
 
 ProxyRule = Callable[[ProxyModel], Iterator[Finding]]
 # Clusters that Envoy makes up for chains that lead nowhere by name.
@@ -145,6 +146,9 @@ PROXY_RULES: tuple[ProxyRule, ...] = (
     no_remote_member,
     connections_refused,
     not_honoured,
+    routed_without_endpoints,
+    emptied_locality,
+    same_match,
 )
 
 
@@ -154,8 +158,10 @@ RULE_NAMES = frozenset(
         "connections-refused",
         "duplicate-address",
         "ejection-cap",
+        "emptied-locality",
         "empty-locality",
         "gateway-hostname",
+        "gateway-lacks-cluster",
         "gateway-without-tls",
         "locality-weights-ignored",
         "network-view-missing",
@@ -170,8 +176,11 @@ RULE_NAMES = frozenset(
         "partial-distribute",
         "priority-gap",
         "rejected-resource",
+        "remote-pods-direct",
         "remote-weight-counts-unready",
         "remote-without-mtls",
+        "routed-without-endpoints",
+        "same-match",
         "settings-unknown",
         "single-gateway",
         "sni-cluster-holds-gateway",
@@ -229,12 +238,6 @@ def remote_weight(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
                     )
 
 
-def sni_dnat_name(model: ClusterModel) -> str:
-    """Name under which a gateway has the same service; empty for clusters that are no service."""
-    port, subset, host = model.service
-    return f"outbound_.{port}_.{subset}_.{host}" if host else ""
-
-
 def is_echo(model: ClusterModel, proxy: ProxyModel) -> bool:
     """Whether a gateway has an SNI-DNAT cluster with the same endpoints: what is found need not be said twice."""
     twin = proxy.clusters.get(sni_dnat_name(model))
@@ -250,5 +253,6 @@ def examine(proxies: Sequence[ProxyModel]) -> tuple[Finding, ...]:
             compiled = compiled_or_none(model) if model.endpoints and not is_echo(model, proxy) else None
             if compiled is not None:
                 found += cluster_findings(compiled, proxy.node)
-    found += remote_weight(proxies)
+    for compared in (remote_weight, behind_gateways, other_networks_pods):
+        found += compared(proxies)
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: (finding.severity != "error", finding.rule)))

@@ -5,6 +5,7 @@ from everything. /clusters has what a proxy found out by itself (ejections), but
 the endpoints are those of the config_dump and their health that of /clusters.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -295,8 +296,12 @@ def read_chains(listener: Mapping[str, Any]) -> Iterable[ChainModel]:
                 continue
             clusters += map(text, filter(None, (config.get("cluster"),)))
             clusters += [text(each["name"]) for each in get(config, "weighted_clusters", {}).get("clusters", ())]
+        match = get(chain, "filter_chain_match") or {}
         yield ChainModel(
-            str(listener.get("name", "")), str(chain.get("name", "") or ", ".join(map(text, names))), tuple(clusters)
+            str(listener.get("name", "")),
+            str(chain.get("name", "") or ", ".join(map(text, names))),
+            tuple(clusters),
+            json.dumps(match, sort_keys=True) if match else "",
         )
 
 
@@ -329,7 +334,10 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
                 assignments[text(get(assignment, "cluster_name", ""))] = assignment
         for field in ("static_listeners", "dynamic_listeners"):
             for entry in get(section, field, ()):
-                listener = get(entry, "active_state", entry).get("listener", {})
+                active = get(entry, "active_state") or get(entry, "warming_state")
+                # Of what was never accepted, only what failed is there.
+                failed = get(get(entry, "error_state", {}), "failed_configuration", {})
+                listener = (active or entry).get("listener", {}) or failed
                 rejected += read_rejection("LDS", entry, text(entry.get("name", "")))
                 notices += read_notices("LDS", entry, text(entry.get("name", "")))
                 chains += read_chains(listener)

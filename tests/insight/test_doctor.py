@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from eastgate.insight import doctor, findings
+from eastgate.insight import doctor, findings, routing_rules
 from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.doctor import RULE_NAMES, examine
 from eastgate.insight.read_dump import read_document
@@ -62,7 +62,7 @@ def test_names_of_rules_are_listed() -> None:
     """--ignore takes those names: one that the sources yield and the list lacks could not be ignored."""
     yielded = {
         match
-        for module in (doctor, findings)
+        for module in (doctor, findings, routing_rules)
         for match in re.findall(r"Finding\(\s*\"([a-z-]+)\"", inspect.getsource(module))
     }
     assert yielded == RULE_NAMES

@@ -1,0 +1,189 @@
+"""What keeps connections from an endpoint although a route leads there: rules over one proxy, and over a client beside
+the gateways that its connections go through. Rules only; doctor.py runs them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from .cluster_model import ClusterModel, Endpoint, ProxyModel, sni_dnat_name
+from .findings import Finding
+
+# What istiod keeps inside each cluster: nobody looks for these from a proxy that cannot see them.
+LOCAL_HOSTS = ("kubernetes.default.svc.", "istiod.istio-system.svc.")
+
+
+def is_system(host: str) -> bool:
+    """Whether a host is the cluster's own."""
+    return host.startswith(LOCAL_HOSTS) or ".kube-system.svc." in host
+
+
+def is_router(proxy: ProxyModel) -> bool:
+    """Whether a proxy is a gateway, by what its node says of itself."""
+    return proxy.node is not None and proxy.node.type == "router"
+
+
+def routed_clusters(proxy: ProxyModel) -> dict[str, str]:
+    """Clusters that a chain leads to, with the first such chain."""
+    found: dict[str, str] = {}
+    for chain in proxy.chains:
+        for name in chain.clusters:
+            found.setdefault(name, f"{chain.listener} {chain.name}".strip())
+    return found
+
+
+def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
+    """A gateway has chains for everything, and rightly nothing behind some; clients route to what they use."""
+    if is_router(proxy) or not proxy.has_endpoints:
+        return
+    for name, chain in routed_clusters(proxy).items():
+        model = proxy.clusters.get(name)
+        if model is None or model.endpoints or model.warming or model.type != "EDS" or not model.configured:
+            continue
+        emptied = [str(one.locality) or "(no locality)" for one in model.localities]
+        port, subset, host = model.service
+        if is_system(host):
+            continue
+        severity = "error"
+        whole = proxy.clusters.get(f"outbound|{port}||{host}") if subset else None
+        if subset and whole is not None and whole.endpoints:
+            cause = f"no endpoint of the service has the labels of subset {subset}"
+            fix = f"compare the labels of subset {subset} in the DestinationRule of {host} with those of the pods"
+        elif any(one.weight for one in model.localities):
+            cause = "a distribute rule names none of the localities where the endpoints are, and so istiod removed them"
+            fix = f"name these localities in distribute.to for {host}: " + ", ".join(emptied)
+        elif emptied:
+            cause = "the endpoints are in another network and accept no mTLS: no sidecar, or TLS is DISABLE for them"
+            fix = "look at PeerAuthentication and the DestinationRule's tls for this port, and at the pods' sidecars"
+        else:
+            # Nothing is wrong with a service that was scaled to nothing.
+            severity = "warning"
+            cause = (
+                "istiod knows no endpoint: no pod is selected, none has the port, or all are cluster local elsewhere"
+            )
+            fix = f"kubectl get endpointslices for {host or name} in each cluster"
+        yield Finding(
+            "routed-without-endpoints",
+            severity,
+            name,
+            f"{chain} leads here; no endpoints" + (f", emptied: {', '.join(emptied)}" if emptied else ""),
+            f"connections are refused: {cause}",
+            fix,
+        )
+
+
+def emptied_locality(proxy: ProxyModel) -> Iterator[Finding]:
+    """Localities that a distribute rule left without endpoints, although others keep theirs."""
+    if is_router(proxy):
+        return
+    for model in proxy.clusters.values():
+        if not model.endpoints or not model.name.startswith("outbound|"):
+            continue
+        there = {endpoint.locality for endpoint in model.endpoints}
+        emptied = [one for one in model.localities if one.weight and one.locality not in there]
+        if emptied:
+            names = ", ".join(str(one.locality) or "(no locality)" for one in emptied)
+            yield Finding(
+                "emptied-locality",
+                "warning",
+                model.name,
+                f"{names}: a weight and no endpoints; the others have {len(model.endpoints)}",
+                "a distribute rule for this client does not name these localities: they get nothing, and no failover",
+                f"add them to distribute.to ({names}), or leave distribute out",
+            )
+
+
+def same_match(proxy: ProxyModel) -> Iterator[Finding]:
+    """Envoy refuses a listener two of whose chains match the same, the whole of it."""
+    seen: dict[tuple[str, str], str] = {}
+    told: set[str] = set()
+    for chain in proxy.chains:
+        key = (chain.listener, chain.match)
+        if not chain.match or key not in seen:
+            seen[key] = chain.name
+        elif chain.listener not in told:
+            told.add(chain.listener)
+            yield Finding(
+                "same-match",
+                "error",
+                "",
+                f"listener {chain.listener}: chains {seen[key] or '(unnamed)'} and {chain.name or '(unnamed)'} match"
+                f" the same: {chain.match}",
+                "Envoy rejects the whole listener: nothing of it is served, or its last good version is",
+                "take one of the two away: two servers of Gateways, or two routes, are for the same hosts and port",
+            )
+
+
+def behind_gateways(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
+    """What clients send through a gateway, beside what that gateway has; needs dumps of both."""
+    gateways = {one.node.cluster_id: one for one in proxies if is_router(one) and one.node and one.node.cluster_id}
+    for client in proxies:
+        if is_router(client) or client.node is None:
+            continue
+        routed = routed_clusters(client)
+        for model in client.clusters.values():
+            for endpoint in model.gateways():
+                gateway = gateways.get(endpoint.cluster_id)
+                if gateway is not None and gateway.has_configuration:
+                    yield from _compared(model, endpoint, gateway, routed)
+
+
+def _compared(
+    model: ClusterModel, endpoint: Endpoint, gateway: ProxyModel, routed: Mapping[str, str]
+) -> Iterator[Finding]:
+    name = sni_dnat_name(model)
+    served = {one for chain in gateway.chains for one in chain.clusters}
+    if name in gateway.clusters and (name in served or not served):
+        return
+    port, subset, host = model.service
+    where = f"the gateway of {endpoint.cluster_id}"
+    others = sorted({one.service[0] for one in gateway.clusters.values() if one.service[2] == host})
+    if subset and f"outbound_.{port}_._.{host}" in gateway.clusters:
+        cause = f"{where} knows {host} and no subset {subset}: its cluster lacks the DestinationRule that defines it"
+        fix = f"apply the DestinationRule with subset {subset} of {host} in cluster {endpoint.cluster_id} as well"
+    elif others:
+        cause = f"{where} knows {host} with ports {', '.join(others)}, and not {port}"
+        fix = f"give the Service {host} the port {port} in cluster {endpoint.cluster_id} as well"
+    elif name in gateway.clusters:
+        cause = f"{where} has the cluster, and no filter chain for it: the hosts of its server leave it out"
+        fix = "hosts: ['*.local'] in the AUTO_PASSTHROUGH server of the Gateway"
+    else:
+        cause = f"{where} does not know the service {host}"
+        fix = f"create the Service {host} and its namespace in cluster {endpoint.cluster_id} as well"
+    yield Finding(
+        "gateway-lacks-cluster",
+        "error" if model.name in routed or not routed else "warning",
+        model.name,
+        f"{endpoint.address} has weight {endpoint.weight} here, and no chain for {name}",
+        f"what goes through the gateway is refused: {cause}",
+        fix,
+    )
+
+
+def other_networks_pods(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
+    """Pods of a cluster whose proxies say another network, dialled directly; needs dumps of both."""
+    networks: dict[str, str] = {}
+    for proxy in proxies:
+        if proxy.node is not None and proxy.node.cluster_id and proxy.node.network:
+            networks.setdefault(proxy.node.cluster_id, proxy.node.network)
+    for client in proxies:
+        if client.node is None or not client.node.network:
+            continue
+        for model in client.clusters.values():
+            far = [
+                one
+                for one in model.endpoints
+                if not model.is_gateway(one)
+                and networks.get(one.cluster_id, client.node.network) != client.node.network
+            ]
+            if far and model.name.startswith("outbound|"):
+                yield Finding(
+                    "remote-pods-direct",
+                    "error",
+                    model.name,
+                    f"{far[0].address} of cluster {far[0].cluster_id}"
+                    + (f" and {len(far) - 1} more" if len(far) > 1 else "")
+                    + f"; this proxy is in {client.node.network}, that cluster in {networks[far[0].cluster_id]}",
+                    "istiod knows no gateway of that network, and so it sends the addresses of pods, which are not"
+                    " reachable from here",
+                    "label the gateway's Service with topology.istio.io/network, and see that it has an address outside"
+                    f" (kubectl get svc -n istio-system -l topology.istio.io/network={networks[far[0].cluster_id]})",
+                )
