@@ -24,7 +24,7 @@ from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSecti
 from .model import Cluster, Mesh, Options, Resource
 from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved
 from .no_effect import meaning
-from .placed import Placed, files_of, read_bytes, read_placed
+from .placed import CLUSTERS_ANNOTATION, Placed, files_of, read_bytes, read_placed
 from .routes import is_served
 from .scenario import Outage, Scenario, Step, service_named, with_options, with_outages, with_readiness, workload_named
 from .split_horizon import NetworkGateway
@@ -130,7 +130,9 @@ class _Reader:
         )
         self._external = frozenset(_external_hosts(objects))
         resources = [one for one in objects if (one.group, one.kind) not in KINDS]
-        resources += [Placed(Place(where.document, where.path), content) for content, _, where in gathered.passthrough]
+        for content, clusters, where in gathered.passthrough:
+            content["metadata"]["annotations"] = {CLUSTERS_ANNOTATION: ",".join(sorted(clusters))}
+            resources.append(Placed(where, content))
         return self.apply(mesh, resources)
 
     def _kubernetes(self, placed: Placed, section: MeshSection) -> Found | None:

@@ -1,0 +1,37 @@
+"""`eastgate mesh endpoints`: what a proxy of a mesh file would have."""
+
+import click
+
+from .options import json_option, plain_option
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@plain_option("--client", default="", metavar="CLUSTER/WORKLOAD", help="as this workload's sidecar has them")
+@plain_option("--gateway", default="", metavar="CLUSTER/WORKLOAD", help="as this east-west gateway has them")
+@plain_option("--cluster", default="", metavar="NAME", help="only this cluster, or those of a host")
+@json_option
+def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -> None:
+    """Show the endpoints, shares and reasons that istiod's answer for FILE would mean; nothing is started."""
+    import json
+    from dataclasses import asdict
+
+    from eastgate.insight.endpoint_table import padded
+    from eastgate.mesh.mesh_file import load
+    from eastgate.mesh.scenario import workload_named
+    from eastgate.trial.prediction import CELLS, cells_of, predicted
+
+    if bool(client) == bool(gateway):
+        raise click.UsageError("name one of --client and --gateway")
+    loaded = load(file)
+    try:
+        workload = workload_named(loaded.mesh, client or gateway)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from None
+    for finding in loaded.findings:
+        click.echo(finding, err=True)
+    rows = [row for row in predicted(loaded.mesh, workload, gateway=bool(gateway)) if cluster in row.cluster]
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        click.echo(padded([CELLS, *map(cells_of, rows)]), nl=False)

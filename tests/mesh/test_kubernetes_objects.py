@@ -1,0 +1,199 @@
+"""Kubernetes objects beside a Mesh document, in folders, in lists; and running clusters as a mesh file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from eastgate.mesh.errors import MeshError
+from eastgate.mesh.importing import ClusterObjects, collect, mesh_text
+from eastgate.mesh.mesh_file import load, parse
+from eastgate.mesh.split_horizon import NetworkGateway
+from eastgate.xds.resources import Locality
+
+MESH = "kind: Mesh\nclusters: {west: {}, east: {}}\n"
+Object = dict[str, Any]
+
+
+def meta(name: str, labels: Object | None = None) -> Object:
+    return {"name": name, "namespace": "shop", "labels": labels or {}}
+
+
+def pod(name: str, address: str, node: str, **labels: str) -> Object:
+    ready = [{"type": "Ready", "status": "True"}]
+    ports = [{"name": "front", "containerPort": 9000}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta(name, {"app": "web", **labels}),
+        "spec": {"nodeName": node, "containers": [{"name": "web", "ports": ports}], "initContainers": None},
+        "status": {"podIP": address, "phase": "Running", "conditions": ready},
+    }
+
+
+def cluster(network: str, region: str, address: str) -> list[Object]:
+    zone = {"topology.kubernetes.io/region": region, "topology.kubernetes.io/zone": f"{region}a"}
+    gateway = {"type": "LoadBalancer", "clusterIP": "10.0.0.9", "ports": [{"name": "tls", "port": 15443}]}
+    ports = [{"name": "tcp", "port": 80, "targetPort": "front"}]
+    web = {"selector": {"app": "web"}, "clusterIP": "10.0.0.1", "ports": ports}
+    system = {"labels": {"topology.istio.io/network": network}}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system", **system}},
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": zone}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta("web"), "spec": web},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "ewgw", "namespace": "istio-system", **system},
+            "spec": gateway,
+            "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
+        },
+    ]
+
+
+INJECTED = {"security.istio.io/tlsMode": "istio"}
+WEST = [
+    *cluster("net-w", "us-west-2", "192.0.2.1"),
+    pod("web-1", "10.1.0.1", "n1", **INJECTED),
+]
+EAST = [*cluster("net-e", "us-east-1", "192.0.2.2"), pod("web-1", "10.2.0.1", "n1")]
+
+
+def text(objects: Sequence[Object]) -> str:
+    return "\n---\n".join(json.dumps(one) for one in objects)
+
+
+def test_a_folder_for_each_cluster(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text(MESH)
+    for name, objects in (("west", WEST), ("east", EAST)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "all.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    mesh = load(tmp_path).mesh
+    assert mesh.gateways == (
+        NetworkGateway("net-e", "192.0.2.2", 15443, "east"),
+        NetworkGateway("net-w", "192.0.2.1", 15443, "west"),
+    )
+    found = {one.cluster: one for one in mesh.workloads}
+    assert {name: (one.network, one.mtls, one.ready) for name, one in found.items()} == {
+        "west": ("net-w", True, True), "east": ("net-e", False, True),
+    }  # fmt: skip
+    assert found["west"].locality == Locality("us-west-2", "us-west-2a")
+    web = next(one for one in mesh.services if one.name == "web")
+    assert (web.clusters, web.addresses) == ({"west", "east"}, {"west": "10.0.0.1", "east": "10.0.0.1"})
+    assert all(web.selects(one) for one in found.values())
+
+
+def test_a_wrong_object_is_one_line_with_its_place() -> None:
+    bad = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports:\n    - {port: eighty}\n"
+    with pytest.raises(MeshError, match=r"^mesh.yaml:9: spec.ports.0.port: input should be a valid integer"):
+        parse(MESH + bad, "mesh.yaml")
+
+
+def test_a_deployment_stands_for_pods_that_are_not_there() -> None:
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta("web"),
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"nodeSelector": {"topology.kubernetes.io/region": "us-west-2"}},
+            },
+        },
+    }
+    alone = parse(MESH + "---\n" + text([*cluster("n", "us-west-2", "192.0.2.1"), deployment]), "x").mesh
+    assert [(one.cluster, one.name) for one in alone.workloads] == [
+        ("east", "web-0"), ("east", "web-1"), ("west", "web-0"), ("west", "web-1"),
+    ]  # fmt: skip
+    assert all(one.mtls and one.locality.region == "us-west-2" for one in alone.workloads)
+    beside = parse(MESH + "---\n" + text([*WEST, deployment]), "x").mesh
+    assert [one.name for one in beside.workloads] == ["web-1", "web-1"]
+
+
+def test_slices_say_who_stands_behind_a_service_without_selector() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta("db"), "spec": {"ports": [{"port": 5432}]}}
+    part = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": meta("db-1", {"kubernetes.io/service-name": "db"}),
+        "endpoints": [{"addresses": ["10.9.0.1"], "conditions": {"ready": False}}, {"addresses": ["10.9.0.2"]}],
+    }
+    mesh = parse(MESH + "---\n" + text([service, part]), "x").mesh
+    (db,) = mesh.services
+    behind = [(one.address, one.ready, one.mtls) for one in mesh.workloads if one.cluster == "west" and db.selects(one)]
+    assert behind == [("10.9.0.1", False, False), ("10.9.0.2", True, False)]
+
+
+def test_a_gateway_of_the_gateway_api_is_a_way_into_its_network() -> None:
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "ew", "namespace": "istio-system", "labels": {"topology.istio.io/network": "net-e"},
+                     "annotations": {"eastgate/clusters": "east"}},
+        "spec": {
+            "gatewayClassName": "istio-east-west",
+            "addresses": [{"type": "IPAddress", "value": "192.0.2.7"}],
+            "listeners": [{"name": "tls", "port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}],
+        },
+    }  # fmt: skip
+    mesh = parse(MESH + "---\n" + text([gateway]), "x").mesh
+    assert mesh.gateways == (NetworkGateway("net-e", "192.0.2.7", 15443, "east"),)
+    (made,) = mesh.resources
+    assert (made.kind, made.clusters) == ("Gateway", {"east"})
+
+
+RULE = {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "spec": {"host": "web"}}
+
+
+def rule(name: str, created: str) -> Object:
+    return {**RULE, "metadata": {"name": name, "namespace": "shop", "creationTimestamp": created, "uid": "x"}}
+
+
+def test_clusters_become_a_file_that_says_the_same() -> None:
+    old, young = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+    west = ClusterObjects("west", [*WEST, rule("a", old), rule("b", young), rule("c", old)])
+    east = ClusterObjects("east", [*EAST, rule("a", young), rule("b", old)])
+    made, findings = mesh_text([west, east])
+    assert findings == ()
+    mesh = parse(made, "x").mesh
+    assert {(one.cluster, one.network, one.mtls) for one in mesh.workloads} == {
+        ("west", "net-w", True), ("east", "net-e", False),
+    }  # fmt: skip
+    assert {one.address for one in mesh.gateways} == {"192.0.2.1", "192.0.2.2"}
+    assert mesh.services[0].addresses == {"west": "10.0.0.1", "east": "10.0.0.1"}
+    # The two rules are of another order of age there: once for each cluster.
+    assert [(one.name, sorted(one.clusters)) for one in mesh.resources] == [
+        ("a", ["west"]), ("a", ["east"]), ("c", ["west"]), ("b", ["west"]), ("b", ["east"]),
+    ]  # fmt: skip
+
+
+def test_kubectl_is_asked_for_no_secret_and_istiod_for_its_name() -> None:
+    asked: list[str] = []
+    env = [{"name": "CLUSTER_ID", "value": "west"}, {"name": "PILOT_ENABLE_METADATA_EXCHANGE", "value": "false"}]
+    istiod = {"spec": {"template": {"spec": {"containers": [{"image": "docker.io/istio/pilot:1.29.5", "env": env}]}}}}
+    networks = {"networks": {"net-w": {"endpoints": [{"fromRegistry": "west"}]}}}
+    config = {"data": {"mesh": "rootNamespace: istio-system\n", "meshNetworks": yaml.safe_dump(networks)}}
+
+    def kubectl(words: Sequence[str]) -> str:
+        asked.append(words[1])
+        if words[1].startswith("gateways.gateway"):
+            raise MeshError("kubectl", 0, 'error: the server doesn\'t have a resource type "gateways"')
+        single = {"configmap": config, "deployment": istiod}
+        return json.dumps(single.get(words[1], {"items": []}))
+
+    found = collect(kubectl, "")
+    assert (found.name, found.mesh_networks) == ("west", networks["networks"])
+    assert found.options == {"metadata_exchange": False, "send_unhealthy_endpoints": False}
+    assert not any("secret" in kind for kind in asked)
+
+
+def test_what_kubectl_says_is_one_line() -> None:
+    def kubectl(words: Sequence[str]) -> str:
+        raise MeshError("kubectl --context x", 0, 'error: context "x" does not exist')
+
+    with pytest.raises(MeshError, match=r'^kubectl --context x: error: context "x" does not exist$'):
+        collect(kubectl, "")
