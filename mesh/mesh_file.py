@@ -26,7 +26,18 @@ from .networks import Resolve, gateways, is_address, look_up, network_problems, 
 from .no_effect import meaning
 from .placed import CLUSTERS_ANNOTATION, Placed, files_of, read_bytes, read_placed
 from .routes import is_served
-from .scenario import Outage, Scenario, Step, service_named, with_options, with_outages, with_readiness, workload_named
+from .scenario import (
+    REFUSED,
+    Outage,
+    Scenario,
+    Step,
+    is_meant,
+    service_named,
+    with_options,
+    with_outages,
+    with_readiness,
+    workload_named,
+)
 from .split_horizon import NetworkGateway
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -265,8 +276,10 @@ class _Reader:
                 if not outage.gateway and not any(outage.hits(one) for one in mesh.workloads):
                     raise document.error((*path, key, index), f"no echo workload is in {outage.region or outage.zone}")
         mesh = with_outages(with_outages(mesh, failed, ready=False), repaired, ready=True)
-        for cluster in sorted(set(entry.expect) - set(mesh.clusters) - {"refused"}):
-            raise document.error((*path, "expect", cluster), f"unknown cluster {cluster!r}")
+        for name in sorted(set(entry.expect) - set(mesh.clusters) - {REFUSED}):
+            if not any(is_meant(name, one) for one in mesh.workloads):
+                cause = f"{name!r} is no cluster, locality (region/zone) or workload (cluster/name)"
+                raise document.error((*path, "expect", name), cause)
         return Step(entry.name, " ".join(entry.why.split()), mesh, failed, repaired, dict(entry.expect))
 
 

@@ -1,6 +1,6 @@
 """A scenario: steps that change a mesh, each with the shares that must follow. Pure; trial/ runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .model import Mesh, Service, ServicePort, Workload
@@ -26,7 +26,8 @@ class Outage:
 class Step:
     """The whole mesh as it is in this step, and what breaks or comes back on the way to it.
 
-    ``expected``: share by cluster, "refused" for connections that nobody answered; empty: nothing is expected.
+    ``expected``: share by cluster, locality ("region/zone") or workload ("cluster/name"), "refused" for connections
+    that nobody answered; empty: nothing is expected.
     """
 
     name: str
@@ -46,6 +47,23 @@ class Scenario:
     port: ServicePort
     connections: int
     steps: tuple[Step, ...]
+
+
+REFUSED = "refused"
+
+
+def is_meant(name: str, workload: Workload) -> bool:
+    """Whether an expectation means a workload: cluster[/name], cluster/namespace/name, region[/zone[/sub zone]]."""
+    parts = tuple(name.split("/"))
+    named = ((workload.cluster, workload.name), workload.identity, (workload.cluster,))
+    where = tuple(workload.locality)
+    return parts in named or (bool(where[0]) and parts == where[: len(parts)])
+
+
+def meant_by(names: Iterable[str], workload: Workload) -> str:
+    """The expectation that means a workload, the most specific one; without one its cluster."""
+    meant = [name for name in names if is_meant(name, workload)]
+    return max(meant, key=lambda name: (name.count("/"), name != workload.cluster), default=workload.cluster)
 
 
 def with_readiness(mesh: Mesh, identities: set[tuple[str, str, str]], *, ready: bool) -> Mesh:

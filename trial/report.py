@@ -30,10 +30,10 @@ class EndpointRow:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """``observed``: connections that the workloads of each cluster answered, by their own count.
+    """``observed``: connections that workloads answered, by their own count: by cluster, or as expectations name them.
 
-    ``via_gateway``: connections that the gateways routed, by their own counters. ``cross_cluster``: answers from
-    clusters other than the client's. ``errors``: what became of the others, by kind.
+    ``via_gateway``: connections that the gateways routed, by their own counters. ``behind_gateways``: answers of
+    workloads that the client does not dial itself. ``errors``: what became of the others, by kind.
     """
 
     name: str
@@ -44,7 +44,7 @@ class StepResult:
     observed: Mapping[str, int]
     connections: int
     via_gateway: int
-    cross_cluster: int
+    behind_gateways: int
     errors: Mapping[str, int]
     duration_s: float = 0.0
 
@@ -62,10 +62,10 @@ class StepResult:
             if abs(count - share * self.connections) > tolerance(share, self.connections):
                 got = count / self.connections
                 found.append(f"{name}: {got:.1%} of {self.connections}, and {share:.1%} were expected")
-        if self.via_gateway != self.cross_cluster:
+        if self.via_gateway != self.behind_gateways:
             found.append(
-                f"the gateways routed {self.via_gateway} connections, and {self.cross_cluster} answers came from"
-                " another cluster"
+                f"the gateways routed {self.via_gateway} connections, and {self.behind_gateways} answers came from"
+                " workloads behind a gateway"
             )
         return found
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from eastgate.mesh.mesh_file import MeshFile, parse
-from eastgate.mesh.scenario import Scenario, Step
+from eastgate.mesh.scenario import Scenario, Step, meant_by
 from eastgate.proxy.errors import ExpectationError, MeshFileError, TrialError
 from eastgate.proxy.log import Log
 from rich.console import Console
@@ -35,7 +35,13 @@ async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Calla
     await trial.answered()
     before = await trial.routed()
     traffic = await trial.connect(target, scenario.connections, progress)
-    observed = await trial.answered()
+    answered = await trial.answered()
+    direct = trial.dialled(target)
+    by_identity = {one.identity: one for one in step.mesh.workloads}
+    observed: dict[str, int] = {}
+    for identity, count in answered.items():
+        name = meant_by(step.expected, by_identity[identity])
+        observed[name] = observed.get(name, 0) + count
     via_gateway = await trial.routed() - before
     health = [HEALTH[value] for value in target.assignment.columns.health]
     return StepResult(
@@ -47,7 +53,7 @@ async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Calla
         observed=observed,
         connections=scenario.connections,
         via_gateway=via_gateway,
-        cross_cluster=sum(count for name, count in observed.items() if name != scenario.client.cluster),
+        behind_gateways=sum(count for identity, count in answered.items() if identity not in direct),
         errors=dict(traffic.errors),
         duration_s=time.monotonic() - started,
     )

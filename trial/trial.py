@@ -278,13 +278,26 @@ class Trial:
         """Connections of the client."""
         return await self._the_client.connect(target, count, progress)
 
-    async def answered(self) -> dict[str, int]:
-        """Connections that the workloads of each cluster answered since the last time, by their own count."""
-        found = {}
-        for cluster, child in self._workloads.items():
+    async def answered(self) -> dict[tuple[str, str, str], int]:
+        """Connections that each workload answered since the last time, by its own count."""
+        found: dict[tuple[str, str, str], int] = {}
+        for child in self._workloads.values():
             answer = json.loads(await child.ask(json.dumps({"counts": True}), READY_S))
-            found[cluster] = sum(answer["answered"].values())
+            for name, count in answer["answered"].items():
+                cluster, namespace, own = name.rpartition(":")[0].split("/")
+                identity = (cluster, namespace, own)
+                found[identity] = found.get(identity, 0) + count
         return found
+
+    def dialled(self, target: Target) -> set[tuple[str, str, str]]:
+        """Workloads that the client reaches by their own address, rather than through a gateway."""
+        columns = target.table.columns
+        addresses = {target.table.address(row) for row in range(columns.count)}
+        return {
+            identity
+            for identity, bound in self._listens.items()
+            if any(f"{HOST}:{port}" in addresses for port in bound.values())
+        }
 
     async def routed(self) -> int:
         """Connections that all running gateways have routed so far."""

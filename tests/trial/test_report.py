@@ -18,7 +18,7 @@ def result(**changes: Any) -> StepResult:
         "observed": {"gke": 300, "anthos": 700},
         "connections": 1000,
         "via_gateway": 300,
-        "cross_cluster": 300,
+        "behind_gateways": 300,
         "errors": {},
     }
     return StepResult(**{**fields, **changes})
@@ -34,11 +34,11 @@ def test_tolerance_is_five_standard_deviations_and_none_where_all_is_expected() 
     # sqrt(1000 x 0.3 x 0.7) = 14.5 connections
     assert tolerance(0.3, 1000) == pytest.approx(72.46, abs=0.01)
     assert (tolerance(0, 1000), tolerance(1, 1000)) == (0, 0)
-    assert result(observed={"gke": 372, "anthos": 628}, via_gateway=372, cross_cluster=372).problems() == []
+    assert result(observed={"gke": 372, "anthos": 628}, via_gateway=372, behind_gateways=372).problems() == []
 
 
 def test_a_share_that_is_off_is_named() -> None:
-    problems = result(observed={"gke": 400, "anthos": 600}, via_gateway=400, cross_cluster=400).problems()
+    problems = result(observed={"gke": 400, "anthos": 600}, via_gateway=400, behind_gateways=400).problems()
     assert problems == [
         "anthos: 60.0% of 1000, and 70.0% were expected",
         "gke: 40.0% of 1000, and 30.0% were expected",
@@ -46,19 +46,19 @@ def test_a_share_that_is_off_is_named() -> None:
 
 
 def test_one_connection_too_many_is_one_too_many_where_none_is_expected() -> None:
-    wrong = result(expected={"anthos": 1.0}, observed={"gke": 1, "anthos": 999}, via_gateway=1, cross_cluster=1)
+    wrong = result(expected={"anthos": 1.0}, observed={"gke": 1, "anthos": 999}, via_gateway=1, behind_gateways=1)
     assert len(wrong.problems()) == 2
 
 
 def test_unanswered_connections_are_a_problem_unless_expected() -> None:
-    lost = {"observed": {"gke": 0, "anthos": 700}, "via_gateway": 0, "cross_cluster": 0}
+    lost = {"observed": {"gke": 0, "anthos": 700}, "via_gateway": 0, "behind_gateways": 0}
     assert "refused: 30.0% of 1000, and 0.0% were expected" in result(**lost).problems()
     assert result(**lost, expected={"anthos": 0.7, "refused": 0.3}).problems() == []
 
 
 def test_gateways_must_have_routed_what_came_from_another_cluster() -> None:
     assert result(via_gateway=299).problems() == [
-        "the gateways routed 299 connections, and 300 answers came from another cluster"
+        "the gateways routed 299 connections, and 300 answers came from workloads behind a gateway"
     ]
 
 
