@@ -59,16 +59,15 @@ PARTS = {
 }
 
 
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def commit() -> str:
-    """The commit that is checked out; with a plus when files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=9", "--exclude=*", "--dirty=+"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or "unknown"
+    """The commit that is checked out; with a plus when files differ from it, results and documents apart."""
+    differing = git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs", ":!README.md")
+    return (git("rev-parse", "--short=9", "HEAD") or "unknown") + ("+" if differing else "")
 
 
 def figures(said: str) -> str:
