@@ -32,7 +32,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def kept(target: str) -> dict[str, bytes]:
     """Inputs of a target by name."""
-    found = {path.name: path.read_bytes() for path in sorted((CORPUS / target).glob("*.bin"))}
+    found = {path.name: path.read_bytes() for path in sorted((CORPUS / target).glob("*"))}
     archive = CORPUS / f"{target}.zip"
     if archive.exists():
         with zipfile.ZipFile(archive) as opened:

@@ -5,6 +5,7 @@ guided.py gives these functions to the fuzzer, tests call them with the inputs t
 
 from collections.abc import Callable, Iterator
 
+from eastgate.fastpath.match import http_head as http_head_parser
 from eastgate.xds.assignment import decode_assignment, read_text
 from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
@@ -14,8 +15,11 @@ from eastgate.xds.store import Applied, Store
 from eastgate.xds.subscription import Response, SotwSubscriptions
 from eastgate.xds.wire import unknown_fields
 
+from .prefixes import check_prefixes
+
 NAMES = tuple(sorted(MESSAGES))
 TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False))
+HEAD_LIMIT = 16384
 # Each of a case's responses is framed by its length.
 FRAME = 3
 
@@ -44,6 +48,15 @@ def assignment(data: bytes) -> None:
         check_error(error)
         return
     assert columns.count <= len(data)
+
+
+def http_head(data: bytes) -> None:
+    """Read the head of a first HTTP request, whole and at prefixes that the fuzzer chooses by what it writes."""
+    lengths = {data[at] * len(data) >> 8 for at in range(min(len(data), 8))}
+    for parse in (http_head_parser.parse, http_head_parser.inspect_bytes):
+        found = check_prefixes(parse, data, limit=HEAD_LIMIT, lengths=lengths)
+        assert found.authority.isascii()
+        assert found.authority == found.authority.lower()
 
 
 def framed(responses: list[bytes]) -> bytes:
@@ -86,4 +99,9 @@ def check_applied(store: Store, response: Response, applied: Applied, generation
         assert one.reason
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"wire": wire, "assignment": assignment, "responses": responses}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "http_head": http_head,
+    "wire": wire,
+    "assignment": assignment,
+    "responses": responses,
+}

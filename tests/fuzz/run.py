@@ -3,9 +3,9 @@
     python -m tests.fuzz.run [--seconds 30] [--jobs 2] [--install] [--prepare] [--keep] [TARGET...]
 
 Native parsers run in libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, without an interpreter; where
-Python is in between, atheris runs the readers of xds/ that were built with the same counters. New inputs gather in
-build/fuzz, so that each run goes on where the last one ended; --keep merges them into tests/fuzz/corpus. What breaks a
-promise lies in build/fuzz/broken: put it into tests/fuzz/corpus/TARGET with the fix.
+Python is in between, atheris runs what was built with the same counters. New inputs gather in build/fuzz, so that each
+run goes on where the last one ended; --keep merges them into tests/fuzz/corpus. What breaks a promise lies in
+build/fuzz/broken: put it into tests/fuzz/corpus/TARGET with the fix.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BUILT = ROOT / "build" / "fuzz"
 BROKEN = BUILT / "broken"
 TARGETS = (*native_targets.TARGETS, *python_targets.TARGETS)
 CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 12, -1)))
-MODULES = "xds.assignment,xds.endpoint_reader,xds.wire"
+MODULES = "fastpath.match.facts,fastpath.match.http_head,xds.assignment,xds.endpoint_reader,xds.wire"
 LONGEST = 16384
 # Longer ones are nearly all recordings, which are seeds anyway.
 KEPT_BYTES = 2048
@@ -188,7 +188,7 @@ def merge(target: str) -> Path:
     merged.mkdir()
     words = [BUILT / target, "-merge=1", f"-max_len={KEPT_BYTES}", str(merged), *lay_out(target)[:2]]
     subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=True)
-    named = {path.read_bytes() for path in (inputs.CORPUS / target).glob("*.bin")}
+    named = {path.read_bytes() for path in (inputs.CORPUS / target).glob("*")}
     return inputs.keep(target, {path.read_bytes() for path in merged.iterdir()} - named)
 
 
