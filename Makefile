@@ -28,9 +28,9 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-configurations nightly nightly-list ci-asan check lint types stubs test-debug test-asan test-tsan build-debug \
-	build-asan build-tsan bench bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls \
-	callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
+.PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
+	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -168,6 +168,11 @@ $(VENV)/.fuzz: $(INSTALLED)
 
 # FUZZ_FLAGS="--install" gets clang from Debian; "--keep" merges what was found into tests/fuzz/corpus.
 FUZZ_S ?= 30
+
+# Compiler and modules, so that a run waits for neither.
+fuzz-prepare: dev $(VENV)/.fuzz
+	@echo "== what fuzzing needs"
+	@$(BIN)/python -m tests.fuzz.run --prepare $(FUZZ_FLAGS)
 
 fuzz: dev $(VENV)/.fuzz
 	@echo "== guided fuzzing, $(FUZZ_S) s each target"
