@@ -24,6 +24,7 @@ def likely_cause(error: OSError) -> str:
     """The error in words, with what an operator should look at."""
     causes = {
         "EADDRINUSE": "another process listens there",
+        "EPERM": "socket_options that need CAP_NET_ADMIN, such as SO_MARK",
         "EACCES": "the port is privileged: add CAP_NET_BIND_SERVICE or lower net.ipv4.ip_unprivileged_port_start",
         "EADDRNOTAVAIL": "no interface has this address",
         "EMFILE": "the process is out of file descriptors",
@@ -127,6 +128,7 @@ class Listeners:
                     # By what LDS says, where a port that it left open has been taken meanwhile too.
                     ipv6_only=bound.asked not in listener.ipv4_compat,
                     backlog=listener.backlog or BACKLOG,
+                    socket_options=listener.socket_options,
                 )
             except OSError as error:
                 reason, failed = likely_cause(error), True
@@ -192,6 +194,7 @@ def socket_settings(listener: Listener) -> tuple[object, ...]:
         listener.original_dst,
         listener.ipv4_compat,
         listener.backlog,
+        listener.socket_options,
     )
 
 

@@ -23,6 +23,7 @@ from .fields import PORT_MAX, checked_text, checked_texts, number, printable, se
 from .message import read
 from .resources import CidrRange, Criteria, FilterChain, FilterChainMatch, Listener
 from .secret_refs import secret_refs
+from .socket_options import decode_socket_options
 from .subsets import merged_criteria
 from .tls_records import TlsSettings
 from .tls_settings import tls_settings
@@ -64,7 +65,6 @@ _LISTENER_WARNINGS = {
     "freebind": "not set",
     "ignore_global_conn_limit": "its connections count as those of any listener",
     "per_connection_buffer_high_watermark_timeout": "no connection is closed for what waits in it",
-    "socket_options": "not set",
     "stat_prefix": "counters go by its address",
     "tcp_fast_open_queue_length": "not set",
     "tcp_keepalive": "not set",
@@ -162,6 +162,9 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         if message.get(field) not in (None, False, "", [])
     ]
     warnings += [f"{field}: {what}" for field, what in _LISTENER_WARNINGS_OFF.items() if not message.get(field, True)]
+    if any("socket_options" in one for one in message.get("additional_addresses", ())):
+        warnings.append("additional_addresses.socket_options: those of the listener are set")
+    socket_options = decode_socket_options(message.get("socket_options", ()), warnings)
     filters, closed = _listener_filters(message.get("listener_filters", ()), warnings)
     if "filter_chain_matcher" in message:
         closed = "the listener's filter_chain_matcher is not evaluated"
@@ -184,6 +187,7 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         continue_on_listener_filters_timeout=message.get("continue_on_listener_filters_timeout", False),
         ipv4_compat=tuple(compat),
         backlog=number(message, "tcp_backlog_size", 0, high=BACKLOG_MAX),
+        socket_options=socket_options,
         traffic_direction=str(message.get("traffic_direction", "UNSPECIFIED")),
         warnings=tuple(map(printable, warnings)),
         raw=raw,

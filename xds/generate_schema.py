@@ -87,6 +87,7 @@ HONOURED = (
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone",
     "envoy.config.listener.v3.Listener",
     "envoy.config.listener.v3.AdditionalAddress",
+    "envoy.config.core.v3.SocketOption",
     "envoy.config.listener.v3.ListenerFilter",
     "envoy.config.listener.v3.FilterChain",
     "envoy.config.listener.v3.FilterChainMatch",

@@ -9,6 +9,7 @@ from .columns import Columns as Columns
 from .columns import Locality as Locality
 from .columns import LocalityEntry as LocalityEntry
 from .route import RouteConfiguration
+from .socket_options import SocketOption
 from .tls_records import PLAIN, SecretRef, TlsSettings, UpstreamTls
 
 
@@ -402,6 +403,7 @@ class Listener:
     continue_on_listener_filters_timeout: bool = False
     ipv4_compat: tuple[tuple[str, int], ...] = ()
     backlog: int = 0
+    socket_options: tuple[SocketOption, ...] = ()
     traffic_direction: str = "UNSPECIFIED"
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)

@@ -545,7 +545,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(10, "transparent", "wrapped bool", presence=True),
         F(11, "freebind", "wrapped bool", presence=True),
         F(12, "tcp_fast_open_queue_length", "wrapped uint32", presence=True),
-        F(13, "socket_options", "opaque", repeated=True),
+        F(13, "socket_options", "message", type="envoy.config.core.v3.SocketOption", repeated=True),
         F(15, "listener_filters_timeout", "duration", presence=True),
         F(16, "traffic_direction", "enum", type="envoy.config.core.v3.TrafficDirection"),
         F(17, "continue_on_listener_filters_timeout", "bool"),
@@ -574,6 +574,16 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(1, "address", "message", type="envoy.config.core.v3.Address", presence=True),
         F(2, "socket_options", "opaque", presence=True),
         F(3, "tcp_keepalive", "message", type="envoy.config.core.v3.TcpKeepalive", presence=True),
+    ),
+    "envoy.config.core.v3.SocketOption": (
+        F(1, "description", "string"),
+        F(2, "level", "int64"),
+        F(3, "name", "int64"),
+        F(4, "int_value", "int64", oneof="value", presence=True),
+        F(5, "buf_value", "bytes", oneof="value", presence=True),
+        F(6, "state", "enum", type="envoy.config.core.v3.SocketOptionSocketState"),
+        F(7, "type", "opaque", presence=True),
+        F(8, "ip_version", "enum", type="envoy.config.core.v3.SocketOptionSocketIpVersion"),
     ),
     "envoy.config.listener.v3.ListenerFilter": (
         F(1, "name", "string"),
@@ -1219,6 +1229,16 @@ ENUMS: dict[str, dict[int, str]] = {
     "envoy.config.core.v3.SocketAddressProtocol": {
         0: "TCP",
         1: "UDP",
+    },
+    "envoy.config.core.v3.SocketOptionSocketIpVersion": {
+        0: "SOCKET_IP_VERSION_UNSPECIFIED",
+        1: "SOCKET_IP_VERSION_IPV4",
+        2: "SOCKET_IP_VERSION_IPV6",
+    },
+    "envoy.config.core.v3.SocketOptionSocketState": {
+        0: "STATE_PREBIND",
+        1: "STATE_BOUND",
+        2: "STATE_LISTENING",
     },
     "envoy.config.core.v3.TrafficDirection": {
         0: "UNSPECIFIED",

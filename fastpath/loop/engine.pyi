@@ -69,12 +69,13 @@ class Engine:
         defer_accept: bool = False,
         fast_open: bool = False,
         original_dst: bool = False,
+        socket_options: Sequence[tuple[int, int, int]] = (),
     ) -> int:
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
         taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
-        that it redirected were going.
+        that it redirected were going. `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """

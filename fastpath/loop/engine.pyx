@@ -61,6 +61,12 @@ class BusyPolls(NamedTuple):
     crowded: int
 
 
+cdef int set_inherited_option(int fd, int level, int name, int value) except -1:
+    if setsockopt(fd, level, name, &value, sizeof(value)):
+        raise OSError(errno, os.strerror(errno))
+    return 0
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Engine:
@@ -248,12 +254,13 @@ cdef class Engine:
         defer_accept=False,
         fast_open=False,
         original_dst=False,
+        socket_options=(),
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
         taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
-        that it redirected were going.
+        that it redirected were going. `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
@@ -281,6 +288,8 @@ cdef class Engine:
                     raise MemoryError
                 own[worker].fd = -1
                 own[worker].fd = open_listening_socket(host, port, &options)
+                for level, name, value in socket_options:
+                    set_inherited_option(own[worker].fd, level, name, value)
                 # The sockets of the other workers share the port that the first one got.
                 port = bound_port(own[worker].fd)
                 own[worker].port = port

