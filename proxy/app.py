@@ -81,7 +81,7 @@ def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> 
     """The xDS node of these settings. Raises SettingsError for what istiod would refuse."""
     try:
         return NodeIdentity(
-            type="router",
+            type=settings.role.node_type,
             ips=(settings.node_ip,),
             pod_name=settings.pod_name,
             namespace=settings.namespace,
@@ -126,7 +126,7 @@ def open_recorder(settings: GatewaySettings, node: NodeIdentity, errors: Control
     )
 
 
-class Gateway:
+class Proxy:
     """One east-west gateway. Make it and run it on the same loop."""
 
     def __init__(self, settings: GatewaySettings, node: NodeIdentity) -> None:
@@ -135,7 +135,7 @@ class Gateway:
         self._renderer = Renderer()
         self._settings = settings
         self._node = node
-        self._log = Log("gateway")
+        self._log = Log(settings.role.command)
         self._errors = errors = ControlErrors()
         self._started = time.monotonic()
         self._initialized = False
@@ -202,7 +202,7 @@ class Gateway:
         if self._access_log is not None:
             self._engine.record_events(True)
         self._recorder = open_recorder(settings, node, errors)
-        self._store = Store(router=True, local_cluster=settings.local_cluster)
+        self._store = Store(router=settings.role.routed_only, local_cluster=settings.local_cluster)
         self._ads = AdsClient(
             settings.discovery,
             node,
@@ -611,6 +611,6 @@ def run_gateway(settings: GatewaySettings) -> None:
     raise_descriptor_limit()
 
     async def serve() -> None:
-        await Gateway(settings, node).run()
+        await Proxy(settings, node).run()
 
     uvloop.run(serve())

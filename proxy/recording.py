@@ -27,7 +27,7 @@ async def record(settings: GatewaySettings) -> None:
     recorder = Recorder(
         settings.given.record, node.message, file_bytes=settings.record_file_bytes, keep=settings.given.record_files
     )
-    store = Store(router=True)
+    store = Store(router=settings.role.routed_only)
 
     def pushed(push: Push) -> None:
         recorder.record(push, store.snapshot)

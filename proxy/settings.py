@@ -16,6 +16,7 @@ from .cpus import granted_cpus
 from .disk.state_file import why_foreign
 from .errors import SettingsError
 from .given import MAX_WORKERS, Given, given
+from .role import GATEWAY, Role
 from .setting import join_host_port, parse_host_port, parse_pairs
 
 NO_CREDENTIALS = Credentials()
@@ -61,10 +62,11 @@ class GatewaySettings:
     credentials: Credentials
     secret_sockets: Mapping[str, str]
     """unix:PATH by the name of the bootstrap's cluster that secrets are asked through"""
+    role: Role = GATEWAY
 
     @property
     def node_id(self) -> str:
-        return f"router~{self.node_ip}~{self.pod_name}.{self.namespace}~{self.dns_domain}"
+        return f"{self.role.node_type}~{self.node_ip}~{self.pod_name}.{self.namespace}~{self.dns_domain}"
 
     @property
     def record_file_bytes(self) -> int:
@@ -115,14 +117,14 @@ class NodeId:
     domain: str
 
 
-def parse_node_id(said_by: str, text: str) -> NodeId:
+def parse_node_id(said_by: str, text: str, role: Role = GATEWAY) -> NodeId:
     """Raises SettingsError."""
     parts = text.split("~")
     if len(parts) != 4:
-        raise SettingsError(said_by, text, "expected router~IP~POD.NAMESPACE~DNSDOMAIN (four fields)")
+        raise SettingsError(said_by, text, f"expected {role.node_type}~IP~POD.NAMESPACE~DNSDOMAIN (four fields)")
     kind, ip, workload, domain = parts
-    if kind != "router":
-        raise SettingsError(said_by, text, f"a gateway's node type is router, not {kind!r}")
+    if kind != role.node_type:
+        raise SettingsError(said_by, text, f"a {role.command}'s node type is {role.node_type}, not {kind!r}")
     try:
         ip_address(ip)
     except ValueError:

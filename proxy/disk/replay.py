@@ -14,6 +14,7 @@ from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.endpoint_table import padded
 from eastgate.insight.snapshot_model import proxy_of
 from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.role import GATEWAY
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from eastgate.xds.delta_subscription import DeltaSubscriptions
 from eastgate.xds.errors import XdsError
@@ -140,7 +141,8 @@ class Journal:
 
     def _replay(self, file: JournalFile, wanted: Wanted) -> Replayed | None:
         """None for a file that a crash ended before it held anything."""
-        store = Store(router=True)
+        # What a journal is replayed for is what a gateway made of it.
+        store = Store(router=GATEWAY.routed_only)
         replayed = Replayed(str(self.path), store, Compiler(ClusterSlots()))
         sotw, delta = SotwSubscriptions(TYPES), DeltaSubscriptions(TYPES)
         notes: list[str] = []
