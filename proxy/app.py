@@ -42,6 +42,7 @@ from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.sds import SdsClient
+from eastgate.xds.secret_store import SecretSnapshot
 from eastgate.xds.store import Store
 
 from . import last_words
@@ -213,8 +214,7 @@ class Proxy:
             open_channel=settings.credentials.open_channel,
             metadata=settings.credentials.metadata,
         )
-        # What is compiled with them; connections keep what they began with.
-        self._store.secrets.on_change(lambda _: self._publisher.recompile())
+        self._store.secrets.on_change(self._secrets_changed)
         self._sds = tuple(
             SdsClient(f"cluster:{cluster}", address, node, self._store.secrets)
             for cluster, address in settings.secret_sockets.items()
@@ -341,6 +341,12 @@ class Proxy:
 
     def _slow_start(self, name: str, compiled: CompiledCluster | None) -> None:
         self._slow_starts.published(name, compiled.ramp if compiled is not None else None)
+
+    def _secrets_changed(self, snapshot: SecretSnapshot) -> None:
+        """Compile with them what refers to them; connections keep what they began with."""
+        if any(secret.tls_certificate is not None for secret in snapshot.secrets.values()):
+            write_no_core()
+        self._publisher.recompile()
 
     def _has_traffic(self, cluster: str) -> bool:
         return cluster in self._compiler.clusters and self._compiler.counters(cluster).cx_total > 0
@@ -592,6 +598,11 @@ def version() -> str:
     from importlib.metadata import version as installed_version
 
     return installed_version("eastgate")
+
+
+def write_no_core() -> None:
+    """From now on this process dies without a core file: private keys would be in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def raise_descriptor_limit() -> None:

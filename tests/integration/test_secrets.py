@@ -179,6 +179,14 @@ def test_the_check_for_keys_finds_them() -> None:
             check_no_key([b"nothing", text], [pair])
 
 
+def test_no_core_file_is_written_once_a_key_is_held(place: Place) -> None:
+    with place.gateway() as gateway:
+        until(lambda: serials(gateway), "a secret has come")
+        limits = Path(f"/proc/{gateway.pid}/limits").read_text().splitlines()
+        (core,) = [line for line in limits if line.startswith("Max core file size")]
+        assert core.split()[4] == "0"
+
+
 def test_missing_secrets_are_warming_and_a_gateway_without_a_socket_serves(place: Place) -> None:
     with Eastgate(place.server.address) as gateway:
         gateway.wait_ready()

@@ -28,8 +28,8 @@ from ..driven_engine import Gateway, columns
 
 ROOT = Path(__file__).parents[3]
 SECONDS = float(os.environ.get("EASTGATE_CHAOS_S", "4"))
-# An urgent byte behind the first splice ends the stream early, a known fault: not by chance until it is mended.
-URGENT = float(os.environ.get("EASTGATE_CHAOS_URGENT", "0"))
+# How often a piece of a stream ends with an urgent byte.
+URGENT = float(os.environ.get("EASTGATE_CHAOS_URGENT", "0.3"))
 UNLIMITED = 4294967295
 # Times out of a thousand turns.
 PUSH, FORK, EXEC, EXHAUST = 200, 40, 15, 15
