@@ -11,6 +11,7 @@ cdef extern from "errno.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int close(int fd)
+    int gettid()
     ssize_t read(int fd, void* buffer, size_t count)
     ssize_t write(int fd, const void* buffer, size_t count)
 

@@ -46,4 +46,6 @@ cpdef enum Reason:
     UPSTREAM_TLS_VERSION = 42
     UPSTREAM_TLS_REFUSED = 43
     UPSTREAM_TLS_FAILED = 44
-    REASON_COUNT = 45
+    UPSTREAM_RESET = 45         # ended, not refused: the endpoint reset an established connection
+    CLIENT_RESET = 46           # ended, not refused: the client did
+    REASON_COUNT = 47

@@ -46,7 +46,9 @@ class Reason(IntEnum):
     UPSTREAM_TLS_VERSION = 42
     UPSTREAM_TLS_REFUSED = 43
     UPSTREAM_TLS_FAILED = 44
-    REASON_COUNT = 45
+    UPSTREAM_RESET = 45
+    CLIENT_RESET = 46
+    REASON_COUNT = 47
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

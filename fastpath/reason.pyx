@@ -46,6 +46,8 @@ LABELS = {
     Reason.UPSTREAM_TLS_VERSION: "upstream_tls_version",
     Reason.UPSTREAM_TLS_REFUSED: "upstream_tls_refused",
     Reason.UPSTREAM_TLS_FAILED: "upstream_tls_failed",
+    Reason.UPSTREAM_RESET: "upstream_reset",
+    Reason.CLIENT_RESET: "client_reset",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -95,4 +97,6 @@ RESPONSE_FLAGS = {
     Reason.UPSTREAM_TLS_VERSION: "UF,URX",
     Reason.UPSTREAM_TLS_REFUSED: "UF,URX",
     Reason.UPSTREAM_TLS_FAILED: "UF,URX",
+    Reason.UPSTREAM_RESET: "UR",
+    Reason.CLIENT_RESET: "-",
 }

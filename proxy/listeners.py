@@ -123,6 +123,8 @@ class Listeners:
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=listener.proxy_protocol,
                     original_dst=listener.original_dst,
+                    inspect_tls=listener.tls_inspector,
+                    continue_on_timeout=listener.continue_on_listener_filters_timeout,
                     defer_accept=self._defer_accept,
                     fast_open=self._fast_open,
                     # By what LDS says, where a port that it left open has been taken meanwhile too.
@@ -190,6 +192,8 @@ def socket_settings(listener: Listener) -> tuple[object, ...]:
     """What a socket is given when it is opened."""
     return (
         listener.listener_filters_timeout_s,
+        listener.continue_on_listener_filters_timeout,
+        listener.tls_inspector,
         listener.proxy_protocol,
         listener.original_dst,
         listener.ipv4_compat,

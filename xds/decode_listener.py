@@ -58,7 +58,6 @@ _LISTENER_WARNINGS = {
     "access_log": "eastgate writes its own access log",
     "bypass_overload_manager": "its connections count as those of any listener",
     "connection_balance_config": "the kernel spreads connections",
-    "continue_on_listener_filters_timeout": "who says nothing in time is closed",
     "drain_type": "it drains as any other listener",
     "enable_mptcp": "not set",
     "fcds_config": "filter chains are not asked for one by one",

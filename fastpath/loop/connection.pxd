@@ -63,6 +63,8 @@ cdef struct ConnectionRecord:
 # What the connections of a listener have in common, whichever socket they came by. Of one worker.
 cdef struct ListenerState:
     uint8_t proxy_protocol
+    uint8_t inspect_tls         # look for a ClientHello; otherwise nobody has to say anything
+    uint8_t continue_on_timeout     # who has not said enough in time goes on with what is known
     uint8_t original_dst        # ask netfilter where its connections were going
     uint32_t number
     uint32_t hello_timeout_ms

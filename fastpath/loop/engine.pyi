@@ -16,6 +16,13 @@ class ListenerCounters(NamedTuple):
     tx_bytes: int
     refused: tuple[int, ...]
 
+class StuckWorker(NamedTuple):
+    """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
+
+    worker: int
+    thread_id: int
+    seconds: float
+
 class BusyPolls(NamedTuple):
     """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
 
@@ -70,19 +77,28 @@ class Engine:
         fast_open: bool = False,
         original_dst: bool = False,
         socket_options: Sequence[tuple[int, int, int]] = (),
+        inspect_tls: bool = True,
+        continue_on_timeout: bool = False,
     ) -> int:
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
-        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
-        taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
-        that it redirected were going. `socket_options`: (level, name, number) of options that accepted sockets inherit.
+        `defer_accept`: clients that say nothing stay in the kernel, unseen, where they have to say something.
+        `fast_open`: data of a client's SYN is taken, where net.ipv4.tcp_fastopen allows servers to.
+        `original_dst`: netfilter is asked where connections that it redirected were going. `socket_options`: (level, name,
+        number) of options that accepted sockets inherit.
+
+        `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
+        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
     def bound_address(self, listener: int) -> tuple[str, int]:
         """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
     def publish_routes(self, listener: int, routes: RouteTable) -> None:
-        """Route new connections of `listener` by this table from now on; open ones are not touched."""
+        """Route new connections of `listener` by this table from now on; open ones are not touched.
+
+        Raises ValueError once it has stopped accepting and nobody is left to be routed.
+        """
     def stop_accepting(self, listener: int) -> None:
         """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
     def active_connections(self) -> int: ...
@@ -102,6 +118,11 @@ class Engine:
         """How many events found the ring full."""
     def busy_polls(self) -> BusyPolls:
         """BusyPolls of all workers."""
+    def stuck(self, after_s: float) -> list[StuckWorker]:
+        """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
+
+        A worker that has nothing to do sleeps and is none of them; a hosted loop never is.
+        """
     def pipes_refused(self) -> int:
         """How many times a bulk flow was copied for want of a pipe."""
     def close(self) -> None:

@@ -53,6 +53,14 @@ class ListenerCounters(NamedTuple):
     refused: tuple
 
 
+class StuckWorker(NamedTuple):
+    """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
+
+    worker: int
+    thread_id: int
+    seconds: float
+
+
 class BusyPolls(NamedTuple):
     """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
 
@@ -92,6 +100,7 @@ cdef class Engine:
     cdef ClusterSlots slots
     cdef dict routes            # listener number -> RouteTable: keeps alive what the workers read
     cdef set accepting          # listener numbers
+    cdef set stopped            # those that no longer accept, and whose routes may be needed still
     cdef object __weakref__
 
     def __cinit__(self):
@@ -131,6 +140,7 @@ cdef class Engine:
         self.slots = <ClusterSlots?>slots
         self.routes = {}
         self.accepting = set()
+        self.stopped = set()
         self.shared = <Shared*>calloc(1, sizeof(Shared))
         self.workers = <Worker**>calloc(workers or 1, sizeof(Worker*))
         if self.shared == NULL or self.workers == NULL:
@@ -255,12 +265,18 @@ cdef class Engine:
         fast_open=False,
         original_dst=False,
         socket_options=(),
+        inspect_tls=True,
+        continue_on_timeout=False,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
-        `defer_accept`: clients that say nothing stay in the kernel, unseen. `fast_open`: data of a client's SYN is
-        taken, where net.ipv4.tcp_fastopen allows servers to. `original_dst`: netfilter is asked where connections
-        that it redirected were going. `socket_options`: (level, name, number) of options that accepted sockets inherit.
+        `defer_accept`: clients that say nothing stay in the kernel, unseen, where they have to say something.
+        `fast_open`: data of a client's SYN is taken, where net.ipv4.tcp_fastopen allows servers to.
+        `original_dst`: netfilter is asked where connections that it redirected were going. `socket_options`: (level, name,
+        number) of options that accepted sockets inherit.
+
+        `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
+        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
@@ -269,10 +285,13 @@ cdef class Engine:
         cdef uint32_t worker
         cdef SocketOptions options
         self.check_open()
+        self.let_go()
         if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
             raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
         options.backlog = backlog
         options.ipv6_only = ipv6_only
+        # A server that speaks first would wait for its client.
+        defer_accept = defer_accept and (inspect_tls or proxy_protocol)
         options.defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
         options.fast_open = FAST_OPEN_BACKLOG if fast_open else 0
         own = <Listener**>realloc(self.listeners, (self.listener_count + 1) * self.count * sizeof(Listener*))
@@ -298,6 +317,8 @@ cdef class Engine:
                 own[worker].state.proxy_protocol = bool(proxy_protocol)
                 own[worker].state.original_dst = bool(original_dst)
                 own[worker].state.routes = table.routes
+                own[worker].state.inspect_tls = bool(inspect_tls)
+                own[worker].state.continue_on_timeout = bool(continue_on_timeout)
         except (OSError, ValueError, MemoryError):
             for worker in range(self.count):
                 if own[worker] != NULL and own[worker].fd >= 0:
@@ -325,10 +346,15 @@ cdef class Engine:
         return host, port
 
     def publish_routes(self, listener, routes):
-        """Route new connections of `listener` by this table from now on; open ones are not touched."""
+        """Route new connections of `listener` by this table from now on; open ones are not touched.
+
+        Raises ValueError once it has stopped accepting and nobody is left to be routed.
+        """
         cdef RouteTable table = <RouteTable?>routes
         cdef Listener** own = self.listener(listener)
         cdef uint32_t worker
+        if listener not in self.routes:
+            raise ValueError(f"listener {listener} no longer accepts")
         for worker in range(self.count):
             atomic_store_pointer(<void**>&own[worker].state.routes, table.routes)
         replaced = self.routes[listener]
@@ -340,6 +366,24 @@ cdef class Engine:
         cdef Listener** own = self.listener(listener)
         self.accepting.discard(listener)
         self.order(ORDER_STOP_ACCEPTING, own)
+        if listener in self.routes:
+            self.stopped.add(listener)
+        self.let_go()
+
+    cdef int let_go(self) except -1:
+        """Drop the routes of listeners that no longer accept, once their last connection was routed."""
+        cdef uint64_t silent
+        cdef uint32_t worker
+        cdef Listener** own
+        for number in tuple(self.stopped):
+            own = self.listener(number)
+            silent = 0
+            for worker in range(self.count):
+                silent += atomic_load64(&own[worker].state.cx_pre_active)
+            if silent == 0:
+                self.stopped.discard(number)
+                self.slots.publication.retire(self.routes.pop(number), None)
+        return 0
 
     def active_connections(self):
         self.check_open()
@@ -395,6 +439,8 @@ cdef class Engine:
         """The oldest recorded ConnectionEvents, at most `limit`; they are gone from the engine afterwards."""
         cdef uint32_t step, worker
         self.check_open()
+        if self.stopped:
+            self.let_go()
         self.slots.publication.reclaim()
         events = []
         # Another worker comes first each time: one that always fills the limit must not keep the others waiting.
@@ -425,6 +471,24 @@ cdef class Engine:
             totals[1] += atomic_load64(&self.workers[worker].polling.missed)
             totals[2] += atomic_load64(&self.workers[worker].polling.crowded)
         return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
+
+    def stuck(self, after_s):
+        """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
+
+        A worker that has nothing to do sleeps and is none of them; a hosted loop never is.
+        """
+        cdef uint64_t now, since
+        cdef uint32_t number
+        self.check_open()
+        found = []
+        if self.shared.threaded:
+            for number in range(self.count):
+                since = atomic_load64(&self.workers[number].awake_since)
+                now = clock_ns(CLOCK_MONOTONIC)
+                if since and now >= since and (now - since) / 1e9 >= after_s:
+                    thread_id = atomic_load(<uint32_t*>&self.workers[number].thread_id)
+                    found.append(StuckWorker(number, thread_id, (now - since) / 1e9))
+        return found
 
     def pipes_refused(self):
         """How many times a bulk flow was copied for want of a pipe."""

@@ -20,8 +20,16 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
         relay(worker, connection)
 
 
+cdef void follow(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
+    """Go on by the chain that was found; NULL: none yet, or the connection has ended."""
+    # Connecting takes a while: its event goes on from here.
+    if chain != NULL and adopt(worker, connection, chain) and (
+        connection.down.context == NULL or begin_unseal(worker, connection)
+    ):
+        choose_upstream(worker, connection)
+
+
 cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
-    cdef const RouteChain* chain
     if connection.phase == PHASE_RELAY:
         relay(worker, connection)
     elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT:
@@ -36,12 +44,7 @@ cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
         if unsealed(worker, connection):
             choose_upstream(worker, connection)
     elif connection.phase != PHASE_CLOSED:
-        chain = sniff(worker, connection)
-        # Connecting takes a while: its event goes on from here.
-        if chain != NULL and adopt(worker, connection, chain) and (
-            connection.down.context == NULL or begin_unseal(worker, connection)
-        ):
-            choose_upstream(worker, connection)
+        follow(worker, connection, sniff(worker, connection))
 
 
 cdef void phase_timeout(Worker* worker, Connection* connection) noexcept nogil:
@@ -52,4 +55,4 @@ cdef void phase_timeout(Worker* worker, Connection* connection) noexcept nogil:
     elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT or connection.phase == PHASE_SEAL:
         upstream_timeout(worker, connection)
     else:
-        sniff_timeout(worker, connection)
+        follow(worker, connection, sniff_timeout(worker, connection))

@@ -44,7 +44,7 @@ cdef struct Leg:
     uint8_t writable
     uint8_t hung_up             # a FIN or an error was announced: read until it is seen
     uint8_t gone                # both ways have ended, or an error
-    uint8_t reset               # an error
+    uint8_t reset               # an error, announced or met
     uint8_t registered          # in the epoll set
     uint16_t tag                # while it is
     uint8_t ended               # its FIN was read
@@ -121,6 +121,7 @@ cdef inline ssize_t leg_send(Leg* leg, const uint8_t* data, size_t length) noexc
         if errno == EAGAIN:
             leg.writable = 0
             return 0
+        leg.reset = 1
         return -1
 
 cdef inline ssize_t read_socket(Leg* leg, uint8_t* buffer, size_t length, int flags) noexcept nogil:
@@ -142,6 +143,7 @@ cdef inline ssize_t read_socket(Leg* leg, uint8_t* buffer, size_t length, int fl
         if errno == EAGAIN:
             leg.readable = 0
             return 0
+        leg.reset = 1
         return -1
 
 cdef inline ssize_t leg_receive(Leg* leg, uint8_t* buffer, size_t length) noexcept nogil:
@@ -169,6 +171,7 @@ cdef inline ssize_t fill_pipe(Leg* leg, Pipe* pipe, size_t most) noexcept nogil:
         if errno == EAGAIN:
             leg.readable = 0
             return 0
+        leg.reset = 1
         return -1
 
 cdef inline ssize_t empty_pipe(Leg* leg, Pipe* pipe) noexcept nogil:
@@ -184,6 +187,7 @@ cdef inline ssize_t empty_pipe(Leg* leg, Pipe* pipe) noexcept nogil:
         if taken < 0 and errno == EAGAIN:
             leg.writable = 0
             return 0
+        leg.reset = 1
         return -1
 
 # Look at what comes next, and drop what was dealt with: bulk that has no pipe.

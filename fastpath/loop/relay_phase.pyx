@@ -55,6 +55,13 @@ cdef void keep_busy(Worker* worker, Connection* connection) noexcept nogil:
         raise_ready(worker)
 
 
+cdef int why_broken(const Connection* connection) noexcept nogil:
+    if connection.up.reset:
+        return <int>Reason.UPSTREAM_RESET
+    # Where neither side reset, there was no memory to hold what one of them did not take.
+    return <int>Reason.CLIENT_RESET if connection.down.reset else <int>Reason.LIMIT
+
+
 cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     cdef uint64_t up_before = connection.upward.bytes
     cdef uint64_t down_before = connection.downward.bytes
@@ -78,12 +85,12 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
         atomic_add64(&connection.cluster.tx_bytes, up_moved)
         atomic_add64(&connection.cluster.rx_bytes, down_moved)
     if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
-        abort_connection(worker, connection, Reason.NONE)
+        abort_connection(worker, connection, why_broken(connection))
     elif upward == FLOW_ENDED and downward == FLOW_ENDED:
         finish(worker, connection, Reason.NONE)
     elif connection.down.reset:
         # A client that reset wants nothing delivered; an endpoint that does not read would keep the rest for long.
-        abort_connection(worker, connection, Reason.NONE)
+        abort_connection(worker, connection, Reason.CLIENT_RESET)
     else:
         if upward == FLOW_BUSY or downward == FLOW_BUSY:
             keep_busy(worker, connection)

@@ -1,7 +1,8 @@
 """What a client says first, and which filter chain that means. Connects nobody.
 
-What was read of the ClientHello stays with the leg as the first bytes of the upward flow: what was sniffed is what the
-endpoint gets. It is parsed on the stack; nothing of a client is kept in the worker.
+A listener without tls_inspector asks for no hello: its connections are routed at once, so that the server may speak
+first. What was read of the ClientHello stays with the leg as the first bytes of the upward flow: what was sniffed is
+what the endpoint gets. It is parsed on the stack; nothing of a client is kept in the worker.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
@@ -129,12 +130,24 @@ cdef const RouteChain* route(
     return matched
 
 
+cdef const RouteChain* route_unseen(Worker* worker, Connection* connection) noexcept nogil:
+    # Envoy's rule: where no listener filter found a transport protocol, it is raw_buffer.
+    cdef ClientHello nothing
+    nothing.sni[0] = 0
+    nothing.sni_length = 0
+    nothing.protocols.count = 0
+    nothing.protocols.incomplete = 0
+    return route(worker, connection, &nothing, False)
+
+
 cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ClientHello hello
     cdef HelloStatus status
     if connection.phase == PHASE_PROXY_HEADER and not take_proxy_header(worker, connection):
         return NULL
+    if not connection.listener.inspect_tls:
+        return route_unseen(worker, connection)
     if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
         return NULL
     status = parse_client_hello(down.sniffed, down.sniffed_length, &hello)
@@ -154,5 +167,9 @@ cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept no
     return NULL
 
 
-cdef void sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
+cdef const RouteChain* sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    if connection.listener.continue_on_timeout:
+        leg_want(&connection.down, 1)
+        return route_unseen(worker, connection)
     refuse(worker, connection, Reason.HELLO_TIMEOUT)
+    return NULL

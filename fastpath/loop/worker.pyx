@@ -168,6 +168,8 @@ cdef inline int wait_for_events(Worker* worker, epoll_event* events, int timeout
     if timeout < 0 and worker.polling.window:
         found = busy_poll(&worker.polling, worker.watch.epoll, events, EVENTS_PER_WAIT)
     if found == 0:
+        if timeout < 0:
+            atomic_store64(&worker.awake_since, 0)
         found = epoll_wait(worker.watch.epoll, events, EVENTS_PER_WAIT, timeout)
     reader_online(&worker.reader)
     return found
@@ -180,6 +182,7 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
     cdef bint idle = worker.busy == NULL and worker.due == NULL and worker.closed == NULL
     cdef int timeout = -1 if may_sleep and idle else 0
     worker.now = clock_ns(CLOCK_MONOTONIC)
+    atomic_store64(&worker.awake_since, worker.now)
     worker.turn_left = TURN_BUDGET
     worker.means.splicing = atomic_load8(&worker.shared.splicing)
     for _ in range(WAITS_PER_TURN):
@@ -188,6 +191,7 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
             break
         timeout = 0
         worker.now = clock_ns(CLOCK_MONOTONIC)
+        atomic_store64(&worker.awake_since, worker.now)
         worker.means.now = worker.now
         handled += found
         for index in range(found):
@@ -205,6 +209,7 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
 
 cdef void* worker_main(void* argument) noexcept nogil:
     cdef Worker* worker = <Worker*>argument
+    atomic_store(<uint32_t*>&worker.thread_id, <uint32_t>gettid())
     reader_online(&worker.reader)
     while not worker.ending:
         worker_turn(worker, True)

@@ -55,6 +55,8 @@ cdef struct Worker:
     pthread_t thread
     uint8_t started             # `thread` is one
     uint8_t ending
+    int thread_id               # atomic; as /proc names it
+    uint64_t awake_since        # atomic; when this turn began, nanoseconds, monotonic; 0 while it sleeps
     uint64_t handled            # descriptors, in all turns
     Watch watch                 # its epoll set
     int timer_fd

@@ -42,7 +42,13 @@ BEFORE_CHAIN = (
     Reason.OVERLOAD,
 )
 # Ends of a served connection, as opposed to refusals.
-ENDED = (Reason.NONE, Reason.IDLE_TIMEOUT, Reason.DURATION_TIMEOUT)
+ENDED = (
+    Reason.NONE,
+    Reason.IDLE_TIMEOUT,
+    Reason.DURATION_TIMEOUT,
+    Reason.UPSTREAM_RESET,
+    Reason.CLIENT_RESET,
+)
 
 
 NO_POLLS = BusyPolls(0, 0, 0)

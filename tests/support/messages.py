@@ -170,9 +170,12 @@ def listener(
     port: int = 0,
     hello_timeout_s: float | None = None,
     proxy_protocol: bool = False,
+    tls_inspector: bool = True,
+    continue_on_timeout: bool = False,
 ) -> bytes:
     """A listener on a free port of loopback unless told otherwise."""
-    filters = [ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))]
+    inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
+    filters = [inspector] if tls_inspector else []
     if proxy_protocol:
         filters.insert(
             0, ListenerFilter(name="envoy.filters.listener.proxy_protocol", typed_config=pack(ProxyProtocol()))
@@ -184,6 +187,7 @@ def listener(
             filter_chains=list(chains),
             listener_filters=filters,
             listener_filters_timeout=None if hello_timeout_s is None else timedelta(seconds=hello_timeout_s),
+            continue_on_listener_filters_timeout=continue_on_timeout,
         )
     )
 

@@ -258,13 +258,8 @@ RECORDS = (Cluster, Listener, FilterChain, Assignment)
 READERS = ("proxy", "insight", "commands", "trial")
 # Decisions of the stream's side, beside those who decode.
 DECIDING = ("store.py", "wanted.py", "deadlines.py", "resources.py")
-# What is known and waits for its reader: the first bytes of every connection are looked at, whoever asks for that and
-# however long it takes, which is warned about; and counters go by cluster and address.
-UNREAD = {
-    ("Listener", "tls_inspector"),
-    ("Listener", "continue_on_listener_filters_timeout"),
-    ("FilterChain", "stat_prefix"),
-}
+# What is known and waits for its reader: counters go by cluster and address.
+UNREAD = {("FilterChain", "stat_prefix")}
 
 
 def attributes_read() -> set[str]:

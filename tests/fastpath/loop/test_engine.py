@@ -6,12 +6,15 @@ import resource
 import socket
 import stat
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
@@ -708,3 +711,47 @@ def test_a_connection_that_stays_gets_keepalive_as_its_cluster_says(server: sock
         client.sendall(b"still")
         assert gateway.receive(endpoint, 5) == b"still"
     gateway.close()
+
+
+def test_routes_of_a_listener_that_stopped_go_with_the_last_one_to_be_routed(
+    gateway: Gateway, server: socket.socket
+) -> None:
+    def holders() -> int:
+        return sys.getrefcount(gateway.routes)
+
+    kept = holders()
+    number = gateway.engine.listen("127.0.0.1", 0, routes=gateway.routes)
+    with socket.create_connection(gateway.engine.bound_address(number)) as late:
+        gateway.until(lambda: gateway.engine.listener_counters(number).cx_total)
+        gateway.engine.stop_accepting(number)
+        gateway.turn()
+        assert holders() == kept + 1
+        late.sendall(HELLO)
+        with accepted(gateway, server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+            gateway.until(lambda: holders() == kept)
+    with pytest.raises(ValueError, match="no longer accepts"):
+        gateway.engine.publish_routes(number, gateway.routes)
+    assert gateway.engine.listener_counters(number).cx_total == 1
+
+
+def test_listeners_that_come_and_go_leave_no_tables_behind(gateway: Gateway) -> None:
+    def resident_kb() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+    def open_and_close(times: int) -> None:
+        for _ in range(times):
+            table = RouteTable.compile(
+                [
+                    ChainSpec(name=f"c{chain}", server_names=(f"s{chain}.example",), targets=((gateway.slot, 1),))
+                    for chain in range(2000)
+                ]
+            )
+            gateway.engine.stop_accepting(gateway.engine.listen("127.0.0.1", 0, routes=table))
+            gateway.turn(0)
+
+    open_and_close(5)
+    before = resident_kb()
+    open_and_close(40)
+    # Each table takes more than 200 kB.
+    assert resident_kb() - before < 2000

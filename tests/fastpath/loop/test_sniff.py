@@ -1,12 +1,15 @@
-"""What is known of a client belongs to that client."""
+"""What a client says first: only what a listener filter asks for, and known of that client alone."""
 
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
+from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 
-from ..driven_engine import SERVICE, ClosedPort, Gateway, client_hello
+from ..driven_engine import SERVICE, ClosedPort, Gateway, accept, client_hello, upstream
 
 HELLO = client_hello()
 
@@ -42,3 +45,79 @@ def test_record_of_a_hello_that_is_refused_holds_its_own_name(gateway: Gateway) 
         assert gateway.end_of(second) == "RST"
     gateway.until(lambda: len(gateway.events) == 2)
     assert (gateway.events[1].server_name, gateway.events[1].alpn) == ("other.example", ("h2",))
+
+
+def raw_routes(gateway: Gateway) -> RouteTable:
+    """TLS goes to nobody, everything else to the endpoint."""
+    return RouteTable.compile(
+        [
+            ChainSpec(name="tls", transport_protocol="tls", targets=((63, 1),)),
+            ChainSpec(name="raw", transport_protocol="raw_buffer", targets=((gateway.slot, 1),)),
+        ]
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with upstream() as listening:
+        yield listening
+
+
+@contextmanager
+def listening(server: socket.socket, **listen: object) -> Iterator[Gateway]:
+    gateway = Gateway(server.getsockname(), **listen)
+    gateway.engine.publish_routes(gateway.listener, raw_routes(gateway))
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def test_without_an_inspector_the_server_may_speak_first(server: socket.socket) -> None:
+    with listening(server, inspect_tls=False, defer_accept=True) as gateway, gateway.connect() as client:
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            endpoint.sendall(b"220 ready")
+            assert gateway.receive(client, 9) == b"220 ready"
+        assert gateway.engine.listener_counters(gateway.listener).cx_pre_active == 0
+
+
+@pytest.mark.parametrize("data", [HELLO, b"\x16\x03\x01\xff\xff\x00", bytes(20_000), b"\x16\x03\x01\x40\x00" * 4000])
+def test_without_an_inspector_any_bytes_are_raw(server: socket.socket, data: bytes) -> None:
+    with listening(server, inspect_tls=False) as gateway, gateway.connect(data) as client:
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(data)) == data
+            endpoint.sendall(b"yes")
+            assert gateway.receive(client, 3) == b"yes"
+
+
+@pytest.mark.parametrize("said", [b"", HELLO[:100]])
+def test_who_has_not_said_enough_in_time_goes_on_where_the_listener_says_so(server: socket.socket, said: bytes) -> None:
+    with listening(server, hello_timeout_ms=50, continue_on_timeout=True) as gateway, gateway.connect(said) as client:
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            endpoint.sendall(b"220 ready")
+            assert gateway.receive(client, 9) == b"220 ready"
+            # Single bytes pass, though the rest of a hello was waited for.
+            client.sendall(b"x")
+            assert gateway.receive(endpoint, len(said) + 1) == said + b"x"
+
+
+def test_who_has_not_said_enough_in_time_is_refused_elsewhere(server: socket.socket) -> None:
+    with listening(server, hello_timeout_ms=50) as gateway, gateway.connect(HELLO[:100]) as client:
+        assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.HELLO_TIMEOUT) == 1
+
+
+def test_without_an_inspector_a_proxy_header_is_taken_all_the_same(server: socket.socket) -> None:
+    with listening(server, inspect_tls=False, proxy_protocol=True) as gateway:
+        header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
+        with gateway.connect(header[:10]) as client:
+            gateway.turn()
+            client.sendall(header[10:] + b"rest")
+            gateway.until(lambda: gateway.table.state(0)[0])
+            with accept(server) as endpoint:
+                assert gateway.receive(endpoint, 4) == b"rest"
+        gateway.until(lambda: gateway.events)
+        assert gateway.events[0].downstream == "192.0.2.1:1000"

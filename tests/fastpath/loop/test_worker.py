@@ -4,9 +4,10 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
+from eastgate.fastpath.loop.engine import StuckWorker
 from eastgate.fastpath.reason import Reason
 
 from ..driven_engine import Gateway, accept, client_hello, upstream
@@ -111,3 +112,34 @@ def test_listener_that_is_closed_wakes_nobody(gateway: Gateway) -> None:
         # The child's copy keeps listening: the kernel completes the handshake.
         with socket.create_connection(address):
             assert handled(gateway) == 0
+
+
+def test_worker_that_sleeps_is_not_stuck(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), workers=2)
+    gateway.until(lambda: gateway.engine.stuck(0) == [])
+    gateway.close()
+
+
+def test_worker_in_the_middle_of_its_turn_is_named_with_its_thread(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname(), workers=1)
+    client, endpoint = established(gateway, server)
+    block = bytes(1 << 20)
+    found: list[StuckWorker] = []
+
+    def seen() -> bool:
+        """While bytes pass, it is in a turn most of the time."""
+        for _ in range(100):
+            with suppress(BlockingIOError):
+                client.send(block)
+            found.extend(gateway.engine.stuck(0))
+            with suppress(BlockingIOError):
+                endpoint.recv(1 << 20)
+        return bool(found)
+
+    with client, endpoint:
+        gateway.until(seen)
+    assert (found[0].worker, str(found[0].thread_id) in os.listdir("/proc/self/task")) == (0, True)
+    assert found[0].seconds >= 0
+    # None has been at it for an hour.
+    assert gateway.engine.stuck(3600) == []
+    gateway.close()
