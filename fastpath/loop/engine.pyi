@@ -84,8 +84,8 @@ class Engine:
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen, where they have to say something.
         `fast_open`: data of a client's SYN is taken, where net.ipv4.tcp_fastopen allows servers to.
-        `original_dst`: netfilter is asked where connections that it redirected were going. `socket_options`: (level, name,
-        number) of options that accepted sockets inherit.
+        `original_dst`: netfilter is asked where connections that it redirected were going.
+        `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
         `continue_on_timeout`: who has not said enough in time is routed so too, and not refused.

@@ -12,7 +12,7 @@ from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_secure, leg_watc
 from eastgate.fastpath.loop.tls_session cimport TLS_DONE, TLS_WAIT, Offer, TlsStatus
 from eastgate.fastpath.loop.upstream cimport connect_failed
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
-from eastgate.fastpath.match.client_hello cimport ClientHello, parse_client_hello
+from eastgate.fastpath.match.client_hello cimport ClientHello, HELLO_COMPLETE, parse_client_hello
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport tickets_of
 from eastgate.fastpath.tls.failure cimport TlsFailure
@@ -76,11 +76,14 @@ cdef bint begin_unseal(Worker* worker, Connection* connection) noexcept nogil:
     cdef ClientHello hello
     cdef Offer offer
     cdef uint8_t alpn[OFFER_BYTES]
-    parse_client_hello(down.sniffed, down.sniffed_length, &hello)
-    if not describe(&hello, alpn, &offer):
+    # A listener that does not inspect TLS has routed by nothing that a hello could say otherwise.
+    cdef bint was_sniffed = (
+        down.sniffed_length and parse_client_hello(down.sniffed, down.sniffed_length, &hello) == HELLO_COMPLETE
+    )
+    if was_sniffed and not describe(&hello, alpn, &offer):
         refuse(worker, connection, Reason.MALFORMED_HELLO)
         return False
-    if not leg_secure(down, &worker.scratch, &offer, NULL):
+    if not leg_secure(down, &worker.scratch, &offer if was_sniffed else NULL, NULL):
         refuse(worker, connection, Reason.LIMIT)
         return False
     connection.phase = PHASE_UNSEAL

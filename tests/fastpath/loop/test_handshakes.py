@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tls.context import Context
 from eastgate.fastpath.tls.context_spec import ContextSpec
@@ -24,6 +26,7 @@ ROOT, OTHER = Authority("root"), Authority("other")
 SERVER, CLIENT = "spiffe://cluster.local/ns/a/sa/server", "spiffe://cluster.local/ns/a/sa/client"
 MEBIBYTE = bytes(range(256)) * 4096
 TIMEOUT_S = 10.0
+CHUNK = 65536
 
 
 def terminating(**changes: Any) -> Context:
@@ -142,7 +145,20 @@ def in_thread(gateway: Gateway, work: Callable[[], object]) -> Any:
 
 
 def exchange(sock: socket.socket, data: bytes) -> bytes:
-    """Send, and read as much."""
+    """Send, and read as much, in turns: OpenSSL's objects are for one thread at a time."""
+    received = bytearray()
+    for at in range(0, len(data), CHUNK):
+        piece = data[at : at + CHUNK]
+        sock.sendall(piece)
+        while len(received) < at + len(piece):
+            if not (more := sock.recv(65536)):
+                return bytes(received)
+            received += more
+    return bytes(received)
+
+
+def both_ways_at_once(sock: socket.socket, data: bytes) -> bytes:
+    """Send from a thread and read in this one: a plain socket may."""
 
     def send() -> None:
         with suppress(OSError):
@@ -191,6 +207,30 @@ def test_tls_of_client_and_of_endpoint_are_two(workers: int, server: Servers, tm
     with running(workers, endpoint.address, down=terminating(), up=originating()) as gateway:
         for data in (b"x", MEBIBYTE):
             assert sealed_exchange(gateway, client_context(tmp_path, ROOT.issue(CLIENT)), data) == data
+
+
+def test_bulk_goes_sealed_both_ways_at_once(workers: int, server: Servers) -> None:
+    endpoint, data = server(ROOT.issue(SERVER)), client_hello() + 8 * MEBIBYTE
+    with running(workers, endpoint.address, up=originating()) as gateway, socket.socket() as peer:
+        peer.settimeout(TIMEOUT_S)
+        peer.connect(gateway.address)
+        assert in_thread(gateway, lambda: both_ways_at_once(peer, data)) == data
+        peer.close()
+    assert endpoint.received == [len(data)]
+
+
+def test_a_listener_that_does_not_inspect_terminates_too(workers: int, server: Servers, tmp_path: Path) -> None:
+    endpoint = server(None)
+    gateway = Gateway(endpoint.address, workers=workers, inspect_tls=False)
+    try:
+        chain = ChainSpec(name="any", targets=((gateway.slot, 1),), tls=terminating())
+        gateway.engine.publish_routes(gateway.listener, RouteTable.compile([chain]))
+        context = client_context(tmp_path, ROOT.issue(CLIENT))
+        assert sealed_exchange(gateway, context, b"over TLS") == b"over TLS"
+        with gateway.connect(b"GET / HTTP/1.1\r\n\r\n"):
+            gateway.until(lambda: gateway.refused(Reason.TLS_FAILED) == 1)
+    finally:
+        gateway.engine.close()
 
 
 def test_a_client_may_end_first(workers: int, server: Servers) -> None:
