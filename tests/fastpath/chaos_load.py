@@ -24,6 +24,7 @@ ENDPOINTS = 3
 HELLO = client_hello()
 DATA = random.Random(7).randbytes(3 << 20)
 SIZES = (0, 1, 700, 16384, 40_000, 300_000, len(DATA))
+URGENT = b"!"
 RESET = struct.pack("ii", 1, 0)
 # A queue of a limit may hold somebody for a while; who is still there then is stuck.
 PATIENCE_S = 3 * DEADLINE_S
@@ -75,8 +76,11 @@ class Client(threading.Thread):
 
     def _ask(self, peer: socket.socket, size: int) -> None:
         asked, got = HELLO + DATA[:size], bytearray()
+        urgent = self._random.random() < self._urgent
+        # Somewhere behind the hello. It is a byte like any other, in its place (RFC 6093).
+        place = self._random.randint(len(HELLO), len(asked)) if urgent else len(asked)
         try:
-            self._send(peer, asked)
+            self._send(peer, asked, place, urgent=urgent)
             while piece := peer.recv(1 << 18):
                 got += piece
                 if self._random.random() < 0.05:
@@ -89,20 +93,18 @@ class Client(threading.Thread):
         if not got:
             self.refused += 1
             return
+        if urgent:
+            asked = asked[:place] + URGENT + asked[place:]
         wanted = hashlib.blake2b(asked).digest() + DATA[: len(asked)]
         assert len(got) == len(wanted), f"{len(got)} of {len(wanted)} bytes came back"
         assert bytes(got) == wanted, "other bytes came back"
         self.exact += 1
 
-    def _send(self, peer: socket.socket, asked: bytes) -> None:
-        if self._random.random() < self._urgent:
-            # Somewhere behind the hello. It is beside the stream: neither it nor its place may cost a byte of that.
-            place = self._random.randint(len(HELLO), len(asked))
-            peer.sendall(asked[:place])
-            peer.send(b"!", socket.MSG_OOB)
-            peer.sendall(asked[place:])
-        else:
-            peer.sendall(asked)
+    def _send(self, peer: socket.socket, asked: bytes, place: int, *, urgent: bool) -> None:
+        peer.sendall(asked[:place])
+        if urgent:
+            peer.send(URGENT, socket.MSG_OOB)
+        peer.sendall(asked[place:])
         peer.shutdown(socket.SHUT_WR)
 
 
