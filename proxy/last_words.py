@@ -3,7 +3,6 @@
 import faulthandler
 import json
 import os
-import platform
 import sys
 
 from eastgate.fastpath import last_words
@@ -45,7 +44,7 @@ def installation() -> tuple[str, str]:
 def prepare() -> None:
     """From now on a fatal signal is told. Call once, before anything that may crash."""
     version, origin = installation()
-    fields = {"version": version or "unknown", "build": origin or "release", "python": platform.python_version()}
+    fields = {"version": version or "unknown", "build": origin or "release", "python": sys.version.split()[0]}
     last_words.arm(" ".join(f"{key}={quoted(value)}" for key, value in fields.items()))
     # Behind ours: it tells the stacks first and then hands on to ours.
     faulthandler.enable(all_threads=True)

@@ -212,6 +212,13 @@ def send_datagrams(envoy: Envoy, sinks: DatagramEndpoints, name: str, wanted: in
     with socket.create_connection(envoy.bound_address(messages.LISTENER)) as passer_by, suppress(ConnectionError):
         passer_by.send(b"no ClientHello")
         passer_by.recv(1)
+
+    def settled() -> bool:
+        before = sinks.arrived().total()
+        time.sleep(STEP_S * 50)
+        return sinks.arrived().total() == before
+
+    until(settled, f"all datagrams to {name} have come through")
     return sinks.arrived()
 
 
