@@ -41,7 +41,10 @@ IMAGES = (
     Image("coredns", ("coredns",), ("/coredns",)),
     Image("pilot", ("pilot",), ("/usr/local/bin/pilot-discovery",), MESH_USER),
     Image("app", ("base", "tools", "app"), ("/usr/bin/python3",)),
-    Image("proxyv2", ("base", "tools", "proxy"), ("/usr/local/bin/pilot-agent",), MESH_USER),
+    # Carries both proxies: Envoy at its own path, eastgate beside it.
+    Image(
+        "proxyv2", ("base", "tools", "proxy", "python", "eastgate"), ("/usr/local/bin/pilot-agent",), MESH_USER, PYTHON
+    ),
     Image("eastgate", ("base", "python", "eastgate"), ("/usr/local/bin/eastgate",), MESH_USER, PYTHON),
 )
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from .errors import LabError
 from .images import IMAGES, archive_of, make_images
 from .kubectl import Kubectl
 from .node import CGROUPS, Node, connect
-from .settings import CLUSTERS, Cluster, Settings
+from .settings import CLUSTERS, Cluster, Proxies, Settings
 from .shell import say, wait_for
 
 
@@ -78,17 +78,20 @@ class Lab:
             list(pool.map(self._complete, CLUSTERS.values()))
         say("== Istio")
         istio.install(self.settings, self.kubectl)
-        say(f"== gateways: {', '.join(f'{name} {proxy}' for name, proxy in self.settings.gateways.items())}")
+        say("== gateways and services")
+        self.place(self.settings.proxies)
+        self._complete_mark.touch()
+        say(f"== up in {time.monotonic() - begin:.0f} s; `make lab-shell` opens a shell, `make lab-down` ends it")
+
+    def place(self, proxies: Mapping[str, Proxies]) -> None:
+        """Run these proxies, and wait until they do. Pods whose proxy stays the same stay as they are."""
         for name, cluster in CLUSTERS.items():
-            gateways.apply(self.kubectl[name], cluster, self.settings.gateways[name])
-        say("== services")
-        for name, cluster in CLUSTERS.items():
-            self.kubectl[name].apply(*objects.apps(cluster))
+            say(f"   {name}: {proxies[name]}")
+            gateways.apply(self.kubectl[name], cluster, proxies[name].gateway)
+            self.kubectl[name].apply(*objects.apps(cluster, proxies[name]))
         for kubectl in self.kubectl.values():
             for where, deployment in ((gateways.NAMESPACE, gateways.NAME), *objects.APPS):
                 kubectl.wait_rolled_out(where, deployment)
-        self._complete_mark.touch()
-        say(f"== up in {time.monotonic() - begin:.0f} s; `make lab-shell` opens a shell, `make lab-down` ends it")
 
     def _complete(self, cluster: Cluster) -> None:
         name, node, kubectl = cluster.name, self.nodes[cluster.name], self.kubectl[cluster.name]

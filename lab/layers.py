@@ -8,6 +8,7 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from configparser import ConfigParser
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -217,15 +218,17 @@ def compile_all(root: Path) -> None:
 
 def wheel(settings: Settings) -> Path:
     """The wheel of this checkout, in the cache."""
-    folder = settings.cache / "wheel"
-    shutil.rmtree(folder, ignore_errors=True)
-    # What an earlier build left there would be packed although the checkout has it no more.
-    for built in (ROOT / "build").glob("lib.*/eastgate"):
-        for path in filter(Path.is_file, built.rglob("*")):
-            source = ROOT / path.relative_to(built).with_name(f"{path.name.split('.')[0]}.pyx")
-            if path.suffix != ".so" or not source.exists():
-                path.unlink()
-    run(sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", folder, cwd=ROOT, timeout_s=900)
+    folder, built = settings.cache / "wheel", ROOT / "build/lib-lab"
+    for old in (folder, built):
+        shutil.rmtree(old, ignore_errors=True)
+    # What `make dev` has compiled is taken as it is where it is newer than its sources.
+    for module in (path for name in SOURCES for path in (ROOT / name).rglob("*.so")):
+        if module.with_name(f"{module.name.split('.')[0]}.pyx").exists():
+            target = built / "eastgate" / module.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(module, target)
+    words = ("build", f"--build-lib={built}", "bdist_wheel", "--dist-dir", folder)
+    run(sys.executable, "setup.py", "--quiet", *words, cwd=ROOT, timeout_s=900)
     return next(folder.glob("*.whl"))
 
 
@@ -239,11 +242,22 @@ def checkout_key() -> str:
     return total.hexdigest()
 
 
+def console_scripts(site: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, module and function of each command that the wheel unpacked there brings."""
+    (file,) = site.glob("eastgate-*.dist-info/entry_points.txt")
+    parser = ConfigParser()
+    parser.read(file)
+    for name, target in parser["console_scripts"].items():
+        module, _, function = target.partition(":")
+        yield name, module, function
+
+
 def fill_eastgate(settings: Settings, root: Path) -> None:
     with zipfile.ZipFile(wheel(settings)) as archive:
         archive.extractall(root / SITE)
-    command = "from eastgate.commands.cli import main\n\nmain()\n"
-    put(root / "usr/local/bin/eastgate", f"#!/usr/local/bin/python3 -P\n{command}", 0o755)
+    for name, module, function in console_scripts(root / SITE):
+        command = f"import sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+        put(root / "usr/local/bin" / name, f"#!/usr/local/bin/python3 -P\n{command}", 0o755)
     compile_all(root)
 
 
@@ -304,7 +318,7 @@ def all_layers(settings: Settings) -> dict[str, Layer]:
         Layer("pause", digest(LAB / "pause.c"), fill_pause),
         programs_layer("coredns", {"coredns": binaries / "coredns"}),
         programs_layer("pilot", {"usr/local/bin/pilot-discovery": binaries / "pilot-discovery"}),
-        programs_layer("app", {f"app/{name}.py": LAB / f"app/{name}.py" for name in ("echo", "load")}),
+        programs_layer("app", {f"app/{name}.py": LAB / f"app/{name}.py" for name in ("each", "echo", "hold", "load")}),
         programs_layer(
             "proxy",
             {

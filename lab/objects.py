@@ -4,7 +4,8 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .settings import HUB, TAG, Cluster
+from .settings import HUB, TAG, Cluster, Proxies
+from .sidecars import annotations
 
 Object = dict[str, Any]
 COREFILE = """.:53 {
@@ -116,8 +117,8 @@ def dns(cluster: Cluster) -> Iterator[Object]:
     yield role_binding("lab:node-proxier", "system:node-proxier", user)
 
 
-def apps(cluster: Cluster) -> Iterator[Object]:
-    """The article's services, two pods of them, and a client; all injected with the stock proxy."""
+def apps(cluster: Cluster, proxies: Proxies) -> Iterator[Object]:
+    """The article's services, two pods of them, and a client; all injected, with these proxies."""
     injected = {"istio-injection": "enabled"}
     yield namespace("default", injected)
     yield namespace("sleep", injected)
@@ -136,9 +137,10 @@ def apps(cluster: Cluster) -> Iterator[Object]:
             },
         },
         replicas=2,
+        annotations=annotations(proxies.server),
     )
     yield service("echo-svc", "default", "echoserver", [{"name": "http", "port": 80, "targetPort": 8080}])
     yield service("echo-tcp", "default", "echoserver", [{"name": "tcp", "port": 80, "targetPort": 9090}])
     yield service_account("sleep", "sleep")
     sleeping = {"image": image("app"), "args": ["-c", "import time; time.sleep(1e9)"]}
-    yield deployment("sleep", "sleep", sleeping, serviceAccountName="sleep")
+    yield deployment("sleep", "sleep", sleeping, annotations=annotations(proxies.client), serviceAccountName="sleep")

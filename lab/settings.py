@@ -10,6 +10,10 @@ from .errors import LabError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROXIES = ("eastgate", "stock")
+# Where a proxy runs. A word for one place of one cluster wins over one for that place in both, and that over one for
+# all sidecars; these are what runs where nobody said anything.
+PLACES = {"client": "stock", "server": "stock", "gateway": "eastgate"}
+SIDECARS = ("client", "server")
 HUB, TAG = "localhost/lab", "dev"
 MESH_ID = "mesh1"
 
@@ -76,12 +80,24 @@ def other(cluster: Cluster) -> Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxies:
+    """Which proxy, eastgate or stock, runs in each place of one cluster."""
+
+    client: str = PLACES["client"]
+    server: str = PLACES["server"]
+    gateway: str = PLACES["gateway"]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{place} {getattr(self, place)}" for place in PLACES)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """``cache`` keeps what was built, ``state`` what runs; ``gateways``: cluster name -> eastgate or stock."""
+    """``cache`` keeps what was built, ``state`` what runs; ``proxies``: cluster name -> what runs there."""
 
     cache: Path
     state: Path
-    gateways: Mapping[str, str]
+    proxies: Mapping[str, Proxies]
 
     @property
     def binaries(self) -> Path:
@@ -96,26 +112,46 @@ class Settings:
         return self.state / cluster.name
 
 
-def proxy_named(variable: str, value: str) -> str:
-    """The value. Raises LabError when it names no proxy."""
-    if value not in PROXIES:
-        raise LabError(f"{variable}={value}: expected {' or '.join(PROXIES)}")
-    return value
+def variables(place: str, cluster: str) -> list[str]:
+    """Names of variables that say what runs there; the first that is set wins."""
+    names = [f"EASTGATE_LAB_{place}_{cluster}", f"EASTGATE_LAB_{place}S"]
+    if place in SIDECARS:
+        names.append("EASTGATE_LAB_SIDECARS")
+    return [name.upper() for name in names]
+
+
+def proxy_of(environment: Mapping[str, str], place: str, cluster: str) -> str:
+    """Which proxy runs there. Raises LabError where a variable, used or not, names none."""
+    chosen = PLACES[place]
+    for variable in reversed(variables(place, cluster)):
+        if value := environment.get(variable):
+            if value not in PROXIES:
+                raise LabError(f"{variable}={value}: expected {' or '.join(PROXIES)}")
+            chosen = value
+    return chosen
+
+
+def misspelt(environment: Mapping[str, str]) -> None:
+    """Raises LabError where a variable names a place that there is not: it would change nothing."""
+    known = {name for cluster in CLUSTERS for place in PLACES for name in variables(place, cluster)}
+    for name in environment:
+        word = name.removeprefix("EASTGATE_LAB_")
+        if (
+            word != name
+            and name not in known
+            and word.startswith(tuple(place.upper() for place in (*PLACES, "sidecar")))
+        ):
+            raise LabError(f"{name}: there is no such place; there are {', '.join(sorted(known))}")
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Settings of environment variables; docs/lab.md lists them. Raises LabError."""
     cache = Path(environment.get("EASTGATE_LAB_CACHE") or Path.home() / ".cache/eastgate-lab").absolute()
-    everywhere = environment.get("EASTGATE_LAB_GATEWAYS", "eastgate")
-    gateways = {}
-    for name in CLUSTERS:
-        variable = f"EASTGATE_LAB_GATEWAY_{name.upper()}"
-        value = environment.get(variable)
-        gateways[name] = proxy_named(variable if value else "EASTGATE_LAB_GATEWAYS", value or everywhere)
+    misspelt(environment)
     return Settings(
         cache=cache,
         state=Path(environment.get("EASTGATE_LAB_STATE") or cache / "state").absolute(),
-        gateways=gateways,
+        proxies={name: Proxies(**{place: proxy_of(environment, place, name) for place in PLACES}) for name in CLUSTERS},
     )
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from .errors import LabError
 from .istio import istioctl
@@ -14,6 +14,8 @@ from .settings import Settings
 from .shell import run
 
 LOAD = ("python3", "/app/load.py")
+HOLD = ("python3", "/app/hold.py")
+EACH = ("python3", "/app/each.py")
 STOP_S = 30.0
 XDS_TYPES = ("cluster", "endpoint", "listener")
 
@@ -50,38 +52,99 @@ def kind_of(service: str) -> str:
     return "tcp" if service.endswith("-tcp") else "http"
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A Deployment from whose pod connections are opened, and its container."""
+
+    namespace: str = "sleep"
+    name: str = "sleep"
+
+    def ask(self, kubectl: Kubectl, kind: str, host: str, count: int, port: int = 80) -> Answers:
+        """Connect that often, one after the other. ``kind``: tcp or http."""
+        words = (*LOAD, kind, host, port, count)
+        return Answers.parse(kubectl.exec(self.namespace, f"deploy/{self.name}", self.name, *words))
+
+    def each(self, kubectl: Kubectl, *targets: str) -> list[str]:
+        """What became of one connection to each of these, KIND:HOST:PORT; lab/app/each.py says which words."""
+        answers: list[str] = json.loads(kubectl.exec(self.namespace, f"deploy/{self.name}", self.name, *EACH, *targets))
+        return answers
+
+    def argv(self, kubectl: Kubectl, *command: Any) -> list[str]:
+        """Words that run a command in its container."""
+        return kubectl.argv("-n", self.namespace, "exec", "-i", f"deploy/{self.name}", "-c", self.name, "--", *command)
+
+
 def ask(kubectl: Kubectl, service: str, count: int) -> Answers:
     """Connect from the cluster's client to a service of the article, one after the other."""
-    words = (*LOAD, kind_of(service), f"{service}.default", 80, count)
-    return Answers.parse(kubectl.exec("sleep", "deploy/sleep", "sleep", *words))
+    return Client().ask(kubectl, kind_of(service), f"{service}.default", count)
 
 
-class Load:
-    """Connections at a rate, from `with` until `stop`."""
+class Running:
+    """A program in a client's container, from `with` until it is told to stop."""
 
-    def __init__(self, kubectl: Kubectl, service: str, per_second: float) -> None:
-        words = (*LOAD, kind_of(service), f"{service}.default", 80, 0, per_second)
-        self._argv = kubectl.argv("-n", "sleep", "exec", "-i", "deploy/sleep", "-c", "sleep", "--", *words)
+    def __init__(self, argv: list[str]) -> None:
+        self._argv = argv
 
     def __enter__(self) -> Self:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(self._argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         return self
 
-    def stop(self) -> Answers:
-        """End it, and say what it saw. Raises LabError when it cannot say."""
+    def told_to_stop(self) -> str:
+        """End it; what it printed. Raises LabError when it cannot say."""
         try:
             text, said = self._process.communicate("stop\n", timeout=STOP_S)
         except subprocess.TimeoutExpired:
             raise LabError(f"the load does not end within {STOP_S:g} s") from None
         if self._process.returncode != 0:
             raise LabError(f"the load ended with {self._process.returncode}: {said.strip()}")
-        return Answers.parse(text)
+        return text
 
     def __exit__(self, *error: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
+
+
+class Load(Running):
+    """Connections at a rate, from `with` until `stop`; from the cluster's client unless told."""
+
+    def __init__(self, kubectl: Kubectl, service: str, per_second: float, client: Client | None = None) -> None:
+        host = service if "." in service else f"{service}.default"
+        words = (*LOAD, kind_of(service.partition(".")[0]), host, 80, 0, per_second)
+        super().__init__((client or Client()).argv(kubectl, *words))
+
+    def stop(self) -> Answers:
+        """End it, and say what it saw. Raises LabError when it cannot say."""
+        return Answers.parse(self.told_to_stop())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What became of one connection: answers on it, and why it ended before it was told to."""
+
+    answers: int
+    seconds: float
+    ended: str
+
+
+class Hold(Running):
+    """One connection that is used all the time, from `with` until `stop`."""
+
+    def __init__(self, kubectl: Kubectl, client: Client, host: str, port: int = 80, per_second: float = 5.0) -> None:
+        super().__init__(client.argv(kubectl, *HOLD, host, port, per_second))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        assert self._process.stderr is not None
+        if (line := self._process.stderr.readline()) != "open\n":
+            raise LabError(
+                f"no answer on a connection that was to be held: {line.strip() or self.told_to_stop().strip()}"
+            )
+        return self
+
+    def stop(self) -> Held:
+        return Held(**json.loads(self.told_to_stop()))
 
 
 def eastgate_admin(node: Node, path: str) -> str:

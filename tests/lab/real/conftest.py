@@ -11,12 +11,12 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import Lab, obstacle
-from lab.settings import CLUSTERS, ROOT, from_environment
+from lab.settings import CLUSTERS, ROOT, Proxies, from_environment
 
 from .mesh import Mesh
 
 LOGS = ROOT / "build/lab-logs"
-HEAD = ("stage", "client", "expected", "seen")
+HEAD = ("stage", "client", "expected", "seen", "endpoints")
 TABLE: list[tuple[str, ...]] = []
 
 
@@ -32,7 +32,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Both clusters, up. What an earlier run left behind is ended first; logs are kept when something fails."""
     if reason := obstacle():
         unavailable(reason)
-    one = Lab(replace(from_environment(), gateways=dict.fromkeys(CLUSTERS, "eastgate")))
+    one = Lab(replace(from_environment(), proxies=dict.fromkeys(CLUSTERS, Proxies())))
     keep = bool(os.environ.get("EASTGATE_LAB_KEEP"))
     with one.alone():
         try:

@@ -1,13 +1,14 @@
 """The mesh under test: rules on both clusters, drained pods, and shares that are judged by what sampling allows."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import yaml
 
 from lab import objects
-from lab.istio import NAMESPACE
+from lab.istio import NAMESPACE, istioctl
 from lab.lab import Lab
 from lab.settings import CLUSTERS, Cluster
 from lab.shell import wait_for
@@ -34,10 +35,24 @@ class Mesh:
     def __init__(self, lab: Lab, table: list[tuple[str, ...]]) -> None:
         self.lab = lab
         self.kubectl = lab.kubectl
+        # Whether the table says what istioctl shows of the client at each stage; it takes a second each time.
+        self.shows_endpoints = False
         self._table = table
 
-    def row(self, stage: str, where: str, expected: str, seen: str) -> None:
-        self._table.append((stage, where, expected, seen))
+    def row(self, stage: str, where: str, expected: str, seen: str, endpoints: str = "") -> None:
+        self._table.append((stage, where, expected, seen, endpoints))
+
+    def endpoints(self, client: Cluster, service: str) -> str:
+        """What `istioctl proxy-config endpoint` shows of the client's sidecar: how many of which status and check."""
+        if not self.shows_endpoints:
+            return ""
+        (pod,) = self.kubectl[client.name].pods("sleep", {"app": "sleep"})
+        name = f"{pod['metadata']['name']}.sleep"
+        flags = ("--cluster", f"outbound|80||{service}.default.svc.cluster.local")
+        words = istioctl(self.lab.settings, self.kubectl[client.name], "proxy-config", "endpoint", name, *flags)
+        lines = [line.split() for line in words.splitlines()[1:] if line.strip()]
+        counted = Counter(f"{status} {check}" for _, status, check, *_ in lines)
+        return ", ".join(f"{count} {what}" for what, count in sorted(counted.items()))
 
     def apply(self, rules: list[Object]) -> None:
         """The same on both clusters, as the article has it."""
@@ -91,7 +106,7 @@ class Mesh:
         for _ in range(tries):
             wait_for(f"{stage}: {client.name} {service}", as_wanted, seconds=60)
             seen = ask(kubectl, service, count)
-            self.row(stage, f"{client.name} {service}", expected, str(seen))
+            self.row(stage, f"{client.name} {service}", expected, str(seen), self.endpoints(client, service))
             if not seen.failed:
                 break
         assert not seen.failed, seen.errors
@@ -101,9 +116,9 @@ class Mesh:
                 f"{stage}, {client.name} {service}: {who} should get {share:.0%}: {seen}"
             )
 
-    def drain(self, cluster: Cluster, pods: int = 2) -> None:
-        """Make the sidecars of the services refuse new connections; the pods stay Ready."""
-        for pod in self.kubectl[cluster.name].pods("default", ECHO)[:pods]:
+    def drain(self, cluster: Cluster, *, first: int = 0, pods: int = 2) -> None:
+        """Make sidecars of the services refuse new connections, from the first on; the pods stay Ready."""
+        for pod in self.kubectl[cluster.name].pods("default", ECHO)[first : first + pods]:
             envoy_admin(self.kubectl[cluster.name], "default", pod["metadata"]["name"], "/drain_listeners", "POST")
 
     def restart(self, cluster: Cluster, namespace: str = "default", name: str = "echoserver") -> None:

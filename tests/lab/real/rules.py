@@ -73,6 +73,23 @@ def hashing_rules() -> list[Object]:
     return rules
 
 
+def home_rules() -> list[Object]:
+    """A subset for each cluster, and each client to the one of its own."""
+    rules = subset_rules(GKE)
+    for rule in rules:
+        if rule["kind"] == "VirtualService":
+            (host_,) = rule["spec"]["hosts"]
+            (kind,) = set(rule["spec"]) - {"hosts"}
+            rule["spec"][kind] = [
+                {
+                    "match": [{"sourceLabels": {"topology.istio.io/cluster": one.name}}],
+                    "route": [{"destination": {"host": host_, "subset": one.name}}],
+                }
+                for one in (GKE, ANTHOS)
+            ]
+    return rules
+
+
 def subset_rules(target: Cluster) -> list[Object]:
     """A subset for each cluster, and everything to the one of the target."""
     rules = []

@@ -3,30 +3,10 @@
 import pytest
 
 from lab import gateways
-from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster, other
-from lab.traffic import ask
+from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster
 
 from .mesh import Mesh
-from .rules import FAILOVER, SERVICES, locality_rules
-
-
-def told(mesh: Mesh, client: Cluster, title: str) -> None:
-    """The story as one cluster's client lives it."""
-    here, there = client.greeting, other(client).greeting
-    for service in SERVICES:
-        mesh.answers(f"{title}no rule", client, service, {here: 0.5, there: 0.5})
-    mesh.apply(locality_rules(FAILOVER))
-    for service in SERVICES:
-        mesh.answers(f"{title}failover rule", client, service, {here: 1.0})
-    mesh.drain(client)
-    for service in SERVICES:
-        # Stock Envoy tries one endpoint once: the first ones fail, and make it eject the drained pods.
-        first = ask(mesh.kubectl[client.name], service, 5)
-        mesh.row(f"{title}just drained", f"{client.name} {service}", "not judged", str(first))
-        mesh.answers(f"{title}drained", client, service, {there: 1.0}, tries=3)
-    mesh.restart(client)
-    for service in SERVICES:
-        mesh.answers(f"{title}restarted", client, service, {here: 1.0})
+from .story import told
 
 
 @pytest.mark.parametrize("client", CLUSTERS.values(), ids=CLUSTERS)
