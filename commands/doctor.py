@@ -9,7 +9,7 @@ from .options import DUMP_HELP, admin_option, dump_option, json_option, plain_op
 
 @click.command()
 @admin_option
-@dump_option(f"{DUMP_HELP}; several config_dumps are several proxies")
+@dump_option(f"{DUMP_HELP}; several config_dumps, and each folder, are several proxies")
 @plain_option("--cluster", default="", metavar="NAME", help="only findings about this cluster")
 @plain_option("--ignore", multiple=True, metavar="RULE", help="leave out this rule; repeatable")
 @plain_option("--all", "show_all", is_flag=True, help="name every cluster that a rule found")
@@ -24,7 +24,7 @@ def command(
     from eastgate.insight.doctor_text import diagnosis, print_report
     from eastgate.insight.dump_source import proxies
 
-    models = proxies(admin, dump)
+    models = proxies(admin, dump, more=True)
     found = diagnosis(models, cluster=cluster, ignore=ignore)
     if as_json:
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))

@@ -35,7 +35,8 @@ class Endpoint(NamedTuple):
     ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
     the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
     it in use. ``hash_key``: what hashing policies know it by; empty for its address. ``weight_factor``: what slow start
-    leaves of its weight at this moment.
+    leaves of its weight at this moment. ``connects`` and ``connect_failures``: counted by the proxy so far; 0 where the
+    dump has no counters.
     """
 
     address: str
@@ -50,6 +51,8 @@ class Endpoint(NamedTuple):
     removed: bool = False
     hash_key: str = ""
     weight_factor: float = 1.0
+    connects: int = 0
+    connect_failures: int = 0
 
     @property
     def state(self) -> str:
@@ -109,6 +112,7 @@ class ClusterModel:
     ``slow_start_ms``: window of slow start, 0 without. ``census``: of the local cluster, None where there is none or
     where zones are not looked at.
     ``subset_fallback``: with lb_subset_config, what a connection gets that asks for no subset (Envoy's enum name).
+    ``server_name``: what is said to endpoints that take mTLS; empty where the dump does not say.
     """
 
     name: str
@@ -132,6 +136,7 @@ class ClusterModel:
     warming: bool = False
     subset_fallback: str = ""
     health_checked: bool = False
+    server_name: str = ""
 
     @property
     def sni_dnat(self) -> bool:
@@ -185,7 +190,7 @@ def sni_dnat_name(model: ClusterModel) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeModel:
-    """Who the proxy said it is. ``type``: sidecar or router."""
+    """Who the proxy said it is. ``type``: sidecar or router. ``id``: as Istio writes it, type~address~pod~domain."""
 
     id: str
     type: str
@@ -193,6 +198,12 @@ class NodeModel:
     network: str
     network_view: str
     locality: Locality
+
+    @property
+    def host(self) -> str:
+        """Address of the pod; empty for an id that is not Istio's."""
+        parts = self.id.split("~")
+        return parts[1] if len(parts) == 4 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +214,25 @@ class ChainModel:
     name: str
     clusters: tuple[str, ...]
     match: str = field(default="", compare=False)
+    server_names: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedResource:
-    """A version that the proxy did not accept."""
+    """A version that the proxy did not accept. ``first``: there is no earlier one that serves."""
 
     kind: str
     name: str
+    reason: str
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SilentListener:
+    """A listener that is accepted and does not listen. ``address`` is empty where it is not about one."""
+
+    name: str
+    address: str
     reason: str
 
 
@@ -227,7 +249,7 @@ class NoticeModel:
 @dataclass(frozen=True, slots=True)
 class ProxyModel:
     """Everything that one proxy's dumps say. ``has_*``: which sections there were to read. ``local_cluster``: name of
-    the cluster of the proxies like this one, empty without."""
+    the cluster of the proxies like this one, empty without. ``http_clusters``: those that HTTP routes lead to."""
 
     source: str
     clusters: Mapping[str, ClusterModel]
@@ -238,6 +260,8 @@ class ProxyModel:
     has_endpoints: bool = False
     local_cluster: str = ""
     notices: tuple[NoticeModel, ...] = ()
+    http_clusters: frozenset[str] = frozenset()
+    silent_listeners: tuple[SilentListener, ...] = ()
 
 
 def packed_address(host: str) -> bytes | None:

@@ -3,13 +3,25 @@ more than one cluster or more than one proxy to see. Prints nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
+from .at_risk import AtRisk, Risks
 from .cluster_model import ClusterModel, CompiledModel, ProxyModel, compile_model, sni_dnat_name
 from .findings import Finding, cluster_findings
-from .routing_rules import behind_gateways, emptied_locality, other_networks_pods, routed_without_endpoints, same_match
+from .gateway_rules import (
+    behind_gateways,
+    emptied_for_clients,
+    other_networks_pods,
+    remote_weight,
+    same_network,
+    sni_override,
+    suspected_pods,
+)
+from .routing_rules import emptied_locality, routed_without_endpoints, same_match, silent_listener
 
 ProxyRule = Callable[[ProxyModel], Iterator[Finding]]
+ComparedRule = Callable[[ProxyModel, Sequence[ProxyModel]], Iterator[Finding]]
 # Clusters that Envoy makes up for chains that lead nowhere by name.
 BUILT_IN = ("BlackHoleCluster", "PassthroughCluster", "InboundPassthroughCluster")
 
@@ -25,6 +37,7 @@ def network_view_missing(proxy: ProxyModel) -> Iterator[Finding]:
             "without a view istiod sends a gateway the endpoints of all networks: connections from one network are"
             " handed on to another gateway instead of a pod",
             f"set ISTIO_META_REQUESTED_NETWORK_VIEW={node.network} (eastgate: --network-view) on the gateway",
+            f"env: [{{name: ISTIO_META_REQUESTED_NETWORK_VIEW, value: {node.network}}}]",
         )
 
 
@@ -55,9 +68,11 @@ def rejected_resource(proxy: ProxyModel) -> Iterator[Finding]:
         yield Finding(
             "rejected-resource",
             "error",
-            one.name if one.kind == "CDS" else "",
+            one.name if one.kind in ("CDS", "EDS") else "",
             f"{one.kind} {one.name}: {one.reason}",
-            "the proxy did not accept what istiod sent; its last good version, if there was one, is still in use",
+            "the proxy did not accept what istiod sent, and there is no earlier version: nothing of it is served"
+            if one.first
+            else "the proxy did not accept what istiod sent; its last good version is still in use",
             "change the resource behind it (DestinationRule, Gateway, EnvoyFilter) so that it is accepted",
         )
 
@@ -149,13 +164,23 @@ PROXY_RULES: tuple[ProxyRule, ...] = (
     routed_without_endpoints,
     emptied_locality,
     same_match,
+    silent_listener,
+    emptied_for_clients,
 )
-
+COMPARED_RULES: tuple[ComparedRule, ...] = (
+    remote_weight,
+    behind_gateways,
+    sni_override,
+    same_network,
+    other_networks_pods,
+    suspected_pods,
+)
 
 # Names of everything that can be found, which --ignore may name.
 RULE_NAMES = frozenset(
     {
         "connections-refused",
+        "detour-in-network",
         "duplicate-address",
         "ejection-cap",
         "emptied-locality",
@@ -163,6 +188,7 @@ RULE_NAMES = frozenset(
         "gateway-hostname",
         "gateway-lacks-cluster",
         "gateway-without-tls",
+        "listener-silent",
         "locality-weights-ignored",
         "network-view-missing",
         "never-ejected",
@@ -177,6 +203,7 @@ RULE_NAMES = frozenset(
         "priority-gap",
         "rejected-resource",
         "remote-pods-direct",
+        "remote-pods-suspected",
         "remote-weight-counts-unready",
         "remote-without-mtls",
         "routed-without-endpoints",
@@ -184,6 +211,8 @@ RULE_NAMES = frozenset(
         "settings-unknown",
         "single-gateway",
         "sni-cluster-holds-gateway",
+        "sni-cluster-without-mtls",
+        "sni-override",
         "unknown-cluster",
         "warming-cluster",
         "zero-weight",
@@ -199,60 +228,42 @@ def compiled_or_none(model: ClusterModel) -> CompiledModel | None:
         return None
 
 
-def healthy_weight(model: ClusterModel) -> tuple[int, int]:
-    """(weight of healthy endpoints, weight of all)"""
-    good = sum(one.weight for one in model.endpoints if not one.failed and one.health in ("UNKNOWN", "HEALTHY"))
-    return good, sum(one.weight for one in model.endpoints)
-
-
-def remote_weight(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
-    """Clients' weight of a gateway beside what that gateway knows to be healthy; needs dumps of both."""
-    gateways = {
-        proxy.node.cluster_id: proxy
-        for proxy in proxies
-        if proxy.node is not None and proxy.node.type == "router" and proxy.node.cluster_id
-    }
-    for client in proxies:
-        if client.node is None or client.node.type == "router":
-            continue
-        for model in client.clusters.values():
-            for endpoint in model.gateways():
-                remote = gateways.get(endpoint.cluster_id)
-                behind = remote.clusters.get(sni_dnat_name(model)) if remote else None
-                # Weights are scaled by the number of gateways, so only parts can be compared.
-                if behind is None or not behind.endpoints:
-                    continue
-                good, total = healthy_weight(behind)
-                if good < total:
-                    yield Finding(
-                        "remote-weight-counts-unready",
-                        "error" if good == 0 else "warning",
-                        model.name,
-                        f"{endpoint.address} (cluster {endpoint.cluster_id}) has weight {endpoint.weight} and health"
-                        f" {endpoint.health}; behind it {good} of {total} by weight are healthy",
-                        "istiod counts pods that are not ready in their gateway's weight and passes on no health:"
-                        " clients of other networks send as much as before"
-                        + (", and the gateway refuses all of it" if good == 0 else ""),
-                        "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on the remote istiod, or minHealthPercent above 0"
-                        " in the DestinationRule, takes pods that are not ready out of the weight",
-                    )
-
-
 def is_echo(model: ClusterModel, proxy: ProxyModel) -> bool:
     """Whether a gateway has an SNI-DNAT cluster with the same endpoints: what is found need not be said twice."""
     twin = proxy.clusters.get(sni_dnat_name(model))
     return twin is not None and not model.sni_dnat and twin.endpoints == model.endpoints
 
 
+def found_in(proxy: ProxyModel, proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
+    """Everything that is found in one proxy, by itself and beside the others."""
+    for rule in PROXY_RULES:
+        yield from rule(proxy)
+    for model in proxy.clusters.values():
+        compiled = compiled_or_none(model) if model.endpoints and not is_echo(model, proxy) else None
+        if compiled is not None:
+            yield from cluster_findings(compiled, proxy.node)
+    for compared in COMPARED_RULES:
+        yield from compared(proxy, proxies)
+
+
 def examine(proxies: Sequence[ProxyModel]) -> tuple[Finding, ...]:
-    """Everything found in these proxies, errors first, then in the order of the rules."""
-    found: list[Finding] = []
+    """Everything found in these proxies: errors first, then by the traffic at risk, then by rule.
+
+    One and the same finding in several proxies is one, with the names of all of them.
+    """
+    weighed: dict[Finding, list[tuple[str, AtRisk]]] = {}
     for proxy in proxies:
-        found += [finding for rule in PROXY_RULES for finding in rule(proxy)]
-        for model in proxy.clusters.values():
-            compiled = compiled_or_none(model) if model.endpoints and not is_echo(model, proxy) else None
-            if compiled is not None:
-                found += cluster_findings(compiled, proxy.node)
-    for compared in (remote_weight, behind_gateways, other_networks_pods):
-        found += compared(proxies)
-    return tuple(sorted(dict.fromkeys(found), key=lambda finding: (finding.severity != "error", finding.rule)))
+        risks = Risks(proxy)
+        for finding in dict.fromkeys(found_in(proxy, proxies)):
+            weighed.setdefault(finding, []).append((proxy.source, risks.of(finding)))
+    found = [
+        replace(
+            finding,
+            proxies=tuple(source for source, _ in places),
+            # Of the mesh as far as it was looked at: proxies without this finding have none of its risk.
+            now=sum(risk.now for _, risk in places) / len(proxies),
+            reached=sum(risk.reached for _, risk in places) / len(proxies),
+        )
+        for finding, places in weighed.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (one.severity != "error", -one.now, -one.reached, one.rule)))

@@ -4,16 +4,23 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
+from http import HTTPStatus
 from http.client import HTTPException
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from .cluster_model import ProxyModel
-from .errors import DumpError, UnreachableError
+from .dump_folder import read_folder
+from .errors import DumpError, NoSuchPageError, UnreachableError
 from .read_dump import DumpShapeError, join, read_document, read_documents
 
-TIMEOUT_S = 5.0
+# The first dump waits for the process that renders it; one of a large mesh, or on a busy node, takes seconds.
+TIMEOUT_S = 30.0
+# What eastgate says beside its dumps. Envoy has no ledger: its rejections stand in its config_dump.
+MORE_PAGES = ("/listeners?format=json", "/debug/xds?state=nacked")
 
 
 def admin_url(text: str) -> str:
@@ -47,7 +54,8 @@ def fetch(url: str) -> Any:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise UnreachableError(f"{url}: answered {error.code} {error.reason} (is that an admin address?)") from None
+        failure = NoSuchPageError if error.code == HTTPStatus.NOT_FOUND else UnreachableError
+        raise failure(f"{url}: answered {error.code} {error.reason} (is that an admin address?)") from None
     except HTTPException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreachableError(f"{url}: what listens there speaks no HTTP ({reason}): is it a gRPC port?") from None
@@ -70,21 +78,37 @@ def load(path: str) -> Any:
         raise DumpError(f"--dump {path}: not JSON: {error}") from None
 
 
-def live_proxy(admin: str) -> ProxyModel:
-    """A running proxy: its configuration, joined with what it found out by itself."""
+def live_proxy(admin: str, *, more: bool = False) -> ProxyModel:
+    """A running proxy: its configuration, joined with what it found out by itself.
+
+    ``more``: with what its other pages say, as far as it has them. Raises InsightError.
+    """
     admin = admin.rstrip("/")
     try:
         live = read_document(fetch(f"{admin}/clusters?format=json"), admin)
-        return join(read_document(fetch(f"{admin}/config_dump?include_eds"), admin), live)
+        proxy = join(read_document(fetch(f"{admin}/config_dump?include_eds"), admin), live)
+        for path in MORE_PAGES if more else ():
+            with suppress(NoSuchPageError):
+                proxy = join(proxy, read_document(fetch(admin + path), admin))
+        return proxy
     except DumpShapeError as error:
         raise DumpError(str(error)) from None
 
 
-def proxies(admin: str, dumps: Sequence[str]) -> tuple[ProxyModel, ...]:
-    """The proxies of the dump files, or the running one when there are none. Raises InsightError."""
+def proxies(admin: str, dumps: Sequence[str], *, more: bool = False) -> tuple[ProxyModel, ...]:
+    """The proxies of the dump files and folders, or the running one when there are none; ``more`` as in live_proxy.
+
+    Raises InsightError.
+    """
     if not dumps:
-        return (live_proxy(admin),)
+        return (live_proxy(admin, more=more),)
+    found: list[ProxyModel] = []
     try:
-        return read_documents([(f"--dump {path}", load(path)) for path in dumps])
+        for is_folder, paths in groupby(dumps, lambda path: Path(path).is_dir()):
+            if is_folder:
+                found += chain.from_iterable(map(read_folder, paths))
+            else:
+                found += read_documents([(f"--dump {path}", load(path)) for path in paths])
     except DumpShapeError as error:
         raise DumpError(str(error)) from None
+    return tuple(found)

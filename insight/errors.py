@@ -15,3 +15,7 @@ class UnreachableError(InsightError):
     """A running proxy did not answer."""
 
     exit_code = 1
+
+
+class NoSuchPageError(UnreachableError):
+    """A running proxy answered, and has no such page."""

@@ -15,7 +15,13 @@ from .duplicates import duplicates_of
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``severity``: error (traffic is or will be lost or misplaced) or warning (less than what was asked for)."""
+    """``severity``: error (traffic is or will be lost or misplaced) or warning (less than what was asked for).
+
+    ``yaml``: what to merge into the resource that ``fix`` names, where one line does it; else empty. ``addresses``: the
+    endpoints that it is about, none for all of the cluster. The rest is filled in by `examine`. ``proxies``: where it
+    was found; ``now`` and ``reached``: the part of all connections, 0 to 1, that is at risk: at present, and once
+    failover has come so far.
+    """
 
     rule: str
     severity: str
@@ -23,8 +29,20 @@ class Finding:
     evidence: str
     cause: str
     fix: str
+    yaml: str = ""
+    addresses: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    now: float = 0.0
+    reached: float = 0.0
 
 
+EJECT = "spec: {trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5, maxEjectionPercent: 100}}}"
+EJECT_ALL = "spec: {trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}}"
+NO_PANIC = "spec: {trafficPolicy: {outlierDetection: {minHealthPercent: 0}}}"
+MUTUAL = "spec: {trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"
+LOCALITY_ON = "spec: {trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}}"
+
+GOOD = ("UNKNOWN", "HEALTHY")
 Rule = Callable[[CompiledModel, NodeModel | None], Iterator[Finding]]
 
 
@@ -84,6 +102,7 @@ def no_outlier_detection(compiled: CompiledModel, node: NodeModel | None) -> Ite
             f"{len(model.priorities)} priorities, no outlier_detection",
             "endpoints that fail connections stay in use; only readiness seen by istiod moves traffic",
             fix,
+            EJECT,
         )
     elif spread(model):
         yield Finding(
@@ -94,6 +113,7 @@ def no_outlier_detection(compiled: CompiledModel, node: NodeModel | None) -> Ite
             "Istio gives localities priorities only where the DestinationRule has outlierDetection, so remote"
             " endpoints get their share all the time and nothing fails over",
             fix,
+            EJECT,
         )
 
 
@@ -120,6 +140,7 @@ def one_priority(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Fi
             "outlier detection is there and priorities are not: localityLbSetting is disabled, or has no rule for"
             " this client's locality",
             "enable localityLbSetting (failover or failoverPriority) for this host",
+            LOCALITY_ON,
         )
 
 
@@ -138,6 +159,7 @@ def ejection_limit(compiled: CompiledModel, node: NodeModel | None) -> Iterator[
             "an ejection is refused when it would pass max_ejection_percent, so failing endpoints stay in use"
             " (Istio leaves the default of 10 % alone)",
             "set outlierDetection.maxEjectionPercent: 100 in the DestinationRule",
+            EJECT_ALL,
         )
         return
     first = model.priorities[0]
@@ -158,6 +180,8 @@ def ejection_limit(compiled: CompiledModel, node: NodeModel | None) -> Iterator[
             f" with all of them failing it still gets {left} %",
             "a dead locality is never ejected as a whole, so part of the connections goes on failing",
             "set outlierDetection.maxEjectionPercent: 100 in the DestinationRule",
+            EJECT_ALL,
+            tuple(model.endpoints[row].address for row in rows),
         )
 
 
@@ -176,6 +200,7 @@ def duplicate_address(compiled: CompiledModel, node: NodeModel | None) -> Iterat
             " an address and drops the weight of the others (istio#56355)",
             "give each locality's gateway an address of its own, or keep the pods behind one gateway in one locality;"
             " explain --duplicates sum shows what was meant",
+            addresses=(one.address,),
         )
 
 
@@ -190,6 +215,7 @@ def zero_weight(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Fin
             f"{', '.join(silent[:3])}: weight 0",
             "EDS has no weight 0: Envoy rejects such an assignment, and it is counted as 1 here",
             "remove the endpoint instead of weighing it 0",
+            addresses=tuple(silent),
         )
     if not model.locality_weighted:
         return
@@ -249,6 +275,7 @@ def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Itera
             "istiod leaves out endpoints of another network that do not take mTLS: pods without a sidecar, or a"
             " DestinationRule or PeerAuthentication that turns it off",
             "inject the sidecar there, or set tls mode ISTIO_MUTUAL for the host",
+            MUTUAL,
         )
 
 
@@ -282,6 +309,7 @@ def single_gateway(compiled: CompiledModel, node: NodeModel | None) -> Iterator[
                 f"{next(iter(addresses))} is the only way to {remote or 'the other network'}",
                 "one address stands for all pods there: one ejection, or its loss, removes them all",
                 "run a second east-west gateway there with an address of its own",
+                addresses=tuple(addresses),
             )
 
 
@@ -298,6 +326,8 @@ def gateway_without_tls(compiled: CompiledModel, node: NodeModel | None) -> Iter
             f"{', '.join(dict.fromkeys(plain))}: no tlsMode istio in the endpoint's metadata",
             "a gateway routes by the server name of an mTLS hello: plaintext to its port 15443 is refused",
             "set tls mode ISTIO_MUTUAL for the host, and tlsMode on gateway endpoints of your own control plane",
+            MUTUAL,
+            tuple(dict.fromkeys(plain)),
         )
 
 
@@ -312,6 +342,7 @@ def gateway_hostname(compiled: CompiledModel, node: NodeModel | None) -> Iterato
             f"{', '.join(names[:3])}: a name where an IP address belongs",
             "EDS endpoints are addresses: a gateway published by hostname is dropped or never reached (istio#29359)",
             "publish the gateway's IP addresses (externalIPs of its Service, or meshNetworks), or resolve the name",
+            addresses=tuple(names),
         )
 
 
@@ -326,6 +357,7 @@ def sni_cluster_holds_gateway(compiled: CompiledModel, node: NodeModel | None) -
             f"{', '.join(gateways[:3])} in an SNI-DNAT cluster",
             "this gateway would hand connections from other networks to yet another gateway: a detour, or a loop",
             "set ISTIO_META_REQUESTED_NETWORK_VIEW to the gateway's own network",
+            addresses=tuple(gateways),
         )
 
 
@@ -350,6 +382,8 @@ def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
             if refused
             else "too few endpoints are healthy, so all of them get traffic, failed ones included",
             "bring endpoints back, or switch fail_traffic_on_panic off" if refused else fix,
+            "" if refused else NO_PANIC,
+            tuple(one.address for one in model.endpoints if one.failed or one.health not in GOOD),
         )
     elif model.configured and model.panic_threshold > 0 and len(model.priorities) > 1:
         yield Finding(
@@ -360,6 +394,7 @@ def panic(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
             "when the priorities together cannot carry 100 %, each below the threshold sends traffic to failed"
             " endpoints instead of refusing it or leaving it to the others",
             fix,
+            NO_PANIC,
         )
 
 

@@ -27,6 +27,7 @@ from .cluster_model import (
     with_zones,
 )
 from .read_hashing import endpoint_key, read_hashing, whole
+from .read_pages import read_ledger, read_listeners
 
 POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
 POLICIES |= {"ring_hash": "RING_HASH", "maglev": "MAGLEV"}
@@ -144,7 +145,19 @@ def read_cluster(cluster: Mapping[str, Any], *, warming: bool = False) -> Cluste
         warming=warming,
         subset_fallback=read_subset_fallback(cluster),
         health_checked=bool(get(cluster, "health_checks")),
+        server_name=read_server_name(cluster),
     )
+
+
+def read_server_name(cluster: Mapping[str, Any]) -> str:
+    """What the proxy says to endpoints that take Istio's mTLS; empty for a cluster without TLS."""
+    sockets = [
+        get(one, "transport_socket", {})
+        for one in get(cluster, "transport_socket_matches", ())
+        if get(one.get("match") or {}, "tlsMode", "istio") == "istio"
+    ]
+    chosen = sockets[0] if sockets else get(cluster, "transport_socket", {})
+    return text(get(chosen, "typed_config", {}).get("sni", ""))
 
 
 def read_zone_aware(said: Mapping[str, Any]) -> ZoneAware:
@@ -238,6 +251,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         failed = "active check"
     elif get(status, "failed_active_degraded_check") and health in ("UNKNOWN", "HEALTHY"):
         health = "DEGRADED"
+    counted = {one.get("name"): int(one.get("value", 0)) for one in host.get("stats", ())}
     found = Endpoint(
         flat_address(host.get("address", {})),
         int(host.get("priority", 0)),
@@ -248,6 +262,8 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         stated_share=host.get("eastgate_share"),
         weight_factor=float(host.get("eastgate_weight_factor", 1.0)),
         removed=bool(get(status, "pending_dynamic_removal")),
+        connects=counted.get("cx_total", 0),
+        connect_failures=counted.get("cx_connect_fail", 0),
     )
     return checked(found)
 
@@ -302,7 +318,17 @@ def read_chains(listener: Mapping[str, Any]) -> Iterable[ChainModel]:
             str(chain.get("name", "") or ", ".join(map(text, names))),
             tuple(clusters),
             json.dumps(match, sort_keys=True) if match else "",
+            tuple(map(text, names)),
         )
+
+
+def read_routes(routes: Mapping[str, Any]) -> Iterable[str]:
+    """Clusters that a RouteConfiguration leads to."""
+    for host in get(routes, "virtual_hosts", ()):
+        for one in host.get("routes", ()):
+            action = one.get("route", {})
+            yield from filter(None, (action.get("cluster"),))
+            yield from (text(each["name"]) for each in get(action, "weighted_clusters", {}).get("clusters", ()))
 
 
 def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
@@ -312,6 +338,7 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
     chains: list[ChainModel] = []
     rejected: list[RejectedResource] = []
     notices: list[NoticeModel] = []
+    http: set[str] = set()
     node, has_configuration, local_cluster = None, False, ""
     for section in document["configs"]:
         if "bootstrap" in section:
@@ -320,8 +347,9 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
         for field in CLUSTER_FIELDS:
             for entry in get(section, field, ()):
                 has_configuration = True
-                rejected += read_rejection("CDS", entry, text(entry.get("cluster", {}).get("name", "")))
-                notices += read_notices("CDS", entry, text(entry.get("cluster", {}).get("name", "")))
+                named = entry.get("cluster", {}) or failed_configuration(entry)
+                rejected += read_rejection("CDS", entry, text(named.get("name", "")), first="cluster" not in entry)
+                notices += read_notices("CDS", entry, text(named.get("name", "")))
                 if entry.get("cluster", {}).get("name"):
                     one = read_cluster(entry["cluster"], warming=field == "dynamic_warming_clusters")
                     clusters.setdefault(one.name, one)
@@ -330,19 +358,27 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
                         assignments.setdefault(one.name, inline)
         for field in ENDPOINT_FIELDS:
             for entry in get(section, field, ()):
-                assignment = get(entry, "endpoint_config", {})
+                assignment = get(entry, "endpoint_config")
+                if assignment is None:
+                    name = text(get(failed_configuration(entry), "cluster_name", ""))
+                    rejected += read_rejection("EDS", entry, name, first=True)
+                    continue
+                rejected += read_rejection("EDS", entry, text(get(assignment, "cluster_name", "")), first=False)
                 assignments[text(get(assignment, "cluster_name", ""))] = assignment
         for field in ("static_listeners", "dynamic_listeners"):
             for entry in get(section, field, ()):
                 active = get(entry, "active_state") or get(entry, "warming_state")
                 # Of what was never accepted, only what failed is there.
-                failed = get(get(entry, "error_state", {}), "failed_configuration", {})
-                listener = (active or entry).get("listener", {}) or failed
-                rejected += read_rejection("LDS", entry, text(entry.get("name", "")))
+                listener = (active or entry).get("listener", {}) or failed_configuration(entry)
+                rejected += read_rejection("LDS", entry, text(entry.get("name", "")), first=not active)
                 notices += read_notices("LDS", entry, text(entry.get("name", "")))
                 chains += read_chains(listener)
-        for entry in get(section, "dynamic_route_configs", ()):
-            notices += read_notices("RDS", entry, text(entry.get("route_config", {}).get("name", "")))
+        for entry in (*get(section, "static_route_configs", ()), *get(section, "dynamic_route_configs", ())):
+            routes = get(entry, "route_config", {}) or failed_configuration(entry)
+            first = get(entry, "route_config") is None
+            rejected += read_rejection("RDS", entry, text(routes.get("name", "")), first=first)
+            notices += read_notices("RDS", entry, text(routes.get("name", "")))
+            http.update(read_routes(routes) if not first else ())
     for name, assignment in assignments.items():
         cluster = clusters.get(name, ClusterModel(name, configured=False))
         clusters[name] = with_assignment(cluster, assignment)
@@ -361,8 +397,15 @@ def read_config_dump(document: Mapping[str, Any], source: str) -> ProxyModel:
             has_endpoints=bool(assignments),
             local_cluster=local_cluster,
             notices=tuple(notices),
+            http_clusters=frozenset(http),
         )
     )
+
+
+def failed_configuration(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was rejected, of an entry that has it: of what was never accepted nothing else is there."""
+    found: Mapping[str, Any] = get(get(entry, "error_state") or {}, "failed_configuration") or {}
+    return found
 
 
 def read_notices(kind: str, entry: Mapping[str, Any], name: str) -> list[NoticeModel]:
@@ -373,18 +416,22 @@ def read_notices(kind: str, entry: Mapping[str, Any], name: str) -> list[NoticeM
     ]
 
 
-def read_rejection(kind: str, entry: Mapping[str, Any], name: str) -> list[RejectedResource]:
+def read_rejection(kind: str, entry: Mapping[str, Any], name: str, *, first: bool) -> list[RejectedResource]:
     error = get(entry, "error_state")
-    return [RejectedResource(kind, name, str(error.get("details", "no reason given")))] if error else []
+    return [RejectedResource(kind, name, str(error.get("details", "no reason given")), first)] if error else []
 
 
 def read_document(document: Any, source: str) -> ProxyModel:
-    """A dump of either form. Raises DumpShapeError naming `source` for anything else."""
+    """A dump of any form. Raises DumpShapeError naming `source` for anything else."""
     try:
         if isinstance(document, dict) and get(document, "cluster_statuses") is not None:
             return read_clusters(document, source)
         if isinstance(document, dict) and "configs" in document:
             return read_config_dump(document, source)
+        if isinstance(document, dict) and get(document, "listener_statuses") is not None:
+            return read_listeners(document, source)
+        if isinstance(document, dict) and "stream" in document and "resources" in document:
+            return read_ledger(document, source)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DumpShapeError(
             f"{source}: not the shape that Envoy's admin has: {type(error).__name__}: {error}"
@@ -392,8 +439,23 @@ def read_document(document: Any, source: str) -> ProxyModel:
     raise DumpShapeError(f"{source}: neither a config_dump nor /clusters?format=json")
 
 
+def is_page(proxy: ProxyModel) -> bool:
+    """Whether it was read off a page that says something beside configuration and endpoints."""
+    return not proxy.has_configuration and not proxy.has_endpoints and not proxy.clusters and proxy.node is None
+
+
+def with_page(proxy: ProxyModel, page: ProxyModel) -> ProxyModel:
+    """The proxy with what a page of it says: what is rejected, and which listeners do not listen."""
+    # The ledger knows of each resource whether it ever served, and of those that no dump shows.
+    known = {(one.kind, one.name): one for one in (*proxy.rejected, *page.rejected)}
+    silent = dict.fromkeys((*proxy.silent_listeners, *page.silent_listeners))
+    return replace(proxy, rejected=tuple(known.values()), silent_listeners=tuple(silent))
+
+
 def join(configured: ProxyModel, live: ProxyModel) -> ProxyModel:
-    """One proxy from its config_dump and its /clusters."""
+    """One proxy from its config_dump and its /clusters, or another page of it."""
+    if is_page(live):
+        return with_page(configured, live)
     clusters = dict(configured.clusters)
     for name, status in live.clusters.items():
         known = clusters.get(name)
@@ -425,7 +487,13 @@ def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -
         *(
             one
             if host is None
-            else one._replace(health=host.health, failed=host.failed, weight_factor=host.weight_factor)
+            else one._replace(
+                health=host.health,
+                failed=host.failed,
+                weight_factor=host.weight_factor,
+                connects=host.connects,
+                connect_failures=host.connect_failures,
+            )
             for one, host in found
         ),
         *kept,
@@ -435,15 +503,16 @@ def with_live_health(endpoints: Sequence[Endpoint], hosts: Sequence[Endpoint]) -
 def read_documents(documents: Iterable[tuple[str, Any]]) -> tuple[ProxyModel, ...]:
     """Models of several dumps: each config_dump is a proxy of its own, a /clusters belongs to the one beside it.
 
-    A /clusters is joined to the config_dump before it, or to the first one after it when none came before.
+    A /clusters is joined to the config_dump before it, or to the first one after it when none came before; so is a
+    /listeners, or a ledger. Raises DumpShapeError.
     """
     proxies: list[ProxyModel] = []
     for source, document in documents:
         read = read_document(document, source)
         before = proxies[-1] if proxies else None
-        if before is not None and before.has_configuration and not read.has_configuration:
+        if before is not None and (is_page(read) or (before.has_configuration and not read.has_configuration)):
             proxies[-1] = join(before, read)
-        elif before is not None and read.has_configuration and not before.has_configuration:
+        elif before is not None and (is_page(before) or (read.has_configuration and not before.has_configuration)):
             proxies[-1] = join(read, before)
         else:
             proxies.append(read)

@@ -1,10 +1,10 @@
-"""What keeps connections from an endpoint although a route leads there: rules over one proxy, and over a client beside
-the gateways that its connections go through. Rules only; doctor.py runs them.
+"""What keeps connections from an endpoint although a route leads there: rules over one proxy. Rules only; doctor.py
+runs them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from .cluster_model import ClusterModel, Endpoint, ProxyModel, sni_dnat_name
+from .cluster_model import ProxyModel
 from .findings import Finding
 
 # What istiod keeps inside each cluster: nobody looks for these from a proxy that cannot see them.
@@ -112,78 +112,14 @@ def same_match(proxy: ProxyModel) -> Iterator[Finding]:
             )
 
 
-def behind_gateways(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
-    """What clients send through a gateway, beside what that gateway has; needs dumps of both."""
-    gateways = {one.node.cluster_id: one for one in proxies if is_router(one) and one.node and one.node.cluster_id}
-    for client in proxies:
-        if is_router(client) or client.node is None:
-            continue
-        routed = routed_clusters(client)
-        for model in client.clusters.values():
-            for endpoint in model.gateways():
-                gateway = gateways.get(endpoint.cluster_id)
-                if gateway is not None and gateway.has_configuration:
-                    yield from _compared(model, endpoint, gateway, routed)
-
-
-def _compared(
-    model: ClusterModel, endpoint: Endpoint, gateway: ProxyModel, routed: Mapping[str, str]
-) -> Iterator[Finding]:
-    name = sni_dnat_name(model)
-    served = {one for chain in gateway.chains for one in chain.clusters}
-    if name in gateway.clusters and (name in served or not served):
-        return
-    port, subset, host = model.service
-    where = f"the gateway of {endpoint.cluster_id}"
-    others = sorted({one.service[0] for one in gateway.clusters.values() if one.service[2] == host})
-    if subset and f"outbound_.{port}_._.{host}" in gateway.clusters:
-        cause = f"{where} knows {host} and no subset {subset}: its cluster lacks the DestinationRule that defines it"
-        fix = f"apply the DestinationRule with subset {subset} of {host} in cluster {endpoint.cluster_id} as well"
-    elif others:
-        cause = f"{where} knows {host} with ports {', '.join(others)}, and not {port}"
-        fix = f"give the Service {host} the port {port} in cluster {endpoint.cluster_id} as well"
-    elif name in gateway.clusters:
-        cause = f"{where} has the cluster, and no filter chain for it: the hosts of its server leave it out"
-        fix = "hosts: ['*.local'] in the AUTO_PASSTHROUGH server of the Gateway"
-    else:
-        cause = f"{where} does not know the service {host}"
-        fix = f"create the Service {host} and its namespace in cluster {endpoint.cluster_id} as well"
-    yield Finding(
-        "gateway-lacks-cluster",
-        "error" if model.name in routed or not routed else "warning",
-        model.name,
-        f"{endpoint.address} has weight {endpoint.weight} here, and no chain for {name}",
-        f"what goes through the gateway is refused: {cause}",
-        fix,
-    )
-
-
-def other_networks_pods(proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
-    """Pods of a cluster whose proxies say another network, dialled directly; needs dumps of both."""
-    networks: dict[str, str] = {}
-    for proxy in proxies:
-        if proxy.node is not None and proxy.node.cluster_id and proxy.node.network:
-            networks.setdefault(proxy.node.cluster_id, proxy.node.network)
-    for client in proxies:
-        if client.node is None or not client.node.network:
-            continue
-        for model in client.clusters.values():
-            far = [
-                one
-                for one in model.endpoints
-                if not model.is_gateway(one)
-                and networks.get(one.cluster_id, client.node.network) != client.node.network
-            ]
-            if far and model.name.startswith("outbound|"):
-                yield Finding(
-                    "remote-pods-direct",
-                    "error",
-                    model.name,
-                    f"{far[0].address} of cluster {far[0].cluster_id}"
-                    + (f" and {len(far) - 1} more" if len(far) > 1 else "")
-                    + f"; this proxy is in {client.node.network}, that cluster in {networks[far[0].cluster_id]}",
-                    "istiod knows no gateway of that network, and so it sends the addresses of pods, which are not"
-                    " reachable from here",
-                    "label the gateway's Service with topology.istio.io/network, and see that it has an address outside"
-                    f" (kubectl get svc -n istio-system -l topology.istio.io/network={networks[far[0].cluster_id]})",
-                )
+def silent_listener(proxy: ProxyModel) -> Iterator[Finding]:
+    """Listeners that are accepted and do not listen, as eastgate's /listeners says."""
+    for one in proxy.silent_listeners:
+        yield Finding(
+            "listener-silent",
+            "error",
+            "",
+            f"listener {one.name}" + (f" at {one.address}" if one.address else "") + f": {one.reason}",
+            "the configuration is accepted and nobody can connect: the address could not be bound",
+            "free the address or grant what is missing; eastgate tries again by itself, at least every 30 s",
+        )

@@ -50,6 +50,7 @@ def cluster_of(cluster: Cluster, assignment: Assignment | None, *, warming: bool
         endpoints=tuple(endpoints_of(assignment, cluster.hashing)) if assignment else (),
         localities=assignment.columns.localities if assignment else (),
         warming=warming,
+        server_name=cluster.upstream_tls.mesh.server_name if cluster.upstream_tls.mesh else "",
     )
 
 
@@ -58,12 +59,14 @@ def chains_of(listener: Listener) -> Iterator[ChainModel]:
     default = listener.default_filter_chain
     for chain in (*listener.filter_chains, *((default,) if default else ())):
         name = chain.name or ", ".join(chain.match.server_names)
-        yield ChainModel(listener.name, name, tuple(cluster for cluster, _ in chain.clusters))
+        clusters = tuple(cluster for cluster, _ in chain.clusters)
+        yield ChainModel(listener.name, name, clusters, server_names=chain.match.server_names)
 
 
 def proxy_of(snapshot: Snapshot, source: str) -> ProxyModel:
     """Everything that is accepted."""
     clusters = {}
+    held = {"CDS": snapshot.clusters, "EDS": snapshot.assignments, "LDS": snapshot.listeners, "RDS": snapshot.routes}
     for name, cluster in snapshot.clusters.items():
         assignment = cluster.load_assignment
         if cluster.assignment_name:
@@ -74,7 +77,9 @@ def proxy_of(snapshot: Snapshot, source: str) -> ProxyModel:
         clusters,
         chains=tuple(chain for listener in snapshot.listeners.values() for chain in chains_of(listener)),
         rejected=tuple(
-            RejectedResource(SHORT_NAMES[one.type_url], one.name, one.reason) for one in snapshot.rejections
+            RejectedResource(kind, one.name, one.reason, first=one.name not in held.get(kind, ()))
+            for one in snapshot.rejections
+            for kind in (SHORT_NAMES[one.type_url],)
         ),
         has_configuration=True,
         has_endpoints=True,

@@ -132,16 +132,28 @@ def sections(
         for one in snapshot.rejections
     }
 
+    def never_accepted(type_url: str, held: Mapping[str, object]) -> Iterator[Entry]:
+        """What was rejected and has no earlier version, as Envoy shows it: with what failed."""
+        for (kind, name), state in rejected.items():
+            if kind == type_url and name not in held:
+                raw = next(one.raw for one in snapshot.rejections if (one.type_url, one.name) == (kind, name))
+                fields = {"name": name, **state} if kind == LDS else dict(state)
+                yield Entry(name, fields, ("error_state", "failed_configuration"), (kind, raw))
+
     def clusters(*, warming: bool) -> Iterator[Entry]:
         found = [one for one in snapshot.clusters.values() if (one.name in snapshot.warming) is warming]
         for cluster in (*found, *(snapshot.waiting.values() if warming else ())):
             fields = {"version_info": versions.get(CDS, ""), **rejected.get((CDS, cluster.name), {})}
             fields |= noticed("CDS", cluster.name)
             yield Entry(cluster.name, fields, ("cluster",), (CDS, cluster.raw))
+        if warming:
+            yield from never_accepted(CDS, {**snapshot.clusters, **snapshot.waiting})
 
     def endpoints() -> Iterator[Entry]:
         for assignment in snapshot.assignments.values():
-            yield Entry(assignment.cluster_name, {}, ("endpoint_config",), (EDS, assignment.raw))
+            fields = dict(rejected.get((EDS, assignment.cluster_name), {}))
+            yield Entry(assignment.cluster_name, fields, ("endpoint_config",), (EDS, assignment.raw))
+        yield from never_accepted(EDS, snapshot.assignments)
 
     def listeners() -> Iterator[Entry]:
         for one in snapshot.listeners.values():
@@ -149,6 +161,7 @@ def sections(
             fields = {"name": one.name, "active_state": state, **rejected.get((LDS, one.name), {})}
             fields |= noticed("LDS", one.name)
             yield Entry(one.name, fields, ("active_state", "listener"), (LDS, one.raw))
+        yield from never_accepted(LDS, snapshot.listeners)
 
     def inline_routes() -> Iterator[Entry]:
         for listener in snapshot.listeners.values():
@@ -162,6 +175,7 @@ def sections(
             fields = {"version_info": versions.get(RDS, ""), **rejected.get((RDS, one.name), {})}
             fields |= noticed("RDS", one.name)
             yield Entry(one.name, fields, ("route_config",), (RDS, one.raw))
+        yield from never_accepted(RDS, snapshot.routes)
 
     def active_secrets() -> Iterator[Entry]:
         for ref, secret in secrets.secrets.items():

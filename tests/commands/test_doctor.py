@@ -30,7 +30,7 @@ def test_recorded_sidecar_is_diagnosed() -> None:
     run = run_command("doctor", *SIDECAR)
     assert run.returncode == 1, run.stderr
     titles = [line for line in run.stdout.splitlines() if line.startswith(("error: ", "warning: "))]
-    assert titles == ["error: never-ejected", "warning: no-outlier-detection", "warning: single-gateway"]
+    assert titles == ["error: never-ejected", "warning: single-gateway", "warning: no-outlier-detection"]
     assert f"  {ECHO}: max_ejection_percent 10 of 3 endpoints" in run.stdout
     assert run.stdout.splitlines()[-1] == "2 errors, 4 warnings"
 
@@ -45,7 +45,9 @@ def test_json_has_evidence_cause_and_fix(tmp_path: Path) -> None:
     run = run_command("doctor", "--dump", clean(tmp_path, outlier={}), "--json")
     assert run.returncode == 1
     (finding,) = json.loads(run.stdout)["findings"]
-    assert finding.keys() == {"rule", "severity", "cluster", "evidence", "cause", "fix"}
+    assert finding.keys() == {
+        "rule", "severity", "cluster", "evidence", "cause", "fix", "yaml", "addresses", "proxies", "now", "reached"
+    }  # fmt: skip
     assert (finding["rule"], finding["severity"]) == ("never-ejected", "error")
 
 
@@ -103,6 +105,26 @@ def test_dump_without_eds_says_how_to_take_one(tmp_path: Path) -> None:
 
 
 def test_every_rule_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
     table = page.partition("| rule | found when |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == RULE_NAMES
+
+
+def test_a_folder_of_stock_envoys_dumps() -> None:
+    by_files = run_command("doctor", *SIDECAR, "--json")
+    by_folder = run_command("doctor", "--dump", str(dumps.ENVOY / "anthos-sidecar"), "--json")
+    assert by_folder.returncode == 1, by_folder.stderr
+    both = [json.loads(run.stdout)["findings"] for run in (by_files, by_folder)]
+    assert [{**one, "proxies": []} for one in both[0]] == [{**one, "proxies": []} for one in both[1]]
+
+
+def test_two_proxies_of_a_folder_are_named_with_what_was_found_in_them() -> None:
+    run = run_command("doctor", "--dump", str(dumps.ENVOY))
+    assert "anthos-sidecar, gke-gateway" in run.stdout.splitlines()[0]
+    assert "endpoints: 1 of 3 would be 33 % [anthos-sidecar]" in run.stdout
+
+
+def test_yaml_and_traffic_at_risk_are_printed() -> None:
+    run = run_command("doctor", *SIDECAR)
+    assert "  yaml:  spec: {trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}}" in run.stdout
+    assert "% when failover comes to it" in run.stdout

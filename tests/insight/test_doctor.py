@@ -2,13 +2,16 @@
 
 import inspect
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from eastgate.insight import doctor, findings, routing_rules
+import yaml
+from eastgate.insight import doctor, findings, gateway_rules, routing_rules
 from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.doctor import RULE_NAMES, examine
-from eastgate.insight.read_dump import read_document
+from eastgate.insight.read_dump import read_document, read_documents
+from eastgate.mesh.istio import Server, TrafficPolicy
 
 from ..support import dumps
 
@@ -62,7 +65,7 @@ def test_names_of_rules_are_listed() -> None:
     """--ignore takes those names: one that the sources yield and the list lacks could not be ignored."""
     yielded = {
         match
-        for module in (doctor, findings, routing_rules)
+        for module in (doctor, findings, gateway_rules, routing_rules)
         for match in re.findall(r"Finding\(\s*\"([a-z-]+)\"", inspect.getsource(module))
     }
     assert yielded == RULE_NAMES
@@ -113,6 +116,7 @@ def test_rejected_and_warming_resources() -> None:
         ("warming-cluster", "warm"),
     ]
     assert found[0].evidence == f"CDS {dumps.NAME}: lb_policy X"
+    assert "last good version is still in use" in found[0].cause
 
 
 @pytest.mark.parametrize(
@@ -190,3 +194,69 @@ def test_recorded_gateway_weight_that_is_right(stage: str) -> None:
 def test_recorded_gateway_has_nothing_wrong_but_its_ejections(role: str) -> None:
     found = rules(read_document(dumps.recorded_dump("2-failover", role), "recorded"))
     assert set(found) == {"never-ejected"}
+
+
+STAGES = ("1-default", "2-failover", "2-delta", "5-ready-again", "6-failover-priority", "9-subsets")
+# What the lab's rules leave undone on purpose, and what there is one of: one gateway, and ejection left at 10 %.
+MEANT = {"never-ejected", "no-outlier-detection", "single-gateway", "no-remote-member"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_recorded_healthy_stages_have_nothing_but_what_was_meant(stage: str) -> None:
+    folder = dumps.FOLDER / stage
+    roles = sorted(path.name for path in folder.iterdir() if (path / "eds.json").exists())
+    proxies = [read_document(dumps.recorded_dump(stage, role), role) for role in roles]
+    assert len(proxies) >= 4
+    found = [one for one in examine(proxies) if one.rule not in MEANT]
+    assert [(one.rule, one.cluster, one.evidence) for one in found] == []
+
+
+def test_recorded_rule_for_one_side_leaves_the_other_without_priorities() -> None:
+    """Stage 7 has a distribute rule for clients in tokyo-onprem alone."""
+    for role, expected in (("gke-sidecar", {"one-priority"}), ("anthos-sidecar", set())):
+        found = set(rules(read_document(dumps.recorded_dump("7-distribute", role), role)))
+        assert found - MEANT == expected
+
+
+def test_the_same_in_several_proxies_is_found_once_and_worth_its_part() -> None:
+    broken = proxy(clusters=[dumps.cluster(outlier={})], listeners=[listener(dumps.NAME)])
+    (both,) = examine([replace(broken, source="a"), replace(broken, source="b"), replace(proxy(), source="c")])
+    assert (both.rule, both.proxies) == ("never-ejected", ("a", "b"))
+    assert (both.now, both.reached) == (0.0, pytest.approx(2 / 3))
+
+
+def test_findings_are_ranked_by_traffic_at_risk() -> None:
+    """Two broken services: the one with more connections comes first."""
+    names = [f"outbound|80||{name}.default.svc.cluster.local" for name in ("quiet", "busy")]
+    down = dumps.locality("tokyo", dumps.places(2, unhealthy=2))
+    document = dumps.config_dump(
+        [dumps.cluster(name, outlier=SURE) for name in names],
+        [dumps.assignment(down, name=name) for name in names],
+        listeners=[listener(*names)],
+        node=NODE,
+    )
+    counted = {"cluster_statuses": [{"name": names[1], "host_statuses": [
+        {"address": {"socket_address": {"address": "10.0.0.0", "port_value": 8080}}, "health_status":
+         {"eds_health_status": "UNHEALTHY"}, "stats": [{"name": "cx_total", "value": "96"}]}]}]}  # fmt: skip
+    found = examine(read_documents([("x", document), ("y", counted)]))
+    # (96 + 1) / (96 + 2 clusters), and (0 + 1) / 98.
+    assert [(one.cluster, one.rule, one.now) for one in found if one.rule == "none-healthy"] == [
+        (names[1], "none-healthy", pytest.approx(97 / 98)),
+        (names[0], "none-healthy", pytest.approx(1 / 98)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", [findings.EJECT, findings.EJECT_ALL, findings.NO_PANIC, findings.MUTUAL, findings.LOCALITY_ON]
+)
+def test_yaml_for_a_destination_rule_is_what_istio_knows(text: str) -> None:
+    policy = yaml.safe_load(text)["spec"]["trafficPolicy"]
+    TrafficPolicy.model_validate(policy)
+    assert TrafficPolicy.model_validate(policy).model_dump(by_alias=True, exclude_unset=True) == policy
+
+
+def test_yaml_of_other_kinds_parses() -> None:
+    (server,) = yaml.safe_load(gateway_rules.ALL_HOSTS)["spec"]["servers"]
+    Server.model_validate(server)
+    (finding,) = examine([proxy(node={**ROUTER, "metadata": NODE["metadata"]})])
+    assert yaml.safe_load(finding.yaml) == {"env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": "net"}]}

@@ -56,6 +56,18 @@ def kinds(configs: list[dict[str, Any]]) -> list[str]:
     return [one["@type"].rpartition(".")[2] for one in configs]
 
 
+async def test_what_was_never_accepted_is_shown_with_what_failed(store: Store, texts: Render) -> None:
+    # lb_policy CLUSTER_PROVIDED, which is none of those that are served.
+    bad = messages.cluster("bad") + bytes((6 << 3, 6))
+    store.apply(CDS, "next", [bytes(PackedAny(type_url=CDS, value=bad))])
+    assert [one.name for one in store.snapshot.rejections] == ["bad"]
+    configs = await dump(store, texts)
+    (entry,) = next(one for one in configs if "ClustersConfigDump" in one["@type"])["dynamic_warming_clusters"]
+    assert "cluster" not in entry
+    assert entry["error_state"]["failed_configuration"]["name"] == "bad"
+    assert "lb_policy" in entry["error_state"]["details"]
+
+
 async def test_sections_hold_every_accepted_resource(store: Store, texts: Render) -> None:
     bootstrap, clusters, endpoints, listeners, *rest = await dump(store, texts, include_eds="")
     assert bootstrap["bootstrap"] == {"node": {"id": "n"}}
