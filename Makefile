@@ -32,7 +32,8 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn \
+	deploy-test docker-image
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -60,6 +61,8 @@ help:
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
+	@echo "make image       image of the gateway, without an engine; make docker-image: with one, of deploy/Dockerfile"
+	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
 	@echo "make clean       remove what was built; the environment stays"
 
 dev: $(BUILT)
@@ -273,6 +276,22 @@ wheel: dev
 	@ls dist
 
 LAB := $(BIN)/python -m lab
+
+# With helm, kubectl and shellcheck, which make lab-build brings; make test skips what needs one that is not there.
+deploy-test: dev
+	@echo "== what deploy/ renders"
+	@EASTGATE_DEPLOY_TOOLS=required $(PYTEST) tests/deploy
+
+# DOCKER=podman or "buildah" for another engine; TARGET=proxyv2 for the sidecar's. `make image` needs no engine.
+DOCKER ?= docker
+TARGET ?= gateway
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+docker-image:
+	@command -v $(firstword $(DOCKER)) >/dev/null || { echo "eastgate: $(DOCKER) is not installed; make image needs none" >&2; exit 1; }
+	@echo "== image $(TARGET) of deploy/Dockerfile"
+	@$(DOCKER) build -f deploy/Dockerfile --target $(TARGET) $(DOCKER_FLAGS) \
+		-t $(if $(filter gateway,$(TARGET)),eastgate,eastgate/$(TARGET)):$(VERSION) .
 
 image: dev
 	@echo "== image of eastgate"

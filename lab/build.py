@@ -67,6 +67,8 @@ TARGETS = (
         ldflags=kubernetes_flags(versions.KUBERNETES),
     ),
     Target("coredns", versions.COREDNS, ("eastgate.lab/coredns",)),
+    # The lab runs without it; what is rendered of deploy/helm is tested with it.
+    Target("helm", versions.HELM, ("helm.sh/helm/v4/cmd/helm",)),
     Target(
         "istio",
         versions.ISTIO_MODULE,

@@ -17,6 +17,8 @@ MODULES = Path(build.__file__).parent / "modules"
         ("kube", f"k8s.io/kubernetes v{versions.KUBERNETES}"),
         ("coredns", f"github.com/coredns/coredns v{versions.COREDNS}"),
         ("istio", f"istio.io/istio {versions.ISTIO_MODULE}"),
+        ("helm", f"helm.sh/helm/v4 v{versions.HELM}"),
+        ("istio", f"helm.sh/helm/v4 v{versions.HELM}"),
     ],
 )
 def test_module_requires_the_version(module: str, requirement: str) -> None:
@@ -39,7 +41,7 @@ def test_kubernetes_knows_its_version() -> None:
 
 
 def test_what_is_built_is_stamped_with_version_and_flags() -> None:
-    kube, _, istio = build.TARGETS
+    kube, _, _, istio = build.TARGETS
     assert versions.KUBERNETES in kube.stamp
     assert "gitVersion" in kube.stamp
     assert versions.ISTIO_MODULE in istio.stamp
