@@ -6,6 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 from eastgate.fastpath.loop.engine import Engine, ListenerCounters
+from eastgate.fastpath.loop.histogram import Durations
 from eastgate.proxy.compile.compiled import CompiledListener
 from eastgate.proxy.compile.notices import why_skipped
 from eastgate.xds.resources import Listener
@@ -211,4 +212,8 @@ def summed(parts: list[ListenerCounters]) -> ListenerCounters:
         rx_bytes=sum(part.rx_bytes for part in parts),
         tx_bytes=sum(part.tx_bytes for part in parts),
         refused=tuple(sum(column) for column in zip(*(part.refused for part in parts), strict=True)),
+        length_ms=Durations(
+            sum(part.length_ms.sum_ms for part in parts),
+            tuple(sum(column) for column in zip(*(part.length_ms.counts for part in parts), strict=True)),
+        ),
     )

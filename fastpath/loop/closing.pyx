@@ -14,6 +14,7 @@ from eastgate.fastpath.loop.event_ring cimport record_free
 from eastgate.fastpath.loop.leg cimport leg_close, leg_reset
 from eastgate.fastpath.loop.relay cimport flow_free
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.times cimport note_end
 from eastgate.fastpath.loop.worker_state cimport Worker
 from eastgate.fastpath.posix cimport count
 from eastgate.fastpath.reason cimport Reason
@@ -24,6 +25,7 @@ cdef enum:
 
 
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
+    note_end(worker, connection)
     give_back(worker, connection, CHARGE_ALL)
     if connection.cluster != NULL:
         cluster_release(connection.cluster)

@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.tables.picker cimport Table
 from eastgate.fastpath.posix cimport atomic_load_pointer
+from eastgate.fastpath.loop.histogram cimport Histogram
 from eastgate.fastpath.loop.publication cimport Publication
 from eastgate.fastpath.tls.handshake cimport TlsContext
 
@@ -11,6 +12,11 @@ cdef enum:
 # Clusters whose endpoints crossed a threshold since the control side last took them: a stack that any worker may push.
 cdef struct DirtyClusters:
     ClusterState* head          # atomic
+
+# How long connects of a cluster took, and how long its connections lasted, failed connects included.
+cdef struct ClusterTimes:
+    Histogram connect
+    Histogram length
 
 # Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
 # another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.
@@ -27,6 +33,7 @@ cdef struct ClusterState:
     uint64_t pending_overflow
     uint64_t rx_bytes           # from the endpoints
     uint64_t tx_bytes           # to the endpoints
+    ClusterTimes* times         # atomic; owned, made with the first connection: most clusters never have one
     # Thresholds of outlier detection, 0: off; see outlier_counters.pxd. Atomic, as they change with the configuration.
     uint32_t failure_threshold
     uint32_t gateway_threshold
@@ -68,6 +75,8 @@ cdef inline TlsContext* version_tls(const SlotVersion* version, int32_t row) noe
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil
 cdef void cluster_release(ClusterState* state) noexcept nogil
+# NULL without memory.
+cdef ClusterTimes* cluster_times(ClusterState* state) noexcept nogil
 # An endpoint of it crossed a threshold: have the control side look. Returns whether it does not know yet.
 cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil
 

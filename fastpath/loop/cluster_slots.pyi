@@ -3,8 +3,10 @@ from typing import NamedTuple, final
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tls.context import Context
 
+from .histogram import Durations
+
 class ClusterCounters(NamedTuple):
-    """Plain integers, summed over workers; totals since the cluster was first known."""
+    """Plain integers, summed over workers; totals since the cluster was first known. Durations are None without any."""
 
     name: str
     cx_total: int
@@ -17,6 +19,8 @@ class ClusterCounters(NamedTuple):
     pending_overflow: int
     rx_bytes: int
     tx_bytes: int
+    connect_ms: Durations | None = None
+    length_ms: Durations | None = None
 
 @final
 class ClusterSlots:

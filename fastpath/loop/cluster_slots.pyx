@@ -16,6 +16,7 @@ from eastgate.fastpath.posix cimport (
     atomic_add, atomic_exchange8, atomic_exchange_pointer, atomic_load, atomic_load64, atomic_load_pointer,
     atomic_store, atomic_store_pointer, atomic_sub_release, atomic_swap_if_pointer,
 )
+from eastgate.fastpath.loop.histogram cimport durations_of
 from eastgate.fastpath.loop.publication cimport Publication
 
 from functools import partial
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 
 class ClusterCounters(NamedTuple):
-    """Plain integers, summed over workers; totals since the cluster was first known."""
+    """Plain integers, summed over workers; totals since the cluster was first known. Durations are None without any."""
 
     name: str
     cx_total: int
@@ -36,6 +37,8 @@ class ClusterCounters(NamedTuple):
     pending_overflow: int
     rx_bytes: int
     tx_bytes: int
+    connect_ms: object = None
+    length_ms: object = None
 
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil:
@@ -45,7 +48,21 @@ cdef void cluster_acquire(ClusterState* state) noexcept nogil:
 cdef void cluster_release(ClusterState* state) noexcept nogil:
     if atomic_sub_release(&state.refs, 1) == 1:
         free(state.name)
+        free(state.times)
         free(state)
+
+
+cdef ClusterTimes* cluster_times(ClusterState* state) noexcept nogil:
+    cdef void* found = atomic_load_pointer(<void**>&state.times)
+    cdef void* made
+    if found != NULL:
+        return <ClusterTimes*>found
+    made = calloc(1, sizeof(ClusterTimes))
+    # Of workers that come at once one puts its own there, and the others take that.
+    if made == NULL or atomic_swap_if_pointer(<void**>&state.times, &found, made):
+        return <ClusterTimes*>made
+    free(made)
+    return <ClusterTimes*>atomic_load_pointer(<void**>&state.times)
 
 
 cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil:
@@ -317,6 +334,7 @@ cdef class ClusterSlots:
     def counters(self, slot):
         """ClusterCounters of the cluster that holds `slot`."""
         cdef ClusterState* state = self.slot_of(slot).owner
+        cdef ClusterTimes* times = <ClusterTimes*>atomic_load_pointer(<void**>&state.times)
         return ClusterCounters(
             name=state.name[:state.name_length].decode(),
             cx_total=atomic_load64(&state.cx_total),
@@ -329,6 +347,8 @@ cdef class ClusterSlots:
             pending_overflow=atomic_load64(&state.pending_overflow),
             rx_bytes=atomic_load64(&state.rx_bytes),
             tx_bytes=atomic_load64(&state.tx_bytes),
+            connect_ms=durations_of(&times.connect) if times != NULL else None,
+            length_ms=durations_of(&times.length) if times != NULL else None,
         )
 
     def __len__(self):

@@ -1,6 +1,7 @@
 # What the engine keeps per connection and per listener. One connection struct stays well under 1 kB while idle.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.cluster_slots cimport ClusterState
+from eastgate.fastpath.loop.histogram cimport Histogram
 from eastgate.fastpath.loop.leg cimport Leg
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
@@ -76,6 +77,7 @@ cdef struct ListenerState:
     uint64_t rx_bytes
     uint64_t tx_bytes
     uint64_t refused[<int>Reason.REASON_COUNT]
+    Histogram length            # how long connections lasted from their filter chain on
 
 # One worker's socket of a listener.
 cdef struct Listener:
@@ -134,7 +136,9 @@ cdef struct Connection:
     Connection* next_waiting
     # Times are nanoseconds of the monotonic clock; 0 where there is none.
     uint64_t started
-    uint64_t connect_started
+    uint64_t routed             # its filter chain was found
+    uint64_t connect_started    # the first one
+    uint64_t attempt_started    # the connection to an endpoint that is being made, or was
     uint64_t connected
     uint64_t last_activity
     uint64_t idle_timeout       # 0: never

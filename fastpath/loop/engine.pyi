@@ -5,6 +5,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 
 from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
+from .histogram import Durations
 
 class ListenerCounters(NamedTuple):
     """Totals since the listener was opened; `refused` is indexed by Reason."""
@@ -15,6 +16,7 @@ class ListenerCounters(NamedTuple):
     rx_bytes: int
     tx_bytes: int
     refused: tuple[int, ...]
+    length_ms: Durations = ...
 
 class StuckWorker(NamedTuple):
     """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""

@@ -8,6 +8,7 @@ from eastgate.fastpath.loop.acceptor cimport SocketOptions, bound_port, open_lis
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
 from eastgate.fastpath.loop.connection cimport Listener
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
+from eastgate.fastpath.loop.histogram cimport BUCKET_COUNT, Histogram, durations_of
 from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.reason cimport Reason
@@ -24,6 +25,8 @@ import os
 import socket as sockets
 from typing import NamedTuple
 from weakref import WeakSet
+
+from eastgate.fastpath.loop.histogram import Durations
 
 cdef enum:
     MAX_WORKERS = 256
@@ -51,6 +54,7 @@ class ListenerCounters(NamedTuple):
     rx_bytes: int
     tx_bytes: int
     refused: tuple
+    length_ms: Durations = Durations(0, (0,) * BUCKET_COUNT)
 
 
 class StuckWorker(NamedTuple):
@@ -399,10 +403,12 @@ cdef class Engine:
         cdef Listener** own = self.listener(listener)
         cdef uint64_t totals[5]
         cdef uint64_t refused[<int>Reason.REASON_COUNT]
+        cdef Histogram length
         cdef uint32_t worker
-        cdef int reason
+        cdef int reason, bucket
         memset(totals, 0, sizeof(totals))
         memset(refused, 0, sizeof(refused))
+        memset(&length, 0, sizeof(length))
         for worker in range(self.count):
             totals[0] += atomic_load64(&own[worker].state.cx_total)
             totals[1] += atomic_load64(&own[worker].state.cx_active)
@@ -411,6 +417,9 @@ cdef class Engine:
             totals[4] += atomic_load64(&own[worker].state.tx_bytes)
             for reason in range(<int>Reason.REASON_COUNT):
                 refused[reason] += atomic_load64(&own[worker].state.refused[reason])
+            length.sum_ms += atomic_load64(&own[worker].state.length.sum_ms)
+            for bucket in range(BUCKET_COUNT):
+                length.counts[bucket] += atomic_load64(&own[worker].state.length.counts[bucket])
         return ListenerCounters(
             cx_total=totals[0],
             cx_active=totals[1],
@@ -418,6 +427,7 @@ cdef class Engine:
             rx_bytes=totals[3],
             tx_bytes=totals[4],
             refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
+            length_ms=durations_of(&length),
         )
 
     def record_events(self, on):

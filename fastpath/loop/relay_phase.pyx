@@ -11,6 +11,7 @@ from eastgate.fastpath.loop.leg cimport Keepalive, leg_guard, leg_take_sniffed
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
 from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.times cimport note_connected
 from eastgate.fastpath.loop.worker_state cimport (
     MILLISECOND, OWN_WAIT_MS, Worker, raise_ready, schedule_in, wake_queue,
 )
@@ -34,6 +35,7 @@ cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
     connection.charged |= CHARGE_ENDPOINT
     atomic_add(&connection.endpoint.active, 1)
     endpoint_connected(connection.endpoint)
+    note_connected(worker, connection)
     if connection.queue != NULL:
         # As Envoy looks (and counts what it finds) when one has been let in, and when it is connected.
         wake_queue(worker, connection.queue)

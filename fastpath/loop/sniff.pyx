@@ -119,6 +119,7 @@ cdef const RouteChain* route(
         refuse(worker, connection, -chain)
         return NULL
     matched = route_chain(routes, chain)
+    connection.routed = worker.now
     if matched.refusal:
         refuse(worker, connection, matched.refusal)
         return NULL

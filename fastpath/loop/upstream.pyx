@@ -17,6 +17,7 @@ from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
 from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch, leg_will_secure
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
+from eastgate.fastpath.loop.times cimport begin_attempt, end_attempt
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.route_nodes cimport RouteChain, target_slot
@@ -144,6 +145,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     if address.family != 1:
         memcpy(connection.upstream.bytes, address.address, 4 if address.family == 4 else 16)
     atomic_add64(&cluster.cx_total, 1)
+    begin_attempt(worker, connection)
     atomic_add(&connection.endpoint.cx_total, 1)
     length = write_sockaddr(&address, &raw)
     if length == 0:
@@ -189,6 +191,7 @@ cdef void count_failure(Worker* worker, Connection* connection, int reason) noex
 cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
     give_back(worker, connection, CHARGE_PLACE | CHARGE_WAITING)
+    end_attempt(worker, connection)
     wheel_cancel(&worker.wheel, &connection.timer)
     leg_close(&connection.up, &worker.watch)
 

@@ -25,6 +25,7 @@ from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
 from . import certs, dumps, exposition, stats
+from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
 from .rendering import Renderer
@@ -170,7 +171,11 @@ class Admin:
             "/help": (self._help, "this page", False),
             "/ready": (self._ready, "LIVE, or the state that is not", False),
             "/server_info": (self._server_info, "version, state, node", False),
-            "/stats": (self._stats, "counters (filter=REGEX, usedonly, type=, format=text|json|prometheus)", False),
+            "/stats": (
+                self._stats,
+                "counters (filter=REGEX, usedonly, type=, format=text|json|prometheus, histogram_buckets=)",
+                False,
+            ),
             "/stats/prometheus": (self._prometheus, "counters for Prometheus", False),
             "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)", False),
             "/certs": (self._certs, "certificates that came by SDS", False),
@@ -225,21 +230,24 @@ class Admin:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
         if wanted.type not in stats.TYPES:
             return self._no_type(wanted.type)
+        buckets = query.get("histogram_buckets", Buckets.NONE)
+        if buckets not in list(Buckets):
+            return Response(f"histogram_buckets {buckets!r} is none of {', '.join(Buckets)}\n", status=400)
 
         async def make() -> AsyncIterator[bytes]:
             process = self._sources.process()
             chosen = sorted([stat async for stat in self._chosen(process, wanted)], key=lambda stat: stat.name)
             if form == "json":
-                pieces = stats.as_json(chosen)
+                pieces = stats.as_json(chosen, Buckets(buckets))
             else:
                 versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
                 texts = wanted.type in ("All", "TextReadouts")
                 shown = {name: one for name, one in versions.items() if texts and wanted.named(name)}
-                pieces = stats.as_text(chosen, shown)
+                pieces = stats.as_text(chosen, shown, Buckets(buckets))
             async for chunk in encoded(pieces):
                 yield chunk
 
-        text = await self._texts.read((form, wanted), make)
+        text = await self._texts.read((form, buckets, wanted), make)
         return Response(chunks=text, content_type=JSON if form == "json" else TEXT, shared=True)
 
     def _no_type(self, name: str) -> Response:
@@ -251,7 +259,7 @@ class Admin:
             stats.stats_of(process),
             matches=wanted.named if wanted.filter else None,
             used_only=wanted.used_only,
-            gauges=stats.TYPES[wanted.type],
+            kinds=stats.TYPES[wanted.type],
         )
         async for stat in sliced(selected):
             if stat is not None:

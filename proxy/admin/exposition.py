@@ -2,11 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from eastgate.fastpath.loop.histogram import BOUNDS, Durations
 
 from .stats import Stat
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PIECE_BYTES = 65536
+# How Envoy writes them: no exponent.
+_BOUNDS = (*(f"{bound:.32g}" for bound in BOUNDS), "+Inf")
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_:]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -15,6 +20,13 @@ def family_name(text: str) -> str:
     """The text as a metric's name: what no name may hold becomes an underscore."""
     name = _FOREIGN.sub("_", text)
     return f"_{name}" if name[:1].isdigit() else name
+
+
+def _histogram_text(name: str, labels: str, durations: Durations) -> str:
+    head = f'{name}_bucket{labels[:-1]},le="' if labels else f'{name}_bucket{{le="'
+    lines = [f'{head}{bound}"}} {count}\n' for bound, count in zip(_BOUNDS, accumulate(durations.counts), strict=True)]
+    lines.append(f"{name}_sum{labels} {durations.sum_ms}\n{name}_count{labels} {sum(durations.counts)}\n")
+    return "".join(lines)
 
 
 class Exposition:
@@ -32,8 +44,12 @@ class Exposition:
             text = self._families[stat.family] = bytearray()
             if stat.help:
                 text += f"# HELP {name} {stat.help}\n".encode()
-            text += f"# TYPE {name} {'gauge' if stat.gauge else 'counter'}\n".encode()
-        text += f"{name}{self._label_text(stat.labels)} {stat.value}\n".encode("utf-8", "backslashreplace")
+            text += f"# TYPE {name} {stat.kind}\n".encode()
+        labels = self._label_text(stat.labels)
+        if stat.durations is None:
+            text += f"{name}{labels} {stat.value}\n".encode("utf-8", "backslashreplace")
+        else:
+            text += _histogram_text(name, labels, stat.durations).encode("utf-8", "backslashreplace")
 
     def pieces(self) -> Iterator[bytes]:
         """The whole text; what was given out is forgotten."""

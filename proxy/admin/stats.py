@@ -3,14 +3,19 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.loop.engine import BusyPolls, ListenerCounters
+from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.proxy.membership.dns_clusters import DnsCounters
 from eastgate.proxy.membership.health_state import HealthCounters
 from eastgate.proxy.membership.outlier import Counters
 from eastgate.xds.resources import CircuitBreakers
+
+from . import histograms
+from .histograms import Buckets
 
 # server.state of Envoy.
 LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING = range(4)
@@ -120,6 +125,17 @@ class ProcessStats:
     """Faults by part."""
 
 
+Labels = tuple[tuple[str, str], ...]
+
+
+class Kind(StrEnum):
+    """What a stat is, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """One value: Envoy's flat name, its Prometheus family and labels, and whether it can fall."""
@@ -127,14 +143,26 @@ class Stat:
     name: str
     value: int
     family: str
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: Labels = ()
     gauge: bool = False
     help: str = ""
+    durations: Durations | None = None
+    """Of a histogram, whose value is how many there are"""
+
+    @property
+    def kind(self) -> Kind:
+        if self.durations is not None:
+            return Kind.HISTOGRAM
+        return Kind.GAUGE if self.gauge else Kind.COUNTER
 
 
 def stat_part(name: str) -> str:
     """A name as a part of a counter's: colons become underscores, as Envoy has it for listeners and clusters."""
     return name.replace(":", "_")
+
+
+def _histogram(prefix: str, family: str, short: str, labels: Labels, durations: Durations) -> Stat:
+    return Stat(f"{prefix}.{short}", sum(durations.counts), f"{family}_{short}", labels, durations=durations)
 
 
 def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
@@ -157,6 +185,7 @@ def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
     yield stat("downstream_cx_overflow", refused[Reason.LIMIT])
     yield stat("downstream_cx_overload_reject", refused[Reason.OVERLOAD])
     yield stat("no_filter_chain_match", sum(refused[reason] for reason in NO_CHAIN))
+    yield _histogram(f"listener.{address}", "envoy_listener", "downstream_cx_length_ms", labels, counters.length_ms)
     # What Envoy does not count by listener.
     for short, value in (
         ("accepted_total", counters.cx_total),
@@ -196,6 +225,10 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     yield stat("upstream_rq_pending_overflow", counters.pending_overflow)
     yield stat("upstream_cx_rx_bytes_total", counters.rx_bytes)
     yield stat("upstream_cx_tx_bytes_total", counters.tx_bytes)
+    # One that never had a connection has none: a mesh has thousands of them.
+    for short, durations in (("connect_ms", counters.connect_ms), ("length_ms", counters.length_ms)):
+        if durations is not None:
+            yield _histogram(f"cluster.{shown}", "envoy_cluster", f"upstream_cx_{short}", labels, durations)
     yield stat("membership_change", stats.changes)
     yield stat("membership_total", stats.total, gauge=True)
     yield stat("membership_healthy", stats.healthy, gauge=True)
@@ -316,13 +349,13 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield from _cluster(name, stats)
 
 
-# ?type= of /stats, as Envoy spells them -> which stats: gauges, counters, both.
-TYPES: dict[str, tuple[bool, ...]] = {
-    "All": (True, False),
-    "Counters": (False,),
-    "Gauges": (True,),
-    "Histograms": (),
-    "TextReadouts": (),
+# ?type= of /stats, as Envoy spells them -> which stats.
+TYPES: dict[str, frozenset[Kind]] = {
+    "All": frozenset(Kind),
+    "Counters": frozenset((Kind.COUNTER,)),
+    "Gauges": frozenset((Kind.GAUGE,)),
+    "Histograms": frozenset((Kind.HISTOGRAM,)),
+    "TextReadouts": frozenset(),
 }
 
 
@@ -331,32 +364,45 @@ def select(
     *,
     matches: Callable[[str], bool] | None = None,
     used_only: bool = False,
-    gauges: Collection[bool] = (True, False),
+    kinds: Collection[Kind] = frozenset(Kind),
 ) -> Iterator[Stat | None]:
-    """Stats with a name that matches, None for others; `used_only` leaves out counters that never counted, `gauges`
-    says whether gauges and others are wanted.
+    """Stats of these kinds with a name that matches, None for others; `used_only` leaves out what never counted.
 
     Gauges always count as used: a server.state of 0 means LIVE.
     """
     for stat in stats:
-        wanted = stat.gauge in gauges and (stat.gauge or stat.value or not used_only)
+        wanted = stat.kind in kinds and (stat.gauge or stat.value or not used_only)
         yield stat if wanted and (matches is None or matches(stat.name)) else None
 
 
-def as_text(stats: Iterable[Stat], versions: Mapping[str, str]) -> Iterator[str]:
-    """`name: value` lines, version texts first."""
+def as_text(stats: Iterable[Stat], versions: Mapping[str, str], form: Buckets = Buckets.NONE) -> Iterator[str]:
+    """`name: value` lines, version texts first and histograms last."""
     for name, text in sorted(versions.items()):
         if text:
             yield f'{name}: "{text}"\n'
+    last = []
     for stat in stats:
-        yield f"{stat.name}: {stat.value}\n"
+        if stat.durations is None:
+            yield f"{stat.name}: {stat.value}\n"
+        else:
+            last.append(stat)
+    for stat in last:
+        if stat.durations is not None:
+            yield f"{stat.name}: {histograms.as_text(stat.durations, form)}\n"
 
 
-def as_json(stats: Iterable[Stat]) -> Iterator[str]:
-    """The JSON text of all stats, a piece for each."""
+def as_json(stats: Iterable[Stat], form: Buckets = Buckets.NONE) -> Iterator[str]:
+    """The JSON text of all stats, a piece for each; all histograms are one element, as in Envoy."""
     yield '{\n "stats": ['
     separator = "\n"
+    last = []
     for stat in stats:
+        if stat.durations is not None:
+            last.append((stat.name, stat.durations))
+            continue
         yield f'{separator}  {{"name": {json.dumps(stat.name)}, "value": {stat.value}}}'
         separator = ",\n"
+    if last:
+        yield f"{separator}  "
+        yield from histograms.json_pieces(last, form)
     yield "\n ]\n}\n"

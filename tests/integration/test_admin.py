@@ -131,7 +131,9 @@ def test_levels_of_envoy_are_taken_and_its_loggers_named(mesh: Mesh) -> None:
 def test_stats_can_be_asked_for_by_type(mesh: Mesh) -> None:
     assert "upstream_cx_total" in mesh.gateway.get("/stats?type=Counters")[1]
     assert "upstream_cx_total" not in mesh.gateway.get("/stats?type=Gauges")[1]
-    assert mesh.gateway.get("/stats?type=Histograms") == (200, "")
+    assert "downstream_cx_length_ms: " in mesh.gateway.get("/stats?type=Histograms&histogram_buckets=disjoint")[1]
+    assert mesh.gateway.get("/stats?histogram_buckets=none_such")[0] == 400
+    assert "upstream_cx_total" not in mesh.gateway.get("/stats?type=Histograms")[1]
     assert mesh.gateway.get("/stats?type=histograms")[0] == 400
     assert mesh.gateway.get("/stats/prometheus?type=x")[0] == 400
 

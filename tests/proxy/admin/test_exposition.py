@@ -1,5 +1,6 @@
 """What we write for Prometheus, read by Prometheus' own parser."""
 
+from eastgate.fastpath.loop.histogram import BOUNDS, counted
 from eastgate.proxy.admin.exposition import PIECE_BYTES, Exposition, as_prometheus
 from eastgate.proxy.admin.stats import Stat
 from prometheus_client.parser import text_string_to_metric_families
@@ -51,3 +52,19 @@ def test_large_text_comes_in_pieces_and_is_forgotten() -> None:
     assert {len(piece) for piece in pieces[:-1]} == {PIECE_BYTES}
     assert b"".join(pieces).count(b"\n") == 6002
     assert list(text.pieces()) == [b""]
+
+
+def test_histogram_is_cumulative_buckets_sum_and_count() -> None:
+    some = Stat("x", 3, "envoy_x_ms", (("a", 'b"c'),), durations=counted([0, 300_000_000, 2**64 - 1]))
+    bare = Stat("y", 0, "envoy_y_ms", durations=counted([]))
+    families = {one.name: one for one in text_string_to_metric_families(as_prometheus([some, bare, some]).decode())}
+    assert {one.type for one in families.values()} == {"histogram"}
+    values = {
+        (sample.name.removeprefix("envoy_x_ms_"), sample.labels.get("le")): sample.value
+        for sample in families["envoy_x_ms"].samples
+        if sample.labels["a"] == 'b"c'
+    }
+    assert [values["bucket", bound] for bound in ("0.5", "250", "500", "3600000", "+Inf")] == [1, 1, 2, 2, 3]
+    assert values["count", None] == 3
+    assert len(values) == len(BOUNDS) + 3
+    assert sum(sample.value for sample in families["envoy_y_ms"].samples) == 0

@@ -1,10 +1,13 @@
 """Statistics of one cluster under Envoy's names."""
 
+import json
+
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.loop.engine import ListenerCounters
+from eastgate.fastpath.loop.histogram import counted
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.admin.exposition import as_prometheus
-from eastgate.proxy.admin.stats import TYPES, ClusterStats, ProcessStats, Stat, select, stats_of
+from eastgate.proxy.admin.stats import TYPES, ClusterStats, ProcessStats, Stat, as_json, as_text, select, stats_of
 from eastgate.proxy.membership.outlier import Counters, Detector, EjectionType
 from eastgate.xds.resources import CircuitBreakers, OutlierDetection
 
@@ -85,16 +88,16 @@ def test_connection_counts_from_its_filter_chain_on() -> None:
 
 
 def test_kinds_of_stats_are_told_apart() -> None:
-    every = [Stat("a", 1, "a"), Stat("b", 0, "b", gauge=True)]
+    every = [Stat("a", 1, "a"), Stat("b", 0, "b", gauge=True), Stat("c", 2, "c", durations=counted([0, 0]))]
 
     def names(kind: str) -> list[str]:
-        return [stat.name for stat in select(every, gauges=TYPES[kind]) if stat is not None]
+        return [stat.name for stat in select(every, kinds=TYPES[kind]) if stat is not None]
 
     assert {kind: names(kind) for kind in TYPES} == {
-        "All": ["a", "b"],
+        "All": ["a", "b", "c"],
         "Counters": ["a"],
         "Gauges": ["b"],
-        "Histograms": [],
+        "Histograms": ["c"],
         "TextReadouts": [],
     }
 
@@ -105,3 +108,21 @@ def test_colon_of_a_cluster_is_an_underscore_of_its_counters() -> None:
     )
     (total,) = [stat for stat in stats_of(process) if stat.name == "cluster.a_b.upstream_cx_total"]
     assert total.labels == (("cluster_name", "a_b"),)
+
+
+def test_histograms_come_last_and_clusters_without_connections_have_none() -> None:
+    used = ClusterStats(counters()._replace(connect_ms=counted([0]), length_ms=counted([7_000_000])))
+    found = {stat.name: stat for stat in stats(used) if stat.durations is not None}
+    assert found.keys() == {"cluster.c.upstream_cx_connect_ms", "cluster.c.upstream_cx_length_ms"}
+    assert not [stat for stat in stats(ClusterStats(counters())) if stat.durations is not None]
+    text = list(as_text([*found.values(), Stat("z", 1, "z")], {}))
+    assert text[0] == "z: 1\n"
+    assert text[2].startswith("cluster.c.upstream_cx_length_ms: P0(nan,5) P25(nan,6.25) P50(nan,7.5) ")
+    read = json.loads("".join(as_json([*found.values(), Stat("z", 1, "z")])))
+    assert [one["name"] for one in read["stats"][1]["histograms"]["computed_quantiles"]] == list(found)
+    assert read["stats"][0] == {"name": "z", "value": 1}
+
+
+def test_used_histograms_are_those_with_values() -> None:
+    every = [Stat(name, value, name, durations=counted([0] * value)) for name, value in (("a", 0), ("b", 1))]
+    assert [stat.name for stat in select(every, used_only=True) if stat is not None] == ["b"]
