@@ -2,12 +2,13 @@
 
 import click
 
-from .options import admin_option, dump_option, json_option, plain_option
+from .asked import Asked, asked_options
+from .options import dump_option, json_option, plain_option
 
 
 @click.command()
 @click.argument("cluster")
-@admin_option
+@asked_options
 @dump_option()
 @plain_option(
     "--what-if",
@@ -25,7 +26,7 @@ from .options import admin_option, dump_option, json_option, plain_option
 @json_option
 def command(
     cluster: str,
-    admin: str,
+    asked: Asked,
     dump: tuple[str, ...],
     what_if: tuple[str, ...],
     duplicates: str,
@@ -38,7 +39,10 @@ def command(
     from eastgate.insight.answer import answer, answer_json, find_cluster
     from eastgate.insight.dump_source import proxies
 
-    said = answer(*find_cluster(proxies(admin, dump), cluster), what_if=what_if, duplicates=duplicates)
+    asked.check(dumps=bool(dump))
+    with asked.proxy() as admin:
+        models = proxies(admin, dump)
+    said = answer(*find_cluster(models, cluster), what_if=what_if, duplicates=duplicates)
     if as_json:
         click.echo(json.dumps(answer_json(said), indent=1))
         return

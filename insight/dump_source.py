@@ -5,11 +5,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from .cluster_model import ProxyModel
@@ -78,24 +79,43 @@ def load(path: str) -> Any:
         raise DumpError(f"--dump {path}: not JSON: {error}") from None
 
 
-def live_proxy(admin: str, *, more: bool = False) -> ProxyModel:
-    """A running proxy: its configuration, joined with what it found out by itself.
+class Admin(Protocol):
+    """Pages of a running proxy. ``name``: how it is called where something is said of it."""
+
+    @property
+    def name(self) -> str: ...
+    def read(self, path: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UrlAdmin:
+    """An admin at a URL without a slash at its end."""
+
+    name: str
+
+    def read(self, path: str) -> Any:
+        """JSON of a page. Raises UnreachableError, and NoSuchPageError where the proxy has no such page."""
+        return fetch(self.name + path)
+
+
+def live_proxy(admin: Admin | str, *, more: bool = False) -> ProxyModel:
+    """A running proxy: its configuration, joined with what it found out by itself. A text is a URL.
 
     ``more``: with what its other pages say, as far as it has them. Raises InsightError.
     """
-    admin = admin.rstrip("/")
+    asked = UrlAdmin(admin.rstrip("/")) if isinstance(admin, str) else admin
     try:
-        live = read_document(fetch(f"{admin}/clusters?format=json"), admin)
-        proxy = join(read_document(fetch(f"{admin}/config_dump?include_eds"), admin), live)
+        live = read_document(asked.read("/clusters?format=json"), asked.name)
+        proxy = join(read_document(asked.read("/config_dump?include_eds"), asked.name), live)
         for path in MORE_PAGES if more else ():
             with suppress(NoSuchPageError):
-                proxy = join(proxy, read_document(fetch(admin + path), admin))
+                proxy = join(proxy, read_document(asked.read(path), asked.name))
         return proxy
     except DumpShapeError as error:
         raise DumpError(str(error)) from None
 
 
-def proxies(admin: str, dumps: Sequence[str], *, more: bool = False) -> tuple[ProxyModel, ...]:
+def proxies(admin: Admin | str, dumps: Sequence[str], *, more: bool = False) -> tuple[ProxyModel, ...]:
     """The proxies of the dump files and folders, or the running one when there are none; ``more`` as in live_proxy.
 
     Raises InsightError.

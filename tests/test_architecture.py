@@ -44,7 +44,8 @@ LAYERS = (
         "commands.replay",
         "commands.version",
     },
-    {"commands.lazy", "commands.options", "commands.output"},
+    {"commands.asked"},
+    {"commands.lazy", "commands.options", "commands.output", "commands.progress"},
     {"trial.compare_report", "trial.prediction", "trial.scenario_run"},
     {"trial.compare"},
     {"trial.compare_model", "trial.trial", "trial.report"},
@@ -304,7 +305,10 @@ def test_proxy_starts_processes_by_its_launcher_alone():
         for path in sources(package)
         if ways.search(path.read_text())
     }
-    assert users == {"proxy.admin.launcher", "proxy.admin.rendering"}
+    # kubectl is run by commands, which hold no connections: nothing of the proxy leads there.
+    assert users == {"proxy.admin.launcher", "proxy.admin.rendering", "insight.kubectl"}
+    proxy = [path.read_text() for path in sources("proxy")]
+    assert not [text for text in proxy if re.search(r"insight\.(kubectl|pods|mesh_walk)", text)]
 
 
 def test_running_proxy_imports_no_message_classes():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eastgate.insight.cluster_model import ProxyModel
-from eastgate.insight.dump_source import proxies
+from eastgate.insight.dump_source import Admin, live_proxy, proxies
 from eastgate.insight.errors import DumpError
 from eastgate.insight.traffic_diff import Difference, difference
 
@@ -57,6 +57,11 @@ def side(text: str) -> Side:
     if len(models) != 1:
         raise DumpError(f"{path}: {len(models)} proxies where one belongs")
     return Side(models[0], path)
+
+
+def live_side(admin: Admin) -> Side:
+    """What a running proxy has now. Raises InsightError."""
+    return Side(live_proxy(admin), f"{admin.name}, now")
 
 
 def sides(before: str, after: str) -> tuple[Side, Side]:

@@ -90,7 +90,7 @@ def test_help_has_no_noise(name: str) -> None:
 
 LIGHT = {
     "--help": set(),
-    "endpoints --help": {"eastgate.commands.endpoints"},
+    "endpoints --help": {"eastgate.commands.asked", "eastgate.commands.endpoints"},
     "gateway --help": {"eastgate.commands.gateway"},
     "mesh serve --help": {"eastgate.commands.mesh", "eastgate.commands.mesh_serve"},
 }

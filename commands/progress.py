@@ -1,0 +1,27 @@
+"""How far a command is, on stderr: a bar on a terminal, and some lines elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Of a long way, so many lines go to a file.
+LINES = 10
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Tells how many are done of how many, and which was the last."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, name: _line(what, done, total, name)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{what}: {name}")
+
+
+def _line(what: str, done: int, total: int, name: str) -> None:
+    if done == total or done % max(1, total // LINES) == 0:
+        sys.stderr.write(f"eastgate: {what}: {done} of {total} ({name})\n")
