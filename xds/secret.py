@@ -266,8 +266,13 @@ def _validation_context(
 
 def validation_refusal(message: Mapping[str, Any]) -> str:
     """Why a CertificateValidationContext demands what eastgate does not evaluate; empty: it does not."""
-    demanded = (name for name in _VALIDATION_REFUSALS if name in message and message[name] is not False)
+    demanded = (name for name in _VALIDATION_REFUSALS if name in message and not _demands_nothing(name, message[name]))
     return next((_VALIDATION_REFUSALS[name] for name in demanded), "")
+
+
+def _demands_nothing(name: str, value: Any) -> bool:
+    """A flag that is false; or an empty revocation list, which pilot-agent always sends: Envoy reads it as none."""
+    return value is False or (name == "crl" and not any(value.values()))
 
 
 def accepted_names(message: Mapping[str, Any]) -> tuple[tuple[NameMatch, ...], str]:

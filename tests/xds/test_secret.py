@@ -119,6 +119,17 @@ def test_a_restriction_that_is_not_evaluated_refuses() -> None:
     )
 
 
+@pytest.mark.parametrize("empty", [{}, {"inline_bytes": b""}, {"inline_string": ""}])
+def test_an_empty_revocation_list_revokes_nothing(empty: dict) -> None:
+    """pilot-agent's roots always have the field; Envoy reads an empty one as none."""
+    assert decoded(trust(crl=empty)).refusal == ""
+
+
+@pytest.mark.parametrize("held", [{"inline_string": "x"}, {"filename": "/crl.pem"}, {"environment_variable": "CRL"}])
+def test_a_revocation_list_from_anywhere_refuses(held: dict) -> None:
+    assert "crl" in decoded(trust(crl=held)).refusal
+
+
 def test_what_is_near_its_limits_is_said() -> None:
     early = decoded(tls_secret("default", keyed("x", begin_days=1)))
     assert early.warnings[0].startswith("tls_certificate: not valid before 20")
