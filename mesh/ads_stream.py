@@ -6,7 +6,7 @@ The rules are istiod's, state-of-the-world and Delta: pilot/pkg/xds/ads.go, delt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .messages import CDS, EDS, LDS
+from .messages import CDS, EDS, LDS, RDS
 
 Sent = Mapping[str, bytes]
 Resources = Mapping[str, Sent]
@@ -15,7 +15,7 @@ Resources = Mapping[str, Sent]
 WILDCARD = frozenset({CDS, LDS})
 """Types of which a proxy always has everything."""
 
-PUSH_ORDER = (CDS, EDS, LDS)
+PUSH_ORDER = (CDS, EDS, LDS, RDS)
 
 
 @dataclass(frozen=True, slots=True)

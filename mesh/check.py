@@ -7,11 +7,12 @@ for more services than a mesh file describes.
 from collections.abc import Iterator, Set
 
 from .documents import Path
-from .istio import DestinationRuleSpec, LocalityLbSetting, RouteDestination, TrafficPolicy, VirtualServiceSpec
+from .istio import DestinationRuleSpec, LocalityLbSetting, TrafficPolicy
 from .model import Mesh, Resource
 from .policy import subsets
 from .routes import MESH
 from .rules import covers, full_host, rule_of, spec_of
+from .virtual_service import RouteDestination, VirtualServiceSpec
 
 Problem = tuple[Path, str]
 

@@ -11,10 +11,11 @@ from typing import cast
 from eastgate.xds.resources import Locality
 
 from . import locality as locality_rules
-from .istio import PeerAuthenticationSpec, Subset
+from .istio import Subset
 from .locality import Candidate, Group
-from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Resource, Service, ServicePort, Workload
+from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Service, ServicePort, Workload
 from .node_view import NodeView
+from .peer_authentication import DISABLE, workload_modes
 from .policy import (
     effective,
     is_cluster_local,
@@ -57,49 +58,7 @@ def accepts_mtls(mesh: Mesh, cluster: str, workload: Workload, port: int) -> boo
     """Whether endpoints of the workload are marked for mesh mTLS, before any DestinationRule."""
     if not workload.mtls:
         return False
-    return _peer_mode(mesh, cluster, workload, port) != "DISABLE"
-
-
-def namespace_mode(mesh: Mesh, cluster: str, namespace: str) -> str:
-    """mTLS mode of a namespace, else of the mesh; what PeerAuthentications of some workloads say is not asked."""
-    found: dict[str, str] = {}
-    for resource in _peer_authentications(mesh, cluster):
-        spec = resource.spec
-        assert isinstance(spec, PeerAuthenticationSpec)
-        if not (spec.selector and spec.selector.match_labels):
-            found.setdefault(resource.namespace, spec.mtls.mode)
-    modes = (found.get(place, "UNSET") for place in (namespace, mesh.config.root_namespace))
-    return next((mode for mode in modes if mode != "UNSET"), "PERMISSIVE")
-
-
-def _peer_authentications(mesh: Mesh, cluster: str) -> list[Resource]:
-    """By age: of two for the same, istiod takes the older."""
-    return sorted(mesh.of_kind("PeerAuthentication", cluster), key=lambda one: (one.created, one.name))
-
-
-def _peer_mode(mesh: Mesh, cluster: str, workload: Workload, port: int) -> str:
-    """PeerAuthentication in force: of the workload's port, the workload, its namespace, the mesh; the oldest."""
-    found: dict[int, str] = {}
-    seen: set[int] = set()
-    for resource in _peer_authentications(mesh, cluster):
-        spec = resource.spec
-        assert isinstance(spec, PeerAuthenticationSpec)
-        labels: Mapping[str, str] = spec.selector.match_labels if spec.selector else {}
-        if labels and (resource.namespace != workload.namespace or not labels.items() <= workload.labels.items()):
-            continue
-        if labels and resource.namespace == mesh.config.root_namespace:
-            continue
-        if not labels and resource.namespace not in (workload.namespace, mesh.config.root_namespace):
-            continue
-        rank = 2 if labels else (1 if resource.namespace == workload.namespace else 0)
-        if rank in seen:
-            continue
-        seen.add(rank)
-        if spec.mtls.mode != "UNSET":
-            found[rank] = spec.mtls.mode
-        if labels and port in spec.port_level_mtls and spec.port_level_mtls[port].mode != "UNSET":
-            found[3] = spec.port_level_mtls[port].mode
-    return found[max(found)] if found else "PERMISSIVE"
+    return workload_modes(mesh, cluster, workload.namespace, workload.labels).of(port) != DISABLE
 
 
 def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None, *, hide_unready: bool) -> list[Member]:

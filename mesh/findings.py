@@ -4,7 +4,7 @@ from .documents import Path
 from .gather import Place
 
 HTTP = ("spec", "http")
-HTTP_TEXT = "http routes have no effect on TCP connections"
+HTTP_TEXT = "http routes have no effect on TCP connections; of HTTP the first request of one chooses its destination"
 
 
 class Findings:

@@ -17,11 +17,12 @@ from .documents import Document
 from .errors import MeshError
 from .findings import Findings
 from .gather import Found, Gathered, Place, gather
-from .istio import GROUPS, SPECS, MeshConfig
+from .istio import MeshConfig
 from .kubernetes import KINDS, group_of
 from .mesh_schema import Section
 from .model import TLS_MODE_LABEL
 from .placed import CLUSTERS_ANNOTATION
+from .specs import GROUPS, SPECS
 
 ROOT = "istio-system"
 KUBECTL_S = 120.0

@@ -1,41 +1,17 @@
-"""Istio's resources as a mesh file may hold them: what is read of each, with Istio's own names and defaults.
+"""DestinationRule and meshConfig as a mesh file may hold them: what is read, with Istio's own names and defaults."""
 
-A field that is no field here is kept, so that `unread` can name it: nothing of a resource is dropped in silence.
-"""
-
-import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from eastgate.xds.hashing import is_prime
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
+
+from .part import Part, Percent, Port, PortSelector, Seconds, Selector, in_camel_case
+from .sidecar import OutboundTrafficPolicy
 
 MAGLEV_LIMIT = 5_000_011
 TOPOLOGY_LABELS = frozenset(
     {"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"}
 )
-_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+")
-_PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)")
-
-
-def seconds(text: object) -> float:
-    """Seconds of a Go duration such as "1m30s". Raises ValueError for anything else."""
-    if not isinstance(text, str) or not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration such as 1s, 500ms or 1m30s")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
-
-
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Percent = Annotated[int, Field(ge=0, le=100)]
-
-
-class Part(BaseModel):
-    """A message of Istio's API: camel case on the file's side, fields that are not read stay in `model_extra`."""
-
-    model_config = ConfigDict(extra="allow", alias_generator=to_camel, validate_by_name=False, frozen=True)
 
 
 def _refuse_overlap(patterns: list[str], *, ordered: bool) -> None:
@@ -235,12 +211,6 @@ class ClientTls(Part):
     subject_alt_names: list[str] = []
 
 
-class PortSelector(Part):
-    """The port that a port level setting is for."""
-
-    number: Port
-
-
 class Policy(Part):
     """What a traffic policy, a subset and a port level setting have in common."""
 
@@ -268,12 +238,6 @@ class TrafficPolicy(Policy):
         return self
 
 
-class Selector(Part):
-    """Which workloads a resource is for."""
-
-    match_labels: dict[str, str] = {}
-
-
 class Subset(Part):
     """A named part of a service: endpoints with these labels."""
 
@@ -299,140 +263,6 @@ class DestinationRuleSpec(Part):
         return self
 
 
-class Destination(Part):
-    """Where a route leads."""
-
-    host: str = Field(min_length=1)
-    subset: str = ""
-    port: PortSelector | None = None
-
-
-class RouteDestination(Part):
-    """A destination and its share of the route."""
-
-    destination: Destination
-    weight: int = Field(default=0, ge=0)
-
-
-def _refuse_no_weight(route: list[RouteDestination]) -> None:
-    """Any weights are legal, as long as something is left: Envoy takes their ratio."""
-    if len(route) > 1 and not any(entry.weight for entry in route):
-        raise ValueError("the weights of a route sum to 0")
-
-
-class L4Match(Part):
-    """match of a tcp route. A proxy is matched by its labels and namespace, a connection by its port."""
-
-    source_labels: dict[str, str] = {}
-    source_namespace: str = ""
-    port: int = 0
-    gateways: list[str] = []
-
-
-class TcpRoute(Part):
-    """tcp entry of a VirtualService."""
-
-    match: list[L4Match] = []
-    route: list[RouteDestination] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "TcpRoute":
-        _refuse_no_weight(self.route)
-        return self
-
-
-class TlsMatch(L4Match):
-    """match of a tls route: server names too."""
-
-    sni_hosts: list[str] = Field(min_length=1)
-
-
-class TlsRoute(Part):
-    """tls entry of a VirtualService: for ports whose protocol is TLS, and for PASSTHROUGH servers of gateways."""
-
-    match: list[TlsMatch] = Field(min_length=1)
-    route: list[RouteDestination] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "TlsRoute":
-        _refuse_no_weight(self.route)
-        return self
-
-
-class HttpRoute(Part):
-    """http entry of a VirtualService: only its destinations are checked, a TCP data plane has no HTTP routes."""
-
-    route: list[RouteDestination] = []
-
-
-def _is_part(name: str, host: str) -> bool:
-    return name == host or (host.startswith("*") and name.removeprefix("*").endswith(host[1:]))
-
-
-class VirtualServiceSpec(Part):
-    """spec of a VirtualService."""
-
-    hosts: list[str] = Field(min_length=1)
-    gateways: list[str] = []
-    export_to: list[str] = []
-    tcp: list[TcpRoute] = []
-    tls: list[TlsRoute] = []
-    http: list[HttpRoute] = []
-
-    @model_validator(mode="after")
-    def _names_of_hosts(self) -> "VirtualServiceSpec":
-        """As istiod's validateSniHost: hosts are compared as they are written."""
-        names = [name for route in self.tls for match in route.match for name in match.sni_hosts]
-        for name in names:
-            if not any(_is_part(name, host) for host in self.hosts):
-                raise ValueError(f"the server name {name} is part of none of the hosts {', '.join(self.hosts)}")
-        return self
-
-
-class ServerPort(Part):
-    """Port of a Gateway's server."""
-
-    number: Port
-    name: str = ""
-    protocol: str = ""
-
-
-class ServerTls(Part):
-    """tls of a Gateway's server."""
-
-    mode: Literal["AUTO_PASSTHROUGH", "PASSTHROUGH", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = "SIMPLE"
-
-
-class Server(Part):
-    """servers entry of a Gateway."""
-
-    port: ServerPort
-    hosts: list[str] = Field(min_length=1)
-    tls: ServerTls | None = None
-    bind: str = ""
-
-
-class GatewaySpec(Part):
-    """spec of a Gateway."""
-
-    selector: dict[str, str] = {}
-    servers: list[Server] = Field(min_length=1)
-
-
-class MutualTls(Part):
-    """mtls of a PeerAuthentication."""
-
-    mode: Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"] = "UNSET"
-
-
-class PeerAuthenticationSpec(Part):
-    """spec of a PeerAuthentication."""
-
-    selector: Selector | None = None
-    mtls: MutualTls = MutualTls()
-    port_level_mtls: dict[int, MutualTls] = {}
-
-
 class ServiceSettings(Part):
     """settings of meshConfig.serviceSettings."""
 
@@ -452,34 +282,11 @@ class DefaultProviders(Part):
     metrics: list[str] = []
 
 
-def _names(model: type[BaseModel]) -> Iterator[str]:
-    for part in model.__subclasses__():
-        yield from (field.alias or "" for field in part.model_fields.values())
-        yield from _names(part)
-
-
-def in_camel_case(content: Any) -> Any:
-    """Content of meshConfig or meshNetworks with Istio's names in camel case: protobuf's JSON takes snake case too.
-
-    Only known fields are renamed; names of networks and localities stay as they are.
-    """
-    known = frozenset(_names(Part))
-
-    def renamed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                (to_camel(key) if "_" in key and to_camel(key) in known else key): renamed(one)
-                for key, one in value.items()
-            }
-        return [renamed(one) for one in value] if isinstance(value, list) else value
-
-    return renamed(content)
-
-
 class MeshConfig(Part):
     """meshConfig as istiod reads it from its ConfigMap."""
 
     trust_domain: str = "cluster.local"
+    trust_domain_aliases: list[str] = []
     root_namespace: str = "istio-system"
     default_destination_rule_export_to: list[str] = []
     default_virtual_service_export_to: list[str] = []
@@ -489,11 +296,20 @@ class MeshConfig(Part):
     connect_timeout: Seconds = 10.0
     tcp_keepalive: TcpKeepalive | None = None
     default_providers: DefaultProviders = DefaultProviders()
+    outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
+    proxy_listen_port: Port = 15001
+    proxy_inbound_listen_port: Port = 15006
+    protocol_detection_timeout: Seconds = 0.0
 
     @model_validator(mode="before")
     @classmethod
     def _form(cls, content: Any) -> Any:
         return in_camel_case(content)
+
+    @property
+    def trust_domains(self) -> tuple[str, ...]:
+        """The trust domain, then its aliases."""
+        return tuple(dict.fromkeys((self.trust_domain, *self.trust_domain_aliases)))
 
 
 class NetworkGatewayEntry(Part):
@@ -530,32 +346,3 @@ class MeshNetworks(Part):
         if isinstance(content, dict) and content and "networks" not in content:
             return {"networks": content}
         return content
-
-
-SPECS: dict[str, type[Part]] = {
-    "DestinationRule": DestinationRuleSpec,
-    "VirtualService": VirtualServiceSpec,
-    "Gateway": GatewaySpec,
-    "PeerAuthentication": PeerAuthenticationSpec,
-}
-GROUPS = {
-    "DestinationRule": "networking.istio.io",
-    "VirtualService": "networking.istio.io",
-    "Gateway": "networking.istio.io",
-    "PeerAuthentication": "security.istio.io",
-}
-
-
-def unread(part: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Paths, in the file's own names, of everything that was given and is not read."""
-    if isinstance(part, Part):
-        yield from ((*path, name) for name in part.model_extra or ())
-        for name, field in type(part).model_fields.items():
-            if name in part.model_fields_set:
-                yield from unread(getattr(part, name), (*path, field.alias or to_camel(name)))
-    elif isinstance(part, list):
-        for index, item in enumerate(part):
-            yield from unread(item, (*path, index))
-    elif isinstance(part, dict):
-        for key, item in part.items():
-            yield from unread(item, (*path, key))

@@ -16,14 +16,15 @@ from . import assemble
 from .check import doubts, problems
 from .documents import Document, Path, Progress, silent
 from .errors import MeshError
-from .findings import Findings
+from .findings import HTTP, Findings
 from .gather import Found, Gathered, Place, gather
-from .istio import GROUPS, SPECS, GatewaySpec, MeshConfig, unread
+from .istio import MeshConfig
 from .kubernetes import KINDS, KubernetesService
 from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection
 from .model import Cluster, Mesh, Options, Resource
 from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved
 from .no_effect import meaning
+from .part import unread
 from .placed import CLUSTERS_ANNOTATION, Placed, files_of, read_bytes, read_placed
 from .routes import is_served
 from .scenario import (
@@ -38,7 +39,9 @@ from .scenario import (
     with_readiness,
     workload_named,
 )
+from .specs import GROUPS, SPECS
 from .split_horizon import NetworkGateway
+from .virtual_service import GatewaySpec, VirtualServiceSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 OURS = ("Mesh", "Scenario")
@@ -204,6 +207,12 @@ class _Reader:
         spec = _validated(SPECS[kind], document, (*path, "spec"), content.get("spec") or {})
         for where in unread(spec, ("spec",)):
             self.findings.unread(Place(document, (*path, *where)), title, where)
+        if isinstance(spec, VirtualServiceSpec):
+            # What is read of them chooses a destination, and nothing for TCP.
+            for index, entry in enumerate(spec.http):
+                if entry.model_fields_set - {"name", "route"}:
+                    where = (*HTTP, index)
+                    self.findings.unread(Place(document, (*path, *where)), title, where)
         if isinstance(spec, GatewaySpec):
             for index, server in enumerate(spec.servers):
                 if not is_served(server):
@@ -213,7 +222,9 @@ class _Reader:
                     )
         # Without a timestamp it is about to be applied: after everything that has one.
         created = str(metadata.get("creationTimestamp") or f"~{self._step:04}")
-        return Resource(kind, namespace, name, spec, placed.clusters(mesh.clusters), created)
+        annotations = metadata.get("annotations")
+        said = {str(key): str(one) for key, one in annotations.items()} if isinstance(annotations, dict) else {}
+        return Resource(kind, namespace, name, spec, placed.clusters(mesh.clusters), created, said)
 
     def apply(self, mesh: Mesh, objects: Iterable[Placed]) -> Mesh:
         """The mesh with these resources, checked when all of them are there: they may refer to each other."""

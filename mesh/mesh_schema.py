@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .istio import MeshConfig, MeshNetworks, Percent, Port
+from .istio import MeshConfig, MeshNetworks
+from .part import Percent, Port
 
 NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME, max_length=253)]
@@ -32,6 +33,7 @@ class OptionsSection(Section):
     min_health_percent: Percent = 0
     metadata_exchange: bool = True
     metadata_exchange_alpn: bool = True
+    alpn_filter: bool = True
     resolve_hostname_gateways: bool = True
 
 

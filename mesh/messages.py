@@ -21,14 +21,23 @@ from envoy_data_plane.google.protobuf import Any as PackedAny
 from envoy_data_plane.google.protobuf import Struct
 
 PREFIX = "type.googleapis.com/"
+EXCHANGE_ALPN = "istio-peer-exchange"
 CDS = PREFIX + "envoy.config.cluster.v3.Cluster"
 EDS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LDS = PREFIX + "envoy.config.listener.v3.Listener"
+RDS = PREFIX + "envoy.config.route.v3.RouteConfiguration"
 
 
 def pack(message: betterproto2.Message) -> PackedAny:
     """The message inside an Any."""
     return PackedAny.pack(message)
+
+
+def typed_struct(kind: str, content: Mapping[str, Any]) -> PackedAny:
+    """A message of Istio's own as udpa.type.v1.TypedStruct, by its type's name and its content as JSON has it."""
+    # A TypedStruct has the fields of an Any; the package has no class for it.
+    inner = PackedAny(type_url=PREFIX + kind, value=bytes(Struct.from_dict(dict(content))))
+    return PackedAny(type_url=PREFIX + "udpa.type.v1.TypedStruct", value=bytes(inner))
 
 
 def address(host: str, port: int) -> Address:

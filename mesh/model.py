@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from eastgate.xds.resources import Locality
 
-from .istio import MeshConfig, Part
+from .istio import MeshConfig
+from .part import Part
 from .split_horizon import NetworkGateway
 
 NETWORK_LABEL = "topology.istio.io/network"
@@ -30,13 +31,15 @@ class Options:
     ``send_unhealthy_endpoints``: unready workloads are sent as UNHEALTHY (Istio 1.31) instead of being left out.
     ``min_health_percent``: for rules with outlier detection that do not say it themselves. ``metadata_exchange``: the
     filter and the ALPN by which Istio's Envoy builds tell each other about workloads; ``metadata_exchange_alpn``: the
-    ALPN alone. ``resolve_hostname_gateways``: names of gateways become addresses, instead of being left out.
+    ALPN alone. ``alpn_filter``: the HTTP filter of Istio's Envoy builds that chooses the ALPN of mesh mTLS.
+    ``resolve_hostname_gateways``: names of gateways become addresses, instead of being left out.
     """
 
     send_unhealthy_endpoints: bool = True
     min_health_percent: int = 0
     metadata_exchange: bool = True
     metadata_exchange_alpn: bool = True
+    alpn_filter: bool = True
     resolve_hostname_gateways: bool = True
 
 
@@ -115,7 +118,7 @@ class Service:
     """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IP by cluster.
 
     ``endpoints``: addresses of workloads by cluster, where no selector says who they are. ``export_to`` empty: all see
-    it.
+    it. ``hostname``: where it is not the one that Kubernetes would give it.
     """
 
     name: str
@@ -128,11 +131,12 @@ class Service:
     headless: bool = False
     export_to: frozenset[str] = frozenset()
     endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hostname: str = ""
 
     @property
     def host(self) -> str:
         """Full host name."""
-        return f"{self.name}.{self.namespace}.svc.{DOMAIN}"
+        return self.hostname or f"{self.name}.{self.namespace}.svc.{DOMAIN}"
 
     def selects(self, workload: Workload) -> bool:
         """Whether the workload stands behind this service in its own cluster."""
@@ -145,6 +149,11 @@ class Service:
             and self.selector.items() <= workload.labels.items()
         )
 
+    def address_for(self, cluster: str) -> str:
+        """Virtual IP as a proxy of a cluster knows it: of another cluster where its own has none; empty: headless."""
+        own = self.addresses.get(cluster, "")
+        return own or next((self.addresses[name] for name in sorted(self.addresses)), "")
+
     def is_visible_in(self, namespace: str) -> bool:
         """Whether proxies of a namespace see it."""
         to = {self.namespace if one == "." else one for one in self.export_to}
@@ -155,7 +164,8 @@ class Service:
 class Resource:
     """An Istio resource that was applied to these clusters.
 
-    ``created``: its creationTimestamp, which decides where istiod takes the oldest; a text that sorts.
+    ``created``: its creationTimestamp, which decides where istiod takes the oldest; a text that sorts. ``annotations``:
+    those of its metadata.
     """
 
     kind: str
@@ -164,6 +174,7 @@ class Resource:
     spec: Part
     clusters: frozenset[str]
     created: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str, str]:

@@ -17,9 +17,11 @@ from .model import (
     Mesh,
     Workload,
 )
+from .part import seconds
 
 LOCALITY_LABELS = ("topology.istio.io/locality", "istio-locality")
 TYPES = ("router", "sidecar")
+OWN_PORTS = ("ENVOY_STATUS_PORT", "ENVOY_PROMETHEUS_PORT")
 
 
 class NodeRefusedError(Exception):
@@ -28,7 +30,11 @@ class NodeRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A proxy: what it is, where it is, which labels it has. ``workload``: the pod of this address, None: unknown."""
+    """A proxy: what it is, where it is, which labels it has. ``workload``: the pod of this address, None: unknown.
+
+    ``interception``: REDIRECT, TPROXY or NONE. ``own_ports``: those of its probes and metrics, where nothing else may
+    listen. ``unprivileged``: it cannot bind ports below 1024.
+    """
 
     type: str
     address: str
@@ -40,6 +46,12 @@ class NodeView:
     labels: Mapping[str, str]
     locality: Locality
     workload: Workload | None = None
+    domain: str = ""
+    mesh_id: str = ""
+    interception: str = "REDIRECT"
+    own_ports: frozenset[int] = frozenset()
+    unprivileged: bool = False
+    idle_timeout_s: float | None = None
 
 
 def _texts(value: Any) -> dict[str, str]:
@@ -48,6 +60,19 @@ def _texts(value: Any) -> dict[str, str]:
 
 def _list(value: Any) -> list[str]:
     return [part.strip() for part in str(value or "").split(",") if part.strip()]
+
+
+def _ports(metadata: Mapping[str, Any]) -> frozenset[int]:
+    found = (metadata.get(key) for key in OWN_PORTS)
+    return frozenset(int(port) for port in found if isinstance(port, int | float) and 0 < port < 65536)
+
+
+def _idle_timeout(metadata: Mapping[str, Any]) -> float | None:
+    """IDLE_TIMEOUT; a text that is no duration is none, as istiod has it."""
+    try:
+        return seconds(metadata.get("IDLE_TIMEOUT"))
+    except ValueError:
+        return None
 
 
 def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mesh: Mesh) -> NodeView:
@@ -82,6 +107,12 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
         labels=labels,
         locality=_locality(workload, labels, locality),
         workload=workload,
+        domain=domain,
+        mesh_id=str(metadata.get("MESH_ID") or ""),
+        interception=str(metadata.get("INTERCEPTION_MODE") or "REDIRECT"),
+        own_ports=_ports(metadata),
+        unprivileged=str(metadata.get("UNPRIVILEGED_POD")) == "true",
+        idle_timeout_s=_idle_timeout(metadata),
     )
     return replace(view, labels={**labels, **_topology(view)})
 

@@ -4,13 +4,13 @@ Pure functions. Source of the rules: istio, pilot/pkg/networking/core/tls.go and
 (initVirtualServices, SelectVirtualServices).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .istio import Destination, L4Match, RouteDestination, Server, VirtualServiceSpec
-from .model import Mesh, Resource, Service, ServicePort, port_protocol
+from .model import Mesh, Resource, Service, port_protocol
 from .node_view import NodeView
 from .rules import PRIVATE, PUBLIC, covers, full_host
+from .virtual_service import Destination, L4Match, RouteDestination, Server, VirtualServiceSpec
 
 MESH = "mesh"
 
@@ -70,29 +70,29 @@ def _fits_client(match: L4Match, resource: Resource, node: NodeView, port: int) 
     )
 
 
-def tcp_route(mesh: Mesh, node: NodeView, service: Service, port: ServicePort) -> Route | None:
-    """The first tcp route that this proxy's connections to a service port take, None: none."""
-    for resource in _of_host(mesh, node, service):
+def tcp_route(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> Route | None:
+    """The first tcp route of these VirtualServices that this proxy's connections to a service port take."""
+    for resource in _of_host(resources, service):
         for entry in spec_of(resource).tcp:
-            if not entry.match or any(_fits_client(match, resource, node, port.number) for match in entry.match):
+            if not entry.match or any(_fits_client(match, resource, node, port) for match in entry.match):
                 return Route(resource, tuple(entry.route))
     return None
 
 
-def tls_routes(mesh: Mesh, node: NodeView, service: Service, port: ServicePort) -> list[Route]:
+def tls_routes(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> list[Route]:
     """The tls routes of a port whose protocol is TLS; of two for the same server names the first."""
     found: dict[tuple[str, ...], Route] = {}
-    for resource in _of_host(mesh, node, service):
+    for resource in _of_host(resources, service):
         for entry in spec_of(resource).tls:
             for match in entry.match:
-                if _fits_client(match, resource, node, port.number):
+                if _fits_client(match, resource, node, port):
                     names = tuple(match.sni_hosts)
                     found.setdefault(names, Route(resource, tuple(entry.route), names))
     return list(found.values())
 
 
-def _of_host(mesh: Mesh, node: NodeView, service: Service) -> Iterator[Resource]:
-    for resource in virtual_services(mesh, node, MESH):
+def _of_host(resources: Sequence[Resource], service: Service) -> Iterator[Resource]:
+    for resource in resources:
         hosts = (full_host(host, resource.namespace) for host in spec_of(resource).hosts)
         if any(covers(host, service.host) or covers(service.host, host) for host in hosts):
             yield resource

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from eastgate.insight.cluster_model import compile_model
 from eastgate.insight.explain import explain
 from eastgate.insight.snapshot_model import cluster_of
-from eastgate.mesh.control_plane import resources
+from eastgate.mesh.control_plane import cluster_resources
 from eastgate.mesh.messages import CDS, EDS
 from eastgate.mesh.model import Mesh, Workload
 from eastgate.mesh.node_view import NodeView, node_view
@@ -66,7 +66,7 @@ def predicted(mesh: Mesh, workload: Workload, *, gateway: bool) -> tuple[Predict
 
 
 def _clusters(mesh: Mesh, node: NodeView, *, gateway: bool) -> Iterator[tuple[str, bytes, bytes | None]]:
-    sent: Mapping[str, Mapping[str, bytes]] = resources(mesh, node)
+    sent: Mapping[str, Mapping[str, bytes]] = cluster_resources(mesh, node)
     prefix = PREFIXES["router" if gateway else "sidecar"]
     for name, raw in sent[CDS].items():
         if name.startswith(prefix):

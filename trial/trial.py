@@ -15,11 +15,11 @@ from typing import Any, Self
 from eastgate.mesh.ads_server import AdsServer
 from eastgate.mesh.ca import MeshCa
 from eastgate.mesh.endpoints import ClusterKey, target_port
-from eastgate.mesh.istio import GatewaySpec
 from eastgate.mesh.model import Mesh, Workload
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.source import MeshSource
 from eastgate.mesh.split_horizon import NetworkGateway
+from eastgate.mesh.virtual_service import GatewaySpec
 from eastgate.xds.node import NodeIdentity
 
 from .child import Child

@@ -7,11 +7,13 @@ import pytest
 from eastgate.mesh.control_plane import resources
 from eastgate.mesh.endpoints import ClusterKey, groups
 from eastgate.mesh.errors import MeshError
-from eastgate.mesh.listeners import listeners
+from eastgate.mesh.listeners import gateway_listeners
 from eastgate.mesh.mesh_file import MeshFile, load, parse
 from eastgate.mesh.messages import CDS, EDS
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.node_view import NodeView, node_view
+from eastgate.mesh.outbound import outbound
+from eastgate.mesh.scope import scope_of
 from eastgate.mesh.split_horizon import NetworkGateway, Seen
 from eastgate.xds.resources import Locality
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
@@ -56,7 +58,7 @@ def endpoints(mesh: Mesh, node: NodeView, subset: str = "", *, sni_dnat: bool = 
 
 
 def chains(mesh: Mesh, node: NodeView) -> set[str]:
-    found = [chain.filter_chain_match for one in listeners(mesh, node) for chain in one.filter_chains]
+    found = [chain.filter_chain_match for one in gateway_listeners(mesh, node) for chain in one.filter_chains]
     return {name for match in found if match for name in match.server_names}
 
 
@@ -156,8 +158,10 @@ def test_a_gateways_name_is_left_out_where_istiod_does_not_resolve() -> None:
 
 def test_a_repositorys_usual_files_are_read_with_one_finding_for_each_kind() -> None:
     kinds = [line.split(": ", 1)[1] for line in case("11-real-world-paste-mesh").findings]
-    for kind in ("IstioOperator", "Gateway", "ServiceEntry", "Sidecar", "AuthorizationPolicy", "EnvoyFilter"):
+    for kind in ("IstioOperator", "Gateway", "ServiceEntry", "EnvoyFilter"):
         assert sum(line.startswith(f"{kind}:") for line in kinds) == 1, kinds
+    # These are applied.
+    assert not [line for line in kinds if line.startswith(("Sidecar", "AuthorizationPolicy"))]
     assert sum("http routes have no effect" in line for line in kinds) == 1
 
 
@@ -172,7 +176,7 @@ def test_inherited_outlier_detection_is_no_doubt() -> None:
 
 def test_passthrough_servers_lead_to_istiod() -> None:
     mesh = case("17-expose-istiod-mesh").mesh
-    made = {one.name: one for one in listeners(mesh, router(mesh, "west"))}
+    made = {one.name: one for one in gateway_listeners(mesh, router(mesh, "west"))}
     (chain,) = made["0.0.0.0_15012"].filter_chains
     proxy = chain.filters[-1].typed_config.unpack()
     assert isinstance(proxy, TcpProxy)
@@ -186,7 +190,8 @@ def test_any_weights_are_sent_as_they_are(weights: tuple[int, int | None], sent:
     text = text.replace("weight: 9}", f"weight: {weights[0]}}}")
     text = text.replace(", weight: 1}", f", weight: {weights[1]}}}" if weights[1] is not None else "}")
     mesh = parse(text, "x").mesh
-    (listener,) = [one for one in listeners(mesh, sidecar(mesh)) if one.name.endswith("_80")]
+    node = sidecar(mesh)
+    (listener,) = [one for one in outbound(mesh, node, scope_of(mesh, node)).listeners if one.name.endswith("_80")]
     proxy = listener.filter_chains[0].filters[-1].typed_config.unpack()
     assert isinstance(proxy, TcpProxy)
     assert proxy.weighted_clusters

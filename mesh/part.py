@@ -1,0 +1,84 @@
+"""What models of Istio's resources are made of: names, units, and what a file said that no model has.
+
+A field that is no field of a model is kept, so that `unread` can name it: nothing of a resource is dropped in silence.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+")
+_PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)")
+
+
+def seconds(text: object) -> float:
+    """Seconds of a Go duration such as "1m30s". Raises ValueError for anything else."""
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration such as 1s, 500ms or 1m30s")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Part(BaseModel):
+    """A message of Istio's API: camel case on the file's side, fields that are not read stay in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel, validate_by_name=False, frozen=True)
+
+
+class PortSelector(Part):
+    """The port that a port level setting is for."""
+
+    number: Port
+
+
+class Selector(Part):
+    """Which workloads a resource is for."""
+
+    match_labels: dict[str, str] = {}
+
+
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    for part in model.__subclasses__():
+        yield from (field.alias or "" for field in part.model_fields.values())
+        yield from _names(part)
+
+
+def in_camel_case(content: Any) -> Any:
+    """Content of meshConfig or meshNetworks with Istio's names in camel case: protobuf's JSON takes snake case too.
+
+    Only known fields are renamed; names of networks and localities stay as they are.
+    """
+    known = frozenset(_names(Part))
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                (to_camel(key) if "_" in key and to_camel(key) in known else key): renamed(one)
+                for key, one in value.items()
+            }
+        return [renamed(one) for one in value] if isinstance(value, list) else value
+
+    return renamed(content)
+
+
+def unread(part: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Paths, in the file's own names, of everything that was given and is not read."""
+    if isinstance(part, Part):
+        yield from ((*path, name) for name in part.model_extra or ())
+        for name, field in type(part).model_fields.items():
+            if name in part.model_fields_set:
+                yield from unread(getattr(part, name), (*path, field.alias or to_camel(name)))
+    elif isinstance(part, list):
+        for index, item in enumerate(part):
+            yield from unread(item, (*path, index))
+    elif isinstance(part, dict):
+        for key, item in part.items():
+            yield from unread(item, (*path, key))

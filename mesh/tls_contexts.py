@@ -1,0 +1,91 @@
+"""Transport sockets of mesh mTLS: what a client says and accepts, and what an inbound chain does.
+
+Source of the rules: istio, pilot/pkg/networking/core/cluster_tls.go and pilot/pkg/security/authn/utils.
+"""
+
+from envoy_data_plane.envoy.config.core.v3 import TransportSocket
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    CommonTlsContextCombinedCertificateValidationContext,
+    DownstreamTlsContext,
+    SdsSecretConfig,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from .endpoints import ClusterKey
+from .istio import ClientTls
+from .messages import EXCHANGE_ALPN, from_sds, pack
+from .model import Mesh, Service
+
+CERTIFICATE, ROOTS = "default", "ROOTCA"
+"""Names under which sidecars ask for their certificate and for those that they trust."""
+HTTP2 = frozenset({"http2", "grpc", "grpc-web"})
+HTTP_ALPN = ("h2", "http/1.1")
+CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
+
+
+def client_socket(mesh: Mesh, key: ClusterKey, tls: ClientTls | None) -> TransportSocket:
+    """What clients of a cluster do. ``tls``: what its rule says of it."""
+    names = list(tls.subject_alt_names) if tls and tls.subject_alt_names else spiffe_ids(mesh, key.service)
+    return _socket(
+        UpstreamTlsContext(
+            sni=(tls.sni if tls else "") or key.sni,
+            common_tls_context=_common(
+                _client_alpn(mesh, http2=key.port.protocol in HTTP2),
+                [StringMatcher(exact=name) for name in names],
+            ),
+        )
+    )
+
+
+def server_socket(mesh: Mesh, *, http: bool) -> TransportSocket:
+    """What an inbound chain does: a client must show a certificate of a trust domain of the mesh."""
+    exchange = not http and mesh.options.metadata_exchange and mesh.options.metadata_exchange_alpn
+    common = _common(
+        [*([EXCHANGE_ALPN] if exchange else []), *HTTP_ALPN],
+        [StringMatcher(prefix=f"spiffe://{domain}/") for domain in mesh.config.trust_domains],
+    )
+    assert common.tls_params
+    common.tls_params.cipher_suites = list(CIPHERS)
+    return _socket(DownstreamTlsContext(common_tls_context=common, require_client_certificate=True))
+
+
+def spiffe_ids(mesh: Mesh, service: Service) -> list[str]:
+    """Names that the service's workloads may have in their certificates."""
+    domain = mesh.config.trust_domain
+    return sorted({one.spiffe_id(domain) for one in mesh.workloads if service.selects(one)})
+
+
+def _client_alpn(mesh: Mesh, *, http2: bool) -> list[str]:
+    exchange = mesh.options.metadata_exchange and mesh.options.metadata_exchange_alpn
+    return [*([EXCHANGE_ALPN] if exchange else []), "istio", *(["h2"] if http2 else [])]
+
+
+def _common(alpn: list[str], names: list[StringMatcher]) -> CommonTlsContext:
+    return CommonTlsContext(
+        alpn_protocols=alpn,
+        tls_params=TlsParameters(
+            tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+            tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+        ),
+        tls_certificate_sds_secret_configs=[SdsSecretConfig(name=CERTIFICATE, sds_config=from_sds())],
+        combined_validation_context=CommonTlsContextCombinedCertificateValidationContext(
+            default_validation_context=CertificateValidationContext(match_subject_alt_names=names),
+            validation_context_sds_secret_config=SdsSecretConfig(name=ROOTS, sds_config=from_sds()),
+        ),
+    )
+
+
+def _socket(context: UpstreamTlsContext | DownstreamTlsContext) -> TransportSocket:
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
