@@ -5,7 +5,7 @@ One event loop. A change is pushed to every stream after a quiet time, as istiod
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -114,7 +114,10 @@ def why_not(address: str) -> str:
 
 
 class AdsServer:
-    """Serves one source to any number of clients, state-of-the-world and Delta."""
+    """Serves one source to any number of clients, state-of-the-world and Delta.
+
+    ``services``: what else is served on the same address; ``credentials``: for TLS, None: without.
+    """
 
     def __init__(
         self,
@@ -123,8 +126,11 @@ class AdsServer:
         debounce_s: float = 0.1,
         debounce_max_s: float = 10.0,
         min_ping_interval_s: float = MIN_PING_INTERVAL_S,
+        services: Sequence[grpc.GenericRpcHandler] = (),
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._source = source
+        self._services, self._credentials = services, credentials
         # The name is gRPC core's own for what its C++ calls MIN_RECV_PING_INTERVAL_WITHOUT_DATA.
         pings = ("grpc.http2.min_ping_interval_without_data_ms", int(min_ping_interval_s * 1000))
         self._options = (*OPTIONS, pings)
@@ -149,10 +155,14 @@ class AdsServer:
                         "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
                     },
                 ),
+                *self._services,
             )
         )
         try:
-            port: int = server.add_insecure_port(address)
+            if self._credentials is None:
+                port: int = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, self._credentials)
         except RuntimeError:
             raise OSError(await asyncio.to_thread(why_not, address)) from None
         await server.start()

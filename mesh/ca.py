@@ -8,13 +8,16 @@ import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+SMALLEST_RSA_BITS = 2048
 LIFETIME = timedelta(hours=24)
 # Clocks of a mesh are not the same.
 LEEWAY = timedelta(minutes=1)
@@ -62,14 +65,45 @@ class MeshCa:
 
         Raises ValueError for a name outside of the trust domain.
         """
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf, issuer = self._leaf(key.public_key(), spiffe_id, (), cluster, lifetime)
+        return WorkloadCertificate(spiffe_id, leaf + issuer, _private(key), self.root)
+
+    def issue_server(self, *hosts: str, cluster: str) -> WorkloadCertificate:
+        """A certificate for a control plane that is reached under these names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = f"spiffe://{self.trust_domain}/ns/istio-system/sa/istiod"
+        leaf, issuer = self._leaf(key.public_key(), name, hosts, cluster, LIFETIME)
+        return WorkloadCertificate(name, leaf + issuer, _private(key), self.root)
+
+    def sign(self, request: str, spiffe_id: str, *, cluster: str, lifetime: timedelta = LIFETIME) -> tuple[str, ...]:
+        """The chain for a certificate signing request, PEM: leaf, issuer, root. Names in the request count for nothing.
+
+        Raises ValueError for a request that cannot be read, whose signature is not its own key's, or whose key is weak.
+        """
+        asked = x509.load_pem_x509_csr(request.encode())
+        if not asked.is_signature_valid:
+            raise ValueError("the request is not signed by its own key")
+        key = asked.public_key()
+        strong = isinstance(key, ec.EllipticCurvePublicKey) or (
+            isinstance(key, rsa.RSAPublicKey) and key.key_size >= SMALLEST_RSA_BITS
+        )
+        if not strong:
+            raise ValueError(f"the key must be of an elliptic curve, or RSA of {SMALLEST_RSA_BITS} bits or more")
+        return (*self._leaf(cast("PublicKey", key), spiffe_id, (), cluster, lifetime), self.root)
+
+    def _leaf(
+        self, key: PublicKey, spiffe_id: str, hosts: Sequence[str], cluster: str, lifetime: timedelta
+    ) -> tuple[str, str]:
+        """A certificate and its issuer's, PEM. Raises ValueError for a name outside of the trust domain."""
         if not spiffe_id.startswith(f"spiffe://{self.trust_domain}/"):
             raise ValueError(f"{spiffe_id} is not in the trust domain {self.trust_domain}")
         issuer = self._intermediate(cluster)
-        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.UniformResourceIdentifier(spiffe_id), *map(_host_name, hosts)]
         leaf = (
-            _builder(x509.Name([]), issuer.certificate.subject, key.public_key(), issuer.key.public_key(), lifetime)
+            _builder(x509.Name([]), issuer.certificate.subject, key, issuer.key.public_key(), lifetime)
             # Without a subject the name must be critical (RFC 5280), as istiod writes it.
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)]), True)
+            .add_extension(x509.SubjectAlternativeName(names), True)
             .add_extension(x509.BasicConstraints(False, None), True)
             .add_extension(_encrypts(), True)
             .add_extension(
@@ -78,10 +112,7 @@ class MeshCa:
             )
             .sign(issuer.key, hashes.SHA256())
         )
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return WorkloadCertificate(spiffe_id, _pem(leaf) + _pem(issuer.certificate), secret.decode(), self.root)
+        return _pem(leaf), _pem(issuer.certificate)
 
     def _intermediate(self, cluster: str) -> _Authority:
         if cluster not in self._intermediates:
@@ -91,6 +122,18 @@ class MeshCa:
             builder = builder.add_extension(x509.BasicConstraints(True, 0), True).add_extension(_signs(), True)
             self._intermediates[cluster] = _Authority(key, builder.sign(self._root.key, hashes.SHA256()))
         return self._intermediates[cluster]
+
+
+def _host_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> str:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
 
 
 def _name(text: str) -> x509.Name:
@@ -104,7 +147,7 @@ def _pem(certificate: x509.Certificate) -> str:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
+    key: PublicKey,
     issuer_key: ec.EllipticCurvePublicKey,
     lifetime: timedelta = 2 * LIFETIME,
 ) -> x509.CertificateBuilder:
