@@ -1,7 +1,7 @@
 """istio.v1.auth.IstioCertificateService of an embedded control plane: a signing request in, a chain out.
 
-Who asks is told by a token in the metadata `authorization`, and nothing else: names in the request count for nothing, as
-with istiod.
+Who asks is told by a token in the metadata `authorization`, and nothing else: names in the request count for nothing,
+as with istiod.
 """
 
 from datetime import timedelta
