@@ -25,6 +25,7 @@ ENTRIES = {
     "endpoints": Entry("endpoints", "Show endpoints with health, priority, locality, weight and share."),
     "explain": Entry("explain", "Explain the shares of a cluster: who gets how much, and why."),
     "doctor": Entry("doctor", "Say why failover or cross-network traffic cannot work."),
+    "probe": Entry("probe", "Say an Istio client's hello to a gateway: what answers, or why not.", extra="tls"),
     "ledger": Entry("ledger", "Show which version of each resource was accepted or rejected, when, and why."),
     "record": Entry("record", "Keep every push of an istiod in a journal, and serve nobody."),
     "replay": Entry("replay", "Show the endpoints that a gateway had after one push of a journal.", extra="mesh"),

@@ -40,6 +40,7 @@ LAYERS = (
         "commands.mesh_import",
         "commands.mesh_run",
         "commands.mesh_serve",
+        "commands.probe",
         "commands.record",
         "commands.replay",
         "commands.version",
