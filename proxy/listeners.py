@@ -216,4 +216,5 @@ def summed(parts: list[ListenerCounters]) -> ListenerCounters:
             sum(part.length_ms.sum_ms for part in parts),
             tuple(sum(column) for column in zip(*(part.length_ms.counts for part in parts), strict=True)),
         ),
+        rbac=tuple(sum(column) for column in zip(*(part.rbac for part in parts), strict=True)),
     )

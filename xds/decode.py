@@ -3,8 +3,9 @@
 from .assignment import decode_assignment as decode_endpoints
 from .assignment import read_text
 from .columns import EndpointFlag
+from .decode_chain import Chains, DecodedChain
 from .decode_cluster import decode_cluster
-from .decode_listener import Chains, DecodedChain, decode_listener, listener_steps
+from .decode_listener import decode_listener, listener_steps
 from .decode_route import Hosts, decode_route, route_steps
 from .errors import XdsError
 from .health_check import endpoint_checks

@@ -7,7 +7,7 @@ policies are not rules that are missing.
 from collections.abc import Mapping
 from typing import Any
 
-from .decode_listener import cidr_range
+from .cidr import cidr_range
 from .fields import number
 from .message import read
 from .rbac import Policy, Predicate, RbacFilter, Rules, TextMatch
@@ -22,13 +22,19 @@ _TEXT_KINDS = ("exact", "prefix", "suffix", "contains")
 _HIGHEST_PORT = 65535
 
 
+class NotEvaluatedError(ValueError):
+    """It may be a filter that Envoy loads, and holds what nobody here knows."""
+
+
 def decode_rbac(raw: bytes, kind: str) -> RbacFilter:
     """Read the bytes inside the Any, of type NETWORK_RBAC or HTTP_RBAC. Raises ValueError for what is none."""
     return rbac_filter(read(kind, raw), is_http=kind == HTTP_RBAC)
 
 
 def rbac_filter(message: Mapping[str, Any], *, is_http: bool) -> RbacFilter:
-    """The filter of a message as the wire reader answers it. Raises ValueError for what Envoy does not load either."""
+    """The filter of a message as the wire reader answers it. Raises ValueError for what Envoy does not load either,
+    NotEvaluatedError for what is not known here.
+    """
     _refuse_unknown(message, "rules", "shadow_rules")
     return RbacFilter(
         rules=_rules(message, "rules", "matcher"),
@@ -57,7 +63,7 @@ def _rules(message: Mapping[str, Any], field: str, matcher: str) -> Rules | None
 def _refuse_unknown(message: Mapping[str, Any], *read_elsewhere: str) -> None:
     """A field that nobody here knows may turn the meaning of all others."""
     if unknown := unknown_fields({key: value for key, value in message.items() if key not in read_elsewhere}):
-        raise ValueError(f"unknown fields: {', '.join(unknown)}")
+        raise NotEvaluatedError(f"unknown fields: {', '.join(unknown)}")
 
 
 def _policy(name: str, message: Mapping[str, Any]) -> Policy:

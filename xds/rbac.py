@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .resources import CidrRange
+from .cidr import CidrRange
 
 
 @dataclass(frozen=True, slots=True)

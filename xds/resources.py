@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
 from .columns import Locality as Locality
 from .columns import LocalityEntry as LocalityEntry
+from .listener_filters import Ports
+from .rbac import RbacFilter
 from .route import RouteConfiguration
 from .socket_options import SocketOption
 from .tls_records import PLAIN, SecretRef, TlsSettings, UpstreamTls
@@ -323,13 +326,6 @@ class Cluster:
         return (self.eds_service_name or self.name) if self.type == "EDS" else ""
 
 
-class CidrRange(NamedTuple):
-    """Addresses that share their first ``length`` bits; ``address``: 4 or 16 bytes in network order, the rest is 0."""
-
-    address: bytes
-    length: int
-
-
 @dataclass(frozen=True, slots=True)
 class FilterChainMatch:
     """Envoy's FilterChainMatch, empty or 0 = any; ``source_type`` is Envoy's enum name.
@@ -356,6 +352,7 @@ class FilterChain:
     ``clusters`` are (cluster name, weight) pairs; one pair of weight 1 for a plain tcp_proxy.cluster. ``criteria``,
     where there are any, say for each of them which subset of its endpoints is asked for.
     ``max_connect_attempts`` 0: not set. ``hash_source_ip``: connections have the hash of their client's address.
+    ``policies``: RBAC filters, all of which a connection must pass.
     Of a chain with an HTTP connection manager, ``route_config_name`` says which
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names;
     ``tls``: what is terminated before anything else is done, None for connections that are taken as they come;
@@ -373,6 +370,7 @@ class FilterChain:
     stat_prefix: str = ""
     route_config_name: str = ""
     route_config: RouteConfiguration | None = None
+    policies: tuple[RbacFilter, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
     tls: TlsSettings | None = None
     handshake_timeout_s: float = 0.0
@@ -385,7 +383,8 @@ class Listener:
 
     ``use_original_dst``: connections go on to the listener of the address that they were redirected from;
     ``original_dst``: they keep that address for clusters of type ORIGINAL_DST. ``ipv4_compat``: IPv6 addresses that
-    take IPv4 connections too. ``backlog``: connections that may wait to be accepted, 0 as many as we like.
+    take IPv4 connections too. ``tls_skipped_ports``, ``http_skipped_ports``: destination ports where the inspector of
+    that name is switched off. ``backlog``: connections that may wait to be accepted, 0 as many as we like.
 
     ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
     """
@@ -398,6 +397,9 @@ class Listener:
     use_original_dst: bool = False
     original_dst: bool = False
     tls_inspector: bool = False
+    tls_skipped_ports: Ports = ()
+    http_inspector: bool = False
+    http_skipped_ports: Ports = ()
     proxy_protocol: bool = False
     listener_filters_timeout_s: float = 15.0
     continue_on_listener_filters_timeout: bool = False

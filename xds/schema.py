@@ -588,8 +588,18 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     "envoy.config.listener.v3.ListenerFilter": (
         F(1, "name", "string"),
         F(3, "typed_config", "any", oneof="config_type", presence=True),
-        F(4, "filter_disabled", "opaque", presence=True),
+        F(4, "filter_disabled", "message", type="envoy.config.listener.v3.ListenerFilterChainMatchPredicate", presence=True),
         F(5, "config_discovery", "opaque", oneof="config_type", presence=True),
+    ),
+    "envoy.config.listener.v3.ListenerFilterChainMatchPredicate": (
+        F(1, "or_match", "message", type="envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet", oneof="rule", presence=True),
+        F(2, "and_match", "message", type="envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet", oneof="rule", presence=True),
+        F(3, "not_match", "message", type="envoy.config.listener.v3.ListenerFilterChainMatchPredicate", oneof="rule", presence=True),
+        F(4, "any_match", "bool", oneof="rule", presence=True),
+        F(5, "destination_port_range", "message", type="envoy.type.v3.Int32Range", oneof="rule", presence=True),
+    ),
+    "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet": (
+        F(1, "rules", "message", type="envoy.config.listener.v3.ListenerFilterChainMatchPredicate", repeated=True),
     ),
     "envoy.config.listener.v3.FilterChain": (
         F(1, "filter_chain_match", "message", type="envoy.config.listener.v3.FilterChainMatch", presence=True),
@@ -1053,6 +1063,19 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(5, "stat_prefix", "string"),
         F(6, "tlv_location", "enum", type="envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocolTlvLocation"),
     ),
+    "envoy.extensions.filters.network.set_filter_state.v3.Config": (
+        F(1, "on_new_connection", "message", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue", repeated=True),
+        F(2, "on_downstream_tls_handshake", "message", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue", repeated=True),
+        F(3, "on_downstream_data", "message", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue", repeated=True),
+    ),
+    "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue": (
+        F(1, "object_key", "string", oneof="key", presence=True),
+        F(2, "format_string", "opaque", oneof="value", presence=True),
+        F(3, "read_only", "bool"),
+        F(4, "shared_with_upstream", "enum", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValueSharedWithUpstream"),
+        F(5, "skip_if_empty", "bool"),
+        F(6, "factory_key", "string"),
+    ),
     "envoy.extensions.filters.network.rbac.v3.RBAC": (
         F(1, "rules", "message", type="envoy.config.rbac.v3.RBAC", presence=True),
         F(2, "shadow_rules", "message", type="envoy.config.rbac.v3.RBAC", presence=True),
@@ -1287,6 +1310,11 @@ ENUMS: dict[str, dict[int, str]] = {
         3: "V6_ONLY",
         4: "V4_PREFERRED",
         5: "ALL",
+    },
+    "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValueSharedWithUpstream": {
+        0: "NONE",
+        1: "ONCE",
+        2: "TRANSITIVE",
     },
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocolTlvLocation": {
         0: "DYNAMIC_METADATA",

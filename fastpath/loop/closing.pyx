@@ -16,6 +16,7 @@ from eastgate.fastpath.loop.relay cimport flow_free
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport note_end
 from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.match.policy cimport policies_release
 from eastgate.fastpath.posix cimport count
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport state_release
@@ -33,6 +34,8 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     if connection.endpoint != NULL:
         state_release(connection.endpoint)
         connection.endpoint = NULL
+    policies_release(connection.policies)
+    connection.policies = NULL
     connection.phase = PHASE_CLOSED
     wheel_cancel(&worker.wheel, &connection.timer)
     record_free(connection.record)

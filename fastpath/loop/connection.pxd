@@ -7,6 +7,7 @@ from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.match.policy cimport CompiledPolicies
 from eastgate.fastpath.match.route_nodes cimport Routes
 from eastgate.fastpath.loop.timer_wheel cimport Timer
 
@@ -50,6 +51,8 @@ cdef struct ConnectionRecord:
     uint16_t server_name_length
     uint16_t alpn_length
     uint16_t attempts
+    uint16_t policy_length
+    uint8_t policy_unknown      # it was decided by something that nobody here knows
     Address downstream
     Address downstream_local
     Address upstream
@@ -60,6 +63,16 @@ cdef struct ConnectionRecord:
     uint64_t connect_ns
     char server_name[256]
     uint8_t alpn[256]           # names, each behind a byte with its length
+    char policy[256]            # that denied it
+
+# Envoy's counters of RBAC filters.
+cdef enum RbacCounter:
+    RBAC_ALLOWED
+    RBAC_DENIED
+    RBAC_SHADOW_ALLOWED
+    RBAC_SHADOW_DENIED
+    RBAC_LOGGED
+    RBAC_COUNTERS
 
 # What the connections of a listener have in common, whichever socket they came by. Of one worker.
 cdef struct ListenerState:
@@ -78,6 +91,7 @@ cdef struct ListenerState:
     uint64_t tx_bytes
     uint64_t refused[<int>Reason.REASON_COUNT]
     Histogram length            # how long connections lasted from their filter chain on
+    uint64_t rbac[RBAC_COUNTERS]
 
 # One worker's socket of a listener.
 cdef struct Listener:
@@ -112,6 +126,7 @@ cdef struct Connection:
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # keepalive of the upstream socket is on
+    uint8_t protocol            # of an HTTP chain: HttpProtocol of the first request and 1; 0: TCP
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
@@ -122,6 +137,7 @@ cdef struct Connection:
     Address upstream
     Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
     ListenerState* listener     # as long as the worker
+    CompiledPolicies* policies  # counted reference, until it is judged; NULL: of its chain there are none
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
     EndpointQueue* queue        # of the endpoint, if it is counted there or waits in it; else NULL

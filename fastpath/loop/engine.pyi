@@ -8,7 +8,10 @@ from .event_ring import ConnectionEvent
 from .histogram import Durations
 
 class ListenerCounters(NamedTuple):
-    """Totals since the listener was opened; `refused` is indexed by Reason."""
+    """Totals since the listener was opened; `refused` is indexed by Reason.
+
+    `rbac`: connections that policies allowed and denied; verdicts of shadow rules that would have, and of LOG rules.
+    """
 
     cx_total: int
     cx_active: int
@@ -17,6 +20,7 @@ class ListenerCounters(NamedTuple):
     tx_bytes: int
     refused: tuple[int, ...]
     length_ms: Durations = ...
+    rbac: tuple[int, ...] = ...
 
 class StuckWorker(NamedTuple):
     """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""

@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from eastgate.fastpath.loop.acceptor cimport SocketOptions, bound_port, open_listening_socket
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
-from eastgate.fastpath.loop.connection cimport Listener
+from eastgate.fastpath.loop.connection cimport Listener, RBAC_COUNTERS
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
 from eastgate.fastpath.loop.histogram cimport BUCKET_COUNT, Histogram, durations_of
 from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
@@ -46,7 +46,10 @@ atexit.register(_close_threaded_engines)
 
 
 class ListenerCounters(NamedTuple):
-    """Totals since the listener was opened; `refused` is indexed by Reason."""
+    """Totals since the listener was opened; `refused` is indexed by Reason.
+
+    `rbac`: connections that policies allowed and denied; verdicts of shadow rules that would have, and of LOG rules.
+    """
 
     cx_total: int
     cx_active: int
@@ -55,6 +58,7 @@ class ListenerCounters(NamedTuple):
     tx_bytes: int
     refused: tuple
     length_ms: Durations = Durations(0, (0,) * BUCKET_COUNT)
+    rbac: tuple = (0,) * 5
 
 
 class StuckWorker(NamedTuple):
@@ -404,11 +408,13 @@ cdef class Engine:
         cdef uint64_t totals[5]
         cdef uint64_t refused[<int>Reason.REASON_COUNT]
         cdef Histogram length
+        cdef uint64_t rbac[RBAC_COUNTERS]
         cdef uint32_t worker
         cdef int reason, bucket
         memset(totals, 0, sizeof(totals))
         memset(refused, 0, sizeof(refused))
         memset(&length, 0, sizeof(length))
+        memset(rbac, 0, sizeof(rbac))
         for worker in range(self.count):
             totals[0] += atomic_load64(&own[worker].state.cx_total)
             totals[1] += atomic_load64(&own[worker].state.cx_active)
@@ -420,6 +426,8 @@ cdef class Engine:
             length.sum_ms += atomic_load64(&own[worker].state.length.sum_ms)
             for bucket in range(BUCKET_COUNT):
                 length.counts[bucket] += atomic_load64(&own[worker].state.length.counts[bucket])
+            for reason in range(<int>RBAC_COUNTERS):
+                rbac[reason] += atomic_load64(&own[worker].state.rbac[reason])
         return ListenerCounters(
             cx_total=totals[0],
             cx_active=totals[1],
@@ -428,6 +436,7 @@ cdef class Engine:
             tx_bytes=totals[4],
             refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
             length_ms=durations_of(&length),
+            rbac=tuple([rbac[reason] for reason in range(<int>RBAC_COUNTERS)]),
         )
 
     def record_events(self, on):

@@ -5,7 +5,8 @@ class ConnectionEvent(NamedTuple):
 
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
-    `attempts` counts the endpoints that were tried; `upstream` is the last of them.
+    `attempts` counts the endpoints that were tried; `upstream` is the last of them. `policy`: name of the one that
+    denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge.
     """
 
     listener: int
@@ -22,3 +23,5 @@ class ConnectionEvent(NamedTuple):
     duration: float
     connect_duration: float
     attempts: int = 0
+    policy: str = ""
+    policy_unknown: bool = False

@@ -17,7 +17,8 @@ class ConnectionEvent(NamedTuple):
 
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
-    `attempts` counts the endpoints that were tried; `upstream` is the last of them.
+    `attempts` counts the endpoints that were tried; `upstream` is the last of them. `policy`: name of the one that
+    denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge.
     """
 
     listener: int
@@ -34,6 +35,8 @@ class ConnectionEvent(NamedTuple):
     duration: float
     connect_duration: float
     attempts: int = 0
+    policy: str = ""
+    policy_unknown: bool = False
 
 
 cdef int ring_init(EventRing* ring, uint32_t capacity, int notify_fd) noexcept nogil:
@@ -123,6 +126,8 @@ cdef object as_event(ConnectionRecord* record):
         duration=record.duration_ns / 1e9,
         connect_duration=record.connect_ns / 1e9,
         attempts=record.attempts,
+        policy=record.policy[:record.policy_length].decode("utf-8", "backslashreplace"),
+        policy_unknown=bool(record.policy_unknown),
     )
 
 

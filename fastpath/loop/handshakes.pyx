@@ -4,7 +4,7 @@ A handshake with an endpoint that fails is a failed connect: no byte of the clie
 and outlier detection counts it, as in Envoy. A gateway that is alive in front of a dead cluster is such a case.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset, strlen
 
 from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_SEAL, PHASE_UNSEAL
@@ -19,6 +19,16 @@ from eastgate.fastpath.tls.failure cimport TlsFailure
 
 cdef enum:
     OFFER_BYTES = 1024
+
+# What Istio's own filter for HTTP (istio.alpn) and its clusters offer on mTLS within the mesh, by the protocol of the
+# connection as it stands there: TCP, HTTP/1.0, HTTP/1.1, HTTP/2. A stock server chooses its chain by it: by `istio`
+# alone that of TCP, where rules on paths deny. Never `istio-peer-exchange`, which would put frames before the bytes.
+cdef const char** ISTIO_OFFERS = [
+    b"\x05istio",
+    b"\x0eistio-http/1.0\x05istio\x08http/1.0",
+    b"\x0eistio-http/1.1\x05istio\x08http/1.1",
+    b"\x08istio-h2\x05istio\x02h2",
+]
 
 
 cdef int client_reason(uint8_t failure) noexcept nogil:
@@ -106,7 +116,15 @@ cdef void unseal_timeout(Worker* worker, Connection* connection) noexcept nogil:
 
 
 cdef bint begin_seal(Worker* worker, Connection* connection) noexcept nogil:
-    if not leg_secure(&connection.up, &worker.scratch, NULL, tickets_of(connection.endpoint)):
+    cdef Offer offer
+    cdef bint is_istio = connection.up.context.is_istio
+    if is_istio:
+        memset(&offer, 0, sizeof(offer))
+        offer.alpn = <const uint8_t*>ISTIO_OFFERS[connection.protocol]
+        offer.alpn_length = <uint16_t>strlen(ISTIO_OFFERS[connection.protocol])
+    if not leg_secure(
+        &connection.up, &worker.scratch, &offer if is_istio else NULL, tickets_of(connection.endpoint)
+    ):
         connect_failed(worker, connection, Reason.LIMIT)
         return False
     connection.phase = PHASE_SEAL

@@ -1,8 +1,9 @@
 """The phases of a connection, one after the other. Each says when it is done; none is guessed from another.
 
-PROXY header (if the listener has one) -> sniff -> (TLS with the client) -> choose -> (wait for the endpoint) -> connect
--> (TLS with the endpoint) -> relay -> closed. Every phase has a timer.
+PROXY header (if the listener has one) -> sniff -> (TLS with the client) -> authorize -> choose -> (wait for the
+endpoint) -> connect -> (TLS with the endpoint) -> relay -> closed. Every phase has a timer.
 """
+from eastgate.fastpath.loop.authorization cimport authorized
 from eastgate.fastpath.loop.connection cimport (
     Connection, PHASE_CLOSED, PHASE_CONNECT, PHASE_RELAY, PHASE_SEAL, PHASE_UNSEAL, PHASE_WAIT,
 )
@@ -20,13 +21,19 @@ cdef void start_relay(Worker* worker, Connection* connection) noexcept nogil:
         relay(worker, connection)
 
 
+cdef inline void admit(Worker* worker, Connection* connection) noexcept nogil:
+    """Its client is known."""
+    if authorized(worker, connection):
+        choose_upstream(worker, connection)
+
+
 cdef void follow(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
     """Go on by the chain that was found; NULL: none yet, or the connection has ended."""
     # Connecting takes a while: its event goes on from here.
     if chain != NULL and adopt(worker, connection, chain) and (
         connection.down.context == NULL or begin_unseal(worker, connection)
     ):
-        choose_upstream(worker, connection)
+        admit(worker, connection)
 
 
 cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
@@ -42,7 +49,7 @@ cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
             start_relay(worker, connection)
     elif connection.phase == PHASE_UNSEAL:
         if unsealed(worker, connection):
-            choose_upstream(worker, connection)
+            admit(worker, connection)
     elif connection.phase != PHASE_CLOSED:
         follow(worker, connection, sniff(worker, connection))
 

@@ -2,7 +2,7 @@
 
 TCP_NODELAY is on for every leg: the relay writes what it has, and waits for nothing more.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -11,7 +11,7 @@ from eastgate.fastpath.loop.tls_session cimport (
     TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
 )
 from eastgate.fastpath.match.facts cimport Address
-from eastgate.fastpath.tls.handshake cimport tls_context_acquire, tls_context_release
+from eastgate.fastpath.tls.handshake cimport has_certificate, peer_uri, tls_context_acquire, tls_context_release
 from eastgate.fastpath.posix cimport *
 
 cdef inline void set_option(const Leg* leg, int level, int option, int value) noexcept nogil:
@@ -175,6 +175,26 @@ cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil:
     if leg.tls.out_length:
         leg.writable = 0
     return status
+
+
+cdef ssize_t leg_peer(const Leg* leg, char* into, size_t capacity) noexcept nogil:
+    if leg.tls == NULL or not has_certificate(leg.tls.ssl):
+        return -1
+    return <ssize_t>peer_uri(leg.tls.ssl, into, capacity)
+
+
+cdef const char* leg_offered_name(const Leg* leg, uint16_t* length) noexcept nogil:
+    length[0] = 0
+    if leg.tls == NULL or leg.tls.handshake.expected == NULL:
+        return NULL
+    length[0] = leg.tls.handshake.server_name_length
+    return <const char*>leg.tls.handshake.expected
+
+
+cdef void leg_forget_offer(Leg* leg) noexcept nogil:
+    if leg.tls != NULL:
+        free(leg.tls.handshake.expected)
+        leg.tls.handshake.expected = NULL
 
 
 cdef void leg_end(Leg* leg) noexcept nogil:

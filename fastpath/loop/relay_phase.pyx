@@ -7,7 +7,7 @@ from eastgate.fastpath.loop.charges cimport CHARGE_ENDPOINT, CHARGE_PENDING, giv
 from eastgate.fastpath.loop.closing cimport abort_connection, finish
 from eastgate.fastpath.loop.cluster_slots cimport SlotVersion, slot_version
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY
-from eastgate.fastpath.loop.leg cimport Keepalive, leg_guard, leg_take_sniffed
+from eastgate.fastpath.loop.leg cimport Keepalive, leg_forget_offer, leg_guard, leg_take_sniffed
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
 from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
@@ -41,6 +41,7 @@ cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
         wake_queue(worker, connection.queue)
     wheel_cancel(&worker.wheel, &connection.timer)
     connection.down.writable = 1
+    leg_forget_offer(&connection.down)
     connection.upward.held = leg_take_sniffed(&connection.down, &connection.upward.held_length)
     connection.upward.bytes = connection.upward.held_length
     count(&connection.listener.rx_bytes, connection.upward.bytes)

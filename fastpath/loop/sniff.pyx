@@ -19,12 +19,16 @@ from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS, HELLO_OVERSIZE,
     HelloStatus, parse_client_hello,
 )
-from eastgate.fastpath.match.facts cimport Facts
+from eastgate.fastpath.match.facts cimport Facts, Protocols
+from eastgate.fastpath.match.http_head cimport (
+    HTTP_COMPLETE, HTTP_NEED_MORE, HttpHead, HttpStatus, http_protocols, inspect_http,
+)
+from eastgate.fastpath.match.policy cimport policies_acquire
 from eastgate.fastpath.match.proxy_protocol cimport (
     PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
 )
 from eastgate.fastpath.match.route_nodes cimport (
-    RouteChain, Routes, route_asks_destination, route_chain, route_match,
+    RouteChain, Routes, route_asks_destination, route_chain, route_inspects_http, route_inspects_tls, route_match,
 )
 from eastgate.fastpath.posix cimport atomic_load_pointer, ssize_t
 from eastgate.fastpath.reason cimport Reason
@@ -106,14 +110,22 @@ cdef void gather(
     facts.authority_length = 0
 
 
+cdef inline Routes* routes_of(const Connection* connection) noexcept nogil:
+    # Of this turn: what a later one finds may be another table.
+    return <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
+
+
 cdef const RouteChain* route(
-    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls
+    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls, const Protocols* http
 ) noexcept nogil:
-    cdef Routes* routes = <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
+    """`http`: what stands for the protocol of an HTTP request that was seen; NULL: there was none."""
+    cdef Routes* routes = routes_of(connection)
     cdef const RouteChain* matched
     cdef Facts facts
     cdef int chain
     gather(connection, routes, hello, is_tls, &facts)
+    if http != NULL:
+        facts.protocols = http
     chain = route_match(routes, &facts)
     if chain < 0:
         refuse(worker, connection, -chain)
@@ -128,37 +140,47 @@ cdef const RouteChain* route(
     if matched.termination:
         connection.handshake_ms = routes.terminations[matched.termination - 1].timeout_ms
         leg_will_secure(&connection.down, routes.terminations[matched.termination - 1].context)
+    if matched.policies != NULL:
+        policies_acquire(matched.policies)
+        connection.policies = matched.policies
     return matched
 
 
-cdef const RouteChain* route_unseen(Worker* worker, Connection* connection) noexcept nogil:
+cdef const RouteChain* route_unseen(Worker* worker, Connection* connection, const Protocols* http) noexcept nogil:
     # Envoy's rule: where no listener filter found a transport protocol, it is raw_buffer.
     cdef ClientHello nothing
     nothing.sni[0] = 0
     nothing.sni_length = 0
     nothing.protocols.count = 0
     nothing.protocols.incomplete = 0
-    return route(worker, connection, &nothing, False)
+    return route(worker, connection, &nothing, False, http)
 
 
-cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept nogil:
+cdef const RouteChain* sniff_http(Worker* worker, Connection* connection) noexcept nogil:
+    """What was sniffed is no ClientHello."""
+    cdef Leg* down = &connection.down
+    cdef HttpHead head
+    cdef HttpStatus status = inspect_http(down.sniffed, down.sniffed_length, &head)
+    if status == HTTP_NEED_MORE:
+        wait_for_more(worker, connection, head.needed - down.sniffed_length)
+        return NULL
+    leg_want(down, 1)
+    return route_unseen(worker, connection, http_protocols(head.protocol) if status == HTTP_COMPLETE else NULL)
+
+
+cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint then_http) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ClientHello hello
-    cdef HelloStatus status
-    if connection.phase == PHASE_PROXY_HEADER and not take_proxy_header(worker, connection):
-        return NULL
-    if not connection.listener.inspect_tls:
-        return route_unseen(worker, connection)
-    if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
-        return NULL
-    status = parse_client_hello(down.sniffed, down.sniffed_length, &hello)
+    cdef HelloStatus status = parse_client_hello(down.sniffed, down.sniffed_length, &hello)
     if status == HELLO_NEED_MORE:
         wait_for_more(worker, connection, hello.needed - down.sniffed_length)
         return NULL
+    if status == HELLO_NOT_TLS and then_http:
+        return sniff_http(worker, connection)
     # Whoever comes next, a handshake or the relay, waits for single bytes.
     leg_want(down, 1)
     if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:
-        return route(worker, connection, &hello, status == HELLO_COMPLETE)
+        return route(worker, connection, &hello, status == HELLO_COMPLETE, NULL)
     if status == HELLO_BAD_SNI:
         refuse(worker, connection, Reason.MALFORMED_SNI)
     elif status == HELLO_OVERSIZE:
@@ -168,9 +190,25 @@ cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept no
     return NULL
 
 
+cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept nogil:
+    cdef Leg* down = &connection.down
+    cdef const Routes* routes
+    cdef bint tls, http
+    if connection.phase == PHASE_PROXY_HEADER and not take_proxy_header(worker, connection):
+        return NULL
+    routes = routes_of(connection)
+    tls = connection.listener.inspect_tls and route_inspects_tls(routes, connection.destination_port)
+    http = route_inspects_http(routes, connection.destination_port)
+    if not tls and not http:
+        return route_unseen(worker, connection, NULL)
+    if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
+        return NULL
+    return sniff_tls(worker, connection, http) if tls else sniff_http(worker, connection)
+
+
 cdef const RouteChain* sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
     if connection.listener.continue_on_timeout:
         leg_want(&connection.down, 1)
-        return route_unseen(worker, connection)
+        return route_unseen(worker, connection, NULL)
     refuse(worker, connection, Reason.HELLO_TIMEOUT)
     return NULL

@@ -318,8 +318,6 @@ cdef TlsStatus tls_handshake(TlsSession* session) noexcept nogil:
             session.handshake.failure = <uint8_t>failure
             session.broken = 1
             return TLS_FAILED
-    free(session.handshake.expected)
-    session.handshake.expected = NULL
     session.handshake.checks_hello = 0
     return TLS_DONE
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eastgate.fastpath.match.policy import PolicySet
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tls.context import Context
 
@@ -18,6 +19,25 @@ DEFAULT_HANDSHAKE_MS = 15_000
 Prefix = tuple[bytes, int]
 """Addresses that share their first bits: 4 or 16 bytes in network order, and how many bits. The others are ignored."""
 
+Ports = tuple[tuple[int, int], ...]
+"""Half-open ranges of ports, ascending, none next to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a listener looks for in the first bytes, by destination port.
+
+    ``tls_skipped``: where a listener that looks for a ClientHello does not. ``http``: whether it looks for an HTTP
+    request where there is none; ``http_skipped``: where not.
+    """
+
+    tls_skipped: Ports = ()
+    http: bool = False
+    http_skipped: Ports = ()
+
+
+NO_INSPECTION = Inspection()
+
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
@@ -27,7 +47,7 @@ class ChainSpec:
     are positive. ``refusal`` other than NONE closes every connection of the chain with that reason.
     ``max_connect_attempts``: at least 1, 100 at most count. ``hash_source_ip``: clusters that find endpoints by a hash
     take that of the client's address, else a random one. ``tls``: what is terminated; None for connections that are
-    taken as they come; ``handshake_timeout_ms``: how long that may take, positive.
+    taken as they come; ``handshake_timeout_ms``: how long that may take, positive. ``policies``: whom it lets in.
     """
 
     name: str
@@ -48,3 +68,4 @@ class ChainSpec:
     hash_source_ip: bool = False
     tls: Context | None = None
     handshake_timeout_ms: int = DEFAULT_HANDSHAKE_MS
+    policies: PolicySet | None = None

@@ -15,6 +15,7 @@ cdef enum:
 cdef struct Peer:
     const char* name
     uint32_t length
+    uint8_t unread              # it was shown, and has no URI, or one that is too long to keep: `name` is not NULL
 
 cdef struct PolicyVerdict:
     uint8_t allowed
@@ -26,11 +27,19 @@ cdef struct PolicyVerdict:
     uint16_t shadow_denied
     uint16_t logged
 
-cdef struct CompiledPolicies    # opaque; owned by a PolicySet
+cdef struct CompiledPolicies    # opaque; shared by a PolicySet and by connections that are not judged yet
+
+cdef void policies_acquire(CompiledPolicies* policies) noexcept nogil
+cdef void policies_release(CompiledPolicies* policies) noexcept nogil
 
 # Ask all filters in their order, until one denies. NULL: there are none.
 cdef void judge_policies(
     const CompiledPolicies* policies, const Facts* facts, const Peer* peer, PolicyVerdict* verdict
+) noexcept nogil
+
+# Name of a policy into `into`, cut at `capacity`; its length.
+cdef uint32_t policy_name(
+    const CompiledPolicies* policies, int32_t policy, char* into, uint32_t capacity
 ) noexcept nogil
 
 cdef class PolicySet:

@@ -24,9 +24,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.match.facts cimport Address, Facts, Observed
+from eastgate.fastpath.posix cimport atomic_add, atomic_sub_release
 
 from eastgate.fastpath.match.patterns import pattern_alternatives
 
+from itertools import accumulate
 from typing import NamedTuple
 
 cdef enum NodeKind:
@@ -75,10 +77,14 @@ cdef struct RuleSet:
     uint32_t count
 
 cdef struct CompiledPolicies:
+    uint32_t references         # atomic
     const uint32_t* words
     RuleSet* rules
     uint32_t* nodes             # of each policy
+    char* names                 # of all policies, one behind the other
+    uint32_t* name_ends
     uint32_t rule_count
+    uint32_t policy_count
 
 cdef dict TEXTS = {"authenticated": OF_PEER, "server_name": OF_SERVER_NAME}
 cdef dict ADDRESSES = {
@@ -233,6 +239,8 @@ cdef Truth ask(const uint32_t* words, uint32_t node_at, const Facts* facts, cons
     if node[0] == TEXT:
         if node[1] == OF_SERVER_NAME:
             return match_text(node, <const uint8_t*>facts.server_name, facts.server_name_length)
+        if peer.unread:
+            return TRUTH_UNKNOWN
         return TRUTH_FALSE if peer.name == NULL else match_text(node, <const uint8_t*>peer.name, peer.length)
     if node[0] == ADDRESS:
         return match_address(node, address_of(facts, node[1]))
@@ -276,6 +284,33 @@ cdef void judge_policies(
             verdict.rules = number
             verdict.policy = policy if rules.action == DENY else NO_POLICY
             return
+
+
+cdef uint32_t policy_name(
+    const CompiledPolicies* policies, int32_t policy, char* into, uint32_t capacity
+) noexcept nogil:
+    cdef uint32_t start, length
+    if policy < 0 or <uint32_t>policy >= policies.policy_count:
+        return 0
+    start = policies.name_ends[policy - 1] if policy else 0
+    length = min(policies.name_ends[policy] - start, capacity)
+    memcpy(into, policies.names + start, length)
+    return length
+
+
+cdef void policies_acquire(CompiledPolicies* policies) noexcept nogil:
+    atomic_add(&policies.references, 1)
+
+
+cdef void policies_release(CompiledPolicies* policies) noexcept nogil:
+    if policies == NULL or atomic_sub_release(&policies.references, 1) != 1:
+        return
+    free(<void*>policies.words)
+    free(policies.rules)
+    free(policies.nodes)
+    free(policies.names)
+    free(policies.name_ends)
+    free(policies)
 
 
 # ---- compile
@@ -380,14 +415,27 @@ cdef class PolicyBuilder:
 cdef int write_compiled(PolicySet policies, PolicyBuilder builder) except -1:
     cdef CompiledPolicies* compiled = <CompiledPolicies*>calloc(1, sizeof(CompiledPolicies))
     cdef uint32_t index
+    cdef bytes names
     if compiled == NULL:
         raise MemoryError
+    compiled.references = 1
     policies.compiled = compiled
     compiled.words = <const uint32_t*>calloc(len(builder.words), sizeof(uint32_t))
     compiled.rules = <RuleSet*>calloc(len(builder.rules) + 1, sizeof(RuleSet))
     compiled.nodes = <uint32_t*>calloc(len(builder.nodes) + 1, sizeof(uint32_t))
-    if compiled.words == NULL or compiled.rules == NULL or compiled.nodes == NULL:
+    encoded = [name.encode("utf-8", "surrogatepass") for name in builder.names]
+    names = b"".join(encoded)
+    compiled.names = <char*>calloc(1, len(names) + 1)
+    compiled.name_ends = <uint32_t*>calloc(len(encoded) + 1, sizeof(uint32_t))
+    if (
+        compiled.words == NULL or compiled.rules == NULL or compiled.nodes == NULL
+        or compiled.names == NULL or compiled.name_ends == NULL
+    ):
         raise MemoryError
+    memcpy(compiled.names, <const char*>names, len(names))
+    for index, end in enumerate(accumulate(map(len, encoded))):
+        compiled.name_ends[index] = end
+    compiled.policy_count = <uint32_t>len(encoded)
     memcpy(<void*>compiled.words, builder.words.data.as_voidptr, len(builder.words) * sizeof(uint32_t))
     for index in range(len(builder.rules)):
         action, shadow, first, count = builder.rules[index]
@@ -409,11 +457,7 @@ cdef class PolicySet:
         raise TypeError("use PolicySet.compile")
 
     def __dealloc__(self):
-        if self.compiled != NULL:
-            free(<void*>self.compiled.words)
-            free(self.compiled.rules)
-            free(self.compiled.nodes)
-        free(self.compiled)
+        policies_release(self.compiled)
 
     def __reduce__(self):
         raise TypeError("a PolicySet cannot be pickled")
@@ -440,6 +484,7 @@ cdef class PolicySet:
         cdef bytes name = b"" if peer is None else peer.encode("utf-8", "surrogateescape")
         who.name = NULL if peer is None else <const char*>name
         who.length = <uint32_t>len(name)
+        who.unread = 0
         judge_policies(self.compiled, &observed.facts, &who, &verdict)
         return Decision(
             allowed=bool(verdict.allowed),

@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from libc.string cimport memcpy
 from eastgate.fastpath.match.facts cimport Facts
+from eastgate.fastpath.match.policy cimport CompiledPolicies
 from eastgate.fastpath.tls.handshake cimport TlsContext
 
 cdef enum NodeKind:
@@ -62,8 +63,14 @@ cdef struct RouteChain:
     uint8_t hash_source_ip      # whether connections have the hash of their client's address
     uint16_t termination        # number of its Termination, counted from 1; 0: connections are taken as they come
     RouteTarget* targets        # owned by the Routes
+    CompiledPolicies* policies  # whom it lets in, kept alive by the RouteTable; NULL: everybody
     uint64_t idle_timeout_ms    # 0: never
     uint64_t max_duration_ms    # 0: unlimited
+
+# Ports from an even bound up to, but without, the next one. Sorted.
+cdef struct PortSet:
+    uint32_t count
+    uint32_t* bounds            # owned by the Routes
 
 # TLS that chains terminate before anything else is done.
 cdef struct Termination:
@@ -80,6 +87,9 @@ cdef struct Routes:
     uint32_t chain_count        # without the default chain
     int32_t default_chain       # index, or -1
     uint8_t asks_destination    # something depends on the destination's address
+    uint8_t inspects_http       # look for the head of an HTTP request, where there is no ClientHello
+    PortSet tls_skipped         # destination ports where nobody looks for a ClientHello
+    PortSet http_skipped        # nor for an HTTP request
     size_t bytes                # allocated in all
 
 # Index of the chain (>= 0), or minus a Reason.
@@ -94,6 +104,26 @@ cdef inline const RouteChain* route_chain(const Routes* routes, int chain) noexc
 # Whether the destination's address has to be known: without a redirection that is a system call.
 cdef inline bint route_asks_destination(const Routes* routes) noexcept nogil:
     return routes != NULL and routes.asks_destination
+
+cdef inline bint has_port(const PortSet* ports, uint32_t port) noexcept nogil:
+    cdef uint32_t low = 0
+    cdef uint32_t high = ports.count
+    cdef uint32_t middle
+    # How many bounds are not above the port.
+    while low < high:
+        middle = (low + high) >> 1
+        if ports.bounds[middle] <= port:
+            low = middle + 1
+        else:
+            high = middle
+    return low & 1
+
+# Whether the first bytes of connections to this port are looked at.
+cdef inline bint route_inspects_tls(const Routes* routes, uint32_t port) noexcept nogil:
+    return routes == NULL or not has_port(&routes.tls_skipped, port)
+
+cdef inline bint route_inspects_http(const Routes* routes, uint32_t port) noexcept nogil:
+    return routes != NULL and routes.inspects_http and not has_port(&routes.http_skipped, port)
 
 # Cluster slot of a draw: the first target, in the order of the configuration, whose interval holds draw % total.
 cdef inline uint32_t target_slot(const RouteChain* chain, uint64_t draw) noexcept nogil:

@@ -3,5 +3,6 @@ from eastgate.fastpath.match.route_nodes cimport Routes
 
 cdef class RouteTable:
     cdef Routes* routes
-    cdef tuple contexts         # keeps alive what the chains point to
+    cdef tuple contexts         # these two keep alive what the chains point to
+    cdef tuple policies
     cdef object name_nodes      # offsets of tables of exact names

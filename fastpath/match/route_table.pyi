@@ -1,7 +1,7 @@
 from collections.abc import Generator, Sequence
 from typing import final
 
-from .chains import ChainSpec
+from .chains import NO_INSPECTION, ChainSpec, Inspection
 from .facts import Observed
 
 @final
@@ -9,13 +9,17 @@ class RouteTable:
     """Filter chains of one listener, compiled; immutable."""
 
     @staticmethod
-    def compile(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> RouteTable:
+    def compile(
+        chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None, inspection: Inspection = NO_INSPECTION
+    ) -> RouteTable:
         """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.
 
         Of two chains with the same criteria one of which refuses, that one is taken.
         """
     @staticmethod
-    def steps(chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None) -> Generator[None, None, RouteTable]:
+    def steps(
+        chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None, inspection: Inspection = NO_INSPECTION
+    ) -> Generator[None, None, RouteTable]:
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
     @property
     def asks_destination(self) -> bool:

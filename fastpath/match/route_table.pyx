@@ -13,13 +13,16 @@ from libc.string cimport memcpy
 from eastgate.fastpath.match.client_hello cimport SNI_CAPACITY
 from eastgate.fastpath.match.facts cimport Observed
 from eastgate.fastpath.match.nearest_name cimport nearest_name
+from eastgate.fastpath.match.policy cimport PolicySet
 from eastgate.fastpath.match.route_builder cimport RouteBuilder
 from eastgate.fastpath.match.route_nodes cimport (
-    OFFSET_MASK, RouteChain, RouteTarget, Routes, Termination, name_length, name_text, route_asks_destination,
-    route_match, target_slot,
+    OFFSET_MASK, PortSet, RouteChain, RouteTarget, Routes, Termination, name_length, name_text,
+    route_asks_destination, route_match, target_slot,
 )
 from eastgate.fastpath.tls.context cimport Context
 from eastgate.fastpath.reason cimport Reason
+
+from eastgate.fastpath.match.chains import NO_INSPECTION
 
 import os
 from itertools import accumulate
@@ -42,6 +45,8 @@ cdef void routes_free(Routes* routes) noexcept nogil:
     free(routes.chains)
     free(routes.targets)
     free(routes.terminations)
+    free(routes.tls_skipped.bounds)
+    free(routes.http_skipped.bounds)
     free(routes)
 
 
@@ -91,6 +96,8 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     written.max_duration_ms = min(chain.max_duration_ms, LONGEST_MS)
     written.max_connect_attempts = min(chain.max_connect_attempts, MOST_ATTEMPTS)
     written.hash_source_ip = bool(chain.hash_source_ip)
+    if chain.policies is not None:
+        written.policies = (<PolicySet?>chain.policies).compiled
     for slot, weight in chain.targets:
         upper += <uint32_t>weight
         routes.targets[at].cluster_slot = slot
@@ -98,6 +105,17 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
         at += 1
     written.total_weight = upper
     return at
+
+
+cdef int write_ports(Routes* routes, PortSet* written, object ranges) except -1:
+    bounds = [bound for first_and_end in ranges for bound in first_and_end]
+    if bounds != sorted(set(bounds)) or (bounds and not 0 <= min(bounds) <= max(bounds) <= 65536):
+        raise ValueError(f"{ranges} are no ascending ranges of ports")
+    written.bounds = <uint32_t*>allocate(routes, len(bounds), sizeof(uint32_t))
+    for index, bound in enumerate(bounds):
+        written.bounds[index] = bound
+    written.count = <uint32_t>len(bounds)
+    return 0
 
 
 cdef object termination_of(chain):
@@ -125,6 +143,7 @@ cdef class RouteTable:
         self.routes = NULL
         self.name_nodes = ()
         self.contexts = ()
+        self.policies = ()
 
     def __init__(self):
         raise TypeError("use RouteTable.compile")
@@ -143,13 +162,14 @@ cdef class RouteTable:
         return getsizeof(self) + (0 if self.routes == NULL else sizeof(Routes) + self.routes.bytes)
 
     @staticmethod
-    def compile(chains, default_chain=None):
+    def compile(chains, default_chain=None, inspection=NO_INSPECTION):
         """Compile `chains` in their order. The criteria of the default chain, which takes dead ends, are not looked at.
+        `inspection`: what is looked for in the first bytes.
 
         Raises ValueError, naming the chains, for equal criteria of two (a chain that refuses wins over one that does
         not), for server names that are none, lone or partial wildcards, and for weights and slots out of range.
         """
-        steps = RouteTable.steps(chains, default_chain)
+        steps = RouteTable.steps(chains, default_chain, inspection)
         while True:
             try:
                 next(steps)
@@ -157,7 +177,7 @@ cdef class RouteTable:
                 return end.value
 
     @staticmethod
-    def steps(chains, default_chain=None):
+    def steps(chains, default_chain=None, inspection=NO_INSPECTION):
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
         cdef RouteTable table = RouteTable.__new__(RouteTable)
         cdef RouteBuilder builder
@@ -186,12 +206,16 @@ cdef class RouteTable:
         table.routes.asks_destination = builder.asks_destination
         table.routes.chain_count = len(chains)
         table.routes.default_chain = -1 if default_chain is None else len(chains)
+        table.routes.inspects_http = bool(inspection.http)
+        write_ports(table.routes, &table.routes.tls_skipped, inspection.tls_skipped)
+        write_ports(table.routes, &table.routes.http_skipped, inspection.http_skipped)
         write_words(table.routes, builder.words)
         table.name_nodes = tuple(builder.name_nodes)
         terminations = dict.fromkeys(map(termination_of, served))
         terminations.pop(None, None)
         write_terminations(table.routes, terminations)
         table.contexts = tuple(context for context, _ in terminations)
+        table.policies = tuple({chain.policies for chain in served if chain.policies is not None})
         table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))
         table.routes.targets = <RouteTarget*>allocate(table.routes, target_count, sizeof(RouteTarget))
         for index, chain in enumerate(served):

@@ -4,6 +4,7 @@ from typing import final
 from eastgate.fastpath.tls.context_spec import ContextSpec
 
 NEVER_NEGOTIATED: str
+MESH_PROTOCOL: str
 CIPHERS: str
 
 class TlsContextError(ValueError): ...

@@ -31,6 +31,8 @@ from eastgate.fastpath.tls.peer_names cimport (
 )
 
 NEVER_NEGOTIATED = "istio-peer-exchange"
+# What a client of Istio's mTLS offers in any case, and no other.
+MESH_PROTOCOL = "istio"
 # Istio's list (pilot/pkg/networking/core/listener_builder); the suites of TLS 1.3 are OpenSSL's own.
 CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:"
@@ -163,6 +165,7 @@ def alpn_wire(protocols):
 
 cdef int use_protocols(TlsContext* context, protocols) except -1:
     wire = alpn_wire([one for one in protocols if one != NEVER_NEGOTIATED])
+    context.is_istio = not context.is_server and MESH_PROTOCOL in protocols
     context.alpn = <uint8_t*>malloc(len(wire) + 1)
     if context.alpn == NULL:
         raise MemoryError

@@ -12,6 +12,7 @@ cdef struct TlsContext:
     uint8_t is_server
     uint8_t verifies            # there are roots
     uint8_t requires_certificate
+    uint8_t is_istio            # of a client: it offers `istio`, so that Istio's ALPN of a connection takes its place
     NameRule* rules             # owned; one must match, where there are any
     uint32_t rule_count
     uint8_t* alpn               # owned; wire form: what a client offers, a server chooses from
@@ -34,7 +35,7 @@ cdef struct Handshake:
     uint8_t checks_hello        # `server_name` and `alpn` are what the connection was routed by
     uint16_t server_name_length
     uint16_t alpn_length
-    uint8_t* expected           # owned until the handshake ends: lower case server name, wire form of the ALPN offer
+    uint8_t* expected           # owned, until it is relayed: lower case server name, wire form of the ALPN offer
     int64_t ends                # as in Ticket
     TicketPlace* tickets        # of a client's endpoint, alive as long as the connection; NULL: nothing is resumed
     const TlsContext* context
@@ -43,6 +44,8 @@ cdef void tls_context_acquire(TlsContext* context) noexcept nogil
 cdef void tls_context_release(TlsContext* context) noexcept nogil
 # Does a name of the peer's certificate match? TLS_FINE, or why not. For a resumed session the caller asks again.
 cdef TlsFailure check_peer_names(const TlsContext* context, SSL* ssl) noexcept nogil
+# Whether the peer has shown one, in this handshake or in that of the session that is resumed.
+cdef bint has_certificate(SSL* ssl) noexcept nogil
 # First URI name of the peer's certificate into `into`; its length, 0 where there is none or it does not fit.
 cdef size_t peer_uri(SSL* ssl, char* into, size_t capacity) noexcept nogil
 

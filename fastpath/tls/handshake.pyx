@@ -43,6 +43,10 @@ cdef TlsFailure check_peer_names(const TlsContext* context, SSL* ssl) noexcept n
     return check_names(context.rules, context.rule_count, certificate)
 
 
+cdef bint has_certificate(SSL* ssl) noexcept nogil:
+    return SSL_get0_peer_certificate(ssl) != NULL
+
+
 cdef size_t peer_uri(SSL* ssl, char* into, size_t capacity) noexcept nogil:
     cdef X509* certificate = SSL_get0_peer_certificate(ssl)
     return 0 if certificate == NULL else uri_name(certificate, into, capacity)

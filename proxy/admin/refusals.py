@@ -40,6 +40,8 @@ class Refusals:
                 "cluster": event.cluster,
                 "upstream": event.upstream,
             }
+            if event.policy:
+                entry |= {"policy": event.policy, "policy_unknown": event.policy_unknown}
             if reason is Reason.UNKNOWN_SERVER_NAME:
                 entry["nearest_server_name"] = nearest(event.listener, event.server_name)
             shown.append(entry)

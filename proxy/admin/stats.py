@@ -156,6 +156,10 @@ class Stat:
         return Kind.GAUGE if self.gauge else Kind.COUNTER
 
 
+# Verdicts of RBAC filters, in the order of ListenerCounters.rbac; Envoy's names but for LOG.
+RBAC = ("allowed", "denied", "shadow_allowed", "shadow_denied", "logged")
+
+
 def stat_part(name: str) -> str:
     """A name as a part of a counter's: colons become underscores, as Envoy has it for listeners and clusters."""
     return name.replace(":", "_")
@@ -193,6 +197,9 @@ def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
         ("tx_bytes_total", counters.tx_bytes),
     ):
         yield Stat(f"listener.{address}.eastgate.{short}", value, f"eastgate_listener_{short}", labels)
+    if any(counters.rbac):
+        for short, value in zip(RBAC, counters.rbac, strict=True):
+            yield Stat(f"listener.{address}.rbac.{short}", value, f"envoy_listener_rbac_{short}", labels)
     for reason in Reason:
         if reason is Reason.REASON_COUNT or reason in ENDED:
             continue

@@ -32,7 +32,7 @@ from .changes import Changes, Outcomes, fault_reason
 from .cluster_plan import looks_at_zones, plan_cluster, spoken_to
 from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
 from .compiled import CompiledCluster, CompiledListener
-from .listener_plan import ListenerSpec, chain_spec, clashes, plan_listener, view_name
+from .listener_plan import ListenerSpec, chain_spec, clashes, inspection, plan_listener, view_name
 from .notices import NoticeBook, cluster_notices
 from .slot_book import SlotBook
 from .subsets import select
@@ -367,7 +367,7 @@ class Compiler:
         if spec.default_chain is not None:
             chain, name = spec.default_chain
             last = chain_spec(chain, slots, name=name, tls=tls[-1])
-        routes = yield from RouteTable.steps(specs, last)
+        routes = yield from RouteTable.steps(specs, last, inspection(spec.listener))
         return slots, routes
 
     def _publish_clusters(self, plan: Changes) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 
-from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec
+from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec, Inspection
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.resources import Criteria, FilterChain, Listener
 
+from .policies import policies_of
 from .tls_contexts import TlsUse
 
 
@@ -74,6 +75,15 @@ def view_name(cluster: str, criteria: Criteria) -> str:
     return f"{cluster}\0{dumps(criteria)}" if criteria else cluster
 
 
+def inspection(listener: Listener) -> Inspection:
+    """What is looked for in the first bytes of its connections."""
+    return Inspection(
+        tls_skipped=listener.tls_skipped_ports,
+        http=listener.http_inspector,
+        http_skipped=listener.http_skipped_ports,
+    )
+
+
 def chain_targets(chain: FilterChain, slots: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
     """(slot, weight) of each cluster of a chain, or of the view of it that the chain asks for."""
     if not chain.criteria:
@@ -109,4 +119,5 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: 
         hash_source_ip=chain.hash_source_ip,
         tls=tls.context if tls is not None else None,
         handshake_timeout_ms=round(chain.handshake_timeout_s * 1000) or DEFAULT_HANDSHAKE_MS,
+        policies=policies_of(chain),
     )

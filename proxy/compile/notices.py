@@ -13,6 +13,7 @@ from eastgate.xds.resources import FilterChain, Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
 
 from .compiled import CompiledCluster, CompiledListener
+from .policies import unknown_parts
 
 # Names that a log line shows of those that a notice is about.
 NAMES_SHOWN = 3
@@ -86,14 +87,10 @@ def listener_notices(listener: Listener, snapshot: Snapshot) -> Notices:
     ]
     if skipped := why_skipped(listener):
         found.append(Notice(Sort.REFUSED, f"not served: {skipped}"))
-    inline = [
-        chain.route_config.warnings
-        for chain in (*listener.filter_chains, listener.default_filter_chain)
-        if chain is not None and chain.route_config is not None
-    ]
-    return not_honoured(tuple(dict.fromkeys((*listener.warnings, *(text for one in inline for text in one))))) + tuple(
-        found
-    )
+    chains = [chain for chain in (*listener.filter_chains, listener.default_filter_chain) if chain is not None]
+    inline = [text for chain in chains if chain.route_config is not None for text in chain.route_config.warnings]
+    unknown = [text for chain in chains for text in unknown_parts(chain)]
+    return not_honoured(tuple(dict.fromkeys((*listener.warnings, *inline, *unknown)))) + tuple(found)
 
 
 def route_notices(routes: RouteConfiguration) -> Notices:

@@ -17,7 +17,9 @@ def start_text(event: ConnectionEvent) -> str:
 
 
 def as_text(event: ConnectionEvent, listener: str) -> str:
-    """[start] flags reason rx tx ms connect_ms "upstream" cluster local downstream SNI ALPN listener attempts."""
+    """[start] flags reason rx tx ms connect_ms "upstream" cluster local downstream SNI ALPN listener attempts
+    policy.
+    """
     reason = Reason(event.reason)
     fields = (
         f"[{start_text(event)}]",
@@ -35,6 +37,7 @@ def as_text(event: ConnectionEvent, listener: str) -> str:
         ",".join(in_quotes(name) if "," in name else quoted(name) for name in event.alpn) or "-",
         quoted(listener) if listener else "-",
         str(event.attempts) if event.attempts else "-",
+        quoted(event.policy) if event.policy else "-",
     )
     return " ".join(fields) + "\n"
 
@@ -58,6 +61,8 @@ def as_json(event: ConnectionEvent, listener: str) -> str:
         "application_protocols": list(event.alpn),
         "listener": listener or None,
         "upstream_attempts": event.attempts,
+        "policy": event.policy or None,
+        "policy_unknown": event.policy_unknown,
     }
     return json.dumps(fields, separators=(",", ":")) + "\n"
 

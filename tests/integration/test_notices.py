@@ -11,7 +11,11 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.core.v3 import BindConfig, SocketAddress
 from envoy_data_plane.envoy.config.listener.v3 import Filter, Listener
+from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction
+from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
 from envoy_data_plane.envoy.extensions.filters.network.rbac.v3 import Rbac
+from envoy_data_plane.envoy.extensions.filters.network.sni_cluster.v3 import SniCluster
+from envoy_data_plane.envoy.type.matcher.v3 import PathMatcher, StringMatcher
 
 from ..support import messages, tls_messages
 from ..support.gateway_process import Eastgate, run_command
@@ -25,11 +29,20 @@ KINDS = {
     "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config: "),
     "CompiledCluster.closed": ("CDS", TLS, "refused", "secret default has not arrived"),
     "Listener.warnings": ("LDS", messages.LISTENER, "not_honoured", "transparent: "),
-    "FilterChain.refusal": ("LDS", messages.LISTENER, "refused", "rbac"),
+    "FilterChain.refusal": ("LDS", messages.LISTENER, "refused", "sni_cluster"),
+    "FilterChain.policies": ("LDS", messages.LISTENER, "not_honoured", "policy p asks for url_path"),
     "listener that is not served": ("LDS", NOT_SERVED, "refused", "use_original_dst"),
 }
 EVENTS = {"not_honoured": "configuration not honoured", "refused": "connections will be refused"}
 RULES = {"not_honoured": "not-honoured", "refused": "connections-refused"}
+
+
+def asking() -> Filter:
+    """A policy that asks for what layer 4 does not know."""
+    path = Permission(url_path=PathMatcher(path=StringMatcher(exact="/x")))
+    policy = Policy(permissions=[path], principals=[Principal(any=True)])
+    config = Rbac(stat_prefix="p", rules=Rules(action=RbacAction.DENY, policies={"p": policy}))
+    return Filter(name="envoy.filters.network.rbac", typed_config=messages.pack(config))
 
 
 BIND = BindConfig(source_address=SocketAddress(address="127.0.0.1", port_value=0))
@@ -42,9 +55,10 @@ def gateway() -> Iterator[Eastgate]:
     warned.upstream_bind_config = BIND
     tls = Cluster.parse(messages.cluster(TLS))
     tls.transport_socket = tls_messages.upstream("x")
-    policy = Filter(name="envoy.filters.network.rbac", typed_config=messages.pack(Rbac(stat_prefix="p")))
-    chains = [messages.chain(name) for name in (WARNED, TLS, PLAIN)]
-    main = Listener.parse(messages.listener([*chains, messages.chain(DENIED, filters=[policy])]))
+    closing = Filter(name="envoy.filters.network.sni_cluster", typed_config=messages.pack(SniCluster()))
+    chains = [messages.chain(name) for name in (WARNED, TLS)]
+    chains += [messages.chain(PLAIN, filters=[asking()]), messages.chain(DENIED, filters=[closing])]
+    main = Listener.parse(messages.listener(chains))
     main.transparent = True
     skipped = Listener.parse(messages.listener([messages.chain(PLAIN)], name=NOT_SERVED))
     skipped.use_original_dst = True

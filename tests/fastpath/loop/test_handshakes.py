@@ -341,3 +341,46 @@ def test_sessions_with_an_endpoint_are_resumed(workers: int, server: Servers) ->
             peer.settimeout(TIMEOUT_S)
             assert in_thread(gateway, lambda: peer.recv(65536))
     assert endpoint.resumed == [False, True, True, True, False]
+
+
+class Chosen(Server):
+    """Notes which ALPN each client offered and which was chosen, with all of Istio's on its list."""
+
+    ALL = ("istio-peer-exchange", "istio-http/1.1", "istio-http/1.0", "istio-h2", "istio", "h2", "http/1.1")
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        super().__init__(folder, identity)
+        self.chosen: list[str | None] = []
+        assert self._context is not None
+        self._context.set_alpn_protocols(list(self.ALL))
+
+    def _echo(self, accepted: socket.socket) -> None:
+        assert isinstance(accepted, ssl.SSLSocket)
+        self.chosen.append(accepted.selected_alpn_protocol())
+        super()._echo(accepted)
+
+
+@pytest.mark.parametrize(
+    ("own", "chosen"),
+    [
+        (("istio-peer-exchange", "istio"), "istio"),
+        (("istio",), "istio"),
+        # Of a cluster of HTTP/2: what is not looked at is TCP, whatever the port is for.
+        (("istio-peer-exchange", "istio", "h2"), "istio"),
+        # Not the mesh's own.
+        (("h2", "http/1.1"), "h2"),
+        ((), None),
+    ],
+)
+def test_tcp_offers_istio_alone_within_the_mesh(
+    workers: int, tmp_path: Path, own: tuple[str, ...], chosen: str | None
+) -> None:
+    with closing(Chosen(tmp_path, ROOT.issue(SERVER))) as endpoint:
+        hello = client_hello()
+        with (
+            running(workers, endpoint.address, up=originating(protocols=own)) as gateway,
+            gateway.connect(hello) as peer,
+        ):
+            assert gateway.receive(peer, len(hello)) == hello
+            peer.close()
+        assert endpoint.chosen == [chosen]

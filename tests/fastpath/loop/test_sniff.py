@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from eastgate.fastpath.match.chains import ChainSpec
+from eastgate.fastpath.match.chains import NO_INSPECTION, ChainSpec, Inspection
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 
@@ -121,3 +121,60 @@ def test_without_an_inspector_a_proxy_header_is_taken_all_the_same(server: socke
                 assert gateway.receive(endpoint, 4) == b"rest"
         gateway.until(lambda: gateway.events)
         assert gateway.events[0].downstream == "192.0.2.1:1000"
+
+
+def inspecting(gateway: Gateway, inspection: Inspection = NO_INSPECTION) -> RouteTable:
+    """HTTP/1.1 and HTTP/2 go to the endpoint, everything else to nobody."""
+    chain = ChainSpec(
+        name="http",
+        transport_protocol="raw_buffer",
+        application_protocols=("http/1.1", "h2c"),
+        targets=((gateway.slot, 1),),
+    )
+    return RouteTable.compile([chain], ChainSpec(name="tcp", targets=((63, 1),)), inspection)
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+REQUESTS = {
+    b"GET / HTTP/1.1\r\n": True,
+    PREFACE: True,
+    b"GET / HTTP/1.0\r\n": False,
+    b"ruok\n": False,
+    b"\x00\x01": False,
+}
+
+
+@pytest.mark.parametrize("data", REQUESTS)
+@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize("inspect_tls", [False, True])
+def test_an_http_request_is_an_application_protocol(
+    server: socket.socket, data: bytes, bytewise: bool, inspect_tls: bool
+) -> None:
+    with listening(server, inspect_tls=inspect_tls) as gateway:
+        gateway.engine.publish_routes(gateway.listener, inspecting(gateway, Inspection(http=True)))
+        with gateway.connect() as client:
+            for piece in [data[at : at + 1] for at in range(len(data))] if bytewise else [data]:
+                with suppress(OSError):
+                    client.sendall(piece)
+                gateway.turn(0.001)
+            if REQUESTS[data]:
+                gateway.until(lambda: gateway.table.state(0)[0])
+                with accept(server) as endpoint:
+                    assert gateway.receive(endpoint, len(data)) == data
+            else:
+                gateway.until(lambda: gateway.refused(Reason.UNKNOWN_CLUSTER) == 1)
+
+
+def test_nobody_looks_at_ports_where_inspectors_are_switched_off(server: socket.socket) -> None:
+    with listening(server) as gateway:
+        port = gateway.address[1]
+        off = Inspection(tls_skipped=((port, port + 1),), http=True, http_skipped=((1, port), (port + 1, 65536)))
+        gateway.engine.publish_routes(gateway.listener, inspecting(gateway, off))
+        # A ClientHello is looked at by the HTTP inspector alone, and is no request.
+        with gateway.connect(HELLO):
+            gateway.until(lambda: gateway.refused(Reason.UNKNOWN_CLUSTER) == 1)
+        off = Inspection(tls_skipped=((0, 65536),), http=True, http_skipped=((port, port + 1),))
+        gateway.engine.publish_routes(gateway.listener, inspecting(gateway, off))
+        # Nobody waits for a byte.
+        with gateway.connect():
+            gateway.until(lambda: gateway.refused(Reason.UNKNOWN_CLUSTER) == 2)

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from eastgate.proxy.compile.listener_plan import clashes, plan_listener
+from eastgate.fastpath.match.chains import NO_INSPECTION, Inspection
+from eastgate.proxy.compile.listener_plan import chain_spec, clashes, inspection, plan_listener
+from eastgate.xds.rbac import RbacFilter, Rules
 from eastgate.xds.resources import Listener
 
 from .test_compiler import NAME, OTHER, chain, listener
@@ -32,6 +34,21 @@ def test_listener_without_default_chain_has_none() -> None:
 def test_name_with_a_nul_has_no_slot() -> None:
     with pytest.raises(ValueError, match="NUL"):
         plan_listener(listener(chain("a\0b")))
+
+
+def test_equal_policies_are_compiled_once() -> None:
+    rules = Rules("ALLOW", ())
+    first, second = (replace(chain(name), policies=(RbacFilter(rules),)) for name in (NAME, OTHER))
+    slots = {NAME: 1, OTHER: 2}
+    specs = [chain_spec(one, slots, name=one.name) for one in (first, second, chain())]
+    assert specs[0].policies is specs[1].policies is not None
+    assert specs[2].policies is None
+
+
+def test_inspectors_are_what_the_listener_says() -> None:
+    one = replace(listener(chain()), tls_skipped_ports=((1, 2),), http_inspector=True, http_skipped_ports=((3, 4),))
+    assert inspection(one) == Inspection(tls_skipped=((1, 2),), http=True, http_skipped=((3, 4),))
+    assert inspection(listener(chain())) == NO_INSPECTION
 
 
 def at(name: str, *addresses: tuple[str, int], bind_to_port: bool = True) -> Listener:

@@ -7,6 +7,7 @@ import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.notices import Notice, NoticeBook, Sort, listener_notices, some
+from eastgate.xds.rbac import Policy, Predicate, RbacFilter, Rules
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.route import RouteConfiguration
 
@@ -68,6 +69,15 @@ def test_chains_that_refuse_for_one_reason_are_told_together() -> None:
         f"filter chains c0, c1, c2 and 2 more: {reason}",
         "filter chain other: another",
     ]
+
+
+def test_what_policies_ask_and_nobody_knows_is_told_once() -> None:
+    path = Predicate("unknown", what="url_path")
+    rules = Rules("DENY", (Policy("p", (path,), (Predicate("any"),)),))
+    one = replace(chain(), policies=(RbacFilter(rules),))
+    (notice,) = listener_notices(listener(one, one), Snapshot())
+    assert notice.sort is Sort.NOT_HONOURED
+    assert notice.text.startswith("policy p asks for url_path, which is not known here")
 
 
 def test_nameless_and_default_chains_are_told_by_their_place() -> None:

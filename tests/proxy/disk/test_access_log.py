@@ -34,8 +34,20 @@ def test_text_line_has_flags_reason_and_both_addresses() -> None:
     name = SERVED.server_name
     assert as_text(SERVED, "0.0.0.0_15443") == (
         f'[2023-11-14T22:13:20.250Z] - - 517 64 12 2 "10.0.0.9:8080" {name} 198.51.100.1:15443 192.0.2.7:40000 {name}'
-        " istio 0.0.0.0_15443 2\n"
+        " istio 0.0.0.0_15443 2 -\n"
     )
+
+
+def test_a_denied_line_names_the_policy() -> None:
+    denied = SERVED._replace(reason=Reason.POLICY, policy="ns[a]-policy[p]-rule[0]", policy_unknown=True)
+    assert as_text(denied, "l").endswith(" ns[a]-policy[p]-rule[0]\n")
+    fields = json.loads(as_json(denied, "l"))
+    assert (fields["policy"], fields["policy_unknown"]) == (denied.policy, True)
+    refusals = Refusals()
+    refusals.add([denied, REFUSED])
+    refused, shown = refusals.as_json(listener_name=str, nearest=lambda *_: "")
+    assert (shown["policy"], shown["policy_unknown"]) == (denied.policy, True)
+    assert "policy" not in refused
 
 
 def test_refused_line_names_the_reason_and_quotes_what_a_stranger_sent() -> None:
@@ -57,13 +69,14 @@ def test_one_connection_is_one_line_whatever_names_hold(
         downstream=foreign,
         downstream_local=foreign,
         alpn=(foreign, "istio"),
+        policy=foreign,
     )
     line = form(event, foreign)
     assert len(line.splitlines()) == 1
     assert line[:-1].isprintable()
     if form is as_text:
         # As many words as ever: what is in quotes is one.
-        assert len(re.findall(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+', line)) == 15
+        assert len(re.findall(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+', line)) == 16
 
 
 def test_list_of_protocols_is_told_from_one_that_holds_a_comma() -> None:

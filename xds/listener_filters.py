@@ -1,0 +1,115 @@
+"""What the listener filters of a Listener look at, and at which destination ports they are switched off."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .fields import type_name
+from .wire import unknown_fields
+
+Ports = tuple[tuple[int, int], ...]
+"""Half-open ranges of ports, ascending, none next to another."""
+
+_ALL: Ports = ((0, 65536),)
+_FILTERS = {
+    "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": "tls_inspector",
+    "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol": "proxy_protocol",
+    "envoy.extensions.filters.listener.original_dst.v3.OriginalDst": "original_dst",
+    "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": "http_inspector",
+}
+_INSPECTORS = ("tls_inspector", "http_inspector")
+_UNUSED = ("rules", "allow_requests_without_proxy_protocol", "disallowed_versions")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFilters:
+    """``skipped``: of each filter that is there, the destination ports where it is not asked. ``closed``: why all
+    chains must refuse, empty if they need not.
+    """
+
+    skipped: Mapping[str, Ports]
+    closed: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self.skipped
+
+
+def listener_filters(filters: Sequence[Mapping[str, Any]]) -> ListenerFilters:
+    """Read listener_filters. Raises ValueError for what Envoy does not load either."""
+    skipped: dict[str, Ports] = {}
+    closed = ""
+    warnings: list[str] = []
+    for one in filters:
+        name, config = one.get("name", ""), one.get("typed_config", {})
+        kind = _kind(name, config)
+        if kind is None:
+            what = type_name(config) or "no configuration"
+            closed = closed or f"the listener's filter {name} ({what}) is not supported"
+            continue
+        ports: Ports = ()
+        if "filter_disabled" in one and kind in _INSPECTORS:
+            try:
+                ports = disabled_ports(one["filter_disabled"])
+            except NotImplementedError as error:
+                closed = closed or f"listener_filters.{kind}.filter_disabled: {error} is not evaluated"
+        elif "filter_disabled" in one:
+            warnings.append(f"listener_filters.{kind}.filter_disabled: the filter always runs")
+        # One of the same kind that is not switched off looks in any case.
+        skipped[kind] = ports if kind not in skipped else intersected(skipped[kind], ports)
+        if kind == "proxy_protocol":
+            warnings += [f"listener_filters.proxy_protocol.{field}: not used" for field in _UNUSED if config.get(field)]
+    return ListenerFilters(skipped, closed, tuple(warnings))
+
+
+def _kind(name: str, config: Mapping[str, Any]) -> str | None:
+    kind = _FILTERS.get(type_name(config))
+    if kind is None and not config and name.startswith("envoy.filters.listener."):
+        last = name.rpartition(".")[2]
+        kind = last if last in _FILTERS.values() else None
+    return kind
+
+
+def disabled_ports(message: Mapping[str, Any]) -> Ports:
+    """Ports that a ListenerFilterChainMatchPredicate holds for. NotImplementedError names what nobody here knows."""
+    if unknown := unknown_fields(message):
+        raise NotImplementedError(", ".join(unknown))
+    if message.get("any_match"):
+        return _ALL
+    if "not_match" in message:
+        return inverted(disabled_ports(message["not_match"]))
+    if "destination_port_range" in message:
+        ports = message["destination_port_range"]
+        first, end = max(ports.get("start", 0), 0), min(ports.get("end", 0), 65536)
+        return ((first, end),) if first < end else ()
+    for field in ("or_match", "and_match"):
+        if field in message:
+            rules = message[field].get("rules", ())
+            if len(rules) < 2:
+                raise ValueError(f"filter_disabled: {field} of {len(rules)} rules, at least 2 are needed")
+            parts = [disabled_ports(one) for one in rules]
+            return united(*parts) if field == "or_match" else inverted(united(*map(inverted, parts)))
+    raise ValueError("filter_disabled: a predicate without a rule")
+
+
+def united(*parts: Ports) -> Ports:
+    """Ports in any of them."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(one for part in parts for one in part):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((first, end))
+    return tuple(found)
+
+
+def inverted(ports: Ports) -> Ports:
+    """All other ports."""
+    bounds = [0, *(bound for one in ports for bound in one), 65536]
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    return tuple((first, end) for first, end in pairs if first < end)
+
+
+def intersected(*parts: Ports) -> Ports:
+    """Ports in all of them."""
+    return inverted(united(*map(inverted, parts)))
