@@ -27,6 +27,7 @@ ENTRIES = {
     "doctor": Entry("doctor", "Say why failover or cross-network traffic cannot work."),
     "probe": Entry("probe", "Say an Istio client's hello to a gateway: what answers, or why not.", extra="tls"),
     "ledger": Entry("ledger", "Show which version of each resource was accepted or rejected, when, and why."),
+    "events": Entry("events", "Say when and why traffic moved, endpoints were ejected, resources rejected."),
     "record": Entry("record", "Keep every push of an istiod in a journal, and serve nobody."),
     "replay": Entry("replay", "Show the endpoints that a gateway had after one push of a journal.", extra="mesh"),
     "diff": Entry("diff", "Say what the step from one configuration to another does to traffic, in shares."),

@@ -29,6 +29,9 @@ from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
 from eastgate.proxy.disk.last_good import LastGood, identity
 from eastgate.proxy.disk.state_file import StateFile
+from eastgate.proxy.history.cluster_events import ClusterEvents
+from eastgate.proxy.history.event_log import EventLog
+from eastgate.proxy.history.resource_events import ResourceEvents
 from eastgate.proxy.membership.dns_clusters import DnsClusters
 from eastgate.proxy.membership.ejections import Ejections
 from eastgate.proxy.membership.health_checks import HealthChecks
@@ -199,6 +202,10 @@ class Proxy:
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
         self._compiler.observers.append(errors.guarded(Part.SLOW_START, self._slow_start))
         self._refusals = Refusals()
+        self._events = EventLog()
+        self._cluster_events, self._resource_events = ClusterEvents(self._events), ResourceEvents(self._events)
+        self._compiler.observers.append(errors.guarded(Part.EVENTS, self._cluster_events.published))
+        self._ejections.observers.append(errors.guarded(Part.EVENTS, self._cluster_events.judged))
         self._access_log = open_access_log(settings, self._listeners.name_of, errors)
         if self._access_log is not None:
             self._engine.record_events(True)
@@ -254,6 +261,7 @@ class Proxy:
                 secrets=lambda: self._store.secrets.snapshot,
                 detector=self._ejections.detector,
                 errors=errors,
+                events=self._events,
             ),
             max_connections=self._limits.admin,
         )
@@ -347,6 +355,8 @@ class Proxy:
         if any(secret.tls_certificate is not None for secret in snapshot.secrets.values()):
             write_no_core()
         self._publisher.recompile()
+        with self._errors.guard(Part.EVENTS):
+            self._resource_events.secrets(snapshot)
 
     def _has_traffic(self, cluster: str) -> bool:
         return cluster in self._compiler.clusters and self._compiler.counters(cluster).cx_total > 0
@@ -355,6 +365,8 @@ class Proxy:
         self._publisher.refresh((cluster,))
 
     def _pushed(self, push: Push) -> None:
+        with self._errors.guard(Part.EVENTS):
+            self._resource_events.accepted(self._store.snapshot)
         if self._recorder is not None:
             self._recorder.record(push, self._store.snapshot)
 
@@ -384,6 +396,8 @@ class Proxy:
             if loop.time() >= look_again_s:
                 look_again_s = loop.time() + ACTIVITY_S
                 self._activity.note(loop.time(), self._connections())
+                with self._errors.guard(Part.EVENTS):
+                    self._resource_events.look_at_certificates(self._store.secrets.snapshot, datetime.now(UTC))
             self._watch_memory(loop.time())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True

@@ -17,6 +17,7 @@ from eastgate.proxy import log
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.history.event_log import EventLog
 from eastgate.proxy.open_listener import OpenListener
 from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import encoded, sliced
@@ -25,6 +26,7 @@ from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
 from . import certs, dumps, exposition, stats
+from .events_page import STREAM, EventsPage, parsed
 from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
@@ -66,6 +68,7 @@ class Sources:
     secrets: Callable[[], SecretSnapshot] = SecretSnapshot
     detector: dumps.DetectorOf = dumps.no_detector
     errors: ControlErrors = field(default_factory=ControlErrors)
+    events: EventLog = field(default_factory=EventLog)
 
 
 def is_loopback_name(host: str) -> bool:
@@ -127,6 +130,7 @@ class Admin:
         self._sources = sources
         self._healthcheck_failed = False
         self._texts = SharedTexts(asyncio.get_running_loop().time)
+        self._events = EventsPage(sources.events)
         self._pages = self._paths()
         self._server = HttpServer(self._answer, sources.errors, max_connections=max_connections)
 
@@ -191,6 +195,11 @@ class Admin:
                 False,
             ),
             "/refusals": (self._refusals, "latest refused connections and why", False),
+            "/events": (
+                self._events_page,
+                "what has happened to traffic, and why (since=ID, kind=...; Accept: text/event-stream follows)",
+                False,
+            ),
             "/drain_listeners": (self._drain, "stop listening (graceful, skip_exit, inboundonly)", True),
             "/healthcheck/fail": (self._healthcheck_fail, "make /ready fail", True),
             "/healthcheck/ok": (self._healthcheck_ok, "undo /healthcheck/fail", True),
@@ -346,6 +355,23 @@ class Admin:
             return entry.routes.nearest_server_name(server_name) if entry and server_name else ""
 
         return as_json({"refusals": self._sources.refusals.as_json(listener_name=listeners.name_of, nearest=nearest)})
+
+    def _events_page(self, request: Request) -> Response:
+        query = query_of(request)
+        follows = "text/event-stream" in request.headers.get("accept", "")
+        try:
+            # As the standard has it: who comes again says what it saw last.
+            if follows and (seen := request.headers.get("last-event-id", "")):
+                query["since"] = seen
+            since, kind = parsed(query)
+        except ValueError as error:
+            return Response(f"{error}\n", status=400)
+        if not follows:
+            return as_json(self._events.as_json(query))
+        if self._events.is_full:
+            return Response("enough others follow; ask without text/event-stream\n", status=503)
+        headers = {"Cache-Control": "no-store"}
+        return Response(chunks=self._events.stream(since, kind), content_type=STREAM, headers=headers, shared=True)
 
     def _drain(self, request: Request) -> Response:
         query = query_of(request)

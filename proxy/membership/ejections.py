@@ -74,6 +74,8 @@ class Ejections:
         self._random = random
         self._watched: dict[str, _Watched] = {}
         self._counters: dict[str, Counters] = {}
+        self.observers: list[Callable[[str, Verdict[EndpointKey]], None]] = []
+        """Told of each verdict, before what it changes is published."""
         self._log = Log("outlier")
 
     @property
@@ -196,6 +198,8 @@ class Ejections:
         changed = False
         for verdict in verdicts:
             self._tell(name, verdict)
+            for observer in self.observers:
+                observer(name, verdict)
             if not verdict.ejected:
                 self._begin_anew(watched, verdict.host)
             if verdict.enforced:

@@ -1,13 +1,16 @@
 """Endpoints that refuse are ejected, traffic moves, and they come back: a running gateway with real sockets."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from ..support.gateway_process import ProxyProcess
+from ..support.gateway_process import ProxyProcess, run_command
 from ..support.outlier_mesh import REFUSED, OutlierMesh
 from ..support.waiting import until
 
@@ -83,6 +86,30 @@ def test_split_errors_eject_by_their_own_threshold(mesh: OutlierMesh, proxy: Pro
     text = proxy.get("/clusters")[1]
     host, port = mesh.endpoints.address(1)
     assert f"{mesh.names['split']}::{host}:{port}::health_flags::/failed_outlier_check\n" in text
+
+
+def test_an_ejection_is_an_event_that_can_be_followed(mesh: OutlierMesh, proxy: ProxyProcess) -> None:
+    since = proxy.json("/events")["last"]
+    where = urlsplit(proxy.admin)
+    follower = HTTPConnection(where.hostname or "", where.port, timeout=30)
+    follower.request("GET", f"/events?since={since}&kind=ejected", headers={"Accept": "text/event-stream"})
+    answer = follower.getresponse()
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    switch_off_until_ejected(mesh, proxy, "quick", 1, 3)
+    lines = iter(answer.readline, b"")
+    data = next(line for line in lines if line.startswith(b"data: "))
+    follower.close()
+    host, port = mesh.endpoints.address(1)
+    ejected = json.loads(data.removeprefix(b"data: "))
+    assert (ejected["subject"], ejected["endpoint"]) == (mesh.names["quick"], f"{host}:{port}")
+    assert ejected["cause"] == f"{host}:{port} ejected (consecutive_5xx)"
+    # A quarter of all connections went there.
+    assert ejected["moved"] == pytest.approx(0.25, abs=0.002)
+    mesh.endpoints.switch(1, on=True)
+    mesh.wait_ejected(proxy, "quick", [])
+    run = run_command("events", "--admin", proxy.admin, "--since", str(since), "--kind", "returned")
+    assert run.returncode == 0, run.stderr
+    assert f"returned {mesh.names['quick']}: cause: {host}:{port} is back" in run.stdout
 
 
 def test_ten_percent_of_four_is_nobody(mesh: OutlierMesh, proxy: ProxyProcess) -> None:

@@ -1,0 +1,38 @@
+"""`eastgate events`: what has happened to traffic, and why."""
+
+import click
+
+from .asked import Asked, asked_options
+from .options import json_option, plain_option
+
+KINDS = ("loads", "ejected", "returned", "certificate", "rejected", "accepted")
+
+
+@click.command()
+@asked_options
+@plain_option("--follow", is_flag=True, help="go on with what happens from now on, until interrupted")
+@plain_option("--kind", type=click.Choice(KINDS), help="only such events")
+@plain_option("--since", default=0, type=click.IntRange(0), metavar="ID", help="only those after this one")
+@json_option
+def command(asked: Asked, follow: bool, kind: str | None, since: int, as_json: bool) -> None:
+    """Say when traffic moved, endpoints were ejected, certificates near their end and resources were rejected; and why.
+
+    With --follow, JSON is one event a line.
+    """
+    import json
+
+    from eastgate.insight.event_text import EventReader, event_line
+
+    asked.check()
+    with asked.proxy() as admin:
+        reader = EventReader(admin, kind or "", since)
+        found = reader.read()
+        if as_json and not follow:
+            click.echo(json.dumps({"events": found}, indent=1))
+            return
+        while True:
+            for event in found:
+                click.echo(json.dumps(event) if as_json else event_line(event))
+            if not follow:
+                return
+            found = reader.wait()
