@@ -7,20 +7,19 @@ import random
 import resource
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.admin.admin import Admin, Sources
-from eastgate.proxy.admin.certs import days_until_first_expires
 from eastgate.proxy.admin.memberships import Memberships
 from eastgate.proxy.admin.refusals import Refusals
 from eastgate.proxy.admin.rendering import Renderer
+from eastgate.proxy.admin.static_http import StaticHttp
 from eastgate.proxy.admin.status import StatusServer
 from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.compile.compiler import Compiler
@@ -40,7 +39,6 @@ from eastgate.proxy.membership.name_resolver import resolve
 from eastgate.proxy.membership.slow_start import SlowStarts
 from eastgate.xds import errors as xds_errors
 from eastgate.xds.ads import AdsClient, Push
-from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
@@ -49,26 +47,23 @@ from eastgate.xds.secret_store import SecretSnapshot
 from eastgate.xds.store import Store
 
 from . import last_words
+from .about import About, node_identity
 from .admin import stats
-from .drain import Activity, Drain
-from .errors import SettingsError
 from .limits import Memory, Overload, limits_of
 from .listeners import Listeners
 from .log import Log
+from .process_stats import Counting
 from .settings import GatewaySettings
+from .stats_config import StatsConfig
+from .stopping import DataSide, Stopping
 
 if TYPE_CHECKING:
     from eastgate.proxy.disk.recorder import Recorder
 
-STREAM_PREFIXES = {
-    CDS: "cluster_manager.cds",
-    EDS: "eastgate.eds",
-    LDS: "listener_manager.lds",
-    RDS: "eastgate.rds",
-    SDS: "eastgate.sds",
-}
 # How often events are taken from the engine, and how exactly a drain keeps its times.
 TICK_S = 0.1
+# How often it is looked how long certificates last.
+CERTIFICATES_S = 1.0
 # How often the memory that the cgroup grants is looked at.
 OVERLOAD_S = 0.25
 # Events kept between two ticks, and taken in one go: half a millisecond with the access log on.
@@ -77,28 +72,6 @@ EVENTS_KEPT_FOR_LOG = 65536
 EVENTS_AT_ONCE = 64
 # How long after a worker's wake-up its events are taken: some at once are cheaper than one by one.
 EVENTS_DELAY_S = 0.02
-# How often it is looked whether somebody has come.
-ACTIVITY_S = 1.0
-
-
-def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> NodeIdentity:
-    """The xDS node of these settings. Raises SettingsError for what istiod would refuse."""
-    try:
-        return NodeIdentity(
-            type=settings.role.node_type,
-            ips=(settings.node_ip,),
-            pod_name=settings.pod_name,
-            namespace=settings.namespace,
-            dns_domain=settings.dns_domain,
-            cluster_id=settings.cluster_id,
-            network=settings.network,
-            network_view=settings.network_view,
-            labels=settings.labels,
-            locality=settings.locality,
-            meta=settings.meta,
-        ).with_environment(environment)
-    except XdsError as error:
-        raise SettingsError("node", error.resource, error.reason) from None
 
 
 def open_access_log(
@@ -141,7 +114,6 @@ class Proxy:
         self._node = node
         self._log = Log(settings.role.command)
         self._errors = errors = ControlErrors()
-        self._started = time.monotonic()
         self._initialized = False
         self._closed = False
         self._stopped = asyncio.Event()
@@ -235,13 +207,35 @@ class Proxy:
             publish=self._publish,
             errors=errors,
         )
-        self._activity = Activity()
-        self._drain = Drain(
+        self._stopping = Stopping(
             settings.given.drain_time,
-            stop_accepting=self._listeners.stop_accepting,
-            open_connections=self._engine.active_connections,
-            cut=self._engine.close_connections,
+            DataSide(
+                self._stop_accepting, self._engine.active_connections, self._connections, self._engine.close_connections
+            ),
+            at_once=settings.envoy is not None,
+            now=loop.time,
             finished=self._stopped.set,
+            log=self._log,
+        )
+        self._about = About(settings, node, self._limits)
+        self._counting = Counting(
+            static=lambda: self._static.connections(),
+            about=self._about,
+            engine=self._engine,
+            store=self._store,
+            ads=self._ads,
+            sds=self._sds,
+            compiler=self._compiler,
+            listeners=self._listeners,
+            memberships=self._memberships,
+            dns=self._dns,
+            health=self._health,
+            ejections=self._ejections,
+            overload=self._overload,
+            last_good=self._last_good,
+            access_log=self._access_log,
+            recorder=self._recorder,
+            errors=errors,
         )
         self._admin = Admin(
             settings.admin,
@@ -254,15 +248,22 @@ class Proxy:
                 renderer=self._renderer,
                 state=self._state,
                 process=self.process_stats,
-                bootstrap=self._bootstrap,
-                server_info=self._server_info,
-                drain=self._drain_asked,
+                bootstrap=self._about.bootstrap,
+                server_info=lambda: self._about.server_info(self._state(), self._last_good.describe),
+                drain=self._stopping.asked,
                 quit=self._stopped.set,
                 secrets=lambda: self._store.secrets.snapshot,
+                stats=settings.envoy.stats if settings.envoy is not None else StatsConfig(),
                 detector=self._ejections.detector,
                 errors=errors,
                 events=self._events,
             ),
+            max_connections=self._limits.admin,
+        )
+        self._static = StaticHttp(
+            settings.envoy.listeners if settings.envoy is not None else (),
+            {settings.admin_target: self._admin.metrics_page},
+            errors=errors,
             max_connections=self._limits.admin,
         )
         self._ports = tuple(
@@ -283,6 +284,11 @@ class Proxy:
         # Not a log line: whoever gave port 0 reads the address from it, whatever the log level.
         sys.stderr.write(f"admin listening on {url}\n")
         sys.stderr.flush()
+        if self._settings.envoy is not None:
+            self._settings.envoy.write_admin_address(url)
+            for reason in self._settings.envoy.stats.unread:
+                self._log.warning("stats tag is not honoured", reason=reason)
+        await self._static.start()
         for served in self._ports:
             host, port = await served.start()
             self._log.info("serving", flag=served.flag, address=host, port=port)
@@ -291,9 +297,10 @@ class Proxy:
             self._log.warning("node", reason=self._node.warning)
         loop.add_reader(self._engine.fileno(), self._engine_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-        if self._access_log is not None:
-            loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
+            loop.add_signal_handler(number, self._stopping.signalled, number)
+        if self._settings.envoy is not None:
+            loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         await self._last_good.restore()
         if self._recorder is not None:
             with self._errors.guard(Part.DISK):
@@ -324,6 +331,7 @@ class Proxy:
             self._ejections.close()
             self._slow_starts.close()
             await self._admin.close()
+            await self._static.close()
             for served in self._ports:
                 await served.close()
             self._renderer.close()
@@ -392,10 +400,9 @@ class Proxy:
             more = self._take_events()
             with self._errors.guard(Part.OUTLIER):
                 self._ejections.take()
-            self._drain.tick(loop.time())
+            self._stopping.tick()
             if loop.time() >= look_again_s:
-                look_again_s = loop.time() + ACTIVITY_S
-                self._activity.note(loop.time(), self._connections())
+                look_again_s = loop.time() + CERTIFICATES_S
                 with self._errors.guard(Part.EVENTS):
                     self._resource_events.look_at_certificates(self._store.secrets.snapshot, datetime.now(UTC))
             self._watch_memory(loop.time())
@@ -440,43 +447,27 @@ class Proxy:
                     self._access_log.write(events)
         return len(events) == EVENTS_AT_ONCE
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._drain.draining and self._drain.exits:
-            self._log.info("second signal, stopping at once", signal=number.name)
-            self._stopped.set()
-            return
-        now, active = asyncio.get_running_loop().time(), self._engine.active_connections()
-        idle = self._activity.is_idle(now, self._connections(), active)
-        if idle:
-            self._log.info("stopping, nothing is open", signal=number.name)
-        else:
-            window_s = self._settings.given.drain_time
-            self._log.info(
-                "draining, a second signal stops at once", signal=number.name, window_s=window_s, open=active
-            )
-        self._drain.begin(now, exits=True, idle=idle)
+    def _reopen_logs(self) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    def _stop_accepting(self, inbound_only: bool) -> None:
+        self._listeners.stop_accepting(inbound_only=inbound_only)
+        if not inbound_only:
+            self._static.stop_listening()
 
     def _connections(self) -> int:
         """How many there have been, refused ones included."""
         counters = self._listeners.counters().values()
         return sum(one.cx_total + sum(one.refused) for one in counters)
 
-    def _drain_asked(self, graceful: bool, skip_exit: bool, inbound_only: bool) -> None:
-        now = asyncio.get_running_loop().time()
-        if inbound_only:
-            self._listeners.stop_accepting(inbound_only=True)
-        elif graceful:
-            self._drain.begin(now, exits=False, skip_stop=skip_exit)
-        else:
-            self._drain.stop_now(now)
-
     def _state(self) -> int:
-        if self._drain.draining:
+        if self._stopping.draining:
             return stats.DRAINING
         if not self._initialized:
             if not (self._last_good.answered or self._last_good.stale):
                 return stats.PRE_INITIALIZING
-            if self._warming() or not self._listeners.started:
+            if self._warming() or self._waits_for_secrets() or not self._listeners.started:
                 return stats.INITIALIZING
             # From here on a new cluster that warms does not make the process unready again.
             self._initialized = True
@@ -485,109 +476,16 @@ class Proxy:
     def _warming(self) -> frozenset[str]:
         return self._store.snapshot.warming | self._dns.warming | self._health.warming
 
+    def _waits_for_secrets(self) -> bool:
+        """Whether a secret that is asked for at a socket has never come. What needs it refuses until then."""
+        missing = self._store.secrets.snapshot.missing
+        return any(ref.source == sds.source for sds in self._sds for ref in missing)
+
     def process_stats(self) -> stats.ProcessStats:
         """Everything that is counted, now."""
+        # Before the question whether it has begun: that is where it is found out.
         state = self._state()
-        resources = self._ads.ledger.counts(self._store.snapshot, self._store.wanted)
-        streams = tuple(
-            stats.StreamStats(
-                prefix=prefix,
-                update_attempt=one.update_attempt,
-                update_success=one.update_success,
-                update_rejected=one.update_rejected,
-                update_failure=one.update_failure,
-                version=one.version,
-                kind=SHORT_NAMES[type_url],
-                rejections=self._ads.ledger.rejections[type_url],
-                resources=resources[type_url],
-            )
-            for type_url, prefix in STREAM_PREFIXES.items()
-            for one in (self._ads.statistics[type_url],)
-        )
-        streams += tuple(
-            stats.StreamStats(
-                prefix=f"sds.{one.source.removeprefix('cluster:')}",
-                update_attempt=one.statistics.update_attempt,
-                update_success=one.statistics.update_success,
-                update_rejected=one.statistics.update_rejected,
-                update_failure=one.statistics.update_failure,
-                version="",
-            )
-            for one in self._sds
-        )
-        warming = self._warming()
-        clusters = {}
-        for name, compiled in self._compiler.clusters.items():
-            # The table of an ORIGINAL_DST cluster has no endpoint that is one.
-            known = compiled.table is not None and compiled.assignment is not None
-            members = compiled.table.priorities() if compiled.table is not None and known else ()
-            clusters[name] = stats.ClusterStats(
-                counters=self._compiler.counters(name),
-                total=sum(priority[0] for priority in members),
-                healthy=sum(priority[1] for priority in members),
-                degraded=sum(priority[2] for priority in members),
-                excluded=sum(priority[3] for priority in members),
-                changes=self._memberships.changes(name),
-                warming=name in warming,
-                stat_name=compiled.cluster.alt_stat_name,
-                dns=self._dns.counters(name),
-                health=self._health.counters(name),
-                outlier=self._ejections.counters.get(name),
-                circuit_breakers=compiled.cluster.circuit_breakers,
-            )
-        return stats.ProcessStats(
-            state=state,
-            uptime_s=int(time.monotonic() - self._started),
-            workers_started=self._initialized,
-            connected=self._ads.connected,
-            connects=self._ads.connects,
-            listeners=self._listeners.counters(),
-            clusters=clusters,
-            streams=streams,
-            events_dropped=self._engine.events_dropped(),
-            pipes_refused=self._engine.pipes_refused(),
-            busy_polls=self._engine.busy_polls(),
-            memory_pressure=self._overload.pressure if self._overload.memory.limit_bytes is not None else None,
-            shedding=self._overload.active,
-            stale=self._last_good.stale,
-            days_until_first_cert_expiring=days_until_first_expires(self._store.secrets.snapshot, datetime.now(UTC)),
-            state_save_failed=self._last_good.save_failed,
-            access_log_failed=self._access_log.failed if self._access_log is not None else 0,
-            access_log_dropped=self._access_log.dropped if self._access_log is not None else 0,
-            journal=self._recorder.counters() if self._recorder is not None else (0, 0, 0),
-            control_errors={part.value: count for part, count in self._errors.counts.items()},
-        )
-
-    def _node_json(self) -> dict[str, Any]:
-        message = dict(self._node.message)
-        message["user_agent_version"] = version()
-        return message
-
-    def _bootstrap(self) -> dict[str, Any]:
-        local = self._settings.local_cluster
-        return {
-            "node": self._node_json(),
-            **({"cluster_manager": {"local_cluster_name": local}} if local else {}),
-        }
-
-    def _server_info(self) -> dict[str, Any]:
-        uptime = f"{int(time.monotonic() - self._started)}s"
-        settings = self._settings
-        return {
-            "version": f"eastgate/{version()}/Clean/RELEASE/Python-{sys.version.split()[0]}",
-            "state": stats.STATE_NAMES[self._state()],
-            "uptime_current_epoch": uptime,
-            "uptime_all_epochs": uptime,
-            "hot_restart_version": "disabled",
-            "command_line_options": {
-                "concurrency": settings.workers,
-                "drain_time": f"{settings.given.drain_time:g}s",
-                "log_level": settings.given.log_level,
-                "discovery": list(settings.discovery),
-            },
-            "node": self._node_json(),
-            "eastgate": {"configuration": self._last_good.describe(), "limits": self._limits.as_json()},
-        }
+        return self._counting.collect(state, started=self._initialized, warming=self._warming())
 
 
 def routed_dns_clusters(snapshot: Snapshot, local_cluster: str = "") -> dict[str, Cluster]:
@@ -604,14 +502,6 @@ def routed_dns_clusters(snapshot: Snapshot, local_cluster: str = "") -> dict[str
     }
     routed.add(local_cluster)
     return {name: cluster for name, cluster in found.items() if name in routed}
-
-
-@cache
-def version() -> str:
-    """Our version. Asked for late: what reads it costs 2 MB of modules, and nothing needs it before admin is asked."""
-    from importlib.metadata import version as installed_version
-
-    return installed_version("eastgate")
 
 
 def write_no_core() -> None:

@@ -1,11 +1,8 @@
 """Read the bootstrap that pilot-agent renders: who we are, where the ADS is, how to talk to it, the admin address.
 
-Everything else in the file is Envoy's business and left alone. YAML is read too, which also takes the trailing comma
-that one branch of Istio's template writes. Field names may be snake_case or lowerCamelCase.
+Everything else in the file is Envoy's business and left alone. What kind of text it is: `bootstrap_file`.
 """
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,22 +11,23 @@ from eastgate.xds.credentials import Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality
 
-from .errors import EastgateError
+from .bootstrap_file import merged, parse_document, read_document
+from .bootstrap_listeners import StaticListener, static_listeners
+from .bootstrap_reader import BootstrapError, Reader
+from .stats_config import StatsConfig, stats_config
 
+CONNECTIONS_MONITOR = "envoy.resource_monitors.global_downstream_max_connections"
+CONNECTIONS_RUNTIME = "overload.global_downstream_max_connections"
+NO_LIMIT = (1 << 31) - 1
 API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": "delta"}
-
-
-class BootstrapError(EastgateError):
-    """A bootstrap file that cannot be used: which file, which JSON path, why."""
-
-    def __init__(self, file: str, path: str, reason: str) -> None:
-        super().__init__(f"--bootstrap {file}: {path + ': ' if path else ''}{reason}")
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset;
-    ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets.
+    ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets;
+    ``max_connections``: None for no limit; ``log_format``: of the process's own log; ``document``: all of it, as it was
+    read; ``source``: what an error about it names.
     """
 
     node_id: str
@@ -41,96 +39,27 @@ class Bootstrap:
     local_cluster: str = ""
     credentials: Credentials = field(default_factory=Credentials)
     sockets: Mapping[str, str] = field(default_factory=dict)
+    node_cluster: str = ""
+    source: str = ""
+    listeners: tuple[StaticListener, ...] = ()
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    max_connections: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-class _Reader:
-    """Values by path, with errors that name it."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def fail(self, path: str, reason: str) -> BootstrapError:
-        return BootstrapError(self.file, path, reason)
-
-    def get(self, parent: Mapping[str, Any], name: str) -> Any:
-        camel = re.sub(r"_(\w)", lambda match: match[1].upper(), name)
-        return parent.get(name, parent.get(camel))
-
-    def mapping(self, parent: Mapping[str, Any], path: str, name: str) -> dict[str, Any]:
-        """The object `name`; missing is an error."""
-        value = self.get(parent, name)
-        where = f"{path}.{name}" if path else name
-        if not isinstance(value, dict):
-            raise self.fail(where, "is missing" if value is None else f"must be an object, not {value!r}")
-        return value
-
-    def optional(self, parent: Mapping[str, Any], path: str, name: str) -> dict[str, Any]:
-        return {} if self.get(parent, name) is None else self.mapping(parent, path, name)
-
-    def items(self, parent: Mapping[str, Any], path: str, name: str) -> list[tuple[str, dict[str, Any]]]:
-        """(path, object) of each item of the list `name`; a missing list is empty."""
-        value = self.get(parent, name)
-        where = f"{path}.{name}" if path else name
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.fail(where, "must be a list of objects")
-        return [(f"{where}[{index}]", item) for index, item in enumerate(value)]
-
-    def text(self, parent: Mapping[str, Any], path: str, name: str, *, required: bool = False) -> str:
-        value = self.get(parent, name)
-        if value is None and not required:
-            return ""
-        if not isinstance(value, str) or (required and not value):
-            raise self.fail(f"{path}.{name}", "is missing" if not value else f"must be a string, not {value!r}")
-        return value
-
-    def address(self, parent: Mapping[str, Any], path: str, *, pipes: bool) -> str:
-        """HOST:PORT or unix:PATH of the Address message `address`."""
-        address, where = self.mapping(parent, path, "address"), f"{path}.address"
-        pipe = self.optional(address, where, "pipe")
-        if pipe and pipes:
-            return "unix:" + self.text(pipe, f"{where}.pipe", "path", required=True)
-        socket = self.mapping(address, where, "socket_address")
-        where += ".socket_address"
-        host = self.text(socket, where, "address", required=True)
-        port = self.get(socket, "port_value")
-        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
-            raise self.fail(f"{where}.port_value", f"must be a port number, not {port!r}")
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def read_bootstrap(file: str, *, flag: str = "--bootstrap", more: str = "", more_flag: str = "") -> Bootstrap:
+    """Read a bootstrap file, the value of `flag`. ``more``: JSON or YAML of `more_flag` that is merged into it, or
+    stands in its place. Raises BootstrapError naming flag, file, JSON path and cause.
+    """
+    source = f"{flag} {file}" if file else more_flag
+    value = read_document(source, file) if file else {}
+    if more:
+        value = merged(value, parse_document(more_flag, more))
+    return _bootstrap(Reader(source), value)
 
 
-def read_bootstrap(file: str) -> Bootstrap:
-    """Read a bootstrap file. Raises BootstrapError naming file, JSON path and cause."""
-    try:
-        with open(file, encoding="utf-8") as opened:
-            text = opened.read()
-    except OSError as error:
-        raise BootstrapError(file, "", f"cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise BootstrapError(file, "", "is not text in UTF-8") from None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = _yaml(file, text)
-    if not isinstance(value, dict):
-        raise BootstrapError(file, "", "holds no object")
-    return _bootstrap(_Reader(file), value)
-
-
-def _yaml(file: str, text: str) -> Any:
-    # Rarely needed, and 15 ms to import.
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BootstrapError(file, "", f"is neither JSON nor YAML{where}") from None
-
-
-def _bootstrap(reader: _Reader, value: Mapping[str, Any]) -> Bootstrap:
+def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
     node = reader.mapping(value, "", "node")
     locality = reader.optional(node, "node", "locality")
     metadata = reader.optional(node, "node", "metadata")
@@ -155,10 +84,42 @@ def _bootstrap(reader: _Reader, value: Mapping[str, Any]) -> Bootstrap:
         ),
         credentials=credentials,
         sockets={cluster: path for cluster, path in _sockets(reader, value).items() if cluster != name},
+        node_cluster=reader.text(node, "node", "cluster"),
+        listeners=static_listeners(reader, value),
+        stats=stats_config(reader, value),
+        max_connections=_max_connections(reader, value),
+        log_format=_log_format(reader, value),
+        document=value,
+        source=reader.source,
     )
 
 
-def _sockets(reader: _Reader, value: Mapping[str, Any]) -> dict[str, str]:
+def _max_connections(reader: Reader, value: Mapping[str, Any]) -> int | None:
+    """The limit of the overload manager, or of the runtime that older agents write; None where there is none."""
+    found: list[int] = []
+    manager = reader.optional(value, "", "overload_manager")
+    for path, monitor in reader.items(manager, "overload_manager", "resource_monitors"):
+        if monitor.get("name") == CONNECTIONS_MONITOR:
+            config = reader.optional(monitor, path, "typed_config")
+            found.append(reader.number(config, f"{path}.typed_config", "max_active_downstream_connections"))
+    runtime = reader.optional(value, "", "layered_runtime")
+    for path, layer in reader.items(runtime, "layered_runtime", "layers"):
+        static = reader.optional(layer, path, "static_layer")
+        if CONNECTIONS_RUNTIME in static:
+            found.append(reader.number(static, f"{path}.static_layer", CONNECTIONS_RUNTIME))
+    # What Istio writes where nobody asked for a limit.
+    limits = [limit for limit in found if 0 < limit < NO_LIMIT]
+    return min(limits, default=None)
+
+
+def _log_format(reader: Reader, value: Mapping[str, Any]) -> Literal["text", "json"]:
+    """The form of our log lines that is nearest to what application_log_config says."""
+    config = reader.optional(value, "", "application_log_config")
+    form = reader.optional(config, "application_log_config", "log_format")
+    return "json" if reader.get(form, "json_format") is not None else "text"
+
+
+def _sockets(reader: Reader, value: Mapping[str, Any]) -> dict[str, str]:
     """Paths of the static clusters with one endpoint that is a pipe. Whatever has another shape is none of them."""
     found = {}
     static = reader.optional(value, "", "static_resources")
@@ -179,7 +140,7 @@ def _sockets(reader: _Reader, value: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _ads_cluster(reader: _Reader, ads: Mapping[str, Any], path: str) -> tuple[str, str]:
+def _ads_cluster(reader: Reader, ads: Mapping[str, Any], path: str) -> tuple[str, str]:
     """Name of the cluster that the ADS is asked through, and the path where it stands."""
     services = reader.items(ads, path, "grpc_services")
     if not services:
@@ -190,7 +151,7 @@ def _ads_cluster(reader: _Reader, ads: Mapping[str, Any], path: str) -> tuple[st
 
 
 def _cluster(
-    reader: _Reader, value: Mapping[str, Any], name: str, name_path: str, cluster_id: str
+    reader: Reader, value: Mapping[str, Any], name: str, name_path: str, cluster_id: str
 ) -> tuple[tuple[str, ...], Credentials]:
     static = reader.optional(value, "", "static_resources")
     for path, cluster in reader.items(static, "static_resources", "clusters"):
@@ -210,7 +171,7 @@ def _cluster(
     raise reader.fail(name_path, f"{name!r} is no cluster of static_resources.clusters")
 
 
-def _tls(reader: _Reader, socket: Mapping[str, Any], path: str, cluster_id: str) -> Credentials:
+def _tls(reader: Reader, socket: Mapping[str, Any], path: str, cluster_id: str) -> Credentials:
     """Credentials of an UpstreamTlsContext with files. Certificates that come by SDS are pilot-agent's business."""
     config, path = reader.mapping(socket, path, "typed_config"), f"{path}.typed_config"
     context, common_path = reader.mapping(config, path, "common_tls_context"), f"{path}.common_tls_context"
@@ -244,5 +205,5 @@ def _tls(reader: _Reader, socket: Mapping[str, Any], path: str, cluster_id: str)
     return credentials
 
 
-def _filename(reader: _Reader, parent: Mapping[str, Any], path: str, name: str) -> str:
+def _filename(reader: Reader, parent: Mapping[str, Any], path: str, name: str) -> str:
     return reader.text(reader.mapping(parent, path, name), f"{path}.{name}", "filename", required=True)

@@ -14,6 +14,7 @@ from eastgate.xds.resources import Listener
 from .control_errors import ControlErrors, Part
 from .log import Log
 from .open_listener import Bound, OpenListener
+from .setting import join_host_port
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
@@ -53,6 +54,7 @@ class Listeners:
         self._open: dict[str, OpenListener] = {}
         self._retired: list[tuple[str, int]] = []
         self._closed = False
+        self._inbound_closed = False
         self._errors = errors if errors is not None else ControlErrors()
         self._log = Log("listeners")
 
@@ -91,7 +93,7 @@ class Listeners:
             entry.skipped = why_skipped(wanted.listener)
             if entry.skipped:
                 self._log.warning("listener skipped", name=name, reason=entry.skipped)
-        if not entry.skipped and not self._closed:
+        if not entry.skipped and not self._is_closed(wanted.listener):
             self._settle(name, entry, wanted)
 
     def _settle(self, name: str, entry: OpenListener, wanted: CompiledListener) -> None:
@@ -109,7 +111,7 @@ class Listeners:
 
     def _bind_missing(self, name: str) -> None:
         entry = self._open.get(name)
-        if entry is None or self._closed:
+        if entry is None or self._is_closed(entry.listener):
             return
         listener = entry.listener
         failed = False
@@ -160,12 +162,20 @@ class Listeners:
                 self._log.info("stopped listening", name=name, address=bound.host, port=bound.port)
 
     def stop_accepting(self, *, inbound_only: bool = False) -> None:
-        """Close the listening sockets for good; connections go on. `inbound_only`: those with direction INBOUND."""
+        """Close the listening sockets for good; connections go on. `inbound_only`: those with direction INBOUND.
+
+        What LDS sends from now on for that direction does not listen either.
+        """
         self._closed = self._closed or not inbound_only
+        self._inbound_closed = True
         for name, entry in self._open.items():
-            if not inbound_only or entry.listener.traffic_direction == "INBOUND":
+            if self._is_closed(entry.listener):
                 self._retire(name, entry.bound)
                 entry.bound.clear()
+
+    def _is_closed(self, listener: Listener) -> bool:
+        """Whether nothing listens for it any more."""
+        return self._closed or (self._inbound_closed and listener.traffic_direction == "INBOUND")
 
     def counters(self) -> dict[str, ListenerCounters]:
         """Counters per listener name, over all its sockets, those that no longer listen included."""
@@ -175,6 +185,12 @@ class Listeners:
         for name, entry in self._open.items():
             numbers[name] += [bound.number for bound in entry.bound.values() if bound.number is not None]
         return {name: summed([self._engine.listener_counters(n) for n in own]) for name, own in numbers.items() if own}
+
+    def address_of(self, name: str) -> str:
+        """The address that counters of a listener go by, as in Envoy; its name where LDS left the port open."""
+        entry = self._open.get(name)
+        host, port = entry.listener.addresses[0] if entry is not None else ("", 0)
+        return join_host_port(host, port) if port else name
 
     def name_of(self, number: int) -> str:
         """Name of the listener that a ConnectionEvent's number belongs to; empty when there is none."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from eastgate.xds.log import Log
 
+from .errors import EastgateError
 from .given import LOG_LEVELS
 
 __all__ = ["LEVELS", "Log", "configure", "current_level", "one_line", "quoted", "set_level"]
@@ -92,9 +93,22 @@ class JsonFormatter(logging.Formatter):
 FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
-def configure(level: str, form: str = "text") -> None:
-    """Send all records to stderr: ours from `level` on, those of libraries from warnings on. Call once, before any."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(level: str, form: str = "text", path: str = "") -> None:
+    """Send all records to stderr, or to the file at `path`: ours from `level` on, those of libraries from warnings on.
+
+    Call once, before any. Raises EastgateError for a file that cannot be written.
+    """
+    handler: logging.Handler
+    try:
+        # Looks for itself whether the file was moved away. Late: it costs a megabyte, and few logs go to a file.
+        if path:
+            from logging.handlers import WatchedFileHandler
+
+            handler = WatchedFileHandler(path, encoding="utf-8")
+        else:
+            handler = logging.StreamHandler(sys.stderr)
+    except OSError as error:
+        raise EastgateError(f"log file {path}: cannot be written: {error.strerror}") from None
     handler.setFormatter(FORMATTERS[form]())
     root = logging.getLogger()
     root.handlers[:] = [handler]

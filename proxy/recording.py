@@ -15,7 +15,7 @@ from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.decode import SHORT_NAMES
 from eastgate.xds.store import Store
 
-from .app import node_identity
+from .about import node_identity
 from .log import Log
 from .settings import GatewaySettings
 

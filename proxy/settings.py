@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Literal
 
@@ -11,13 +11,16 @@ from eastgate.xds.credentials import UNIX_PREFIX, Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality
 
-from .bootstrap import Bootstrap, BootstrapError, read_bootstrap
+from .bootstrap import Bootstrap, read_bootstrap
+from .bootstrap_listeners import StaticListener
+from .bootstrap_reader import BootstrapError
 from .cpus import granted_cpus
 from .disk.state_file import why_foreign
 from .errors import SettingsError
 from .given import MAX_WORKERS, Given, given
 from .role import GATEWAY, Role
 from .setting import join_host_port, parse_host_port, parse_pairs
+from .stats_config import StatsConfig
 
 NO_CREDENTIALS = Credentials()
 NO_BOOTSTRAP = Bootstrap("", (), "sotw")
@@ -32,6 +35,30 @@ CREDENTIAL_SETTINGS = {
     "client_cert": "client_cert",
     "client_key": "client_key",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyManners:
+    """What a process does only where it stands in Envoy's place: it takes the node of the bootstrap to the letter,
+    serves the static listeners of it, and ends at the first signal. ``admin_address_path``: a file for the admin's
+    address, empty for none; ``document``: the bootstrap.
+    """
+
+    listeners: tuple[StaticListener, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    admin_address_path: str = ""
+    stats: StatsConfig = field(default_factory=StatsConfig)
+
+    def write_admin_address(self, url: str) -> None:
+        """HOST:PORT of the admin's URL into the file, if there is to be one. Raises EastgateError."""
+        if not self.admin_address_path:
+            return
+        try:
+            with open(self.admin_address_path, "w", encoding="utf-8") as file:
+                file.write(url.removeprefix("http://"))
+        except OSError as error:
+            reason = f"cannot be written: {error.strerror}"
+            raise SettingsError("--admin-address-path", self.admin_address_path, reason) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +90,19 @@ class GatewaySettings:
     secret_sockets: Mapping[str, str]
     """unix:PATH by the name of the bootstrap's cluster that secrets are asked through"""
     role: Role = GATEWAY
+    node_cluster: str = ""
+    """empty for one that is made up"""
+    envoy: EnvoyManners | None = None
+    """how it behaves where it stands in Envoy's place; None elsewhere"""
 
     @property
     def node_id(self) -> str:
         return f"{self.role.node_type}~{self.node_ip}~{self.pod_name}.{self.namespace}~{self.dns_domain}"
+
+    @property
+    def admin_target(self) -> str:
+        """HOST:PORT of the admin, as static listeners name it."""
+        return join_host_port(*self.admin)
 
     @property
     def record_file_bytes(self) -> int:
@@ -220,18 +256,18 @@ def workers_of(told: Given) -> int:
     return workers
 
 
-def node_of(told: Given, said: Bootstrap, discovery: str) -> NodeId:
+def node_of(told: Given, said: Bootstrap, discovery: str, role: Role = GATEWAY) -> NodeId:
     """Who this node is: the given id, the bootstrap's, or one made up. Raises SettingsError or BootstrapError."""
     if not told.node_id and not said.node_id:
         namespace = told.namespace or "istio-system"
         pod = socket.gethostname() or "eastgate"
         return NodeId(local_ip(discovery), pod, namespace, f"{namespace}.svc.cluster.local")
     try:
-        node = parse_node_id(told.source("node_id"), told.node_id or said.node_id)
+        node = parse_node_id(told.source("node_id"), told.node_id or said.node_id, role)
     except SettingsError as error:
         if told.node_id:
             raise
-        raise BootstrapError(told.bootstrap, "node.id", error.reason) from None
+        raise BootstrapError(said.source, "node.id", error.reason) from None
     if told.namespace and told.namespace != node.namespace:
         raise SettingsError(told.source("namespace"), told.namespace, f"--node-id says {node.namespace}")
     return node
@@ -254,7 +290,11 @@ def credentials_of(told: Given, said: Bootstrap, cluster_id: str) -> Credentials
 
 def resolve(told: Given) -> GatewaySettings:
     """What was told, completed. Flags and variables win over the bootstrap. Raises SettingsError or BootstrapError."""
-    said = read_bootstrap(told.bootstrap) if told.bootstrap else NO_BOOTSTRAP
+    return completed(told, read_bootstrap(told.bootstrap) if told.bootstrap else NO_BOOTSTRAP)
+
+
+def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySettings:
+    """The same with a bootstrap that has been read. Raises SettingsError or BootstrapError."""
     metadata = said.metadata
     network = told.network or str(metadata.get("NETWORK", ""))
     network_view = told.network_view
@@ -266,7 +306,7 @@ def resolve(told: Given) -> GatewaySettings:
         reason = "istiod's address is missing, for example istiod.istio-system:15010"
         raise SettingsError(told.source("discovery"), None, reason)
     discovery = tuple(parse_discovery(told.source("discovery"), entry) for entry in entries)
-    node = node_of(told, said, discovery[0])
+    node = node_of(told, said, discovery[0], role)
     locality = parse_locality(told.source("locality"), told.locality) if told.locality else said.locality
     settings = GatewaySettings(
         given=told,
@@ -292,6 +332,8 @@ def resolve(told: Given) -> GatewaySettings:
         xds_protocol="delta" if (told.xds_protocol or said.protocol) == "delta" else "sotw",
         credentials=credentials_of(told, said, cluster_id),
         secret_sockets={**said.sockets, **parse_sds_socket(told.source("sds_socket"), told.sds_socket)},
+        role=role,
+        node_cluster=said.node_cluster,
     )
     # Last: it makes directories.
     check_places(told)

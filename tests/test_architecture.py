@@ -31,6 +31,7 @@ LAYERS = (
         "commands.diff",
         "commands.doctor",
         "commands.endpoints",
+        "commands.envoy",
         "commands.events",
         "commands.explain",
         "commands.gateway",

@@ -65,7 +65,7 @@ class NodeIdentity:
     ``type``: router or sidecar; ``ips``: all addresses of the pod, the first is the identity; ``dns_domain``: empty for
     ``<namespace>.svc.cluster.local``; ``network_view``: networks whose endpoints a gateway wants; ``meta``: further
     metadata, which wins over what the other fields say; ``istio_version``: empty to leave it out. ``id``: given to take
-    a node id as it is.
+    a node id as it is. ``cluster``: empty for one made of the label `app`, or of the pod's name, and the namespace.
     """
 
     type: str
@@ -82,6 +82,7 @@ class NodeIdentity:
     istio_version: str = DEFAULT_ISTIO_VERSION
     meta: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if self.type not in NODE_TYPES:
@@ -135,7 +136,7 @@ class NodeIdentity:
         """The Node message, in the shape that message.encode takes."""
         node: dict[str, Any] = {
             "id": self.id,
-            "cluster": f"{self.labels.get('app', self.pod_name)}.{self.namespace}",
+            "cluster": self.cluster or f"{self.labels.get('app', self.pod_name)}.{self.namespace}",
             "metadata": self.metadata,
             "user_agent_name": USER_AGENT,
         }

@@ -21,6 +21,7 @@ from eastgate.proxy.history.event_log import EventLog
 from eastgate.proxy.open_listener import OpenListener
 from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import encoded, sliced
+from eastgate.proxy.stats_config import StatsConfig
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
@@ -32,6 +33,7 @@ from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Respo
 from .refusals import Refusals
 from .rendering import Renderer
 from .shared_text import SharedTexts
+from .stat_tags import StatTags
 
 LOGGER = "eastgate"
 # Envoy's names of levels that we call otherwise; of off, the nearest that there is.
@@ -48,6 +50,12 @@ class ListenersShown(Protocol):
     def name_of(self, number: int, /) -> str: ...
 
 
+class Drains(Protocol):
+    """What /drain_listeners asks for."""
+
+    def __call__(self, *, graceful: bool, skip_exit: bool, inbound_only: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What admin shows, and the two things that it can ask for. All callables are for the loop's thread."""
@@ -62,10 +70,10 @@ class Sources:
     process: Callable[[], stats.ProcessStats]
     bootstrap: Callable[[], Mapping[str, Any]]
     server_info: Callable[[], Mapping[str, Any]]
-    drain: Callable[[bool, bool, bool], None]
-    """graceful, skip_exit, inbound_only"""
+    drain: Drains
     quit: Callable[[], None]
     secrets: Callable[[], SecretSnapshot] = SecretSnapshot
+    stats: StatsConfig = field(default_factory=StatsConfig)
     detector: dumps.DetectorOf = dumps.no_detector
     errors: ControlErrors = field(default_factory=ControlErrors)
     events: EventLog = field(default_factory=EventLog)
@@ -129,6 +137,8 @@ class Admin:
         self._address = address
         self._sources = sources
         self._healthcheck_failed = False
+        tags = sources.stats.tags
+        self._tags = None if tags is None else StatTags(tags, defaults=sources.stats.default_tags)
         self._texts = SharedTexts(asyncio.get_running_loop().time)
         self._events = EventsPage(sources.events)
         self._pages = self._paths()
@@ -154,6 +164,12 @@ class Admin:
     def metrics_pages(self) -> Mapping[str, Page]:
         """Pages for Prometheus, which tell the names of clusters: not for the world."""
         return {"/stats/prometheus": self._prometheus}
+
+    async def metrics_page(self, request: Request) -> Response:
+        """The same with its query, as who asks through a static listener of the bootstrap has it."""
+        page = self.metrics_pages.get(request.path)
+        response = Response("", status=404) if page is None else page(request)
+        return await response if isinstance(response, Awaitable) else response
 
     async def close(self) -> None:
         await self._server.close()
@@ -251,7 +267,8 @@ class Admin:
             else:
                 versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
                 texts = wanted.type in ("All", "TextReadouts")
-                shown = {name: one for name, one in versions.items() if texts and wanted.named(name)}
+                shows = self._sources.stats.matcher.shows
+                shown = {name: one for name, one in versions.items() if texts and shows(name) and wanted.named(name)}
                 pieces = stats.as_text(chosen, shown, Buckets(buckets))
             async for chunk in encoded(pieces):
                 yield chunk
@@ -264,9 +281,10 @@ class Admin:
 
     async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[stats.Stat]:
         """The stats that were asked for, as they come."""
+        shows = self._sources.stats.matcher.shows
         selected = stats.select(
             stats.stats_of(process),
-            matches=wanted.named if wanted.filter else None,
+            matches=(lambda name: shows(name) and wanted.named(name)) if wanted.filter else shows,
             used_only=wanted.used_only,
             kinds=stats.TYPES[wanted.type],
         )
@@ -285,7 +303,7 @@ class Admin:
         async def make() -> AsyncIterator[bytes]:
             text = exposition.Exposition()
             async for stat in self._chosen(self._sources.process(), wanted):
-                text.add(stat)
+                text.add(stat if self._tags is None else self._tags.tagged(stat))
             async for piece in sliced(text.pieces()):
                 yield piece
 
@@ -377,7 +395,9 @@ class Admin:
         query = query_of(request)
         if "skip_exit" in query and "graceful" not in query:
             return Response("skip_exit needs graceful\n", status=400)
-        self._sources.drain("graceful" in query, "skip_exit" in query, "inboundonly" in query)
+        self._sources.drain(
+            graceful="graceful" in query, skip_exit="skip_exit" in query, inbound_only="inboundonly" in query
+        )
         return Response("OK\n")
 
     def _healthcheck_fail(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from eastgate.proxy.bootstrap_dump import static_clusters, static_listeners, static_routes
 from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.patterns import Pattern, PatternError
@@ -96,12 +97,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item of a repeated field. ``path``: where in `fields` the text of `resource` belongs."""
+    """One item of a repeated field. ``path``: where in `fields` the text of `resource` belongs, if it has one."""
 
     name: str
     fields: dict[str, Any]
-    path: tuple[str, ...]
-    resource: Resource
+    path: tuple[str, ...] = ()
+    resource: Resource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,12 @@ def sections(
             yield Entry(one.name, fields, ("active_state", "listener"), (LDS, one.raw))
         yield from never_accepted(LDS, snapshot.listeners)
 
+    def static(field: str, found: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Entry]:
+        for name, resource in found:
+            yield Entry(name, {field: resource})
+
     def inline_routes() -> Iterator[Entry]:
+        yield from static("route_config", static_routes(bootstrap))
         for listener in snapshot.listeners.values():
             for chain in (*listener.filter_chains, listener.default_filter_chain):
                 if chain is not None and chain.route_config is not None:
@@ -200,10 +206,18 @@ def sections(
         Section(
             "ClustersConfigDump",
             {"version_info": versions.get(CDS, "")},
-            {"dynamic_active_clusters": clusters(warming=False), "dynamic_warming_clusters": clusters(warming=True)},
+            {
+                "static_clusters": static("cluster", static_clusters(bootstrap)),
+                "dynamic_active_clusters": clusters(warming=False),
+                "dynamic_warming_clusters": clusters(warming=True),
+            },
         ),
         *([Section("EndpointsConfigDump", {}, {"dynamic_endpoint_configs": endpoints()})] if query.include_eds else []),
-        Section("ListenersConfigDump", {"version_info": versions.get(LDS, "")}, {"dynamic_listeners": listeners()}),
+        Section(
+            "ListenersConfigDump",
+            {"version_info": versions.get(LDS, "")},
+            {"static_listeners": static("listener", static_listeners(bootstrap)), "dynamic_listeners": listeners()},
+        ),
         Section("ScopedRoutesConfigDump"),
         Section("RoutesConfigDump", {}, {"static_route_configs": inline_routes(), "dynamic_route_configs": routes()}),
         Section(
@@ -266,16 +280,17 @@ class _Writer:
         self, entry: Entry, *, depth: int, fields: dict[str, Any], mask: tuple[str, ...] = ()
     ) -> Iterator[Piece]:
         shown = copy.deepcopy(fields)
-        *outer, last = entry.path
-        holder = shown
-        for key in outer:
-            holder = holder[key]
-        holder[last] = self._hole
+        if entry.resource is not None:
+            *outer, last = entry.path
+            holder = shown
+            for key in outer:
+                holder = holder[key]
+            holder[last] = self._hole
         if mask:
             shown = {key: value for key, value in shown.items() if key in mask or key == "@type"}
         before, hole, after = indented(json.dumps(shown, indent=1), depth).partition(f'"{self._hole}"')
         yield " " * depth + before.lstrip(" ")
-        if hole:
+        if hole and entry.resource is not None:
             yield entry.resource
             yield after
 

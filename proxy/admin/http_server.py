@@ -86,6 +86,8 @@ class HttpServer:
     ) -> None:
         self.evicted = 0
         """Connections that were closed to make room for others."""
+        self.accepted = 0
+        """All connections, so far."""
         self._handler = handler
         self.errors = errors if errors is not None else ControlErrors()
         self._max_connections = max_connections
@@ -104,11 +106,20 @@ class HttpServer:
         bound = self._server.sockets[0].getsockname()
         return bound[0], bound[1]
 
-    async def close(self) -> None:
-        """Stop listening and cut what is open. A second call does nothing."""
+    @property
+    def active(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    def stop_listening(self) -> None:
+        """Take no further connection; those that are open go on. A second call does nothing."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
+
+    async def close(self) -> None:
+        """Stop listening and cut what is open. A second call does nothing."""
+        self.stop_listening()
         connections = tuple(self._connections.values())
         for task in connections:
             task.cancel()
@@ -119,6 +130,7 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         connection = _Connection(self, reader, writer)
+        self.accepted += 1
         if len(self._connections) >= self._max_connections:
             self._evict(next(iter(self._silent), None) or max(self._connections, key=_Connection.unread_s))
         self._connections[connection] = task

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from eastgate.proxy.app import STREAM_PREFIXES
+from eastgate.proxy.process_stats import STREAM_PREFIXES
 
 from ..support import messages
 from ..support.gateway_process import EASTGATE, Eastgate, Envoy, envoy_binary, run_command

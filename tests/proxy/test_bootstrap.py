@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eastgate.proxy.app import node_identity
-from eastgate.proxy.bootstrap import BootstrapError, read_bootstrap
+from eastgate.proxy.about import node_identity
+from eastgate.proxy.bootstrap import read_bootstrap
+from eastgate.proxy.bootstrap_reader import BootstrapError
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.settings import gateway_settings
 from eastgate.xds.credentials import Credentials

@@ -435,11 +435,11 @@ def empty_assignment(name: str) -> bytes:
 class ReplayThread:
     """A ReplayAds on a thread and a loop of its own, for tests that block: the same methods, without await."""
 
-    def __init__(self, resources: Resources, *, port: int = 0) -> None:
+    def __init__(self, resources: Resources, *, port: int = 0, socket_path: str = "") -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True, name="replay-ads")
         self._thread.start()
-        self.server = self._call(self._make(resources))
+        self.server = self._call(self._make(resources, socket_path))
         self._call(self.server.start(port))
 
     def __enter__(self) -> "ReplayThread":
@@ -500,8 +500,8 @@ class ReplayThread:
             self._thread.join(10)
 
     @staticmethod
-    async def _make(resources: Resources) -> ReplayAds:
-        return ReplayAds(resources)
+    async def _make(resources: Resources, socket_path: str) -> ReplayAds:
+        return ReplayAds(resources, socket_path=socket_path)
 
     def _call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S + 10)

@@ -1,0 +1,74 @@
+"""Envoy's flags and pilot-agent's bootstrap as our settings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eastgate.proxy.about import node_identity
+from eastgate.proxy.envoy_settings import EnvoyFlags, envoy_settings
+from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.role import GATEWAY, SIDECAR
+
+from ..support.pilot_agent import RECORDED
+from ..support.pilot_agent import SIDECAR as SIDECAR_ID
+
+
+def written(tmp_path: Path, **node: Any) -> str:
+    value = json.loads(RECORDED.read_text())
+    value["node"].update(node)
+    file = tmp_path / "envoy-rev.json"
+    file.write_text(json.dumps(value))
+    return str(file)
+
+
+def test_the_node_decides_the_role_and_is_sent_to_the_letter(tmp_path: Path) -> None:
+    gateway = envoy_settings(EnvoyFlags(config_path=str(RECORDED)))
+    sidecar = envoy_settings(EnvoyFlags(config_path=written(tmp_path, id=SIDECAR_ID, cluster="echo.default")))
+    assert (gateway.role, sidecar.role) == (GATEWAY, SIDECAR)
+    # Whatever else stands in the environment: pilot-agent has read it.
+    node = node_identity(sidecar, {"ISTIO_META_MORE": "x"}).message
+    recorded = json.loads(RECORDED.read_text())["node"]
+    assert (node["id"], node["cluster"], node["metadata"]) == (SIDECAR_ID, "echo.default", recorded["metadata"])
+
+
+def test_flags_of_pilot_agent_mean_what_they_mean_to_envoy() -> None:
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), drain_time_s=45.0, concurrency=0, log_level="warn"))
+    assert (said.given.drain_time, said.workers, said.given.log_level) == (45.0, 1, "warning")
+    assert envoy_settings(EnvoyFlags(config_path=str(RECORDED), concurrency=5000)).workers == 256
+    assert said.secret_sockets == {"sds-grpc": "unix:./var/run/secrets/workload-spiffe-uds/socket"}
+    assert said.discovery == ("unix:./etc/istio/proxy/XDS",)
+    assert said.envoy is not None
+    assert [one.name for one in said.envoy.listeners] == ["0.0.0.0_15090", "0.0.0.0_15021"]
+
+
+def test_service_node_and_cluster_win_over_the_file() -> None:
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), service_node=SIDECAR_ID, service_cluster="named.here"))
+    assert (said.role, said.node_id, said.node_cluster) == (SIDECAR, SIDECAR_ID, "named.here")
+
+
+def test_config_yaml_merges_into_the_file_or_stands_alone(tmp_path: Path) -> None:
+    more = "admin: {address: {socketAddress: {portValue: 15999}}}\nnode: {locality: {region: r9}}"
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), config_yaml=more))
+    assert (said.admin, said.locality.region) == (("127.0.0.1", 15999), "r9")
+    alone = envoy_settings(EnvoyFlags(config_yaml=RECORDED.read_text()))
+    assert alone.node_id.startswith("router~")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({}, "--config-path: missing"),
+        ({"config_path": "/nowhere"}, "--config-path /nowhere: cannot be read: No such file or directory"),
+        ({"config_path": str(RECORDED), "config_yaml": "["}, "--config-yaml: is neither JSON nor YAML"),
+        ({"config_path": str(RECORDED), "log_level": "loud"}, "--log-level 'loud': expected one of"),
+        ({"config_path": str(RECORDED), "drain_time_s": 1e9}, "--drain-time-s"),
+        ({"config_path": str(RECORDED), "service_node": "ztunnel~1.2.3.4~a.b~c"}, "node.id: 'ztunnel~1"),
+        ({"config_path": str(RECORDED), "service_node": "sidecar~x~a.b~c"}, "node.id: 'x' is not an IP address"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_that_names_its_place(flags: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EastgateError) as caught:
+        envoy_settings(EnvoyFlags(**flags))
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
