@@ -176,7 +176,7 @@ class AuthorizationPolicySpec(Part):
     def _whole(self) -> "AuthorizationPolicySpec":
         """As istiod's ValidateAuthorizationPolicy."""
         if self.action in ("DENY", "CUSTOM") and self.rules is None:
-            raise ValueError(f"{self.action} without rules is for nobody; an empty rule {{}} is for every request")
+            raise ValueError(f"action {self.action} without rules is for nobody; an empty rule {{}} is for all of them")
         if (self.action == "CUSTOM") != (self.provider is not None):
             raise ValueError("a provider stands with action CUSTOM, and only there")
         if self.selector and (self.target_ref or self.target_refs):
