@@ -4,6 +4,7 @@ State of the world only, as pilot-agent's. A certificate is replaced at half of 
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -20,6 +21,8 @@ from .secrets import SDS, secrets_of
 
 SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 STOP_S = 0.5
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's path, as the kernel has it."""
 OWNER_ONLY = 0o177
 """umask: nobody else may open the socket."""
 
@@ -38,14 +41,17 @@ class SdsServer:
 
     async def start(self, path: Path) -> None:
         """Listen on a socket that only this user may open. Raises OSError when it cannot be had."""
+        if len(bytes(path)) > LONGEST_PATH:
+            reason = f"the path of a socket has {LONGEST_PATH} bytes at most"
+            raise OSError(errno.ENAMETOOLONG, reason, str(path))
         server = aio.server()
         stream = grpc.stream_stream_rpc_method_handler(self._stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"StreamSecrets": stream}),))
         before = os.umask(OWNER_ONLY)
         try:
             server.add_insecure_port(f"unix:{path}")
-        except RuntimeError as error:
-            raise OSError(f"{path}: {error}") from None
+        except RuntimeError:
+            raise OSError(errno.EADDRNOTAVAIL, "no socket can be made there", str(path)) from None
         finally:
             os.umask(before)
         await server.start()

@@ -4,14 +4,18 @@ The file is read again when it changes; one that cannot be used is named, and th
 """
 
 import asyncio
+import errno
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from eastgate.xds.log import Log
 
 from .ads_server import AdsServer
+from .ca import MeshCa
 from .errors import MeshError
+from .identities import Identities, server_credentials
 from .mesh_file import MeshFile, load
 from .model import Mesh
 from .source import MeshSource
@@ -79,7 +83,7 @@ def load_file(path: Path, log: Log, reading: Reading | None = None) -> MeshFile:
     return file
 
 
-async def watch(path: Path, source: MeshSource, server: AdsServer, log: Log) -> None:
+async def watch(path: Path, serving: "Serving", log: Log) -> None:
     """Serve what the file says, from now on, whenever it changes."""
     seen = signature(path)
     while True:
@@ -90,41 +94,99 @@ async def watch(path: Path, source: MeshSource, server: AdsServer, log: Log) -> 
         seen = now
         reading = Reading(path, log)
         try:
-            source.mesh = (await asyncio.to_thread(load_file, path, log, reading)).mesh
+            mesh = (await asyncio.to_thread(load_file, path, log, reading)).mesh
         except MeshError as error:
             log.error("mesh file not used, the last good mesh stays", reason=error)
             continue
         finally:
             # The thread does not end with us: it is told.
             reading.stop = True
-        server.changed()
+        await serving.changed(mesh)
         log.info("mesh file read again", file=path)
 
 
-async def serve(path: Path, file: MeshFile, address: str, log: Log) -> None:
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """A second address, with TLS and certificates for workloads; ``folder``: what those need for it."""
+
+    address: str
+    folder: Path
+
+
+class Serving:
+    """The servers of a mesh, which answer from one source."""
+
+    def __init__(self, source: MeshSource, log: Log) -> None:
+        self._source, self._log = source, log
+        self._servers: list[AdsServer] = []
+        self._identities: Identities | None = None
+
+    async def open(self, address: str) -> str:
+        """Serve in plaintext; the address with its port. Raises OSError."""
+        return await self._add(AdsServer(self._source), address)
+
+    async def open_secure(self, secure: Secure) -> str:
+        """Serve with TLS, and sign what workloads with a token ask for. Raises OSError."""
+        ca = MeshCa(self._source.mesh.config.trust_domain)
+        self._identities = Identities(secure.folder, ca)
+        await self._identities.start(self._source.mesh)
+        credentials = server_credentials(ca, secure.address.rpartition(":")[0])
+        server = AdsServer(self._source, services=self._identities.services, credentials=credentials)
+        return await self._add(server, secure.address)
+
+    async def _add(self, server: AdsServer, address: str) -> str:
+        try:
+            port = await server.start(address)
+        except OSError as error:
+            raise OSError(errno.EADDRNOTAVAIL, error.strerror or str(error), address) from None
+        self._servers.append(server)
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def changed(self, mesh: Mesh) -> None:
+        """Serve this mesh from now on."""
+        self._source.mesh = mesh
+        for server in self._servers:
+            server.changed()
+        if self._identities:
+            try:
+                await self._identities.update(mesh)
+            except OSError as error:
+                self._log.error("a workload has no identity", reason=error)
+
+    async def stop(self) -> None:
+        """End all of it."""
+        for server in self._servers:
+            await server.stop()
+        if self._identities:
+            await self._identities.stop()
+
+
+async def serve(path: Path, file: MeshFile, address: str, log: Log, secure: Secure | None = None) -> None:
     """Serve all clusters of the file on one address; a node says by CLUSTER_ID to which it belongs.
 
-    Raises OSError for an address that cannot be had.
+    Raises OSError for an address or folder that cannot be had.
     """
-    source = MeshSource(file.mesh)
-    server = AdsServer(source)
+    serving = Serving(MeshSource(file.mesh), log)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    port = await server.start(address)
-    host = address.rpartition(":")[0]
-    log.info("serving", file=path, clusters=",".join(file.mesh.clusters), address=f"{host}:{port}")
-    async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(watch(path, source, server, log))
-        await stopped.wait()
-        watching.cancel()
-    await server.stop()
+    try:
+        clusters = ",".join(file.mesh.clusters)
+        log.info("serving", file=path, clusters=clusters, address=await serving.open(address))
+        if secure:
+            log.info("serving with TLS", address=await serving.open_secure(secure), identities=secure.folder)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch(path, serving, log))
+            await stopped.wait()
+            watching.cancel()
+    finally:
+        await serving.stop()
 
 
-def serve_file(path: Path, address: str) -> None:
-    """Read the file and serve it. Raises MeshError for the file, OSError for the address."""
+def serve_file(path: Path, address: str, secure: Secure | None = None) -> None:
+    """Read the file and serve it. Raises MeshError for the file, OSError for an address or the folder."""
     log = Log("mesh")
     # Before there is a loop that keeps signals to itself: Ctrl-C ends a long reading at once.
     file = load_file(path, log)
-    asyncio.run(serve(path, file, address, log))
+    asyncio.run(serve(path, file, address, log, secure))
