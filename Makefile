@@ -33,7 +33,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 .PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
 	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn \
-	deploy-test docker-image
+	deploy-test docker-image wheel-test
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -270,10 +270,18 @@ bench-table: dev
 settings-table: dev
 	@$(BIN)/python -m tests.support.settings_table
 
+# For another machine: with a tag and an OpenSSL of its own. PYTHONS="python3.11 python3.12 python3.13" for a release.
+PYTHONS ?= $(PYTHON)
+
 wheel: dev
-	@echo "== sdist, and the wheel from it"
-	$(call logged,wheel,rm -rf dist && $(BIN)/python -m build --outdir dist)
-	@ls dist
+	@echo "== sdist, and wheels from it"
+	@rm -rf dist
+	@release/wheels.sh dist $(PYTHONS)
+
+# As root, with mmdebstrap; release/bare-root.sh says how other Pythons are tried.
+wheel-test:
+	@echo "== the wheel on a Debian without compiler and network"
+	@for wheel in dist/eastgate-*.whl; do release/bare-root.sh "$$wheel" || exit 1; done
 
 LAB := $(BIN)/python -m lab
 

@@ -68,6 +68,14 @@ def native_build() -> str:
     return f"native modules: {', '.join(found) or 'not hardened'}"
 
 
+def tls_library() -> str:
+    """The OpenSSL that relays TLS, and the file it was loaded from: a wheel brings its own."""
+    from eastgate.fastpath.tls.library import openssl
+
+    version_text, path = openssl()
+    return f"{version_text} ({path})" if path else version_text
+
+
 def lines() -> tuple[str, ...]:
     """What `eastgate --version` prints."""
     where = origin()
@@ -76,5 +84,6 @@ def lines() -> tuple[str, ...]:
     return (
         f"eastgate {installed('eastgate')}" + (f" ({where})" if where else ""),
         f"Python {platform.python_version()}, {libraries}; {machine}",
+        tls_library(),
         native_build(),
     )
