@@ -35,6 +35,7 @@ ENTRIES = {
     "compare-envoy": Entry(
         "compare_envoy", "The same configuration and connections through real Envoy and eastgate.", extra="mesh"
     ),
+    "bench": Entry("bench", "Measure parts of eastgate on this machine: how long choosing an endpoint takes."),
     "version": Entry("version", "Print the version, and those of what it runs on."),
 }
 

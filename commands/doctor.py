@@ -16,7 +16,7 @@ SIDECARS = 10
 
 @click.command()
 @asked_options
-@dump_option(f"{DUMP_HELP}; several config_dumps, and each folder, are several proxies")
+@dump_option(f"{DUMP_HELP}; several config_dumps, and each folder or journal, are several proxies")
 @plain_option("--mesh", is_flag=True, help="gateways and some sidecars of all --context, side by side")
 @plain_option(
     "--sample",
@@ -45,13 +45,20 @@ def command(
 
     from eastgate.insight.doctor_text import diagnosis, print_report
     from eastgate.insight.dump_source import proxies
+    from eastgate.proxy.disk.sides import journals_among
+
+    from .output import note
 
     asked.check(dumps=bool(dump), mesh=mesh)
     if mesh:
         models = walked(asked, sample)
     else:
-        with asked.proxy() as admin:
-            models = proxies(admin, dump, more=True)
+        journals, files = journals_among(dump)
+        note(text for one in journals for text in one.notes)
+        models = tuple(one.model for one in journals)
+        if files or not journals:
+            with asked.proxy() as admin:
+                models = (*proxies(admin, files, more=True), *models)
     found = diagnosis(models, cluster=cluster, ignore=ignore)
     if as_json:
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))

@@ -1,5 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, final, type_check_only
+
+from .endpoints import Endpoint, Locality
 
 @type_check_only
 class LocalityEntry(Protocol):
@@ -77,6 +79,21 @@ class ClusterTable:
     zoned: bool
     """Whether picks of P0 look at zones."""
 
+    @staticmethod
+    def from_endpoints(
+        endpoints: Iterable[Endpoint],
+        *,
+        locality_weights: Mapping[tuple[int, Locality], int] | None = None,
+        locality_weighted: bool | None = None,
+        **settings: Any,
+    ) -> ClusterTable:
+        """Build the table of eastgate.fastpath.Endpoint records. For measuring, tests and simulations.
+
+        `endpoints`: in the order that picks and shares name them by. `locality_weights`: by (priority, Locality); where
+        there are some, `locality_weighted` is True unless it is given. `settings`: those of `compile`; `hash_keys` are
+        taken from the endpoints. Raises ValueError naming the endpoint, or the setting, for impossible input, and
+        TypeError for a setting that there is not.
+        """
     @staticmethod
     def compile(
         columns: Columns,

@@ -360,6 +360,26 @@ cdef class ClusterTable:
         raise TypeError("ClusterTable cannot be pickled")
 
     @staticmethod
+    def from_endpoints(endpoints, *, locality_weights=None, locality_weighted=None, **settings):
+        """Build the table of eastgate.fastpath.Endpoint records. For measuring, tests and simulations.
+
+        `endpoints`: in the order that picks and shares name them by. `locality_weights`: by (priority, Locality); where
+        there are some, `locality_weighted` is True unless it is given. `settings`: those of `compile`; `hash_keys` are
+        taken from the endpoints. Raises ValueError naming the endpoint, or the setting, for impossible input, and
+        TypeError for a setting that there is not.
+        """
+        from .endpoints import columns_of, hash_keys_of
+
+        rows = list(endpoints)
+        columns = columns_of(rows, locality_weights)
+        if locality_weighted is None:
+            locality_weighted = bool(locality_weights)
+        keys = hash_keys_of(rows)
+        if any(keys):
+            settings.setdefault("hash_keys", keys)
+        return ClusterTable.compile(columns, locality_weighted=locality_weighted, **settings)
+
+    @staticmethod
     def compile(
         columns,
         *,

@@ -72,6 +72,13 @@ def files_of(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if first_of(path)), key=first_of)
 
 
+def holds_journal(path: Path) -> bool:
+    """Whether the path is a journal, by its content: a folder of dumps is none."""
+    if not path.is_dir():
+        return is_journal(path)
+    return any(first_of(one) and is_journal(one) for one in path.iterdir())
+
+
 def is_journal(path: Path) -> bool:
     """Whether the path looks like a journal rather than a dump."""
     if path.is_dir():

@@ -4,6 +4,7 @@ A side is a push of a journal (`JOURNAL@17`), a time of it (`JOURNAL@2026-03-04T
 config_dump. One side alone is a push beside the state that it met.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from eastgate.insight.dump_source import Admin, live_proxy, proxies
 from eastgate.insight.errors import DumpError
 from eastgate.insight.traffic_diff import Difference, difference
 
-from .journal import JournalError, is_journal
+from .journal import JournalError, holds_journal, is_journal
 from .replay import Journal, Wanted, described, moment
 
 
@@ -62,6 +63,18 @@ def side(text: str) -> Side:
 def live_side(admin: Admin) -> Side:
     """What a running proxy has now. Raises InsightError."""
     return Side(live_proxy(admin), f"{admin.name}, now")
+
+
+def journals_among(texts: Sequence[str]) -> tuple[list[Side], list[str]]:
+    """The states of journals that these texts name, and the texts that name something else. Raises JournalError."""
+    found, others = [], []
+    for text in texts:
+        path, wanted = parsed(text)
+        if wanted is not None or holds_journal(Path(path)):
+            found.append(journal_side(path, wanted or Wanted()))
+        else:
+            others.append(text)
+    return found, others
 
 
 def sides(before: str, after: str) -> tuple[Side, Side]:

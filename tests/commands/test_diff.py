@@ -40,6 +40,19 @@ async def journal(folder: Path) -> str:
     return str(folder)
 
 
+async def test_doctor_finds_what_a_journal_says_was_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = await journal(tmp_path)
+    with pytest.raises(SystemExit):
+        eastgate.main(["doctor", "--dump", path, "--json"], standalone_mode=False)
+    rejected = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["rule"] == "rejected-resource"]
+    assert [(one["cluster"], "priority" in one["evidence"]) for one in rejected] == [(A, True)]
+    with pytest.raises(SystemExit):
+        eastgate.main(["doctor", "--dump", f"{path}@4", "--json"], standalone_mode=False)
+    assert "rejected-resource" not in capsys.readouterr().out
+
+
 async def test_two_pushes_of_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = await journal(tmp_path)
     assert diff(f"{path}@2", f"{path}@4") == 1
