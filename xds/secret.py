@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .assignment import read_text
@@ -127,8 +128,8 @@ class Secret:
     """A secret from SDS; one of ``tls_certificate`` and ``validation_context`` is there.
 
     ``refusal``: why it may not be used, empty otherwise. ``warnings``: what it holds and eastgate does not do. Equality
-    ignores ``version`` and ``updated`` (of the response that changed it), ``digest`` (of its bytes), and ``public``:
-    the message with the key replaced, for dumps.
+    ignores ``version`` and ``updated`` (of the response that changed it), ``digest`` (of its bytes, or empty where they
+    name a file), and ``public``: the message with the key replaced, for dumps.
     """
 
     name: str
@@ -183,7 +184,8 @@ def decode_secret(raw: bytes, now: datetime, version: str = "") -> Secret:
             tuple(warnings),
             version,
             now,
-            digest_of(raw),
+            # Equal bytes that name a file say nothing of what is in it.
+            b"" if "filename" in message.get("validation_context", {}).get("crl", {}) else digest_of(raw),
             _public(name, certificate, message.get("validation_context", {}), message),
         )
     except XdsError as error:
@@ -248,7 +250,7 @@ def _tls_certificate(message: Mapping[str, Any], now: datetime, warnings: list[s
 def _validation_context(
     message: Mapping[str, Any], now: datetime, warnings: list[str]
 ) -> tuple[ValidationContext, str]:
-    refusal = validation_refusal(message)
+    refusal = validation_refusal({**message, "crl": _revocations(message.get("crl", {}))})
     warnings += [
         f"validation_context.{name}: {what}" for name, what in _VALIDATION_WARNINGS.items() if message.get(name)
     ]
@@ -262,6 +264,17 @@ def _validation_context(
         warnings.append(f"validation_context: {expired} of {len(found)} trusted certificates have expired")
     names, unread = accepted_names(message)
     return ValidationContext(trusted, found, names), unread or refusal
+
+
+def _revocations(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The list itself where a file holds it: pilot-agent names one that is empty unless somebody configured a list."""
+    if "filename" not in source:
+        return source
+    file = source["filename"]
+    try:
+        return {"inline_bytes": Path(file).read_bytes().strip()}
+    except OSError as error:
+        raise ValueError(f"validation_context.crl: {file}: {error.strerror}") from None
 
 
 def validation_refusal(message: Mapping[str, Any]) -> str:

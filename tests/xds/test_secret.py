@@ -3,12 +3,13 @@
 import copy
 import pickle
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
-from eastgate.xds.secret import SECRET, PrivateKey, Secret, decode_secret
+from eastgate.xds.secret import SECRET, PrivateKey, Secret, decode_secret, digest_of
 from eastgate.xds.tls_records import NameMatch
 
 from ..support.secrets import SPIFFE, ca_secret, keyed, tls_secret
@@ -125,9 +126,23 @@ def test_an_empty_revocation_list_revokes_nothing(empty: dict) -> None:
     assert decoded(trust(crl=empty)).refusal == ""
 
 
-@pytest.mark.parametrize("held", [{"inline_string": "x"}, {"filename": "/crl.pem"}, {"environment_variable": "CRL"}])
+@pytest.mark.parametrize("held", [{"inline_string": "x"}, {"environment_variable": "CRL"}])
 def test_a_revocation_list_from_anywhere_refuses(held: dict) -> None:
     assert "crl" in decoded(trust(crl=held)).refusal
+
+
+def test_a_revocation_list_in_a_file_is_read_at_each_answer(tmp_path: Path) -> None:
+    """pilot-agent names a file that its pod mounts, empty unless there is a list, and answers again at a change."""
+    file = tmp_path / "ca-crl.pem"
+    raw = trust(crl={"filename": str(file)})
+    assert reason(raw) == f"validation_context.crl: {file}: No such file or directory"
+    file.write_bytes(b"\n")
+    first = decoded(raw)
+    assert first.refusal == ""
+    # Equal bytes say nothing of the file: they are decoded again.
+    assert first.digest != digest_of(raw)
+    file.write_bytes(b"-----BEGIN X509 CRL-----")
+    assert "crl" in decoded(raw).refusal
 
 
 def test_what_is_near_its_limits_is_said() -> None:
