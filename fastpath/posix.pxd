@@ -66,7 +66,7 @@ cdef extern from "netinet/in.h" nogil:
         uint16_t sin6_port
         in6_addr sin6_addr
         uint32_t sin6_scope_id
-    enum: IPPROTO_IP, IPPROTO_TCP, IPPROTO_IPV6, IPV6_V6ONLY
+    enum: IPPROTO_IP, IPPROTO_TCP, IPPROTO_IPV6, IPV6_V6ONLY, IP_BIND_ADDRESS_NO_PORT
     enum: SO_ORIGINAL_DST "80"  # of netfilter: its headers and those of the C library exclude each other
     uint16_t htons(uint16_t value)
     uint16_t ntohs(uint16_t value)

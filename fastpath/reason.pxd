@@ -48,4 +48,5 @@ cpdef enum Reason:
     UPSTREAM_TLS_FAILED = 44
     UPSTREAM_RESET = 45         # ended, not refused: the endpoint reset an established connection
     CLIENT_RESET = 46           # ended, not refused: the client did
-    REASON_COUNT = 47
+    LOOP = 47                   # it would be connected to this proxy itself: nobody redirected it
+    REASON_COUNT = 48

@@ -48,7 +48,8 @@ class Reason(IntEnum):
     UPSTREAM_TLS_FAILED = 44
     UPSTREAM_RESET = 45
     CLIENT_RESET = 46
-    REASON_COUNT = 47
+    LOOP = 47
+    REASON_COUNT = 48
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

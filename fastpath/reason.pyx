@@ -48,6 +48,7 @@ LABELS = {
     Reason.UPSTREAM_TLS_FAILED: "upstream_tls_failed",
     Reason.UPSTREAM_RESET: "upstream_reset",
     Reason.CLIENT_RESET: "client_reset",
+    Reason.LOOP: "loop",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -99,4 +100,5 @@ RESPONSE_FLAGS = {
     Reason.UPSTREAM_TLS_FAILED: "UF,URX",
     Reason.UPSTREAM_RESET: "UR",
     Reason.CLIENT_RESET: "-",
+    Reason.LOOP: "UH",
 }

@@ -1,13 +1,20 @@
-"""Which sockets listen: opened, routed and closed as LDS says. Decides nothing about a single connection."""
+"""Which listeners there are, with and without sockets: opened, routed and closed as LDS says.
+
+Where one of them hands connections over (use_original_dst), all are published by their addresses. Decides nothing about
+a single connection.
+"""
 
 import errno
 from collections.abc import Callable, Mapping, Set
 from functools import partial
 from types import MappingProxyType
 
-from eastgate.fastpath.loop.engine import Engine, ListenerCounters
+from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.loop.histogram import Durations
+from eastgate.fastpath.loop.listener_states import ListenerCounters
+from eastgate.fastpath.match.listener_table import ListenerAddress
 from eastgate.proxy.compile.compiled import CompiledListener
+from eastgate.proxy.compile.listener_plan import packed_ip
 from eastgate.proxy.compile.notices import why_skipped
 from eastgate.xds.resources import Listener
 
@@ -20,6 +27,8 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 # Connections that may wait to be accepted, where LDS does not say; the kernel's own limit holds too.
 BACKLOG = 4096
+# Listeners of which counters and names are kept after they left: they come and go with the addresses of a mesh.
+LEFT_KEPT = 1024
 
 
 def likely_cause(error: OSError) -> str:
@@ -36,7 +45,7 @@ def likely_cause(error: OSError) -> str:
 
 
 class Listeners:
-    """Owner of the listening sockets. Control thread only."""
+    """Owner of the engine's listeners. Control thread only."""
 
     def __init__(
         self,
@@ -52,7 +61,11 @@ class Listeners:
         self._fast_open = fast_open
         self._call_later = call_later
         self._open: dict[str, OpenListener] = {}
+        # Those that left while connections of theirs are open; and counters by name, names by number, of those since.
         self._retired: list[tuple[str, int]] = []
+        self._left: dict[str, ListenerCounters] = {}
+        self._left_names: dict[int, str] = {}
+        self._published: tuple[ListenerAddress, ...] = ()
         self._closed = False
         self._inbound_closed = False
         self._errors = errors if errors is not None else ControlErrors()
@@ -68,7 +81,7 @@ class Listeners:
         return all(bound.number is not None for entry in self._open.values() for bound in entry.bound.values())
 
     def apply(self, compiled: Mapping[str, CompiledListener]) -> Set[str]:
-        """Open, route anew and close sockets so that they are what `compiled` says.
+        """Open, route anew and close listeners so that they are what `compiled` says.
 
         Returns the names of listeners with which that did not succeed: they route as before, until the next call.
         """
@@ -84,16 +97,22 @@ class Listeners:
                 self._apply_one(name, wanted)
             if edge.error is not None:
                 failed.add(name)
+        with self._errors.guard(Part.PUBLISH):
+            self._publish_addresses()
+        self._forget_left()
         return failed
 
     def _apply_one(self, name: str, wanted: CompiledListener) -> None:
         entry = self._open.get(name)
         if entry is None:
             entry = self._open[name] = OpenListener(wanted.listener, wanted.routes, retry_s=RETRY_FIRST_S)
-            entry.skipped = why_skipped(wanted.listener)
-            if entry.skipped:
-                self._log.warning("listener skipped", name=name, reason=entry.skipped)
-        if not entry.skipped and not self._is_closed(wanted.listener):
+        skipped, entry.skipped = entry.skipped, why_skipped(wanted.listener)
+        if entry.skipped and entry.skipped != skipped:
+            self._log.warning("listener skipped", name=name, reason=entry.skipped)
+        if entry.skipped:
+            self._retire(name, entry.bound)
+            entry.bound.clear()
+        elif not self._is_closed(wanted.listener):
             self._settle(name, entry, wanted)
 
     def _settle(self, name: str, entry: OpenListener, wanted: CompiledListener) -> None:
@@ -107,9 +126,34 @@ class Listeners:
         entry.listener, entry.routes = wanted.listener, wanted.routes
         for host, port in wanted.listener.addresses:
             entry.bound.setdefault((host, port), Bound(host, port, asked=(host, port)))
-        self._bind_missing(name)
+        self._open_missing(name)
 
-    def _bind_missing(self, name: str) -> None:
+    def _publish_addresses(self) -> None:
+        """Let connections that are handed over find the listeners that there are."""
+        wanted: dict[tuple[bytes, int], ListenerAddress] = {}
+        handed_over = any(entry.listener.use_original_dst and entry.bound for entry in self._open.values())
+        for name, entry in self._open.items() if handed_over else ():
+            for bound in entry.bound.values():
+                if bound.number is None:
+                    continue
+                compat = bound.asked in entry.listener.ipv4_compat
+                one = ListenerAddress(name, packed_ip(bound.host), bound.port, bound.number, compat)
+                if wanted.setdefault((one.address, one.port), one) is not one:
+                    # Last good versions of rejected ones may stand where newer ones do.
+                    other = wanted[one.address, one.port].name
+                    self._log.warning(
+                        "listener has no connections", name=name, address=bound.host, port=bound.port, owner=other
+                    )
+        addresses = tuple(wanted.values())
+        if addresses != self._published:
+            self._engine.publish_addresses(addresses)
+            self._published = addresses
+
+    def _open_again(self, name: str) -> None:
+        self._open_missing(name)
+        self._publish_addresses()
+
+    def _open_missing(self, name: str) -> None:
         entry = self._open.get(name)
         if entry is None or self._is_closed(entry.listener):
             return
@@ -126,6 +170,8 @@ class Listeners:
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=listener.proxy_protocol,
                     original_dst=listener.original_dst,
+                    hands_over=listener.use_original_dst,
+                    bind_to_port=listener.bind_to_port,
                     inspect_tls=listener.tls_inspector,
                     continue_on_timeout=listener.continue_on_listener_filters_timeout,
                     defer_accept=self._defer_accept,
@@ -145,11 +191,13 @@ class Listeners:
                 self._log.warning("cannot listen", name=name, address=bound.host, port=bound.port, reason=str(error))
             else:
                 bound.error = ""
-                # LDS may ask for any free port.
-                bound.port = self._engine.bound_address(bound.number)[1]
-                self._log.info("listening", name=name, address=bound.host, port=bound.port)
+                if listener.bind_to_port:
+                    # LDS may ask for any free port.
+                    bound.port = self._engine.bound_address(bound.number)[1]
+                    bound.listens = True
+                    self._log.info("listening", name=name, address=bound.host, port=bound.port)
         if failed:
-            self._call_later(entry.retry_s, self._errors.guarded(Part.PUBLISH, partial(self._bind_missing, name)))
+            self._call_later(entry.retry_s, self._errors.guarded(Part.PUBLISH, partial(self._open_again, name)))
             entry.retry_s = min(entry.retry_s * 2, RETRY_MAX_S)
         else:
             entry.retry_s = RETRY_FIRST_S
@@ -159,7 +207,8 @@ class Listeners:
             if bound.number is not None:
                 self._engine.stop_accepting(bound.number)
                 self._retired.append((name, bound.number))
-                self._log.info("stopped listening", name=name, address=bound.host, port=bound.port)
+                if bound.listens:
+                    self._log.info("stopped listening", name=name, address=bound.host, port=bound.port)
 
     def stop_accepting(self, *, inbound_only: bool = False) -> None:
         """Close the listening sockets for good; connections go on. `inbound_only`: those with direction INBOUND.
@@ -172,19 +221,41 @@ class Listeners:
             if self._is_closed(entry.listener):
                 self._retire(name, entry.bound)
                 entry.bound.clear()
+        self._publish_addresses()
+
+    def _forget_left(self) -> None:
+        """Of listeners whose last connection has ended keep the counters and the name, and of the latest only."""
+        open_still = []
+        for name, number in self._retired:
+            counters = self._engine.forget(number)
+            if counters is None:
+                open_still.append((name, number))
+                continue
+            before = self._left.pop(name, None)
+            self._left[name] = counters if before is None else summed([before, counters])
+            self._left_names[number] = name
+        self._retired = open_still
+        while len(self._left_names) > LEFT_KEPT:
+            del self._left_names[next(iter(self._left_names))]
+        for name in [name for name in self._left if name not in self._open][:-LEFT_KEPT]:
+            del self._left[name]
 
     def _is_closed(self, listener: Listener) -> bool:
         """Whether nothing listens for it any more."""
         return self._closed or (self._inbound_closed and listener.traffic_direction == "INBOUND")
 
     def counters(self) -> dict[str, ListenerCounters]:
-        """Counters per listener name, over all its sockets, those that no longer listen included."""
-        numbers: dict[str, list[int]] = {name: [] for name in self._open}
+        """Counters per listener name, over all its addresses, those that it no longer has included."""
+        self._forget_left()
+        parts: dict[str, list[ListenerCounters]] = {name: [] for name in self._open}
+        for name, counters in self._left.items():
+            parts.setdefault(name, []).append(counters)
         for name, number in self._retired:
-            numbers.setdefault(name, []).append(number)
+            parts.setdefault(name, []).append(self._engine.listener_counters(number))
         for name, entry in self._open.items():
-            numbers[name] += [bound.number for bound in entry.bound.values() if bound.number is not None]
-        return {name: summed([self._engine.listener_counters(n) for n in own]) for name, own in numbers.items() if own}
+            numbers = [bound.number for bound in entry.bound.values() if bound.number is not None]
+            parts[name] += map(self._engine.listener_counters, numbers)
+        return {name: summed(own) for name, own in parts.items() if own}
 
     def address_of(self, name: str) -> str:
         """The address that counters of a listener go by, as in Envoy; its name where LDS left the port open."""
@@ -197,22 +268,25 @@ class Listeners:
         for name, entry in self._open.items():
             if any(bound.number == number for bound in entry.bound.values()):
                 return name
-        return next((name for name, retired in self._retired if retired == number), "")
+        left = next((name for name, retired in self._retired if retired == number), "")
+        return left or self._left_names.get(number, "")
 
 
 def needs_rebind(before: Listener, after: Listener) -> bool:
-    """Whether a change touches what was given to the socket when it was opened."""
+    """Whether a change touches what the listener was given when it was opened."""
     return socket_settings(before) != socket_settings(after)
 
 
 def socket_settings(listener: Listener) -> tuple[object, ...]:
-    """What a socket is given when it is opened."""
+    """What a listener is given when it is opened."""
     return (
         listener.listener_filters_timeout_s,
         listener.continue_on_listener_filters_timeout,
         listener.tls_inspector,
         listener.proxy_protocol,
         listener.original_dst,
+        listener.use_original_dst,
+        listener.bind_to_port,
         listener.ipv4_compat,
         listener.backlog,
         listener.socket_options,

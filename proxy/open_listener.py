@@ -1,4 +1,4 @@
-"""A listener with its sockets, as `listeners` keeps it and admin shows it."""
+"""A listener with its addresses, as `listeners` keeps it and admin shows it."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,9 @@ from eastgate.xds.resources import Listener
 
 @dataclass(slots=True)
 class Bound:
-    """One listening socket. ``number`` None: it could not be bound, `error` says why, and it is tried again."""
+    """One address of a listener. ``number`` None: it could not be bound, `error` says why, and it is tried again.
+    ``listens``: there is a socket; without, connections are handed over by another listener.
+    """
 
     host: str
     port: int
@@ -16,11 +18,12 @@ class Bound:
     error: str = ""
     asked: tuple[str, int] = ("", 0)
     """The address that LDS asked for: port 0 was any."""
+    listens: bool = False
 
 
 @dataclass(slots=True)
 class OpenListener:
-    """A listener's sockets, by address. ``draining``: it left LDS, or the process drains; open connections go on."""
+    """A listener by its addresses. ``draining``: it left LDS, or the process drains; open connections go on."""
 
     listener: Listener
     routes: RouteTable

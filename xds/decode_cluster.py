@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from .assignment import decode_assignment, read_text
+from .bind_config import decode_bind_config
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import (
@@ -67,7 +68,6 @@ _INERT_FILTERS = ("istio.metadata_exchange", "envoy.filters.network.upstream.met
 
 # Fields that change what happens to a connection and that eastgate does not honour.
 _WARNINGS = {
-    "upstream_bind_config": "connections are not bound to a source address",
     "upstream_config": "the upstream extension is not used",
     "close_connections_on_host_health_failure": "connections to failed endpoints are not closed",
     "lrs_server": "load is reported to nobody",
@@ -122,8 +122,9 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     if "happy_eyeballs_config" in message.get("upstream_connection_options", {}):
         warnings.append("upstream_connection_options.happy_eyeballs_config: addresses of an endpoint are not raced")
     assignment = None
-    if kind == "STATIC" and "load_assignment" in message:
-        assignment = decode_assignment(message["load_assignment"], KIND, name)
+    if kind == "STATIC":
+        # Without one it has no endpoints, as BlackHoleCluster: known, and open to nobody.
+        assignment = decode_assignment(message.get("load_assignment", b""), KIND, name)
     dns = None
     if kind in _DNS_TYPES:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
@@ -180,6 +181,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
         tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
         load_assignment=assignment,
+        sources=decode_bind_config(message.get("upstream_bind_config", {}), warnings),
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),

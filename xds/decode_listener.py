@@ -124,6 +124,7 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         bind_to_port=message.get("bind_to_port", True),
         use_original_dst=message.get("use_original_dst", False),
         original_dst=message.get("use_original_dst", False) or "original_dst" in filters,
+        transparent=message.get("transparent", False),
         tls_inspector="tls_inspector" in filters,
         tls_skipped_ports=filters.skipped.get("tls_inspector", ()),
         http_inspector="http_inspector" in filters,

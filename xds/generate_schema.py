@@ -72,6 +72,8 @@ HONOURED = (
     "envoy.config.cluster.v3.OutlierDetection",
     "envoy.config.cluster.v3.UpstreamConnectionOptions",
     "envoy.config.core.v3.TcpKeepalive",
+    "envoy.config.core.v3.BindConfig",
+    "envoy.config.core.v3.ExtraSourceAddress",
     "envoy.config.cluster.v3.LoadBalancingPolicy",
     "envoy.config.cluster.v3.LoadBalancingPolicy.Policy",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .bind_config import SourceAddress
 from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
 from .columns import Locality as Locality
@@ -283,7 +284,8 @@ class Cluster:
     ``initial_fetch_timeout_s``: how long an EDS cluster waits for its first assignment, 0 for as long as it takes.
     ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
-    (0: none) only for ORIGINAL_DST. ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
+    (0: none) only for ORIGINAL_DST. ``sources``: what connections come from, at most one address of each family.
+    ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
     that are needed for that.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
@@ -313,6 +315,7 @@ class Cluster:
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
     upstream_port_override: int = 0
+    sources: tuple[SourceAddress, ...] = ()
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: UpstreamTls = PLAIN
@@ -382,7 +385,8 @@ class Listener:
     """A listener from LDS. ``addresses``: (host, port) pairs, the first is the address of the name.
 
     ``use_original_dst``: connections go on to the listener of the address that they were redirected from;
-    ``original_dst``: they keep that address for clusters of type ORIGINAL_DST. ``ipv4_compat``: IPv6 addresses that
+    ``original_dst``: they keep that address for clusters of type ORIGINAL_DST. ``bind_to_port`` False: it has no socket
+    and stands for its addresses only. ``transparent``: it wants what TPROXY takes. ``ipv4_compat``: IPv6 addresses that
     take IPv4 connections too. ``tls_skipped_ports``, ``http_skipped_ports``: destination ports where the inspector of
     that name is switched off. ``backlog``: connections that may wait to be accepted, 0 as many as we like.
 
@@ -396,6 +400,7 @@ class Listener:
     bind_to_port: bool = True
     use_original_dst: bool = False
     original_dst: bool = False
+    transparent: bool = False
     tls_inspector: bool = False
     tls_skipped_ports: Ports = ()
     http_inspector: bool = False

@@ -149,7 +149,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(18, "dns_resolvers", "message", type="envoy.config.core.v3.Address", repeated=True),
         F(19, "outlier_detection", "message", type="envoy.config.cluster.v3.OutlierDetection", presence=True),
         F(20, "cleanup_interval", "duration", presence=True),
-        F(21, "upstream_bind_config", "opaque", presence=True),
+        F(21, "upstream_bind_config", "message", type="envoy.config.core.v3.BindConfig", presence=True),
         F(22, "lb_subset_config", "message", type="envoy.config.cluster.v3.Cluster.LbSubsetConfig", presence=True),
         F(23, "ring_hash_lb_config", "message", type="envoy.config.cluster.v3.Cluster.RingHashLbConfig", oneof="lb_config", presence=True),
         F(24, "transport_socket", "opaque", presence=True),
@@ -470,6 +470,18 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(1, "keepalive_probes", "wrapped uint32", presence=True),
         F(2, "keepalive_time", "wrapped uint32", presence=True),
         F(3, "keepalive_interval", "wrapped uint32", presence=True),
+    ),
+    "envoy.config.core.v3.BindConfig": (
+        F(1, "source_address", "message", type="envoy.config.core.v3.SocketAddress", presence=True),
+        F(2, "freebind", "wrapped bool", presence=True),
+        F(3, "socket_options", "message", type="envoy.config.core.v3.SocketOption", repeated=True),
+        F(4, "additional_source_addresses", "message", type="envoy.config.core.v3.SocketAddress", repeated=True),
+        F(5, "extra_source_addresses", "message", type="envoy.config.core.v3.ExtraSourceAddress", repeated=True),
+        F(6, "local_address_selector", "message", type="envoy.config.core.v3.TypedExtensionConfig", presence=True),
+    ),
+    "envoy.config.core.v3.ExtraSourceAddress": (
+        F(1, "address", "message", type="envoy.config.core.v3.SocketAddress", presence=True),
+        F(2, "socket_options", "opaque", presence=True),
     ),
     "envoy.config.cluster.v3.LoadBalancingPolicy": (
         F(1, "policies", "message", type="envoy.config.cluster.v3.LoadBalancingPolicy.Policy", repeated=True),

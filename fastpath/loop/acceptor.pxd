@@ -1,6 +1,7 @@
 # Listening sockets, and what happens to a connection when it comes.
 from libc.stdint cimport int64_t
 from eastgate.fastpath.loop.connection cimport Listener
+from eastgate.fastpath.loop.listener_states cimport ListenerStates
 from eastgate.fastpath.loop.worker_state cimport Worker
 
 # What a listening socket is given when it is opened.
@@ -10,10 +11,11 @@ cdef struct SocketOptions:
     int defer_accept_s          # 0: accept before the client has said something
     int fast_open               # handshakes that were not confirmed yet; 0: none
 
-# A bound, listening, non-blocking socket. Raises OSError naming the address, ValueError for a bad one.
-cdef int open_listening_socket(str host, object port, const SocketOptions* options) except -1
-# Its port, in host order.
-cdef int bound_port(int fd) noexcept
+# Open one a worker; with port 0 all have the port that the first one got. Raises OSError naming the address, ValueError
+# for a bad one; then none is open. `inherited`: (level, name, number) of options that accepted sockets take over.
+cdef int open_sockets(
+    ListenerStates own, str host, object port, const SocketOptions* options, object inherited
+) except -1
 
 # Accept from it from now on; it is the worker's. Returns 0 or minus an error number.
 cdef int64_t add_listener(Worker* worker, Listener* listener) noexcept nogil

@@ -4,19 +4,21 @@ Two limits, both of the whole engine. Past max_connections a new connection is r
 descriptors for others. Past max_silent the oldest of those that have not said yet what they want is closed, never the
 newest and never one that is served: whoever opens connections to keep others out loses his own.
 """
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from eastgate.fastpath.loop.addresses cimport parse_sockaddr, read_sockaddr
 from eastgate.fastpath.loop.charges cimport CHARGE_ENGINE, charge_accepted
 from eastgate.fastpath.loop.closing cimport new_connection, refuse
 from eastgate.fastpath.loop.connection cimport (
-    Connection, Listener, PHASE_PROXY_HEADER, PHASE_SNIFF, SOURCE_DOWNSTREAM, SOURCE_LISTENER, SOURCE_UPSTREAM,
+    Connection, Listener, ListenerState, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF, SOURCE_DOWNSTREAM,
+    SOURCE_LISTENER, SOURCE_UPSTREAM,
 )
 from eastgate.fastpath.loop.connection_record cimport begin_record
 from eastgate.fastpath.loop.journey cimport advance
 from eastgate.fastpath.loop.leg cimport Leg, USER_TIMEOUT_MS, leg_close, leg_init, leg_original, leg_reset
+from eastgate.fastpath.loop.listener_states cimport Directory, ListenerStates, state_at
 from eastgate.fastpath.loop.timer_wheel cimport timer_init
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.facts cimport Address
@@ -29,20 +31,28 @@ cdef enum:
     ACCEPTS_PER_EVENT = 64
     CLOSING_ACCEPTS = 64        # times that many, when a listener is closed: a whole backlog
     ACCEPT_RETRY_MS = 100
-    # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
-    OWN_HELLO_TIMEOUT_MS = 15000
 
 
 # ---- connections
 
-cdef void ask_netfilter(Connection* connection) noexcept nogil:
+cdef ListenerState* redirected(Worker* worker, Connection* connection, ListenerState* state) noexcept nogil:
+    """Whose it is by where netfilter says that it was going: another listener's, or that of the socket that took it."""
+    cdef ListenerState* other = NULL
     # Without an answer the connection was not redirected, or nothing tracks connections here: then it came to us.
-    if leg_original(&connection.down, &connection.destination):
+    if leg_original(&connection.down, connection.direct_source.family, &connection.destination):
         connection.destination_port = connection.destination.port
+        if state.hands_over:
+            other = state_at(
+                <Directory*>atomic_load_pointer(<void**>&worker.shared.directory),
+                &connection.destination,
+                worker.number,
+            )
+    return other if other != NULL else state
 
 
 cdef void turn_away(Worker* worker, Listener* listener, int fd, Reason reason) noexcept nogil:
     cdef Leg unwanted
+    count(&listener.state.cx_total, 1)
     count(&listener.state.refused[<int>reason], 1)
     memset(&unwanted, 0, sizeof(unwanted))
     leg_init(&unwanted, SOURCE_DOWNSTREAM, fd, NULL)
@@ -58,8 +68,8 @@ cdef void make_room(Worker* worker) noexcept nogil:
 
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:
     cdef Connection* connection = NULL
+    cdef ListenerState* state = listener.state
     cdef bint shed = atomic_load8(&worker.shared.overloaded)
-    count(&listener.state.cx_total, 1)
     if atomic_add64(&worker.shared.connections, 1) < worker.shared.max_connections and not shed:
         connection = new_connection(worker)
     if connection == NULL:
@@ -70,14 +80,15 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     timer_init(&connection.timer)
     leg_init(&connection.down, SOURCE_DOWNSTREAM, fd, connection)
     leg_init(&connection.up, SOURCE_UPSTREAM, -1, connection)
-    connection.listener = &listener.state
     connection.started = worker.now
-    connection.destination_port = listener.port
-    connection.phase = PHASE_PROXY_HEADER if listener.state.proxy_protocol else PHASE_SNIFF
+    connection.destination_port = state.own_port
     read_sockaddr(peer, &connection.downstream)
     connection.direct_source = connection.downstream
-    if listener.state.original_dst:
-        ask_netfilter(connection)
+    if state.original_dst:
+        state = redirected(worker, connection, state)
+    count(&state.cx_total, 1)
+    connection.listener = state
+    connection.phase = PHASE_PROXY_HEADER if state.proxy_protocol else PHASE_SNIFF
     connection.next = worker.open
     if worker.open != NULL:
         worker.open.previous = connection
@@ -86,7 +97,9 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     if atomic_load8(&worker.shared.record_all):
         connection.record = begin_record(connection)
     schedule_in(
-        worker, &connection.timer, <uint64_t>(listener.state.hello_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND
+        worker,
+        &connection.timer,
+        <uint64_t>(state.hello_timeout_ms or state.silent_timeout_ms or OWN_HELLO_TIMEOUT_MS) * MILLISECOND,
     )
     advance(worker, connection)
     make_room(worker)
@@ -222,3 +235,45 @@ cdef int bound_port(int fd) noexcept:
         return 0
     read_sockaddr(&raw, &address)
     return address.port
+
+
+cdef int set_inherited_option(int fd, int level, int name, int value) except -1:
+    if setsockopt(fd, level, name, &value, sizeof(value)):
+        raise OSError(errno, os.strerror(errno))
+    return 0
+
+
+cdef void close_sockets(ListenerStates own) noexcept:
+    cdef uint32_t worker
+    for worker in range(own.workers):
+        if own.sockets[worker] != NULL and own.sockets[worker].fd >= 0:
+            close(own.sockets[worker].fd)
+        free(own.sockets[worker])
+    free(own.sockets)
+    own.sockets = NULL
+
+
+cdef int open_sockets(
+    ListenerStates own, str host, object port, const SocketOptions* options, object inherited
+) except -1:
+    cdef uint32_t worker
+    own.sockets = <Listener**>calloc(own.workers, sizeof(Listener*))
+    if own.sockets == NULL:
+        raise MemoryError
+    try:
+        for worker in range(own.workers):
+            own.sockets[worker] = <Listener*>calloc(1, sizeof(Listener))
+            if own.sockets[worker] == NULL:
+                raise MemoryError
+            own.sockets[worker].state = own.states[worker]
+            own.sockets[worker].fd = -1
+            own.sockets[worker].fd = open_listening_socket(host, port, options)
+            for level, name, value in inherited:
+                set_inherited_option(own.sockets[worker].fd, level, name, value)
+            # The sockets of the other workers share the port that the first one got.
+            port = bound_port(own.sockets[worker].fd)
+            own.states[worker].own_port = port
+    except (OSError, ValueError, MemoryError):
+        close_sockets(own)
+        raise
+    return 0

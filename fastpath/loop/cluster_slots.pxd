@@ -1,6 +1,7 @@
 # Places of the clusters' current tables, and the state of each cluster that all workers share.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.tables.picker cimport Table
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.loop.histogram cimport Histogram
 from eastgate.fastpath.loop.publication cimport Publication
@@ -60,6 +61,8 @@ cdef struct SlotVersion:
     TlsContext* other_tls       # spoken to all others
     const uint8_t* mesh         # by row: is the endpoint one of the mesh? NULL: none is
     uint16_t port_override      # of original_dst: instead of the port that the client wanted; 0: none
+    Address source4             # what connections to IPv4 endpoints come from, port 0: any; family 0: kernel's choice
+    Address source6             # the same to IPv6 endpoints
 
 cdef struct ClusterSlot:
     SlotVersion* current        # atomic; NULL: not routable (warming, or the slot is free)

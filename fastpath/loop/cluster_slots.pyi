@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import NamedTuple, final
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -62,6 +63,7 @@ class ClusterSlots:
         mesh: bytes | None = None,
         failure_threshold: int = 0,
         gateway_threshold: int = 0,
+        sources: Iterable[tuple[bytes, int]] = (),
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -70,7 +72,8 @@ class ClusterSlots:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
         endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
         table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
-        make an endpoint worth a look (take_dirty); 0: never.
+        make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
+        that connections come from; the first of an endpoint's family holds.
         """
     def take_dirty(self) -> list[str]:
         """Names of clusters of which an endpoint crossed a threshold since the last call."""

@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.tables.cluster_table cimport ClusterTable
 from eastgate.fastpath.tables.picker cimport table_size
 from eastgate.fastpath.tls.context cimport Context
@@ -102,10 +103,21 @@ cdef uint32_t as_uint32(object value, str field) except? 0xFFFFFFFF:
     return value
 
 
-cdef uint16_t as_port(object value) except? 0xFFFF:
+cdef uint16_t as_port(object value, str field) except? 0xFFFF:
     if not 0 <= value <= 65535:
-        raise ValueError(f"port_override {value} is outside 0..65535")
+        raise ValueError(f"{field} {value} is outside 0..65535")
     return value
+
+
+cdef int add_source(SlotVersion* version, bytes address, object port) except -1:
+    cdef Address* place = &version.source4 if len(address) == 4 else &version.source6
+    if len(address) not in (4, 16):
+        raise ValueError(f"{len(address)} bytes are no IP address to connect from")
+    if place.family == 0:
+        place.port = as_port(port, "source port")
+        place.family = 4 if len(address) == 4 else 6
+        memcpy(place.bytes, PyBytes_AS_STRING(address), len(address))
+    return 0
 
 
 @cython.final
@@ -295,6 +307,7 @@ cdef class ClusterSlots:
         mesh=None,
         failure_threshold=0,
         gateway_threshold=0,
+        sources=(),
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -303,7 +316,8 @@ cdef class ClusterSlots:
         connections go to where their clients wanted to go (to `port_override` there, unless it is 0), and the one
         endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
         table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
-        make an endpoint worth a look (take_dirty); 0: never.
+        make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
+        that connections come from; the first of an endpoint's family holds.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
@@ -323,8 +337,10 @@ cdef class ClusterSlots:
             version.keepalive_interval_s = as_uint32(keepalive_interval_s, "keepalive_interval_s")
             version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")
             version.original_dst = bool(original_dst)
-            version.port_override = as_port(port_override)
+            version.port_override = as_port(port_override, "port_override")
             speak(made, mesh_tls, other_tls, mesh)
+            for address, port in sources:
+                add_source(version, address, port)
             cluster_acquire(place.owner)
             version.state = place.owner
             self.generation += 1

@@ -13,6 +13,8 @@ from eastgate.fastpath.loop.timer_wheel cimport Timer
 
 cdef enum:
     TRIED_CAPACITY = 4
+    # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
+    OWN_HELLO_TIMEOUT_MS = 15000
 
 # What an epoll event is about: the first byte of the struct that its data points to.
 cdef enum Source:
@@ -74,14 +76,19 @@ cdef enum RbacCounter:
     RBAC_LOGGED
     RBAC_COUNTERS
 
-# What the connections of a listener have in common, whichever socket they came by. Of one worker.
+# What the connections of a listener have in common, whichever socket they came by, or were handed over from. Of one
+# worker; see listener_states.pxd for how long it lives.
 cdef struct ListenerState:
     uint8_t proxy_protocol
     uint8_t inspect_tls         # look for a ClientHello; otherwise nobody has to say anything
     uint8_t continue_on_timeout     # who has not said enough in time goes on with what is known
     uint8_t original_dst        # ask netfilter where its connections were going
+    uint8_t hands_over          # to the listener of the address where they were going
+    uint8_t captured            # they were redirected: netfilter keeps an entry for each
+    uint16_t own_port           # of its socket, host order; 0: it has none
     uint32_t number
-    uint32_t hello_timeout_ms
+    uint32_t hello_timeout_ms   # 0: none is configured
+    uint32_t silent_timeout_ms  # then who has said nothing for so long is routed as not TLS, where a chain takes that
     Routes* routes              # atomic; kept alive by the engine
     # Written by the worker alone, read by anybody.
     uint64_t cx_total
@@ -99,9 +106,8 @@ cdef struct Listener:
     uint8_t accepting
     uint8_t paused              # out of descriptors: out of the epoll set until the timer says try again
     int fd
-    uint16_t port               # host order
     Listener* next              # of the worker
-    ListenerState state         # of connections that come by it
+    ListenerState* state        # of connections that come by it
 
 # Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
 cdef struct EndpointQueue:
@@ -125,7 +131,7 @@ cdef struct Connection:
     uint8_t busy                # in the worker's list of relays with work left
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
-    uint8_t guarded             # keepalive of the upstream socket is on
+    uint8_t guarded             # which keepalives are on; see relay_phase.pyx
     uint8_t protocol            # of an HTTP chain: HttpProtocol of the first request and 1; 0: TCP
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
@@ -136,7 +142,7 @@ cdef struct Connection:
     Address direct_source       # of the socket, whatever a PROXY header says
     Address upstream
     Address destination         # where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown
-    ListenerState* listener     # as long as the worker
+    ListenerState* listener     # lives as long as it counts this connection as active
     CompiledPolicies* policies  # counted reference, until it is judged; NULL: of its chain there are none
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL

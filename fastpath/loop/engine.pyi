@@ -1,26 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, final
 
+from eastgate.fastpath.match.listener_table import ListenerAddress
 from eastgate.fastpath.match.route_table import RouteTable
 
 from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
-from .histogram import Durations
-
-class ListenerCounters(NamedTuple):
-    """Totals since the listener was opened; `refused` is indexed by Reason.
-
-    `rbac`: connections that policies allowed and denied; verdicts of shadow rules that would have, and of LOG rules.
-    """
-
-    cx_total: int
-    cx_active: int
-    cx_pre_active: int
-    rx_bytes: int
-    tx_bytes: int
-    refused: tuple[int, ...]
-    length_ms: Durations = ...
-    rbac: tuple[int, ...] = ...
+from .listener_states import ListenerCounters
 
 class StuckWorker(NamedTuple):
     """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
@@ -82,31 +68,52 @@ class Engine:
         defer_accept: bool = False,
         fast_open: bool = False,
         original_dst: bool = False,
+        hands_over: bool = False,
+        bind_to_port: bool = True,
         socket_options: Sequence[tuple[int, int, int]] = (),
         inspect_tls: bool = True,
         continue_on_timeout: bool = False,
+        silent_timeout_ms: int = 0,
     ) -> int:
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen, where they have to say something.
         `fast_open`: data of a client's SYN is taken, where net.ipv4.tcp_fastopen allows servers to.
-        `original_dst`: netfilter is asked where connections that it redirected were going.
+        `original_dst`: netfilter is asked where connections that it redirected were going. `hands_over`: then they go
+        on to the listener that stands for that address (`publish_addresses`), where one does.
+        `bind_to_port` False: no socket is opened; connections come from listeners that hand over.
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
-        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused.
+        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
+        0 never after the first byte of TLS, and after `silent_timeout_ms` of silence, unless that is 0, where a chain
+        takes it.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
     def bound_address(self, listener: int) -> tuple[str, int]:
-        """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
+        """(host, port) that it is bound to. Raises ValueError once it stopped accepting, and without socket."""
     def publish_routes(self, listener: int, routes: RouteTable) -> None:
         """Route new connections of `listener` by this table from now on; open ones are not touched.
 
         Raises ValueError once it has stopped accepting and nobody is left to be routed.
         """
+    def publish_addresses(self, addresses: Iterable[ListenerAddress]) -> None:
+        """Hand over new connections, of listeners that do so, by these ListenerAddresses from now on.
+
+        Their `number` is the listener's. Raises ValueError, naming them, for one address of two, and for a listener
+        that no longer accepts; what was published before stays.
+        """
     def stop_accepting(self, listener: int) -> None:
-        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted.
+
+        One without a socket gets connections until its addresses are no longer published.
+        """
+    def forget(self, listener: int) -> ListenerCounters | None:
+        """Last ListenerCounters of a listener that stopped accepting, and no longer exists then.
+
+        None while it accepts, or one of its connections is open: it exists still.
+        """
     def active_connections(self) -> int: ...
     def close_connections(self) -> int:
         """Cut every open connection (reason DRAINED); return how many."""

@@ -1,23 +1,22 @@
 """The class that owns the workers, for the control thread. All per-connection work stands in worker.pyx."""
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t, UINT64_MAX
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from eastgate.fastpath.loop.acceptor cimport SocketOptions, bound_port, open_listening_socket
+from eastgate.fastpath.loop.acceptor cimport SocketOptions, open_sockets
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlots
-from eastgate.fastpath.loop.connection cimport Listener, RBAC_COUNTERS
+from eastgate.fastpath.loop.connection cimport Listener, ListenerState
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
-from eastgate.fastpath.loop.histogram cimport BUCKET_COUNT, Histogram, durations_of
+from eastgate.fastpath.loop.listener_states cimport ListenerDirectory, ListenerStates
 from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
 from eastgate.fastpath.posix cimport *
-from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.route_table cimport RouteTable
 from eastgate.fastpath.loop.worker cimport (
-    worker_await, worker_free, worker_join, worker_new, worker_start, worker_tell, worker_turn,
+    worker_await, worker_end, worker_free, worker_new, worker_start, worker_tell, worker_turn,
 )
 from eastgate.fastpath.loop.worker_state cimport (
-    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
 )
 
 import atexit
@@ -45,22 +44,6 @@ def _close_threaded_engines():
 atexit.register(_close_threaded_engines)
 
 
-class ListenerCounters(NamedTuple):
-    """Totals since the listener was opened; `refused` is indexed by Reason.
-
-    `rbac`: connections that policies allowed and denied; verdicts of shadow rules that would have, and of LOG rules.
-    """
-
-    cx_total: int
-    cx_active: int
-    cx_pre_active: int
-    rx_bytes: int
-    tx_bytes: int
-    refused: tuple
-    length_ms: Durations = Durations(0, (0,) * BUCKET_COUNT)
-    rbac: tuple = (0,) * 5
-
-
 class StuckWorker(NamedTuple):
     """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
 
@@ -75,12 +58,6 @@ class BusyPolls(NamedTuple):
     found: int
     missed: int
     crowded: int
-
-
-cdef int set_inherited_option(int fd, int level, int name, int value) except -1:
-    if setsockopt(fd, level, name, &value, sizeof(value)):
-        raise OSError(errno, os.strerror(errno))
-    return 0
 
 
 @cython.final
@@ -100,21 +77,19 @@ cdef class Engine:
     cdef Worker** workers
     cdef uint32_t count
     cdef Shared* shared
-    cdef Listener** listeners   # number * count + worker
-    cdef uint32_t listener_count
     cdef int notify_fd
     cdef uint64_t handled       # as of the last turn()
     cdef uint32_t first_asked   # worker that the last take_events began with
     cdef ClusterSlots slots
-    cdef dict routes            # listener number -> RouteTable: keeps alive what the workers read
-    cdef set accepting          # listener numbers
-    cdef set stopped            # those that no longer accept, and whose routes may be needed still
+    cdef dict listeners         # number -> ListenerStates
+    cdef uint32_t next_number
+    cdef set stopped            # numbers of those that no longer accept, and whose routes may be needed still
+    cdef ListenerDirectory directory
     cdef object __weakref__
 
     def __cinit__(self):
         self.workers = NULL
         self.shared = NULL
-        self.listeners = NULL
         self.notify_fd = -1
 
     def __init__(
@@ -146,8 +121,7 @@ cdef class Engine:
         if busy_poll_us and not workers:
             raise ValueError("busy polling needs workers: without, the hosting loop sleeps, not the engine")
         self.slots = <ClusterSlots?>slots
-        self.routes = {}
-        self.accepting = set()
+        self.listeners = {}
         self.stopped = set()
         self.shared = <Shared*>calloc(1, sizeof(Shared))
         self.workers = <Worker**>calloc(workers or 1, sizeof(Worker*))
@@ -182,6 +156,7 @@ cdef class Engine:
             if worker == NULL:
                 error = errno
                 raise OSError(error, f"cannot set up worker {number}: {os.strerror(error)}")
+            worker.number = number
             self.workers[number] = worker
             self.count += 1
             self.slots.publication.add_reader(&worker.reader)
@@ -204,14 +179,14 @@ cdef class Engine:
             raise ValueError("the engine is closed")
         return 0
 
-    cdef Listener** listener(self, object number) except NULL:
-        """One socket a worker."""
+    cdef ListenerStates listener(self, object number):
         self.check_open()
-        if not 0 <= number < self.listener_count:
+        own = self.listeners.get(number)
+        if own is None:
             raise ValueError(f"there is no listener {number}")
-        return &self.listeners[<uint32_t>number * self.count]
+        return own
 
-    cdef int64_t order(self, OrderKind kind, Listener** listeners) except? -1:
+    cdef int64_t order(self, OrderKind kind, Listener** listening) except? -1:
         """Have all workers carry it out, and return the sum of their results; OSError when one says an error."""
         cdef Order* orders = <Order*>calloc(self.count, sizeof(Order))
         cdef uint32_t number
@@ -223,7 +198,7 @@ cdef class Engine:
         with nogil:
             for number in range(self.count):
                 orders[number].kind = kind
-                orders[number].listener = listeners[number] if listeners != NULL else NULL
+                orders[number].listener = listening[number] if listening != NULL else NULL
                 worker_tell(self.workers[number], &orders[number])
             for number in range(self.count):
                 result = worker_await(self.workers[number], &orders[number])
@@ -272,84 +247,74 @@ cdef class Engine:
         defer_accept=False,
         fast_open=False,
         original_dst=False,
+        hands_over=False,
+        bind_to_port=True,
         socket_options=(),
         inspect_tls=True,
         continue_on_timeout=False,
+        silent_timeout_ms=0,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
         `defer_accept`: clients that say nothing stay in the kernel, unseen, where they have to say something.
         `fast_open`: data of a client's SYN is taken, where net.ipv4.tcp_fastopen allows servers to.
-        `original_dst`: netfilter is asked where connections that it redirected were going.
+        `original_dst`: netfilter is asked where connections that it redirected were going. `hands_over`: then they go
+        on to the listener that stands for that address (`publish_addresses`), where one does.
+        `bind_to_port` False: no socket is opened; connections come from listeners that hand over.
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
-        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused.
+        `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
+        0 never after the first byte of TLS, and after `silent_timeout_ms` of silence, unless that is 0, where a chain
+        takes it.
 
         Raises OSError when it cannot bind, ValueError for an address that is none.
         """
         cdef RouteTable table = <RouteTable?>routes
-        cdef Listener** own
-        cdef uint32_t worker
+        cdef ListenerStates own
+        cdef ListenerState settings
         cdef SocketOptions options
         self.check_open()
         self.let_go()
         if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
             raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
-        options.backlog = backlog
-        options.ipv6_only = ipv6_only
-        # A server that speaks first would wait for its client.
-        defer_accept = defer_accept and (inspect_tls or proxy_protocol)
-        options.defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
-        options.fast_open = FAST_OPEN_BACKLOG if fast_open else 0
-        own = <Listener**>realloc(self.listeners, (self.listener_count + 1) * self.count * sizeof(Listener*))
-        if own == NULL:
-            raise MemoryError
-        self.listeners = own
-        own = &own[self.listener_count * self.count]
-        memset(own, 0, self.count * sizeof(Listener*))
-        try:
-            for worker in range(self.count):
-                own[worker] = <Listener*>calloc(1, sizeof(Listener))
-                if own[worker] == NULL:
-                    raise MemoryError
-                own[worker].fd = -1
-                own[worker].fd = open_listening_socket(host, port, &options)
-                for level, name, value in socket_options:
-                    set_inherited_option(own[worker].fd, level, name, value)
-                # The sockets of the other workers share the port that the first one got.
-                port = bound_port(own[worker].fd)
-                own[worker].port = port
-                own[worker].state.number = self.listener_count
-                own[worker].state.hello_timeout_ms = hello_timeout_ms
-                own[worker].state.proxy_protocol = bool(proxy_protocol)
-                own[worker].state.original_dst = bool(original_dst)
-                own[worker].state.routes = table.routes
-                own[worker].state.inspect_tls = bool(inspect_tls)
-                own[worker].state.continue_on_timeout = bool(continue_on_timeout)
-        except (OSError, ValueError, MemoryError):
-            for worker in range(self.count):
-                if own[worker] != NULL and own[worker].fd >= 0:
-                    close(own[worker].fd)
-                free(own[worker])
-            raise
-        number = self.listener_count
-        self.listener_count += 1
-        self.routes[number] = table
-        try:
-            self.order(ORDER_ADD_LISTENER, own)
-        except OSError:
-            self.order(ORDER_STOP_ACCEPTING, own)
-            raise
-        self.accepting.add(number)
+        memset(&settings, 0, sizeof(settings))
+        settings.number = self.next_number
+        settings.hello_timeout_ms = hello_timeout_ms
+        settings.silent_timeout_ms = silent_timeout_ms
+        settings.proxy_protocol = bool(proxy_protocol)
+        settings.original_dst = bool(original_dst or hands_over)
+        settings.hands_over = bool(hands_over)
+        settings.captured = settings.original_dst or not bind_to_port
+        settings.inspect_tls = bool(inspect_tls)
+        settings.continue_on_timeout = bool(continue_on_timeout)
+        own = ListenerStates.of(&settings, self.count, table)
+        if bind_to_port:
+            options.backlog = backlog
+            options.ipv6_only = ipv6_only
+            # A server that speaks first would wait for its client.
+            defer_accept = defer_accept and (inspect_tls or proxy_protocol) and not hands_over
+            options.defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
+            options.fast_open = FAST_OPEN_BACKLOG if fast_open else 0
+            open_sockets(own, host, port, &options, socket_options)
+        number = self.next_number
+        self.next_number += 1
+        self.listeners[number] = own
+        own.accepting = True
+        if own.sockets != NULL:
+            try:
+                self.order(ORDER_ADD_LISTENER, own.sockets)
+            except OSError:
+                self.stop_accepting(number)
+                raise
         return number
 
     def bound_address(self, listener):
-        """(host, port) that the listener is bound to. Raises ValueError once it stopped accepting."""
-        cdef Listener** own = self.listener(listener)
-        if listener not in self.accepting:
-            raise ValueError(f"listener {listener} no longer accepts")
-        with sockets.socket(fileno=os.dup(own[0].fd)) as view:
+        """(host, port) that it is bound to. Raises ValueError once it stopped accepting, and without socket."""
+        cdef ListenerStates own = self.listener(listener)
+        if not own.accepting or own.sockets == NULL:
+            raise ValueError(f"listener {listener} has no socket that accepts")
+        with sockets.socket(fileno=os.dup(own.sockets[0].fd)) as view:
             host, port = view.getsockname()[:2]
         return host, port
 
@@ -359,39 +324,67 @@ cdef class Engine:
         Raises ValueError once it has stopped accepting and nobody is left to be routed.
         """
         cdef RouteTable table = <RouteTable?>routes
-        cdef Listener** own = self.listener(listener)
-        cdef uint32_t worker
-        if listener not in self.routes:
+        cdef ListenerStates own = self.listener(listener)
+        if own.routes is None:
             raise ValueError(f"listener {listener} no longer accepts")
-        for worker in range(self.count):
-            atomic_store_pointer(<void**>&own[worker].state.routes, table.routes)
-        replaced = self.routes[listener]
-        self.routes[listener] = table
+        replaced = own.routes
+        own.publish_routes(table)
         self.slots.publication.retire(replaced, None)
 
+    def publish_addresses(self, addresses):
+        """Hand over new connections, of listeners that do so, by these ListenerAddresses from now on.
+
+        Their `number` is the listener's. Raises ValueError, naming them, for one address of two, and for a listener
+        that no longer accepts; what was published before stays.
+        """
+        cdef ListenerDirectory made = None
+        cdef ListenerDirectory replaced = self.directory
+        self.check_open()
+        addresses = tuple(addresses)
+        if addresses:
+            made = ListenerDirectory.of(addresses, self.listeners, self.count)
+        self.directory = made
+        atomic_store_pointer(<void**>&self.shared.directory, &made.directory if made is not None else NULL)
+        if replaced is not None:
+            self.slots.publication.retire(replaced, replaced.no_longer_read)
+
     def stop_accepting(self, listener):
-        """Close the listening sockets; connections go on, those included that were waiting to be accepted."""
-        cdef Listener** own = self.listener(listener)
-        self.accepting.discard(listener)
-        self.order(ORDER_STOP_ACCEPTING, own)
-        if listener in self.routes:
+        """Close the listening sockets; connections go on, those included that were waiting to be accepted.
+
+        One without a socket gets connections until its addresses are no longer published.
+        """
+        cdef ListenerStates own = self.listener(listener)
+        own.accepting = False
+        if own.sockets != NULL:
+            self.order(ORDER_STOP_ACCEPTING, own.sockets)
+        if own.routes is not None:
             self.stopped.add(listener)
         self.let_go()
 
     cdef int let_go(self) except -1:
         """Drop the routes of listeners that no longer accept, once their last connection was routed."""
-        cdef uint64_t silent
-        cdef uint32_t worker
-        cdef Listener** own
+        cdef ListenerStates own
         for number in tuple(self.stopped):
             own = self.listener(number)
-            silent = 0
-            for worker in range(self.count):
-                silent += atomic_load64(&own[worker].state.cx_pre_active)
-            if silent == 0:
+            if own.directories == 0 and own.not_routed() == 0:
                 self.stopped.discard(number)
-                self.slots.publication.retire(self.routes.pop(number), None)
+                self.slots.publication.retire(own.routes, None)
+                own.routes = None
         return 0
+
+    def forget(self, listener):
+        """Last ListenerCounters of a listener that stopped accepting, and no longer exists then.
+
+        None while it accepts, or one of its connections is open: it exists still.
+        """
+        cdef ListenerStates own = self.listener(listener)
+        self.let_go()
+        if own.accepting or own.routes is not None or own.active():
+            return None
+        del self.listeners[listener]
+        # The worker that ended its last connection may be about to leave it.
+        self.slots.publication.retire(own, None)
+        return own.counters()
 
     def active_connections(self):
         self.check_open()
@@ -404,40 +397,7 @@ cdef class Engine:
 
     def listener_counters(self, listener):
         """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
-        cdef Listener** own = self.listener(listener)
-        cdef uint64_t totals[5]
-        cdef uint64_t refused[<int>Reason.REASON_COUNT]
-        cdef Histogram length
-        cdef uint64_t rbac[RBAC_COUNTERS]
-        cdef uint32_t worker
-        cdef int reason, bucket
-        memset(totals, 0, sizeof(totals))
-        memset(refused, 0, sizeof(refused))
-        memset(&length, 0, sizeof(length))
-        memset(rbac, 0, sizeof(rbac))
-        for worker in range(self.count):
-            totals[0] += atomic_load64(&own[worker].state.cx_total)
-            totals[1] += atomic_load64(&own[worker].state.cx_active)
-            totals[2] += atomic_load64(&own[worker].state.cx_pre_active)
-            totals[3] += atomic_load64(&own[worker].state.rx_bytes)
-            totals[4] += atomic_load64(&own[worker].state.tx_bytes)
-            for reason in range(<int>Reason.REASON_COUNT):
-                refused[reason] += atomic_load64(&own[worker].state.refused[reason])
-            length.sum_ms += atomic_load64(&own[worker].state.length.sum_ms)
-            for bucket in range(BUCKET_COUNT):
-                length.counts[bucket] += atomic_load64(&own[worker].state.length.counts[bucket])
-            for reason in range(<int>RBAC_COUNTERS):
-                rbac[reason] += atomic_load64(&own[worker].state.rbac[reason])
-        return ListenerCounters(
-            cx_total=totals[0],
-            cx_active=totals[1],
-            cx_pre_active=totals[2],
-            rx_bytes=totals[3],
-            tx_bytes=totals[4],
-            refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
-            length_ms=durations_of(&length),
-            rbac=tuple([rbac[reason] for reason in range(<int>RBAC_COUNTERS)]),
-        )
+        return self.listener(listener).counters()
 
     def record_events(self, on):
         """Record finished connections as events too; refused ones always are."""
@@ -524,30 +484,19 @@ cdef class Engine:
             return
         with nogil:
             for worker in range(self.count):
-                end_worker(self.workers[worker])
+                worker_end(self.workers[worker])
         for worker in range(self.count):
             self.slots.publication.remove_reader(&self.workers[worker].reader)
             worker_free(self.workers[worker])
         if self.notify_fd >= 0:
             close(self.notify_fd)
         free(self.workers)
-        free(self.listeners)
         free(self.shared)
         self.shared = NULL
 
     def close(self):
         """End the threads and close every descriptor. The engine is unusable afterwards; a second call does nothing."""
         self.shut_down()
-        if self.routes is not None:
-            self.routes.clear()
-
-
-cdef void end_worker(Worker* worker) noexcept nogil:
-    cdef Order order
-    if not worker.started:
-        return
-    order.kind = ORDER_END
-    order.listener = NULL
-    worker_tell(worker, &order)
-    worker_await(worker, &order)
-    worker_join(worker)
+        self.directory = None
+        if self.listeners is not None:
+            self.listeners.clear()

@@ -214,17 +214,19 @@ cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil
 
 # Report what happens to it, in the epoll set; False when that cannot be.
 cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil
-# Begin to connect; `early`: bytes will be sent as soon as it is connected. Returns 0 or an error number. The caller
-# watches the leg.
-cdef int leg_connect(Leg* leg, const sockaddr_storage* raw, socklen_t length, bint early) noexcept nogil
+# Begin to connect, from `source` unless its family is 0; `early`: bytes will be sent as soon as it is connected.
+# Returns 0, an error number, or minus that of the bind. The caller watches the leg.
+cdef int leg_connect(
+    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, bint early
+) noexcept nogil
 # The error that an event announced; it is gone afterwards.
 cdef int leg_error(Leg* leg) noexcept nogil
 # Have the kernel find out when the peer is gone.
 cdef void leg_guard(Leg* leg, const Keepalive* keepalive) noexcept nogil
 # Its own address; False when it has none.
 cdef bint leg_local(const Leg* leg, Address* address) noexcept nogil
-# Where netfilter redirected it from; False when it did not.
-cdef bint leg_original(const Leg* leg, Address* address) noexcept nogil
+# Where netfilter redirected it from, by the family (4 or 6) of its peer; False when it did not.
+cdef bint leg_original(const Leg* leg, uint8_t family, Address* address) noexcept nogil
 
 # ---- TLS
 

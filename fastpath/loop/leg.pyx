@@ -6,13 +6,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from eastgate.fastpath.loop.addresses cimport read_sockaddr
+from eastgate.fastpath.loop.addresses cimport read_sockaddr, write_sockaddr
 from eastgate.fastpath.loop.tls_session cimport (
     TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
 )
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.tls.handshake cimport has_certificate, peer_uri, tls_context_acquire, tls_context_release
 from eastgate.fastpath.posix cimport *
+from eastgate.fastpath.tables.picker cimport EndpointAddress
 
 cdef inline void set_option(const Leg* leg, int level, int option, int value) noexcept nogil:
     setsockopt(leg.fd, level, option, &value, sizeof(value))
@@ -72,7 +73,28 @@ cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil:
     return leg.registered
 
 
-cdef int leg_connect(Leg* leg, const sockaddr_storage* raw, socklen_t length, bint early) noexcept nogil:
+cdef int bind_source(Leg* leg, const Address* source) noexcept nogil:
+    cdef EndpointAddress address
+    cdef sockaddr_storage raw
+    cdef socklen_t length
+    if source.port == 0:
+        # A port is chosen when the whole connection is known: one port then serves each endpoint once. Chosen here, the
+        # ports of this address would be used up by 28,000 connections to whomever.
+        set_option(leg, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    else:
+        set_option(leg, SOL_SOCKET, SO_REUSEADDR, 1)
+    address.family = source.family
+    address.port = source.port
+    address.address = source.bytes
+    address.length = 0
+    length = write_sockaddr(&address, &raw)
+    return -errno if bind(leg.fd, <const sockaddr*>&raw, length) != 0 else 0
+
+
+cdef int leg_connect(
+    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, bint early
+) noexcept nogil:
+    cdef int error
     leg.fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if leg.fd < 0:
         return errno
@@ -81,6 +103,10 @@ cdef int leg_connect(Leg* leg, const sockaddr_storage* raw, socklen_t length, bi
         if early:
             # The handshake's last ACK waits for the first bytes and goes with them: a packet less.
             set_option(leg, IPPROTO_TCP, TCP_QUICKACK, 0)
+    if source.family and raw.ss_family != AF_UNIX:
+        error = bind_source(leg, source)
+        if error:
+            return error
     if connect(leg.fd, <const sockaddr*>raw, length) != 0 and errno != EINPROGRESS:
         return errno
     return 0
@@ -113,13 +139,12 @@ cdef bint leg_local(const Leg* leg, Address* address) noexcept nogil:
     return True
 
 
-cdef bint leg_original(const Leg* leg, Address* address) noexcept nogil:
+cdef bint leg_original(const Leg* leg, uint8_t family, Address* address) noexcept nogil:
+    # By the peer's real family: an IPv4 peer of an IPv6 socket is known as what it is. Asked the other way, an IPv6
+    # connection would be looked for as one between 127.0.0.6 and itself.
     cdef sockaddr_storage raw
     cdef socklen_t length = sizeof(raw)
-    if (
-        getsockopt(leg.fd, IPPROTO_IP, SO_ORIGINAL_DST, &raw, &length) != 0
-        and getsockopt(leg.fd, IPPROTO_IPV6, SO_ORIGINAL_DST, &raw, &length) != 0
-    ):
+    if getsockopt(leg.fd, IPPROTO_IP if family == 4 else IPPROTO_IPV6, SO_ORIGINAL_DST, &raw, &length) != 0:
         return False
     read_sockaddr(&raw, address)
     return True

@@ -21,6 +21,15 @@ from eastgate.fastpath.reason cimport Reason
 cdef enum:
     FLOW_BUDGET = 1048576       # bytes of one flow per turn: what a wide pipe holds
 
+# Bits of connection.guarded.
+cdef enum:
+    GUARDED_UPSTREAM = 1
+    HALF_CLOSED = 2             # one direction has ended, and its timer is set
+    GUARDED_HALF_CLOSED = 4
+
+# netfilter forgets a redirected connection that is half closed after a minute of silence, and what comes then is lost.
+cdef enum: HALF_CLOSED_KEEPALIVE_S = 30
+cdef uint64_t GUARD_HALF_CLOSED_AFTER = <uint64_t>10000 * MILLISECOND
 # Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
 cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 # How long a connection with one direction ended, whose idle timeout is off, waits for the other.
@@ -97,16 +106,36 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     else:
         if upward == FLOW_BUSY or downward == FLOW_BUSY:
             keep_busy(worker, connection)
-        if (upward == FLOW_ENDED or downward == FLOW_ENDED) and connection.idle_timeout == 0:
-            connection.idle_timeout = OWN_HALF_CLOSED_TIMEOUT
-            schedule_in(worker, &connection.timer, connection.idle_timeout)
+        if (upward == FLOW_ENDED or downward == FLOW_ENDED) and not connection.guarded & HALF_CLOSED:
+            connection.guarded |= HALF_CLOSED
+            half_closed(worker, connection)
+
+
+cdef void half_closed(Worker* worker, Connection* connection) noexcept nogil:
+    """One direction has ended."""
+    if connection.idle_timeout == 0:
+        connection.idle_timeout = OWN_HALF_CLOSED_TIMEOUT
+        schedule_in(worker, &connection.timer, connection.idle_timeout)
+    if connection.listener.captured:
+        relay_timeout(worker, connection)
+
+
+cdef void guard_half_closed(Connection* connection) noexcept nogil:
+    cdef Keepalive keepalive
+    connection.guarded |= GUARDED_HALF_CLOSED
+    memset(&keepalive, 0, sizeof(keepalive))
+    keepalive.time_s = HALF_CLOSED_KEEPALIVE_S
+    keepalive.interval_s = HALF_CLOSED_KEEPALIVE_S
+    leg_guard(&connection.down, &keepalive)
+    if connection.upstream.family != 1:
+        leg_guard(&connection.up, &keepalive)
 
 
 cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
     """Have the kernel find out when the upstream is gone; see GUARD_AFTER."""
     cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
     cdef Keepalive keepalive
-    connection.guarded = 1
+    connection.guarded |= GUARDED_UPSTREAM
     if connection.upstream.family == 1:
         return
     memset(&keepalive, 0, sizeof(keepalive))
@@ -121,11 +150,18 @@ cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
 cdef void relay_timeout(Worker* worker, Connection* connection) noexcept nogil:
     # The idle timer is not moved by traffic: when it rings, the time of the last byte says whether it counts.
     cdef uint64_t due = UINT64_MAX
-    if not connection.guarded:
+    cdef uint64_t half
+    if not connection.guarded & GUARDED_UPSTREAM:
         due = connection.connected + GUARD_AFTER
         if due <= worker.now:
             guard_upstream(worker, connection)
             due = UINT64_MAX
+    if connection.listener.captured and connection.guarded & (HALF_CLOSED | GUARDED_HALF_CLOSED) == HALF_CLOSED:
+        half = connection.last_activity + GUARD_HALF_CLOSED_AFTER
+        if half <= worker.now:
+            guard_half_closed(connection)
+        else:
+            due = min(due, half)
     if connection.idle_timeout:
         if connection.last_activity + connection.idle_timeout <= worker.now:
             finish(worker, connection, Reason.IDLE_TIMEOUT)

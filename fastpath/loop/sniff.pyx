@@ -206,9 +206,40 @@ cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept no
     return sniff_tls(worker, connection, http) if tls else sniff_http(worker, connection)
 
 
+cdef bint takes_unseen(Connection* connection) noexcept nogil:
+    """Whether a chain takes a connection of which nothing is known."""
+    cdef Facts facts
+    cdef ClientHello nothing
+    nothing.sni[0] = 0
+    nothing.sni_length = 0
+    nothing.protocols.count = 0
+    nothing.protocols.incomplete = 0
+    gather(connection, routes_of(connection), &nothing, False, NULL, &facts)
+    return route_match(routes_of(connection), &facts) >= 0
+
+
+cdef const RouteChain* own_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    """No time is configured, and ours is over. What began as TLS must not go on as plain text."""
+    cdef uint64_t last = connection.started + <uint64_t>OWN_HELLO_TIMEOUT_MS * MILLISECOND
+    cdef bint silent = not connection.began
+    if silent and connection.listener.silent_timeout_ms and not takes_unseen(connection):
+        # Whoever needs TLS here may wait, as in Envoy; there is a limit to how many do.
+        return NULL
+    if not silent and worker.now < last:
+        schedule_in(worker, &connection.timer, last - worker.now)
+        return NULL
+    if not silent and connection.down.sniffed_length and connection.down.sniffed[0] == TLS_HANDSHAKE:
+        refuse(worker, connection, Reason.HELLO_TIMEOUT)
+        return NULL
+    leg_want(&connection.down, 1)
+    return route_unseen(worker, connection, NULL)
+
+
 cdef const RouteChain* sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
-    if connection.listener.continue_on_timeout:
-        leg_want(&connection.down, 1)
-        return route_unseen(worker, connection, NULL)
-    refuse(worker, connection, Reason.HELLO_TIMEOUT)
-    return NULL
+    if not connection.listener.continue_on_timeout or connection.phase == PHASE_PROXY_HEADER:
+        refuse(worker, connection, Reason.HELLO_TIMEOUT)
+        return NULL
+    if connection.listener.hello_timeout_ms == 0:
+        return own_timeout(worker, connection)
+    leg_want(&connection.down, 1)
+    return route_unseen(worker, connection, NULL)

@@ -27,10 +27,13 @@ from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.tables.hashing cimport source_hash
 from eastgate.fastpath.tables.picker cimport (
-    EndpointAddress, PICK_NO_ENDPOINTS, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
+    EndpointAddress, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
     table_hashes, table_pick, table_pick_hash, table_size, table_state,
 )
 from eastgate.fastpath.tls.handshake cimport TlsContext
+
+# ::1
+cdef const char* LOOPBACK6 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
 
 cdef enum:
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
@@ -105,16 +108,26 @@ cdef int32_t row_of(const Table* table, Connection* connection) noexcept nogil:
     return -1
 
 
-cdef bint has_destination(Connection* connection, SlotVersion* version) noexcept nogil:
-    """Whether the client wanted to go somewhere else than here: to where it came, the proxy would connect to itself."""
+cdef inline bint is_same_host(const Address* one, const Address* other) noexcept nogil:
+    return one.family == other.family and memcmp(one.bytes, other.bytes, 4 if one.family == 4 else 16) == 0
+
+
+cdef inline bint is_loopback(const Address* address) noexcept nogil:
+    return address.bytes[0] == 127 if address.family == 4 else memcmp(address.bytes, LOOPBACK6, 16) == 0
+
+
+cdef bint is_loop(Connection* connection, uint16_t port) noexcept nogil:
+    """Whether the proxy would connect to itself: the client came straight here, or wanted to go to a socket of ours."""
+    cdef const Address* wanted = &connection.destination
     cdef Address own
     memset(&own, 0, sizeof(own))
-    if not connection.destination.family or not leg_local(&connection.down, &own):
-        return False
-    return (
-        own.family != connection.destination.family
-        or own.port != (version.port_override or connection.destination.port)
-        or memcmp(own.bytes, connection.destination.bytes, sizeof(own.bytes)) != 0
+    if not wanted.family or not leg_local(&connection.down, &own):
+        return True
+    if port == own.port and is_same_host(wanted, &own):
+        return True
+    # Redirected on its own host it was taken at 127.0.0.1, whichever address of the host it was going to.
+    return connection.listener.original_dst and port == connection.listener.own_port and (
+        is_same_host(wanted, &own) or is_same_host(wanted, &connection.direct_source) or is_loopback(wanted)
     )
 
 
@@ -154,7 +167,10 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     if not leg_watch(&connection.down, &worker.watch):
         return <int>Reason.LIMIT
     context = version_tls(version, endpoint)
-    error = leg_connect(&connection.up, &raw, length, connection.down.sniffed_length != 0 or context != NULL)
+    error = leg_connect(
+        &connection.up, &raw, length, &version.source4 if address.family == 4 else &version.source6,
+        connection.down.sniffed_length != 0 or context != NULL,
+    )
     if error:
         return <int>Reason.LIMIT if is_local_failure(error) else <int>Reason.CONNECT_FAILED
     if context != NULL:
@@ -250,8 +266,8 @@ cdef int32_t claim_endpoint(
         atomic_add64(&cluster.cx_overflow, 1)
         return -<int>Reason.OVERFLOW
     connection.charged |= CHARGE_CLUSTER
-    if version.original_dst and not has_destination(connection, version):
-        endpoint = PICK_NO_ENDPOINTS
+    if version.original_dst and is_loop(connection, version.port_override or connection.destination.port):
+        endpoint = -<int>Reason.LOOP
     else:
         endpoint = pick_for(connection, version.table, cursor_of(worker, slot, version), cluster, 1, 0)
     if endpoint < 0:

@@ -9,9 +9,10 @@ cdef Worker* worker_new(
 ) noexcept nogil
 # Begin its thread. Returns 0 or an error number.
 cdef int worker_start(Worker* worker, uint32_t number) noexcept nogil
-# Cut what is open and free everything; its thread must have ended (worker_join).
+# Cut what is open and free everything; its thread must have ended.
 cdef void worker_free(Worker* worker) noexcept nogil
-cdef void worker_join(Worker* worker) noexcept nogil
+# End its thread, if it has one, and wait for that.
+cdef void worker_end(Worker* worker) noexcept nogil
 # One turn of a hosted worker; returns how many descriptors were handled.
 cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil
 # Hand over an order; worker_await returns its result when it has been carried out. At once for a hosted worker.

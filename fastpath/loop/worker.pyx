@@ -33,7 +33,7 @@ from eastgate.fastpath.loop.timer_wheel cimport (
 )
 from eastgate.fastpath.loop.upstream cimport serve_queue
 from eastgate.fastpath.loop.worker_state cimport (
-    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, TICK_SHIFT,
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, TICK_SHIFT,
 )
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.random cimport mix_seed
@@ -283,10 +283,16 @@ cdef int worker_start(Worker* worker, uint32_t number) noexcept nogil:
     return error
 
 
-cdef void worker_join(Worker* worker) noexcept nogil:
-    if worker.started:
-        pthread_join(worker.thread, NULL)
-        worker.started = 0
+cdef void worker_end(Worker* worker) noexcept nogil:
+    cdef Order order
+    if not worker.started:
+        return
+    order.kind = ORDER_END
+    order.listener = NULL
+    worker_tell(worker, &order)
+    worker_await(worker, &order)
+    pthread_join(worker.thread, NULL)
+    worker.started = 0
 
 
 cdef void worker_free(Worker* worker) noexcept nogil:

@@ -8,6 +8,7 @@ from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, Listen
 from eastgate.fastpath.loop.endpoint_queue cimport EndpointQueues
 from eastgate.fastpath.loop.event_ring cimport EventRing
 from eastgate.fastpath.loop.leg cimport Watch
+from eastgate.fastpath.loop.listener_states cimport Directory
 from eastgate.fastpath.loop.publication cimport Reader
 from eastgate.fastpath.loop.relay cimport RelayMeans
 from eastgate.fastpath.loop.tls_session cimport TlsScratch
@@ -46,11 +47,13 @@ cdef struct Shared:
     uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
     uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded
+    Directory* directory        # atomic; the listeners of redirected connections; NULL: none
     uint64_t busy_poll_ns       # how long a worker with a thread asks for events before it sleeps; 0: not at all
 
 cdef struct Worker:
     Reader reader
     Shared* shared
+    uint32_t number             # among the engine's
     Order* order                # atomic; what the control side waits for
     pthread_t thread
     uint8_t started             # `thread` is one

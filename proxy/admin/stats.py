@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
-from eastgate.fastpath.loop.engine import BusyPolls, ListenerCounters
+from eastgate.fastpath.loop.engine import BusyPolls
 from eastgate.fastpath.loop.histogram import Durations
+from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.proxy.membership.dns_clusters import DnsCounters
 from eastgate.proxy.membership.health_state import HealthCounters

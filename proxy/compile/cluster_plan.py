@@ -11,6 +11,7 @@ from typing import Any
 from eastgate.insight.cluster_model import ZONED, Census
 from eastgate.proxy.membership.endpoint_flags import Live
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
+from eastgate.xds.bind_config import SourceAddress
 from eastgate.xds.columns import EndpointFlag
 from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
 
@@ -34,6 +35,7 @@ class SlotSpec:
     port_override: int = 0
     failure_threshold: int = 0
     gateway_threshold: int = 0
+    sources: tuple[SourceAddress, ...] = ()
 
     def as_arguments(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,6 +117,7 @@ def slot_spec(cluster: Cluster) -> SlotSpec:
         port_override=cluster.upstream_port_override,
         failure_threshold=failures,
         gateway_threshold=gateway,
+        sources=cluster.sources,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
+from socket import AF_INET, AF_INET6, inet_pton
 
 from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec, Inspection
 from eastgate.fastpath.reason import Reason
@@ -52,22 +53,35 @@ def plan_listener(listener: Listener) -> ListenerSpec:
 
 
 def clashes(listeners: Mapping[str, Listener], in_use: Mapping[str, Listener]) -> dict[str, tuple[str, str]]:
-    """Listeners that may not have their address, as in Envoy: (address, whose it is). Who is there first keeps it.
+    """Listeners that may not have their address, as in Envoy: (address, whose it is). Who is there first keeps it,
+    whether it binds a socket there or stands for the address of redirected connections.
 
     `in_use`: listeners as they are now, by name; those that `listeners` no longer has are about to leave.
     """
-    owners: dict[tuple[str, int], str] = {}
+    owners: dict[tuple[bytes, int], str] = {}
     found: dict[str, tuple[str, str]] = {}
     for name, listener in in_use.items():
-        if name in listeners and listener.bind_to_port:
-            kept = set(listener.addresses) & set(listeners[name].addresses)
-            owners.update({address: name for address in kept if address[1]})
+        if name in listeners:
+            kept = places_of(listener).keys() & places_of(listeners[name]).keys()
+            owners.update(dict.fromkeys(kept, name))
     for name, listener in listeners.items():
-        for host, port in listener.addresses if listener.bind_to_port else ():
-            # Port 0 is any: no two get the same.
-            if port and (owner := owners.setdefault((host, port), name)) != name:
+        for place, (host, port) in places_of(listener).items():
+            if (owner := owners.setdefault(place, name)) != name:
                 found.setdefault(name, (f"[{host}]:{port}" if ":" in host else f"{host}:{port}", owner))
     return found
+
+
+def places_of(listener: Listener) -> dict[tuple[bytes, int], tuple[str, int]]:
+    """Addresses that no other listener may have, as bytes and as they are written."""
+    # Bound to port 0, which is any, no two get the same.
+    return {
+        (packed_ip(host), port): (host, port) for host, port in listener.addresses if port or not listener.bind_to_port
+    }
+
+
+def packed_ip(host: str) -> bytes:
+    """4 or 16 bytes of an IP address. Raises OSError for what is none."""
+    return inet_pton(AF_INET6 if ":" in host else AF_INET, host)
 
 
 def view_name(cluster: str, criteria: Criteria) -> str:

@@ -56,12 +56,15 @@ def cluster_notices(compiled: CompiledCluster) -> Notices:
 
 
 def why_skipped(listener: Listener) -> str:
-    """Why a gateway does not serve this listener at all; empty when it does."""
-    if not listener.bind_to_port:
-        return "bind_to_port is false: reachable only by original destination, which a gateway has none of"
-    if listener.use_original_dst:
-        return "use_original_dst: a sidecar's listener, not a gateway's"
+    """Why this listener is not served at all; empty when it is."""
+    if listener.transparent and listener.original_dst:
+        return "transparent: connections that TPROXY takes are not served, only those that are redirected"
     return ""
+
+
+def hands_over(snapshot: Snapshot) -> bool:
+    """Whether listeners without a socket get connections: another one hands them over."""
+    return any(one.use_original_dst and not why_skipped(one) for one in snapshot.listeners.values())
 
 
 def chain_refusals(listener: Listener, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -76,8 +79,10 @@ def chain_refusals(listener: Listener, snapshot: Snapshot) -> Iterator[tuple[str
             yield name, reason
 
 
-def listener_notices(listener: Listener, snapshot: Snapshot) -> Notices:
-    """Of a listener that is published; chains that refuse for one reason are told together."""
+def listener_notices(listener: Listener, snapshot: Snapshot, *, handed_over: bool) -> Notices:
+    """Of a listener that is published; chains that refuse for one reason are told together. `handed_over`: see
+    hands_over.
+    """
     by_reason: dict[str, list[str]] = {}
     for name, reason in chain_refusals(listener, snapshot):
         by_reason.setdefault(reason, []).append(name)
@@ -87,6 +92,9 @@ def listener_notices(listener: Listener, snapshot: Snapshot) -> Notices:
     ]
     if skipped := why_skipped(listener):
         found.append(Notice(Sort.REFUSED, f"not served: {skipped}"))
+    elif not listener.bind_to_port and not handed_over:
+        reason = "bind_to_port is false, and no listener has use_original_dst"
+        found.append(Notice(Sort.REFUSED, f"no connection comes to it: {reason}"))
     chains = [chain for chain in (*listener.filter_chains, listener.default_filter_chain) if chain is not None]
     inline = [text for chain in chains if chain.route_config is not None for text in chain.route_config.warnings]
     unknown = [text for chain in chains for text in unknown_parts(chain)]
@@ -110,15 +118,20 @@ class _Seen:
 
     listener: Listener
     routes: Mapping[str, RouteConfiguration | None]
+    handed_over: bool
 
     @classmethod
-    def now(cls, listener: Listener, snapshot: Snapshot) -> "_Seen":
+    def now(cls, listener: Listener, snapshot: Snapshot, *, handed_over: bool) -> "_Seen":
         chains = filter(None, (*listener.filter_chains, listener.default_filter_chain))
         names = {chain.route_config_name for chain in chains if chain.route_config_name}
-        return cls(listener, {name: snapshot.routes.get(name) for name in names})
+        return cls(listener, {name: snapshot.routes.get(name) for name in names}, handed_over)
 
-    def is_current(self, listener: Listener, snapshot: Snapshot) -> bool:
-        return self.listener is listener and all(snapshot.routes.get(name) is one for name, one in self.routes.items())
+    def is_current(self, listener: Listener, snapshot: Snapshot, *, handed_over: bool) -> bool:
+        return (
+            self.listener is listener
+            and all(snapshot.routes.get(name) is one for name, one in self.routes.items())
+            and self.handed_over == handed_over
+        )
 
 
 class NoticeBook:
@@ -152,12 +165,13 @@ class NoticeBook:
 
     def note_listeners(self, listeners: Mapping[str, CompiledListener], snapshot: Snapshot) -> None:
         """Of all listeners that are published, and of their routes. Looks closer only at those that changed."""
+        handed = hands_over(snapshot)
         for name, compiled in listeners.items():
             seen = self._listeners.get(name)
-            if seen is None or not seen.is_current(compiled.listener, snapshot):
+            if seen is None or not seen.is_current(compiled.listener, snapshot, handed_over=handed):
                 # Routes that came or changed make chains serve, or refuse.
-                self._listeners[name] = _Seen.now(compiled.listener, snapshot)
-                self.note("LDS", name, listener_notices(compiled.listener, snapshot))
+                self._listeners[name] = _Seen.now(compiled.listener, snapshot, handed_over=handed)
+                self.note("LDS", name, listener_notices(compiled.listener, snapshot, handed_over=handed))
         for name, routes in snapshot.routes.items():
             if self._routes.get(name) is not routes:
                 self._routes[name] = routes

@@ -2,12 +2,15 @@
 
 import json
 import re
+import socket
 import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eastgate.xds.assignment import decode_assignment as inline_assignment
+from eastgate.xds.bind_config import SourceAddress
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_assignment, decode_cluster, decode_listener, decode_route
 from eastgate.xds.message import read
 from eastgate.xds.node import NodeIdentity
@@ -22,6 +25,8 @@ RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 SETS = sorted(path.parent for path in RECORDINGS.glob("[0-9]*/*/cds.pb"))
 SOTW = [path for path in SETS if path.parent.name != "2-delta"]
 HEALTH = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+# Of a STATIC cluster without load_assignment.
+NOBODY = inline_assignment(b"", "CDS", "")
 INERT = {"istio.stats", "istio.metadata_exchange", "envoy.filters.network.tcp_proxy"}
 
 
@@ -66,9 +71,7 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
     threshold = common.get("healthy_panic_threshold")
     outlier = one.get("outlier_detection")
     thresholds = one.get("circuit_breakers", {}).get("thresholds", [])
-    said = []
-    if "upstream_bind_config" in one:
-        said.append("upstream_bind_config: connections are not bound to a source address")
+    source = one.get("upstream_bind_config", {}).get("source_address")
     return Cluster(
         name=one["name"],
         type=one["type"],
@@ -90,13 +93,13 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
             enforcing_consecutive_5xx=outlier["enforcing_consecutive_5xx"],
             enforcing_success_rate=outlier["enforcing_success_rate"],
         ),
-        load_assignment=None,
+        load_assignment=NOBODY if one["type"] == "STATIC" else None,
+        sources=(SourceAddress(socket.inet_aton(source["address"]), source["port_value"]),) if source else (),
         alt_stat_name=one["alt_stat_name"],
         secrets=(SecretRef("default", "cluster:sds-grpc"), SecretRef("ROOTCA", "cluster:sds-grpc"))
         if "transport_socket_matches" in one
         else (),
         upstream_tls=expected_tls(one),
-        warnings=tuple(said),
     )
 
 

@@ -26,12 +26,12 @@ WARNED, TLS, PLAIN, DENIED = (messages.sni(name) for name in ("warned", "tls", "
 NOT_SERVED = "not-served"
 # Where each kind of notice comes from -> kind and name of the resource, how severe it is, and what is said of it.
 KINDS = {
-    "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config: "),
+    "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config.freebind: "),
     "CompiledCluster.closed": ("CDS", TLS, "refused", "secret default has not arrived"),
     "Listener.warnings": ("LDS", messages.LISTENER, "not_honoured", "transparent: "),
     "FilterChain.refusal": ("LDS", messages.LISTENER, "refused", "sni_cluster"),
     "FilterChain.policies": ("LDS", messages.LISTENER, "not_honoured", "policy p asks for url_path"),
-    "listener that is not served": ("LDS", NOT_SERVED, "refused", "use_original_dst"),
+    "listener that is not served": ("LDS", NOT_SERVED, "refused", "TPROXY"),
 }
 EVENTS = {"not_honoured": "configuration not honoured", "refused": "connections will be refused"}
 RULES = {"not_honoured": "not-honoured", "refused": "connections-refused"}
@@ -45,7 +45,7 @@ def asking() -> Filter:
     return Filter(name="envoy.filters.network.rbac", typed_config=messages.pack(config))
 
 
-BIND = BindConfig(source_address=SocketAddress(address="127.0.0.1", port_value=0))
+BIND = BindConfig(source_address=SocketAddress(address="127.0.0.1", port_value=0), freebind=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def gateway() -> Iterator[Eastgate]:
     main = Listener.parse(messages.listener(chains))
     main.transparent = True
     skipped = Listener.parse(messages.listener([messages.chain(PLAIN)], name=NOT_SERVED))
-    skipped.use_original_dst = True
+    skipped.use_original_dst = skipped.transparent = True
     resources = messages.resources(dict.fromkeys((WARNED, TLS, PLAIN, DENIED), ends))
     resources[CDS] |= {WARNED: bytes(warned), TLS: bytes(tls)}
     resources[LDS] = {messages.LISTENER: bytes(main), NOT_SERVED: bytes(skipped)}

@@ -17,12 +17,14 @@ class Upstreams:
     """Endpoints on a thread with a loop of its own. A connection is answered its endpoint's name after a first line.
 
     A line ``GET path HTTP/1.1`` is answered with the status that ``statuses`` has for the endpoint (200 unless set) and
-    noted in ``requests`` with its headers. Nothing is said to a client that says nothing.
+    noted in ``requests`` with its headers. ``peers`` has the address that each connection came from, beside the
+    endpoint's name. Nothing is said to a client that says nothing.
     """
 
     def __init__(self) -> None:
         self.accepted: Counter[str] = Counter()
         self.requests: list[tuple[str, str]] = []
+        self.peers: list[tuple[str, str]] = []
         self.statuses: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -72,6 +74,8 @@ class Upstreams:
 
     async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted[name] += 1
+        if peer := writer.get_extra_info("peername"):
+            self.peers.append((name, peer[0]))
         self._open.setdefault(name, set()).add(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while line := await reader.readline():

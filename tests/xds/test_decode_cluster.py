@@ -348,7 +348,7 @@ def test_policy_extensions_win_over_the_enum() -> None:
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        ({"upstream_bind_config": b"\x0a\x00"}, "upstream_bind_config: connections are not bound to a source address"),
+        ({"upstream_bind_config": {"freebind": True}}, "upstream_bind_config.freebind: not set"),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",

@@ -18,7 +18,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from ..driven_engine import SERVICE, Gateway, accept, client_hello, columns, upstream, with_workers
+from ..driven_engine import SERVICE, ClosedPort, Gateway, accept, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 
@@ -475,15 +475,69 @@ def test_connection_that_wanted_to_come_here_has_no_original_destination(workers
     to_original_destination(gateway)
     with gateway.connect(HELLO) as client:
         assert gateway.end_of(client) == "RST"
-    assert gateway.refused(Reason.NO_ENDPOINTS) == 1
+    assert gateway.refused(Reason.LOOP) == 1
     looping = Gateway(proxy_protocol=True)
     to_original_destination(looping)
     with looping.connect(proxy_header(looping.address) + HELLO) as client:
         assert looping.end_of(client) == "RST"
-    assert looping.refused(Reason.NO_ENDPOINTS) == 1
+    assert looping.refused(Reason.LOOP) == 1
     assert looping.slots.counters(looping.slot).cx_none_healthy == 1
     gateway.close()
     looping.close()
+
+
+V4, V6 = socket.inet_aton("127.0.0.6"), socket.inet_pton(socket.AF_INET6, "::6")
+
+
+@pytest.mark.parametrize("sources", [[(V4, 0)], [(V6, 0), (V4, 0)], [(V4, 0), (socket.inet_aton("127.0.0.7"), 0)]])
+def test_connections_come_from_the_source_of_the_endpoints_family(
+    server: socket.socket, sources: list[tuple[bytes, int]]
+) -> None:
+    gateway = Gateway(server.getsockname())
+    gateway.slots.publish(gateway.slot, gateway.table, sources=sources)
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        assert endpoint.getpeername()[0] == "127.0.0.6"
+    gateway.close()
+
+
+def test_a_source_of_another_family_leaves_the_choice_to_the_kernel(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname())
+    gateway.slots.publish(gateway.slot, gateway.table, sources=[(V6, 0)])
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        assert endpoint.getpeername()[0] == "127.0.0.1"
+    gateway.close()
+
+
+def test_a_source_that_this_host_has_not_is_a_failed_connect(server: socket.socket) -> None:
+    gateway = Gateway(server.getsockname())
+    # TEST-NET-1 is nobody's.
+    gateway.slots.publish(gateway.slot, gateway.table, sources=[(socket.inet_aton("192.0.2.1"), 0)])
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.CONNECT_FAILED) == 1
+    gateway.close()
+
+
+def test_a_source_port_is_taken(server: socket.socket, closed_port: ClosedPort) -> None:
+    _, port = closed_port()
+    gateway = Gateway(server.getsockname())
+    gateway.slots.publish(gateway.slot, gateway.table, sources=[(V4, port)])
+    client, endpoint = established(gateway, server)
+    with client, endpoint:
+        assert endpoint.getpeername() == ("127.0.0.6", port)
+    gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"), [((b"123", 0), "3 bytes are no IP address"), ((V4, 65536), "source port 65536 is outside")]
+)
+def test_a_source_that_is_none_is_refused(source: tuple[bytes, int], reason: str) -> None:
+    gateway = Gateway(("127.0.0.1", 9))
+    with pytest.raises(ValueError, match=reason):
+        gateway.slots.publish(gateway.slot, gateway.table, sources=[source])
+    gateway.close()
 
 
 def test_missing_proxy_header_is_refused_by_name(server: socket.socket) -> None:

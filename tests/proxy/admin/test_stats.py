@@ -3,8 +3,8 @@
 import json
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
-from eastgate.fastpath.loop.engine import ListenerCounters
 from eastgate.fastpath.loop.histogram import counted
+from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.admin.exposition import as_prometheus
 from eastgate.proxy.admin.stats import TYPES, ClusterStats, ProcessStats, Stat, as_json, as_text, select, stats_of

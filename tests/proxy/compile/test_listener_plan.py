@@ -73,6 +73,20 @@ def test_who_has_an_address_keeps_it_whatever_comes_first() -> None:
     assert clashes(by_name(one), by_name(other)) == {}
 
 
-@pytest.mark.parametrize("other", [at("b", ("10.0.0.1", 0)), at("b", ("10.0.0.1", 80), bind_to_port=False)])
-def test_any_port_and_no_socket_clash_with_nobody(other: Listener) -> None:
-    assert clashes(by_name(replace(other, name="a"), other), {}) == {}
+def test_any_port_clashes_with_nobody() -> None:
+    assert clashes(by_name(at("a", ("10.0.0.1", 0)), at("b", ("10.0.0.1", 0))), {}) == {}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("port", [0, 80])
+def test_without_a_socket_an_address_is_one_listeners_too(port: int, first: bool) -> None:
+    """As Envoy has it, whether the other one binds or not; port 0 is none that the kernel would choose."""
+    one, other = (
+        at("a", ("10.0.0.1", port), bind_to_port=first and port != 0),
+        at("b", ("10.0.0.1", port), bind_to_port=False),
+    )
+    assert clashes(by_name(one, other), {}) == {"b": (f"10.0.0.1:{port}", "a")}
+
+
+def test_an_address_is_one_however_it_is_written() -> None:
+    assert clashes(by_name(at("a", ("::1", 80)), at("b", ("0:0::1", 80))), {}) == {"b": ("[0:0::1]:80", "a")}

@@ -8,7 +8,7 @@ from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.notices import Notice, NoticeBook, Sort, listener_notices, some
 from eastgate.xds.rbac import Policy, Predicate, RbacFilter, Rules
-from eastgate.xds.resources import Snapshot
+from eastgate.xds.resources import Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
 
 from .test_compiler import NAME, OTHER, SEALED, assignment, chain, cluster, listener, snapshot, two
@@ -61,11 +61,15 @@ def test_closed_cluster_says_that_it_refuses(caplog: pytest.LogCaptureFixture) -
     assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, "secret default has not arrived")]
 
 
+def told_of(one: Listener) -> tuple[Notice, ...]:
+    return listener_notices(one, Snapshot(), handed_over=False)
+
+
 def test_chains_that_refuse_for_one_reason_are_told_together() -> None:
     reason = "its authorization policy (rbac) is not evaluated"
     chains = [replace(chain(f"c{number}"), refusal=reason) for number in range(5)]
     one = listener(*chains, replace(chain("other"), refusal="another"), chain())
-    assert [notice.text for notice in listener_notices(one, Snapshot())] == [
+    assert [notice.text for notice in told_of(one)] == [
         f"filter chains c0, c1, c2 and 2 more: {reason}",
         "filter chain other: another",
     ]
@@ -75,7 +79,7 @@ def test_what_policies_ask_and_nobody_knows_is_told_once() -> None:
     path = Predicate("unknown", what="url_path")
     rules = Rules("DENY", (Policy("p", (path,), (Predicate("any"),)),))
     one = replace(chain(), policies=(RbacFilter(rules),))
-    (notice,) = listener_notices(listener(one, one), Snapshot())
+    (notice,) = told_of(listener(one, one))
     assert notice.sort is Sort.NOT_HONOURED
     assert notice.text.startswith("policy p asks for url_path, which is not known here")
 
@@ -83,15 +87,37 @@ def test_what_policies_ask_and_nobody_knows_is_told_once() -> None:
 def test_nameless_and_default_chains_are_told_by_their_place() -> None:
     nameless = replace(chain(), name="", refusal="no")
     one = replace(listener(chain(), nameless), default_filter_chain=nameless)
-    assert [notice.text for notice in listener_notices(one, Snapshot())] == ["filter chains #1, #default: no"]
+    assert [notice.text for notice in told_of(one)] == ["filter chains #1, #default: no"]
 
 
-@pytest.mark.parametrize("field", ["use_original_dst", "bind_to_port"])
-def test_listener_that_is_not_served_says_so(field: str) -> None:
-    one = replace(listener(chain()), **{field: field == "use_original_dst"})
-    (notice,) = listener_notices(one, Snapshot())
+@pytest.mark.parametrize("capturing", ["use_original_dst", "original_dst"])
+def test_listener_that_is_not_served_says_so(capturing: str) -> None:
+    one = replace(listener(chain()), transparent=True, original_dst=True, use_original_dst=capturing != "original_dst")
+    (notice,) = told_of(one)
     assert notice.sort is Sort.REFUSED
-    assert field in notice.text
+    assert notice.text.startswith("not served: transparent")
+    # It takes what is sent to it all the same.
+    assert told_of(replace(listener(chain()), transparent=True)) == ()
+
+
+def test_listener_without_socket_says_when_nothing_leads_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Compiler(ClusterSlots(16))
+    alone = snapshot(None, None, replace(listener(chain()), bind_to_port=False))
+    compiler.apply(alone)
+    (notice,) = compiler.notices.of("LDS", "l")
+    assert notice == Notice(
+        Sort.REFUSED, "no connection comes to it: bind_to_port is false, and no listener has use_original_dst"
+    )
+    outbound = replace(
+        listener(chain()), name="out", addresses=(("0.0.0.0", 15001),), use_original_dst=True, original_dst=True
+    )
+    both = replace(alone, listeners=MappingProxyType({**alone.listeners, "out": outbound}))
+    compiler.apply(both)
+    assert compiler.notices.by_resource == {}
+    compiler.apply(
+        replace(alone, listeners=MappingProxyType({**alone.listeners, "out": replace(outbound, transparent=True)}))
+    )
+    assert notice in compiler.notices.of("LDS", "l")
 
 
 def test_routes_that_come_end_a_refusal_and_warn_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
@@ -114,7 +140,7 @@ def test_warnings_of_inline_routes_are_those_of_the_listener() -> None:
     one = replace(
         listener(replace(chain(), route_config=inline), replace(chain(), route_config=inline)), warnings=("w",)
     )
-    assert [notice.text for notice in listener_notices(one, Snapshot())] == ["w", "virtual_hosts.cors: not done"]
+    assert [notice.text for notice in told_of(one)] == ["w", "virtual_hosts.cors: not done"]
 
 
 def test_names_are_few() -> None:
