@@ -148,6 +148,7 @@ class Proxy:
             clock=loop.time,
             local_cluster=settings.local_cluster,
             secrets=lambda: self._store.secrets.snapshot.secrets,
+            guards_names=settings.role.guards_names,
             errors=errors,
         )
         self._listeners = Listeners(

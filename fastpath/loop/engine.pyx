@@ -25,7 +25,6 @@ import socket as sockets
 from typing import NamedTuple
 from weakref import WeakSet
 
-from eastgate.fastpath.loop.histogram import Durations
 
 cdef enum:
     MAX_WORKERS = 256

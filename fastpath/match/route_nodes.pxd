@@ -90,6 +90,7 @@ cdef struct Routes:
     uint8_t inspects_http       # look for the head of an HTTP request, where there is no ClientHello
     PortSet tls_skipped         # destination ports where nobody looks for a ClientHello
     PortSet http_skipped        # nor for an HTTP request
+    uint8_t guards_names        # names of mesh services are served by the rules of a gateway only
     size_t bytes                # allocated in all
 
 # Index of the chain (>= 0), or minus a Reason.

@@ -8,9 +8,10 @@ Each level picks one branch for good; a dead end goes to the default chain, or r
 Example: chain A {www.example.com, raw_buffer}, chain B {}. A TLS client for www.example.com takes A's branch at the
 server name and finds no `tls` there: neither A nor B serves it.
 
-Stricter than Envoy on purpose: a server name that begins with `outbound_.` asks for a mesh service. It is served only
-by a chain that names it exactly, and only when the client offers an ALPN of Istio's, whatever the chain says. And where
-not all ALPN values of a client were kept, none of them decides: the connection is refused.
+Stricter than Envoy on purpose: at a gateway a server name that begins with `outbound_.` asks for a mesh service. It is
+served only by a chain that names it exactly, and only when the client offers an ALPN of Istio's, whatever the chain
+says. To a sidecar every client in the mesh comes with such a name, and its chains name none. And where not all ALPN
+values of a client were kept, none of them decides: the connection is refused.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
@@ -271,12 +272,14 @@ cdef int route_match(const Routes* routes, const Facts* facts) noexcept nogil:
     cdef uint32_t reference, kind, name
     cdef uint32_t last = CHAIN
     cdef bint named = False
-    cdef bint mesh_service = (
-        facts.server_name_length >= mesh_prefix_length
-        and memcmp(facts.server_name, mesh_prefix, mesh_prefix_length) == 0
-    )
+    cdef bint mesh_service
     if routes == NULL:
         return -<int>Reason.UNKNOWN_SERVER_NAME
+    mesh_service = (
+        routes.guards_names
+        and facts.server_name_length >= mesh_prefix_length
+        and memcmp(facts.server_name, mesh_prefix, mesh_prefix_length) == 0
+    )
     if facts.protocols.incomplete:
         return -<int>Reason.MANY_PROTOCOLS
     reference = routes.root

@@ -10,15 +10,25 @@ class RouteTable:
 
     @staticmethod
     def compile(
-        chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None, inspection: Inspection = NO_INSPECTION
+        chains: Sequence[ChainSpec],
+        default_chain: ChainSpec | None = None,
+        inspection: Inspection = NO_INSPECTION,
+        *,
+        guards_names: bool = True,
     ) -> RouteTable:
-        """Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.
+        """`guards_names`: names of mesh services are served by the rules of a gateway only; see route_nodes.
+
+        Raises ValueError for two chains with the same criteria, bad wildcards, non-positive weights.
 
         Of two chains with the same criteria one of which refuses, that one is taken.
         """
     @staticmethod
     def steps(
-        chains: Sequence[ChainSpec], default_chain: ChainSpec | None = None, inspection: Inspection = NO_INSPECTION
+        chains: Sequence[ChainSpec],
+        default_chain: ChainSpec | None = None,
+        inspection: Inspection = NO_INSPECTION,
+        *,
+        guards_names: bool = True,
     ) -> Generator[None, None, RouteTable]:
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
     @property

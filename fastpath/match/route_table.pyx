@@ -162,14 +162,15 @@ cdef class RouteTable:
         return getsizeof(self) + (0 if self.routes == NULL else sizeof(Routes) + self.routes.bytes)
 
     @staticmethod
-    def compile(chains, default_chain=None, inspection=NO_INSPECTION):
+    def compile(chains, default_chain=None, inspection=NO_INSPECTION, *, guards_names=True):
         """Compile `chains` in their order. The criteria of the default chain, which takes dead ends, are not looked at.
-        `inspection`: what is looked for in the first bytes.
+        `inspection`: what is looked for in the first bytes. `guards_names`: names of mesh services are served by the
+        rules of a gateway only; see route_nodes.
 
         Raises ValueError, naming the chains, for equal criteria of two (a chain that refuses wins over one that does
         not), for server names that are none, lone or partial wildcards, and for weights and slots out of range.
         """
-        steps = RouteTable.steps(chains, default_chain, inspection)
+        steps = RouteTable.steps(chains, default_chain, inspection, guards_names=guards_names)
         while True:
             try:
                 next(steps)
@@ -177,7 +178,7 @@ cdef class RouteTable:
                 return end.value
 
     @staticmethod
-    def steps(chains, default_chain=None, inspection=NO_INSPECTION):
+    def steps(chains, default_chain=None, inspection=NO_INSPECTION, *, guards_names=True):
         """`compile` in slices of some 0.2 ms: a generator that returns the table."""
         cdef RouteTable table = RouteTable.__new__(RouteTable)
         cdef RouteBuilder builder
@@ -203,6 +204,7 @@ cdef class RouteTable:
             raise MemoryError
         table.routes.seed = seed
         table.routes.root = root
+        table.routes.guards_names = bool(guards_names)
         table.routes.asks_destination = builder.asks_destination
         table.routes.chain_count = len(chains)
         table.routes.default_chain = -1 if default_chain is None else len(chains)

@@ -57,7 +57,7 @@ class Compiler:
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
-    one, empty without. ``secrets``: those that are accepted, whenever something is compiled.
+    one, empty without. ``secrets``: those that are accepted, whenever something is compiled. ``guards_names``: see Role.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Compiler:
         clock: Callable[[], float] = monotonic,
         local_cluster: str = "",
         secrets: Callable[[], Mapping[SecretRef, Secret]] = no_secrets,
+        guards_names: bool = True,
         errors: ControlErrors | None = None,
     ) -> None:
         self._slots = slots
@@ -85,6 +86,7 @@ class Compiler:
         self._own_locality = own_locality
         self._clock = clock
         self._local_cluster = local_cluster
+        self._guards_names = guards_names
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
         self._book = SlotBook(slots)
@@ -367,7 +369,8 @@ class Compiler:
         if spec.default_chain is not None:
             chain, name = spec.default_chain
             last = chain_spec(chain, slots, name=name, tls=tls[-1])
-        routes = yield from RouteTable.steps(specs, last, inspection(spec.listener))
+        seen = inspection(spec.listener)
+        routes = yield from RouteTable.steps(specs, last, seen, guards_names=self._guards_names)
         return slots, routes
 
     def _publish_clusters(self, plan: Changes) -> None:
