@@ -57,7 +57,7 @@ class Compiler:
     ``resolved`` answers the endpoints of a cluster whose names are resolved here; None while it does not know them.
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
-    one, empty without. ``secrets``: those that are accepted, whenever something is compiled. ``guards_names``: see Role.
+    one, empty without. ``secrets``: those accepted, whenever something is compiled. ``guards_names``: see Role.
     """
 
     def __init__(

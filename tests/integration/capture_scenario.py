@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from eastgate.xds.message import encode
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 from envoy_data_plane.envoy.config.listener.v3 import (
     AdditionalAddress,
@@ -24,6 +26,7 @@ from envoy_data_plane.envoy.config.listener.v3 import (
     Listener,
     ListenerFilter,
 )
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
 
 from ..support import messages
@@ -204,6 +207,78 @@ def pushed(server: ReplayThread) -> list[str]:
     return seen
 
 
+class Held:
+    """A connection that is asked again and again who is at its other end."""
+
+    def __init__(self, address: tuple[str, int], source: str) -> None:
+        self._socket = socket.create_connection(address, 10, source_address=(source, 0))
+
+    def ask(self) -> str:
+        try:
+            self._socket.sendall(b"who is it\n")
+            return self._socket.recv(100).decode().strip() or "end"
+        except OSError as error:
+            return type(error).__name__
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def logged(path: str) -> dict[str, Any]:
+    log = FileAccessLog(path=path)
+    return {"access_log": [AccessLog(name="envoy.access_loggers.file", typed_config=messages.pack(log))]}
+
+
+def changed(step: int) -> dict[str, bytes]:
+    """Listeners as a push has them that changes something about connections that are open."""
+    now = listeners()
+    blackhole = chain("BlackHoleCluster", "virtualOutbound-blackhole", OUTBOUND)
+    vip = now.pop("127.0.0.21_8000")
+    outbound: dict[str, Any] = {"use_original_dst": True}
+    passthrough = chain("PassthroughCluster", "virtualOutbound-catchall-tcp")
+    if step == 0:
+        # The address that was allocated for a host moves.
+        now["127.0.0.26_8000"] = tabled("127.0.0.26_8000", "127.0.0.26", 8000, "vip")
+    elif step == 1:
+        now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "vip", **logged("/dev/null"))
+        outbound |= logged("/dev/null")
+    elif step == 2:
+        now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "wild")
+        passthrough = chain("BlackHoleCluster", "block_all")
+    elif step == 3:
+        # Each of these is a socket, or a listener, of its own.
+        outbound["tcp_backlog_size"] = 64
+        timeout = {"listener_filters_timeout": timedelta(seconds=3)}
+        now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "vip", **timeout)
+        del now["virtualInbound"]
+    else:
+        now["127.0.0.21_8000"] = vip
+    now["virtualOutbound"] = listener("virtualOutbound", "0.0.0.0", OUTBOUND, blackhole, passthrough, **outbound)
+    return now
+
+
+PUSHES = 50
+
+
+def kept(server: ReplayThread, upstreams: Upstreams) -> dict[str, Any]:
+    """Connections through pushes that change, move and remove the listeners, chains and endpoints that they came by."""
+    held = {"vip": Held(VIP, CLIENT), "passthrough": Held(UNKNOWN, CLIENT), "inbound": Held((POD, 8080), PEER)}
+    elsewhere = upstreams.start("elsewhere")
+    home = server.resources[EDS]["vip"]
+    answers: dict[str, Counter[str]] = {name: Counter() for name in held}
+    for number in range(PUSHES):
+        server.push_some(LDS, changed(number % 5))
+        if number % 10 == 4:
+            server.push_some(EDS, {"vip": messages.assignment("vip", [messages.At(elsewhere)])})
+        for name, one in held.items():
+            answers[name][one.ask()] += 1
+    moved = connect(VIP, CLIENT)
+    server.push_some(EDS, {"vip": home})
+    for one in held.values():
+        one.close()
+    return {"answers": {name: dict(found) for name, found in answers.items()}, "new ones": moved}
+
+
 def main() -> None:
     kind = sys.argv[1]
     bring_up()
@@ -231,6 +306,8 @@ def main() -> None:
             if kind == "eastgate":
                 # Envoy drains the old one first: for a while either answers.
                 steps.take("pushed", pushed, server)
+                server.push_some(LDS, listeners())
+                steps.take("kept", kept, server, upstreams)
     steps.print()
 
 

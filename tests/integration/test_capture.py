@@ -7,6 +7,7 @@ import pytest
 
 from ..support.gateway_process import envoy_binary
 from ..support.netns import Seen, run_scenario
+from . import capture_scenario
 
 pytestmark = pytest.mark.netns
 
@@ -76,3 +77,14 @@ def test_a_push_moves_and_removes_them(seen: Seen, kind: str) -> None:
     if kind == "eastgate":
         # At last it is the address of nobody.
         assert seen["pushed"] == ["vip", "wild", "end"]
+
+
+def test_no_push_ends_an_open_connection(seen: Seen, kind: str) -> None:
+    if kind == "eastgate":
+        count = capture_scenario.PUSHES
+        assert seen["kept"]["answers"] == {
+            "vip": {"vip": count},
+            "passthrough": {"unknown": count},
+            "inbound": {"app": count},
+        }
+        assert seen["kept"]["new ones"] == "elsewhere"

@@ -1,11 +1,17 @@
 """Roles: what a proxy is to istiod, and what it asks for."""
 
 from dataclasses import FrozenInstanceError
+from types import MappingProxyType
 
 import pytest
+from eastgate.fastpath.loop.cluster_slots import ClusterSlots
+from eastgate.fastpath.match.facts import Observed
+from eastgate.fastpath.reason import Reason
+from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.role import GATEWAY, SIDECAR, Role
 from eastgate.proxy.settings import parse_node_id
+from eastgate.xds.resources import FilterChain, FilterChainMatch, Listener, Snapshot
 
 
 @pytest.mark.parametrize(("role", "node_type"), [(GATEWAY, "router"), (SIDECAR, "sidecar")])
@@ -20,6 +26,18 @@ def test_node_id_is_that_of_the_role(role: Role, node_type: str) -> None:
 def test_gateway_asks_only_for_what_is_routed() -> None:
     assert GATEWAY.routed_only
     assert not SIDECAR.routed_only
+
+
+@pytest.mark.parametrize("role", [GATEWAY, SIDECAR])
+def test_only_a_gateway_guards_the_names_of_mesh_services(role: Role) -> None:
+    # As a client of the mesh comes to a sidecar's inbound port, whose chains name nobody.
+    inbound = FilterChain("inbound", FilterChainMatch(transport_protocol="tls"), clusters=(("inbound|8080||", 1),))
+    compiler = Compiler(ClusterSlots(8), guards_names=role.guards_names)
+    one = Listener("virtualInbound", (("0.0.0.0", 15006),), (inbound,))
+    compiler.apply(Snapshot(listeners=MappingProxyType({one.name: one})))
+    client = Observed(server_name="outbound_.80_._.a.b.svc.cluster.local", application_protocols=["istio"])
+    found = compiler.listeners[one.name].routes.match(client)
+    assert found == (-Reason.UNKNOWN_SERVER_NAME if role is GATEWAY else 0)
 
 
 def test_role_does_not_change() -> None:

@@ -18,7 +18,9 @@ def istio(name: str, *server_names: str, **fields: object) -> ChainSpec:
     return chain(name, *server_names, application_protocols=ISTIO_ALPN, **fields)
 
 
-def served_by(chains: list[ChainSpec], default: ChainSpec | None = None, **asked: object) -> str:
+def served_by(
+    chains: list[ChainSpec], default: ChainSpec | None = None, *, guards_names: bool = True, **asked: object
+) -> str:
     """Name of the chain that serves, or of the reason why none does."""
-    found = RouteTable.compile(chains, default).match(Observed(**asked))
+    found = RouteTable.compile(chains, default, guards_names=guards_names).match(Observed(**asked))
     return Reason(-found).name if found < 0 else [*chains, default][found].name

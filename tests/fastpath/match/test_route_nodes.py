@@ -292,6 +292,21 @@ def test_mesh_service_is_never_served_by_the_default_chain():
     assert served_by(mismatch, default, server_name=SERVICE, application_protocols=("istio",)) == "ALPN_MISMATCH"
 
 
+@pytest.mark.parametrize("protocols", [(), ("h2",), ("istio",)])
+def test_a_sidecar_serves_names_of_mesh_services_as_any_others(protocols):
+    def found(chains, default=None):
+        asked = {"server_name": SERVICE, "application_protocols": protocols}
+        return served_by(chains, default, guards_names=False, **asked)
+
+    assert found([chain("nameless")]) == "nameless"
+    assert found([chain("tls", transport_protocol="tls"), chain("raw", transport_protocol="raw_buffer")]) == "tls"
+    assert found([chain("wild", "*.local"), chain("nameless")]) == "wild"
+    assert found([chain("exact", SERVICE), chain("wild", "*.local")]) == "exact"
+    assert found([chain("other", "x.y")], chain("default")) == "default"
+    assert found([chain("other", "x.y")]) == "UNKNOWN_SERVER_NAME"
+    assert found([istio("mesh"), chain("rest", transport_protocol="tls")]) == "rest"
+
+
 def test_name_of_a_mesh_service_in_capitals_is_one():
     chains = [istio("mesh", SERVICE), chain("wild", "*.local"), chain("nameless")]
     name = SERVICE.upper()
