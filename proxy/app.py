@@ -156,6 +156,7 @@ class Proxy:
             call_later=loop.call_later,
             defer_accept=settings.given.defer_accept,
             fast_open=settings.given.fast_open,
+            silent_inbound_s=settings.given.silent_inbound_timeout,
             errors=errors,
         )
         self._publisher = Publisher(self._compiler, lambda: self._listeners.apply(self._compiler.listeners), errors)

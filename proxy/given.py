@@ -179,6 +179,16 @@ class Given:
         "take data with the first packet (TCP Fast Open)",
         more="Needs bit 2 of `net.ipv4.tcp_fastopen`",
     )
+    silent_inbound_timeout: float = declared(
+        SERVING,
+        5.0,
+        "SECONDS",
+        "how long an inbound client of a sidecar may say nothing before it counts as plain text",
+        low=0.1,
+        high=DAY_S,
+        more="For servers that speak first, on ports that take plain text and TLS, where the mesh sets no "
+        "`protocolDetectionTimeout`. Never after a first byte of TLS",
+    )
     busy_poll: int = declared(
         SERVING,
         0,

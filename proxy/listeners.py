@@ -54,18 +54,21 @@ class Listeners:
         call_later: Callable[[float, Callable[[], None]], object],
         defer_accept: bool = False,
         fast_open: bool = False,
+        silent_inbound_s: float = 0.0,
         errors: ControlErrors | None = None,
     ) -> None:
         self._engine = engine
         self._defer_accept = defer_accept
         self._fast_open = fast_open
+        self._silent_inbound_s = silent_inbound_s
         self._call_later = call_later
         self._open: dict[str, OpenListener] = {}
         # Those that left while connections of theirs are open; and counters by name, names by number, of those since.
         self._retired: list[tuple[str, int]] = []
         self._left: dict[str, ListenerCounters] = {}
         self._left_names: dict[int, str] = {}
-        self._published: tuple[ListenerAddress, ...] = ()
+        # Whether addresses came or left that are not published as such yet.
+        self._moved = False
         self._closed = False
         self._inbound_closed = False
         self._errors = errors if errors is not None else ControlErrors()
@@ -129,7 +132,9 @@ class Listeners:
         self._open_missing(name)
 
     def _publish_addresses(self) -> None:
-        """Let connections that are handed over find the listeners that there are."""
+        """Let connections that are handed over find the listeners that there are, if these are others than before."""
+        if not self._moved:
+            return
         wanted: dict[tuple[bytes, int], ListenerAddress] = {}
         handed_over = any(entry.listener.use_original_dst and entry.bound for entry in self._open.values())
         for name, entry in self._open.items() if handed_over else ():
@@ -144,10 +149,8 @@ class Listeners:
                     self._log.warning(
                         "listener has no connections", name=name, address=bound.host, port=bound.port, owner=other
                     )
-        addresses = tuple(wanted.values())
-        if addresses != self._published:
-            self._engine.publish_addresses(addresses)
-            self._published = addresses
+        self._engine.publish_addresses(wanted.values())
+        self._moved = False
 
     def _open_again(self, name: str) -> None:
         self._open_missing(name)
@@ -174,6 +177,7 @@ class Listeners:
                     bind_to_port=listener.bind_to_port,
                     inspect_tls=listener.tls_inspector,
                     continue_on_timeout=listener.continue_on_listener_filters_timeout,
+                    silent_timeout_ms=self._silent_ms(listener),
                     defer_accept=self._defer_accept,
                     fast_open=self._fast_open,
                     # By what LDS says, where a port that it left open has been taken meanwhile too.
@@ -191,6 +195,7 @@ class Listeners:
                 self._log.warning("cannot listen", name=name, address=bound.host, port=bound.port, reason=str(error))
             else:
                 bound.error = ""
+                self._moved = True
                 if listener.bind_to_port:
                     # LDS may ask for any free port.
                     bound.port = self._engine.bound_address(bound.number)[1]
@@ -202,9 +207,17 @@ class Listeners:
         else:
             entry.retry_s = RETRY_FIRST_S
 
+    def _silent_ms(self, listener: Listener) -> int:
+        """How long its clients may say nothing before they are routed as not TLS: those of a sidecar's applications,
+        which may speak first; 0 elsewhere.
+        """
+        waits = listener.tls_inspector and listener.original_dst and listener.traffic_direction == "INBOUND"
+        return round(self._silent_inbound_s * 1000) if waits else 0
+
     def _retire(self, name: str, sockets: Mapping[tuple[str, int], Bound]) -> None:
         for bound in sockets.values():
             if bound.number is not None:
+                self._moved = True
                 self._engine.stop_accepting(bound.number)
                 self._retired.append((name, bound.number))
                 if bound.listens:

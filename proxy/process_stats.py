@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eastgate.fastpath.loop.engine import Engine, ListenerCounters
+from eastgate.fastpath.loop.engine import Engine
+from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES

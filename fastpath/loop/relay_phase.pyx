@@ -28,8 +28,8 @@ cdef enum:
     GUARDED_HALF_CLOSED = 4
 
 # netfilter forgets a redirected connection that is half closed after a minute of silence, and what comes then is lost.
+# Set, as the other, when nothing has come for a while: most end at once.
 cdef enum: HALF_CLOSED_KEEPALIVE_S = 30
-cdef uint64_t GUARD_HALF_CLOSED_AFTER = <uint64_t>10000 * MILLISECOND
 # Keepalive and the user timeout of an upstream socket are set when the connection has lived this long: most never do.
 cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 # How long a connection with one direction ended, whose idle timeout is off, waits for the other.
@@ -157,7 +157,7 @@ cdef void relay_timeout(Worker* worker, Connection* connection) noexcept nogil:
             guard_upstream(worker, connection)
             due = UINT64_MAX
     if connection.listener.captured and connection.guarded & (HALF_CLOSED | GUARDED_HALF_CLOSED) == HALF_CLOSED:
-        half = connection.last_activity + GUARD_HALF_CLOSED_AFTER
+        half = connection.last_activity + GUARD_AFTER
         if half <= worker.now:
             guard_half_closed(connection)
         else:

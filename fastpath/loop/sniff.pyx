@@ -5,16 +5,16 @@ first. What was read of the ClientHello stays with the leg as the first bytes of
 what the endpoint gets. It is parsed on the stack; nothing of a client is kept in the worker.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from eastgate.fastpath.loop.closing cimport refuse
-from eastgate.fastpath.loop.connection cimport Connection, PHASE_PROXY_HEADER, PHASE_SNIFF
+from eastgate.fastpath.loop.connection cimport Connection, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF
 from eastgate.fastpath.loop.connection_record cimport note_hello
 from eastgate.fastpath.loop.leg cimport (
     LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch, leg_will_secure,
 )
-from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS, HELLO_OVERSIZE,
     HelloStatus, parse_client_hello,
@@ -32,6 +32,10 @@ from eastgate.fastpath.match.route_nodes cimport (
 )
 from eastgate.fastpath.posix cimport atomic_load_pointer, ssize_t
 from eastgate.fastpath.reason cimport Reason
+
+
+# Content type of a TLS record that holds a handshake message.
+cdef enum: TLS_HANDSHAKE = 22
 
 
 cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
@@ -214,7 +218,7 @@ cdef bint takes_unseen(Connection* connection) noexcept nogil:
     nothing.sni_length = 0
     nothing.protocols.count = 0
     nothing.protocols.incomplete = 0
-    gather(connection, routes_of(connection), &nothing, False, NULL, &facts)
+    gather(connection, routes_of(connection), &nothing, False, &facts)
     return route_match(routes_of(connection), &facts) >= 0
 
 
@@ -236,7 +240,7 @@ cdef const RouteChain* own_timeout(Worker* worker, Connection* connection) noexc
 
 
 cdef const RouteChain* sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
-    if not connection.listener.continue_on_timeout or connection.phase == PHASE_PROXY_HEADER:
+    if not connection.listener.continue_on_timeout:
         refuse(worker, connection, Reason.HELLO_TIMEOUT)
         return NULL
     if connection.listener.hello_timeout_ms == 0:

@@ -20,6 +20,8 @@ from ..support.waiting import until
 STAGE = "1-default"
 CLIENT, PEER = "127.0.0.99", "127.0.0.98"
 OUTBOUND, INBOUND = 15001, 15006
+# Counters go by address.
+SOCKETS = {"virtualOutbound": f"0.0.0.0_{OUTBOUND}", "virtualInbound": f"0.0.0.0_{INBOUND}"}
 # An address of the mesh that is no service's.
 NOWHERE, POD = "10.77.0.1", "10.77.0.2"
 
@@ -36,7 +38,7 @@ def comes_to(proxy: ProxyProcess, names: Collection[str], address: tuple[str, in
     def counted() -> bool:
         now = proxy.stats("listener.")
         moved = [stat for stat, value in now.items() if value != before.get(stat, 0) and not stat.endswith("_active")]
-        found[:] = [name for name in names if any(stat.startswith(f"{name}.") for stat in moved)]
+        found[:] = [name for name in names if any(stat.startswith(f"{SOCKETS.get(name, name)}.") for stat in moved)]
         return bool(found)
 
     with socket.create_connection(address, 10, source_address=(source, 0)):

@@ -38,12 +38,9 @@ def test_outbound_connections_find_the_listener_of_their_address(seen: Seen) -> 
     }
 
 
-def test_they_are_counted_by_that_listener(seen: Seen, kind: str) -> None:
-    counted = seen["found"]["counted"]
-    first, also = counted["127.0.0.21_8000"], counted.pop("127.0.0.22_8000", 0)
-    # Envoy counts by the first address, too.
-    assert (first, also) == (2, 0)
-    assert (counted["0.0.0.0_8001"], counted["virtualOutbound" if kind == "eastgate" else "0.0.0.0_15001"]) == (1, 2)
+def test_they_are_counted_by_that_listener(seen: Seen) -> None:
+    # By the first address of each, whichever it was.
+    assert seen["found"]["counted"] == {"127.0.0.21_8000": 2, "0.0.0.0_8001": 1, "0.0.0.0_15001": 2}
 
 
 def test_inbound_connections_reach_the_application_from_the_source_address(seen: Seen) -> None:

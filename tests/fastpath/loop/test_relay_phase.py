@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from eastgate.fastpath.reason import Reason
@@ -71,3 +72,33 @@ def test_orderly_end_has_no_reason(gateway: Gateway, server: socket.socket) -> N
         assert gateway.end_of(client) == "FIN"
     gateway.until(lambda: gateway.events)
     assert [event.reason for event in gateway.events] == [Reason.NONE]
+
+
+def keepalive_s(here: tuple[str, int], there: tuple[str, int]) -> float:
+    """When the kernel asks the peer of this socket whether it lives; 0 when it does not. See proc_net_tcp."""
+    local, remote = (f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}" for host, port in (here, there))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, own, other, _, _, timer, *_ = line.split()
+        if (own, other) == (local, remote):
+            kind, left = timer.split(":")
+            return int(left, 16) / 100 if kind == "02" else 0.0
+    raise AssertionError(f"no connection {here} to {there}")
+
+
+@pytest.mark.parametrize("first", ["client", "endpoint"])
+def test_half_closed_captured_connections_are_kept_alive(server: socket.socket, first: str) -> None:
+    """netfilter would forget them after a minute."""
+    gateway = Gateway(server.getsockname(), workers=1, original_dst=True)
+    with gateway.connect(HELLO) as client:
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+            closing, other = (client, endpoint) if first == "client" else (endpoint, client)
+            closing.shutdown(socket.SHUT_WR)
+            assert gateway.receive(other, 1) == b""
+            for peer in (client, endpoint):
+                here, there = peer.getpeername(), peer.getsockname()
+                gateway.until(lambda here=here, there=there: 0 < keepalive_s(here, there) <= 30)
+            other.sendall(b"late")
+            assert gateway.receive(closing, 4) == b"late"
+    gateway.close()

@@ -104,6 +104,44 @@ def test_who_has_not_said_enough_in_time_goes_on_where_the_listener_says_so(serv
             assert gateway.receive(endpoint, len(said) + 1) == said + b"x"
 
 
+SILENT = {"hello_timeout_ms": 0, "continue_on_timeout": True, "silent_timeout_ms": 50}
+
+
+def test_a_silent_client_goes_on_as_plain_text_where_no_time_is_configured(server: socket.socket) -> None:
+    with listening(server, **SILENT) as gateway, gateway.connect() as client:
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            endpoint.sendall(b"220 ready")
+            assert gateway.receive(client, 9) == b"220 ready"
+
+
+@pytest.mark.parametrize("said", [HELLO[:1], HELLO[:100]])
+def test_a_slow_hello_never_becomes_plain_text(server: socket.socket, said: bytes) -> None:
+    with listening(server, **SILENT) as gateway, gateway.connect(said) as slow:
+        gateway.until(lambda: gateway.engine.listener_counters(gateway.listener).cx_total == 1)
+        # Who came later is served: the time of the first one is over.
+        with gateway.connect(), gateway.connect():
+            gateway.until(lambda: gateway.table.state(0)[0] == 2)
+            assert gateway.engine.listener_counters(gateway.listener).cx_pre_active == 1
+            slow.sendall(HELLO[len(said) :])
+            # Looked at as TLS: no chain has its name.
+            gateway.until(lambda: gateway.refused(Reason.UNKNOWN_SERVER_NAME) == 1)
+        assert gateway.refused(Reason.HELLO_TIMEOUT) == 0
+
+
+def test_a_silent_client_waits_on_where_only_tls_is_served(server: socket.socket) -> None:
+    with listening(server, **SILENT) as gateway:
+        strict = gateway.engine.listen("127.0.0.1", 0, routes=gateway.route_to(gateway.slot), **SILENT)
+        with socket.create_connection(gateway.engine.bound_address(strict)) as client:
+            gateway.until(lambda: gateway.engine.listener_counters(strict).cx_total == 1)
+            with gateway.connect():
+                gateway.until(lambda: gateway.table.state(0)[0] == 1)
+            assert gateway.engine.listener_counters(strict).cx_pre_active == 1
+            client.sendall(HELLO)
+            gateway.until(lambda: gateway.engine.listener_counters(strict).cx_pre_active == 0)
+        assert sum(gateway.engine.listener_counters(strict).refused) == 0
+
+
 def test_who_has_not_said_enough_in_time_is_refused_elsewhere(server: socket.socket) -> None:
     with listening(server, hello_timeout_ms=50) as gateway, gateway.connect(HELLO[:100]) as client:
         assert gateway.end_of(client) == "RST"
