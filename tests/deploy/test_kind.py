@@ -1,0 +1,271 @@
+"""The scripts of deploy/kind beside programs that only note what they were asked: which way a run goes.
+
+Real kind is for `deploy/kind/up` and `story` by hand: it needs a container engine.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .rendered import ROOT, check_schemas, objects_of
+
+KIND = ROOT / "deploy/kind"
+CLUSTERS = ("cluster1", "cluster2")
+# Keeps what a cluster would: which there are, the rule, how many pods echo has.
+FAKE = r"""#!/bin/bash
+name=$(basename "$0")
+printf '%s %s\n' "$name" "$*" >>"$NOTES/log"
+case "$name $*" in
+"kind get clusters") cat "$NOTES/clusters" 2>/dev/null ;;
+"kind create cluster --name "*) echo "$4" >>"$NOTES/clusters" ;;
+"kind delete cluster --name "*) sed -i "/^$4\$/d" "$NOTES/clusters" ;;
+"docker inspect "*) echo 172.18.0.2 ;;
+"docker image inspect "*) [ ! -e "$NOTES/no-image" ] ;;
+"istioctl "*create-remote-secret*) echo "kind: Secret" ;;
+"istioctl "*proxy-config*) echo "10.241.0.5:8080 HEALTHY OK" ;;
+"istioctl "*install*) [ ! -e "$NOTES/no-istio" ] || { echo "the server is away" >&2; exit 1; } ;;
+"kubectl kustomize "*) printf 'image: eastgate:0.0.0\n' ;;
+"kubectl "*"apply -f -") cat >>"$NOTES/applied" ;;
+"kubectl "*"apply -f "*) basename "${!#}" .yaml >"$NOTES/rule" ;;
+"kubectl "*"delete destinationrule"*) rm -f "$NOTES/rule" ;;
+"kubectl "*"scale deployment echo --replicas="*) last=${!#} && echo "${last#*=}" >"$NOTES/replicas" ;;
+"kubectl "*client.py*)
+    count=${!#} rule=$(cat "$NOTES/rule" 2>/dev/null) replicas=$(cat "$NOTES/replicas" 2>/dev/null)
+    case $rule in failover) percent=100 ;; distribute) percent=80 ;; *) percent=50 ;; esac
+    [ "$replicas" != 0 ] || percent=0
+    [ ! -e "$NOTES/biased" ] || percent=30
+    echo "cluster1 $((count * percent / 100))"
+    echo "cluster2 $((count - count * percent / 100))"
+    ;;
+esac
+"""
+
+
+class Run:
+    """A folder of programs that take notes, and the scripts with it on their path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notes = folder / "notes"
+        self.notes.mkdir()
+        programs = folder / "bin"
+        programs.mkdir()
+        for name in ("kind", "kubectl", "istioctl", "docker"):
+            (programs / name).write_text(FAKE)
+            (programs / name).chmod(0o755)
+        self.environment = {
+            "PATH": f"{programs}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "NOTES": str(self.notes),
+            "EASTGATE_KIND_STATE": str(folder / "state"),
+        }
+
+    def __call__(self, script: str, *words: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        run = subprocess.run(
+            [KIND / script, *words], env={**self.environment, **more}, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == code, run.stdout + run.stderr
+        return run
+
+    def complaint(self, script: str, *words: str, **more: str) -> str:
+        run = self(script, *words, code=2, **more)
+        assert run.stdout == ""
+        [sentence] = run.stderr.splitlines()
+        return sentence
+
+    @property
+    def log(self) -> list[str]:
+        return (self.notes / "log").read_text().splitlines()
+
+    def said(self, part: str) -> list[str]:
+        return [line for line in self.log if part in line]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: keys take their time."""
+    first = Run(tmp_path_factory.mktemp("first"))
+    first("up")
+    return Path(first.environment["EASTGATE_KIND_STATE"]) / "certificates"
+
+
+@pytest.fixture
+def quick(run: Run, certificates: Path) -> Run:
+    shutil.copytree(certificates, Path(run.environment["EASTGATE_KIND_STATE"]) / "certificates")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "sentence"),
+    [
+        ("up", ("--proxy", "nginx"), "up: --proxy 'nginx': expected eastgate, envoy or mixed"),
+        ("up", ("--proxy",), "up: --proxy '': expected eastgate, envoy or mixed"),
+        ("up", ("--sidecars", "none"), "up: --sidecars 'none': expected envoy or eastgate"),
+        ("up", ("now",), "up: unknown word now: expected --proxy eastgate|envoy|mixed, --sidecars envoy|eastgate"),
+        ("story", ("--connections", "many"), "story: --connections 'many': expected a number above 0"),
+        ("story", ("--connections", "0"), "story: --connections '0': expected a number above 0"),
+        ("story", ("up",), "story: unknown word up: expected --connections N"),
+        ("down", ("cluster1",), "down: unknown word cluster1: down takes none"),
+    ],
+)
+def test_wrong_words_are_one_line(run, script, words, sentence):
+    assert run.complaint(script, *words) == sentence
+    assert not (run.notes / "log").exists()
+
+
+def test_every_program_that_is_missing_has_a_line_that_says_where_it_comes_from(run, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("bash", "env", "dirname", "basename", "sed", "cat"):
+        (bare / name).symlink_to(shutil.which(name) or "")
+    lines = run("up", code=2, PATH=str(bare)).stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["kind", "kubectl", "istioctl", "openssl"]
+    assert all(line.startswith("up: ") and " is missing" in line for line in lines)
+
+
+def test_an_engine_that_is_missing_or_silent_is_one_line(run, tmp_path):
+    assert run.complaint("down", EASTGATE_KIND_ENGINE="false") == (
+        "down: false does not answer: is its service running, and may you use it?"
+    )
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("bash", "env", "dirname", "basename", "sed"):
+        (bare / name).symlink_to(shutil.which(name) or "")
+    (bare / "kind").symlink_to(tmp_path / "bin/kind")
+    assert run.complaint("down", PATH=str(bare)) == (
+        "down: neither docker nor podman is installed: kind's nodes are their containers"
+    )
+
+
+def test_story_without_clusters_says_who_makes_them(run):
+    assert run.complaint("story") == f"story: there is no cluster cluster1: {KIND}/up"
+
+
+def test_a_second_up_creates_nothing_and_a_second_down_does_nothing(quick):
+    quick("up")
+    assert len(quick.said("kind create cluster")) == 2
+    before = (Path(quick.environment["EASTGATE_KIND_STATE"]) / "certificates/root.pem").read_bytes()
+    quick("up")
+    assert len(quick.said("kind create cluster")) == 2
+    assert (Path(quick.environment["EASTGATE_KIND_STATE"]) / "certificates/root.pem").read_bytes() == before
+    quick("down")
+    quick("down")
+    assert len(quick.said("kind delete cluster")) == 2
+    assert not Path(quick.environment["EASTGATE_KIND_STATE"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "envoys"), [("eastgate", ()), ("envoy", CLUSTERS), ("mixed", ("cluster2",))], ids=lambda value: str(value)
+)
+def test_each_cluster_gets_the_gateway_that_was_asked_for(quick, proxy, envoys):
+    quick("up", "--proxy", proxy)
+    for cluster in CLUSTERS:
+        deleted = quick.said(f"kind-{cluster} -n gateway delete deployment ")
+        gone = "istio-eastwestgateway" if cluster in envoys else "istio-eastwestgateway-envoy"
+        assert [line.split("deployment ")[1].split()[0] for line in deleted] == [gone]
+        # A node loads what it runs.
+        loaded = quick.said(f"load docker-image eastgate:{version()} --name {cluster}")
+        assert bool(loaded) == (cluster not in envoys)
+    applied = (quick.notes / "applied").read_text()
+    assert applied.count("value: network") == len(envoys)
+    assert "THIS_" not in applied
+
+
+def version() -> str:
+    return yaml.safe_load((ROOT / "deploy/helm/eastgate-gateway/Chart.yaml").read_text())["version"]
+
+
+def test_sidecars_of_eastgate_are_an_annotation_and_an_image(quick):
+    quick("up", "--sidecars", "eastgate")
+    applied = (quick.notes / "applied").read_text()
+    # Two workloads in each of two clusters.
+    assert applied.count(f"sidecar.istio.io/proxyImage: eastgate/proxyv2:{version()}") == 4
+    assert applied.count("binaryPath: /usr/local/bin/eastgate-envoy") == 4
+    assert len(quick.said(f"load docker-image eastgate/proxyv2:{version()}")) == 2
+
+
+def test_without_a_registry_archives_are_loaded_instead(quick, tmp_path):
+    archive = tmp_path / "all.tar"
+    archive.touch()
+    quick("up", EASTGATE_KIND_ARCHIVES=str(archive), EASTGATE_KIND_ISTIO_FLAGS="--set hub=localhost/lab")
+    assert len(quick.said(f"load image-archive {archive}")) == 2
+    assert quick.said("load docker-image") == []
+    assert all("--set hub=localhost/lab" in line for line in quick.said(" install -y"))
+
+
+def test_an_image_that_was_not_made_is_one_line_that_says_how(quick):
+    (quick.notes / "no-image").touch()
+    [line] = quick("up", code=2).stderr.splitlines()
+    assert line.startswith(f"up: no image eastgate:{version()} in docker: make docker-image")
+
+
+def test_what_a_program_said_is_shown_when_it_fails(quick):
+    (quick.notes / "no-istio").touch()
+    assert quick("up", code=2).stderr.splitlines() == [
+        "the server is away",
+        "up: istioctl install in cluster1: failed; its last lines are above",
+    ]
+
+
+def test_clusters_know_each_others_endpoints_and_gateways(quick):
+    quick("up")
+    for cluster in CLUSTERS:
+        assert quick.said(
+            f"--context kind-{cluster} create-remote-secret --name {cluster} --server https://172.18.0.2:6443"
+        )
+    [first], [second] = ([line for line in quick.said("patch service") if f"kind-{each}" in line] for each in CLUSTERS)
+    assert '"ip": "172.18.200.1"' in first
+    assert '"ip": "172.18.200.2"' in second
+
+
+def test_story_is_told_in_stages_with_a_table_and_leaves_no_rule(quick):
+    quick("up", "--proxy", "mixed")
+    told = quick("story", "--connections", "100").stdout.splitlines()
+    table = told[told.index("== cluster1 answers, expected and seen; gateways are mixed") + 1 :]
+    assert [line.split()[-3:] for line in table] == [
+        ["50.0%", "50.0%", "ok"],
+        ["100.0%", "100.0%", "ok"],
+        ["0.0%", "0.0%", "ok"],
+        ["100.0%", "100.0%", "ok"],
+        ["80.0%", "80.0%", "ok"],
+    ]
+    assert sum("HEALTHY OK" in line for line in told) == 5
+    assert not (quick.notes / "rule").exists()
+    assert (quick.notes / "replicas").read_text() == "2\n"
+
+
+def test_a_stage_that_is_not_as_expected_fails_and_rules_are_taken_back(quick):
+    quick("up")
+    (quick.notes / "biased").touch()
+    script = (KIND / "story").read_text()
+    # Nobody waits a minute for what will not come.
+    copy = quick.notes.parent / "deploy/kind"
+    shutil.copytree(KIND, copy)
+    shutil.copy(ROOT / "pyproject.toml", quick.notes.parent)
+    (copy / "story").write_text(script.replace("end=$((SECONDS + 60))", "end=$SECONDS"))
+    run = subprocess.run([copy / "story"], env=quick.environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert sum(line.endswith("WRONG") for line in run.stdout.splitlines()) == 5
+    assert not (quick.notes / "rule").exists()
+
+
+def test_manifests_are_valid_once_names_are_filled_in():
+    for path in sorted((KIND / "manifests").glob("*.yaml")):
+        text = path.read_text().replace("ANNOTATIONS", "{}")
+        check_schemas(objects_of(text), "1.34")
+
+
+def test_only_the_settings_differ_on_a_machine_without_a_registry():
+    """Every variable from outside is read there."""
+    for path in (KIND / name for name in ("up", "down", "story", "library.sh")):
+        read = [line for line in path.read_text().splitlines() if "${EASTGATE_KIND_" in line]
+        assert read == [], path
+    assert os.access(KIND / "up", os.X_OK)
