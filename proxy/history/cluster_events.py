@@ -52,6 +52,8 @@ class ClusterEvents:
         before = self._seen.get(name)
         if compiled is None or compiled.table is None:
             self._seen.pop(name, None)
+            # Of endpoints that left with it nothing is to be said any more.
+            self._verdicts = {key: kind for key, kind in self._verdicts.items() if key[0] != name}
             if before is not None and compiled is not None:
                 self._log.add(Event(Kind.LOADS, name, "it has no endpoints", loads(before.table), [], 1.0))
             return

@@ -1,6 +1,7 @@
 """explain, doctor and endpoints asked about a running proxy, eastgate or real Envoy, fed by the same control plane."""
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import HealthStatus
 from ..support import messages
 from ..support.gateway_process import ProxyProcess, envoy_binary, run_command, start
 from ..support.replay_ads import ReplayThread
+from ..support.waiting import until
 
 NAME = messages.sni("echo")
 # Nobody connects: the endpoints need not be there.
@@ -61,3 +63,32 @@ def test_unknown_cluster_of_a_running_proxy(proxy: ProxyProcess) -> None:
     run = run_command("explain", "echo", "--admin", proxy.admin)
     assert run.returncode == 2
     assert run.stderr == f"eastgate: unknown cluster 'echo' in {proxy.admin}; did you mean {NAME}?\n"
+
+
+@pytest.mark.parametrize("kind", ["eastgate", ENVOY])
+def test_what_a_running_proxy_refused_or_cannot_bind_is_found(kind: str) -> None:
+    """A listener that was never accepted, and one on a port that somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        good = messages.listener([messages.chain(NAME)])
+        double = messages.listener([messages.chain(NAME), messages.chain(NAME)], name="double")
+        busy = messages.listener([messages.chain(NAME)], name="busy", port=taken.getsockname()[1])
+        configuration = messages.resources({NAME: LOCAL}, listeners=[good, double, busy])
+        server = ReplayThread(configuration)
+        running = start(kind, server.address)
+        try:
+            running.bound_address(messages.LISTENER)
+            until(lambda: len(rules_of(running)) >= 2, "both are found")
+            found = rules_of(running)
+        finally:
+            running.stop()
+            server.close()
+    assert any(rule == "rejected-resource" and evidence.startswith("LDS double: ") for rule, evidence in found)
+    # Envoy rejects the update of a listener that it cannot bind; eastgate accepts it and tries again.
+    expected = ("rejected-resource", "LDS busy: ") if kind == "envoy" else ("listener-silent", "listener busy at ")
+    assert any(rule == expected[0] and evidence.startswith(expected[1]) for rule, evidence in found)
+
+
+def rules_of(proxy: ProxyProcess) -> list[tuple[str, str]]:
+    """(rule, evidence) of what doctor finds about resources and listeners."""
+    found = json.loads(run_command("doctor", "--admin", proxy.admin, "--json").stdout or '{"findings": []}')["findings"]
+    return [(one["rule"], one["evidence"]) for one in found if one["rule"] in ("rejected-resource", "listener-silent")]
