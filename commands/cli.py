@@ -22,6 +22,7 @@ INTERRUPTED = 130
 ENTRIES = {
     "demo": Entry("demo", "Two meshed clusters on loopback, failing over and back.", extra="mesh"),
     "gateway": Entry("gateway", "Run as an east-west gateway, configured by istiod."),
+    "sidecar": Entry("sidecar", "Run beside one workload, configured by istiod."),
     "endpoints": Entry("endpoints", "Show endpoints with health, priority, locality, weight and share."),
     "explain": Entry("explain", "Explain the shares of a cluster: who gets how much, and why."),
     "doctor": Entry("doctor", "Say why failover or cross-network traffic cannot work."),

@@ -3,13 +3,13 @@
 from typing import Any
 
 import click
-from eastgate.proxy.given import JOURNAL, LOG, SERVING, STREAM
+from eastgate.proxy.given import IDENTITY, JOURNAL, LOG, SERVING, STREAM
 
 from .options import FROM_ENVIRONMENT, declared_options, told
 
 
 @click.command(epilog=FROM_ENVIRONMENT)
-@declared_options(STREAM, SERVING, JOURNAL, LOG)
+@declared_options(STREAM, IDENTITY, SERVING, JOURNAL, LOG)
 def command(**flags: Any) -> None:
     """Run as an east-west gateway, configured by istiod."""
     from eastgate.proxy import log

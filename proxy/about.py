@@ -32,6 +32,7 @@ def node_identity(settings: GatewaySettings, environment: Mapping[str, str]) -> 
             locality=settings.locality,
             meta=settings.meta,
             cluster=settings.node_cluster,
+            service_account=settings.given.service_account,
         )
         # pilot-agent has read the environment already.
         return node if settings.envoy is not None else node.with_environment(environment)

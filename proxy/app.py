@@ -42,7 +42,6 @@ from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
-from eastgate.xds.sds import SdsClient
 from eastgate.xds.secret_store import SecretSnapshot
 from eastgate.xds.store import Store
 
@@ -53,6 +52,7 @@ from .limits import Memory, Overload, limits_of
 from .listeners import Listeners
 from .log import Log
 from .process_stats import Counting
+from .secret_sources import secret_sources
 from .settings import GatewaySettings
 from .stats_config import StatsConfig
 from .stopping import DataSide, Stopping
@@ -196,10 +196,7 @@ class Proxy:
             metadata=settings.credentials.metadata,
         )
         self._store.secrets.on_change(self._secrets_changed)
-        self._sds = tuple(
-            SdsClient(f"cluster:{cluster}", address, node, self._store.secrets)
-            for cluster, address in settings.secret_sockets.items()
-        )
+        self._sds = secret_sources(settings, node, self._store.secrets)
         self._last_good = LastGood(
             StateFile(settings.given.state_dir, identity(node), max_age_s=settings.given.state_max_age)
             if settings.given.state_dir

@@ -14,6 +14,7 @@ MAX_WORKERS = 256
 
 # Parts: what a command that has some of the settings takes of them.
 STREAM = "stream"
+IDENTITY = "identity"
 SERVING = "serving"
 JOURNAL = "journal"
 LOG = "log"
@@ -75,6 +76,25 @@ class Given:
     )
     meta: tuple[str, ...] = declared(STREAM, (), "K=V", "further node metadata; repeatable")
 
+    service_account: str = declared(
+        IDENTITY, "", "NAME", "Kubernetes service account of the workload", default_text="default"
+    )
+    trust_domain: str = declared(
+        IDENTITY, "cluster.local", "NAME", "trust domain of the mesh: the first part of SPIFFE names"
+    )
+    ca_address: str = declared(
+        IDENTITY,
+        "",
+        "HOST:PORT",
+        "istiod's CA, which signs a certificate for the workload",
+        default_text="--discovery for a sidecar, off for a gateway",
+        more="Not asked where keys come from a socket or from files: [tls](tls.md#keys-without-pilot-agent)",
+    )
+    workload_cert: str = declared(
+        IDENTITY, "", "FILE", "the workload's certificate chain, in the place of one from the CA; followed"
+    )
+    workload_key: str = declared(IDENTITY, "", "FILE", "its private key")
+    workload_roots: str = declared(IDENTITY, "", "FILE", "what to trust: in the place of, or beside, what the CA says")
     sds_socket: str = declared(
         SERVING,
         "",

@@ -10,7 +10,6 @@ from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, SHORT_NAMES
-from eastgate.xds.sds import SdsClient
 from eastgate.xds.store import Store
 
 from .about import About
@@ -26,6 +25,7 @@ from .listeners import Listeners, summed
 from .membership.dns_clusters import DnsClusters
 from .membership.ejections import Ejections
 from .membership.health_checks import HealthChecks
+from .secret_sources import SecretSource
 
 if TYPE_CHECKING:
     from .disk.recorder import Recorder
@@ -49,7 +49,7 @@ class Counting:
     engine: Engine
     store: Store
     ads: AdsClient
-    sds: tuple[SdsClient, ...]
+    sds: tuple[SecretSource, ...]
     compiler: Compiler
     listeners: Listeners
     memberships: Memberships

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from eastgate.xds.credentials import UNIX_PREFIX, Credentials
 from eastgate.xds.errors import XdsError
+from eastgate.xds.file_secrets import SecretFiles
 from eastgate.xds.resources import Locality
 
 from .bootstrap import Bootstrap, read_bootstrap
@@ -18,7 +19,7 @@ from .cpus import granted_cpus
 from .disk.state_file import why_foreign
 from .errors import SettingsError
 from .given import MAX_WORKERS, Given, given
-from .role import GATEWAY, Role
+from .role import GATEWAY, SIDECAR, Role
 from .setting import join_host_port, parse_host_port, parse_pairs
 from .stats_config import StatsConfig
 
@@ -62,6 +63,17 @@ class EnvoyManners:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """Where the keys of the workload come from, where that is no socket. ``name``: its SPIFFE name; ``files``: the
+    certificate, its key and roots; ``authorities``: HOST:PORT of a CA each, empty for none.
+    """
+
+    name: str = ""
+    files: SecretFiles = field(default_factory=SecretFiles)
+    authorities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What was `given`, and what follows from it and from the bootstrap. ``discovery``: HOST:PORT or unix:PATH each;
     ``admin``, ``status`` and ``metrics`` are (host, port).
@@ -89,6 +101,7 @@ class GatewaySettings:
     credentials: Credentials
     secret_sockets: Mapping[str, str]
     """unix:PATH by the name of the bootstrap's cluster that secrets are asked through"""
+    workload: Workload
     role: Role = GATEWAY
     node_cluster: str = ""
     """empty for one that is made up"""
@@ -288,9 +301,24 @@ def credentials_of(told: Given, said: Bootstrap, cluster_id: str) -> Credentials
     return checked(credentials, told)
 
 
-def resolve(told: Given) -> GatewaySettings:
+def workload_of(told: Given, discovery: tuple[str, ...], namespace: str, role: Role) -> Workload:
+    """Where the workload's keys come from but for a socket. Raises SettingsError."""
+    files = SecretFiles(told.workload_cert, told.workload_key, told.workload_roots)
+    if bool(files.certificate) != bool(files.key):
+        name, other = ("workload_cert", "--workload-key") if files.certificate else ("workload_key", "--workload-cert")
+        raise SettingsError(told.source(name), getattr(told, name), f"{other} is missing: they go together")
+    authorities: tuple[str, ...] = ()
+    if told.ca_address:
+        authorities = (parse_discovery(told.source("ca_address"), told.ca_address),)
+    elif role is SIDECAR and not files.certificate:
+        authorities = tuple(address for address in discovery if not address.startswith(UNIX_PREFIX))
+    name = f"spiffe://{told.trust_domain}/ns/{namespace}/sa/{told.service_account or 'default'}"
+    return Workload(name, files, authorities)
+
+
+def resolve(told: Given, role: Role = GATEWAY) -> GatewaySettings:
     """What was told, completed. Flags and variables win over the bootstrap. Raises SettingsError or BootstrapError."""
-    return completed(told, read_bootstrap(told.bootstrap) if told.bootstrap else NO_BOOTSTRAP)
+    return completed(told, read_bootstrap(told.bootstrap) if told.bootstrap else NO_BOOTSTRAP, role)
 
 
 def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySettings:
@@ -332,6 +360,7 @@ def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySett
         xds_protocol="delta" if (told.xds_protocol or said.protocol) == "delta" else "sotw",
         credentials=credentials_of(told, said, cluster_id),
         secret_sockets={**said.sockets, **parse_sds_socket(told.source("sds_socket"), told.sds_socket)},
+        workload=workload_of(told, discovery, node.namespace, role),
         role=role,
         node_cluster=said.node_cluster,
     )

@@ -47,6 +47,7 @@ LAYERS = (
         "commands.probe",
         "commands.record",
         "commands.replay",
+        "commands.sidecar",
         "commands.version",
     },
     {"commands.asked"},

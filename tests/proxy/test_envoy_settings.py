@@ -55,6 +55,41 @@ def test_config_yaml_merges_into_the_file_or_stands_alone(tmp_path: Path) -> Non
     assert alone.node_id.startswith("router~")
 
 
+MONITOR = {
+    "name": "envoy.resource_monitors.global_downstream_max_connections",
+    "typed_config": {"@type": "x", "max_active_downstream_connections": "500"},
+}
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        # 2147483647 stands in the recorded bootstrap: no limit.
+        ({}, None),
+        ({"overload_manager": {"resource_monitors": [MONITOR]}}, 500),
+        ({"layered_runtime": {"layers": [{"static_layer": {"overload.global_downstream_max_connections": 70}}]}}, 70),
+    ],
+)
+def test_the_limit_of_the_overload_manager_is_ours(document: dict[str, Any], wanted: int | None) -> None:
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), config_yaml=json.dumps(document)))
+    assert said.given.max_connections == wanted
+
+
+def test_the_form_of_the_log_follows_the_bootstrap() -> None:
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED)))
+    assert said.given.log_format == "text"
+    more = {"application_log_config": {"log_format": {"json_format": {"message": "%v"}}}}
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), config_yaml=json.dumps(more)))
+    assert said.given.log_format == "json"
+
+
+def test_stats_tags_of_flags_are_constant_labels() -> None:
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), stats_tags=("pod:a", "x:b:c")))
+    assert said.envoy is not None
+    assert said.envoy.stats.tags is not None
+    assert [(tag.name, tag.value) for tag in said.envoy.stats.tags[-2:]] == [("pod", "a"), ("x", "b:c")]
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -64,6 +99,7 @@ def test_config_yaml_merges_into_the_file_or_stands_alone(tmp_path: Path) -> Non
         ({"config_path": str(RECORDED), "log_level": "loud"}, "--log-level 'loud': expected one of"),
         ({"config_path": str(RECORDED), "drain_time_s": 1e9}, "--drain-time-s"),
         ({"config_path": str(RECORDED), "service_node": "ztunnel~1.2.3.4~a.b~c"}, "node.id: 'ztunnel~1"),
+        ({"config_path": str(RECORDED), "stats_tags": ("x",)}, "--stats-tag 'x': expected NAME:VALUE"),
         ({"config_path": str(RECORDED), "service_node": "sidecar~x~a.b~c"}, "node.id: 'x' is not an IP address"),
     ],
 )  # fmt: skip
