@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from eastgate.fastpath import core_file
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.admin.admin import Admin, Sources
@@ -24,6 +25,7 @@ from eastgate.proxy.admin.status import StatusServer
 from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
+from eastgate.proxy.compile.tls_contexts import TlsContexts
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
 from eastgate.proxy.disk.last_good import LastGood, identity
@@ -149,6 +151,9 @@ class Proxy:
             local_cluster=settings.local_cluster,
             secrets=lambda: self._store.secrets.snapshot.secrets,
             guards_names=settings.role.guards_names,
+            contexts=TlsContexts(
+                resumes=settings.given.tls_resumption == "on", strict_end=settings.given.tls_strict_end
+            ),
             errors=errors,
         )
         self._listeners = Listeners(
@@ -504,7 +509,8 @@ def routed_dns_clusters(snapshot: Snapshot, local_cluster: str = "") -> dict[str
 
 
 def write_no_core() -> None:
-    """From now on this process dies without a core file: private keys would be in it."""
+    """From now on this process dies without a core file, and no debugger reads it: private keys are in it."""
+    core_file.forbid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 

@@ -209,6 +209,21 @@ class Given:
         more="For servers that speak first, on ports that take plain text and TLS, where the mesh sets no "
         "`protocolDetectionTimeout`. Never after a first byte of TLS",
     )
+    tls_resumption: str = declared(
+        SERVING,
+        "on",
+        "",
+        "whether TLS sessions are resumed, with clients and with endpoints",
+        choices=("on", "off"),
+        more="Off: every handshake is a full one, at several times the CPU",
+    )
+    tls_strict_end: bool = declared(
+        SERVING,
+        False,
+        "",
+        "a FIN without close_notify is a reset, also where a record ends",
+        more="See [tls](tls.md#ends)",
+    )
     busy_poll: int = declared(
         SERVING,
         0,

@@ -198,11 +198,9 @@ cdef void set_resumption(TlsContext* context, bint resumes) noexcept:
 
 cdef int set_policy(TlsContext* context, spec) except -1:
     cdef SSL_CTX* ssl = context.ssl
-    SSL_CTX_set_options(
-        ssl,
-        SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF
-        | SSL_OP_CIPHER_SERVER_PREFERENCE,
-    )
+    SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE)
+    if not spec.strict_end:
+        SSL_CTX_set_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF)
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
     SSL_CTX_set_read_ahead(ssl, 1)
     SSL_CTX_set_default_read_buffer_len(ssl, READ_BUFFER)

@@ -30,8 +30,8 @@ class ContextSpec:
     """One side of TLS. ``chain``, ``private_key``, ``roots``: PEM. ``names``: one must match a name of the peer's
     certificate where there are any. ``requires_certificate``: a server refuses clients without one. ``protocols``:
     what a client offers, or a server chooses from in its own order. Versions are "1.2" or "1.3"; empty ciphers: Istio's
-    list.
-    ``resumes``: sessions may be resumed.
+    list. ``resumes``: sessions may be resumed. ``strict_end``: a FIN without close_notify is a fault at a record's end
+    too.
     """
 
     is_server: bool
@@ -47,6 +47,7 @@ class ContextSpec:
     ciphers: str = ""
     groups: str = ""
     resumes: bool = True
+    strict_end: bool = False
 
     def __repr__(self) -> str:
         return f"ContextSpec({'server' if self.is_server else 'client'}, server_name={self.server_name!r})"

@@ -72,11 +72,12 @@ class Compiler:
         local_cluster: str = "",
         secrets: Callable[[], Mapping[SecretRef, Secret]] = no_secrets,
         guards_names: bool = True,
+        contexts: TlsContexts | None = None,
         errors: ControlErrors | None = None,
     ) -> None:
         self._slots = slots
         self._secrets = secrets
-        self._contexts = TlsContexts()
+        self._contexts = contexts if contexts is not None else TlsContexts()
         self._errors = errors if errors is not None else ControlErrors()
         self.health = health if health is not None else EndpointHealth()
         self.observers: list[Callable[[str, CompiledCluster | None], None]] = []

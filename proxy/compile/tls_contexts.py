@@ -5,7 +5,7 @@ ones, and connections keep what they began with.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eastgate.fastpath.tls.context import Context, TlsContextError
 from eastgate.fastpath.tls.context_spec import ContextSpec
@@ -38,9 +38,10 @@ PLAIN_TEXT = ClusterTls()
 
 
 class TlsContexts:
-    """Contexts by settings and secrets. Control thread only."""
+    """Contexts by settings and secrets. Control thread only. ``resumes`` and ``strict_end``: see ContextSpec."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumes: bool = True, strict_end: bool = False) -> None:
+        self._resumes, self._strict_end = resumes, strict_end
         self._built: dict[tuple[TlsSettings, bytes, bytes], TlsUse] = {}
         self._asked: dict[tuple[TlsSettings, bytes, bytes], TlsUse] = {}
 
@@ -57,7 +58,7 @@ class TlsContexts:
         certificate, roots = found
         key = (settings, certificate.digest if certificate else b"", roots.digest if roots else b"")
         if key not in self._asked:
-            self._asked[key] = self._built.get(key) or _build(settings, certificate, roots)
+            self._asked[key] = self._built.get(key) or self._build(settings, certificate, roots)
         return self._asked[key]
 
     def of_cluster(self, cluster: Cluster, secrets: Mapping[SecretRef, Secret]) -> ClusterTls:
@@ -76,19 +77,19 @@ class TlsContexts:
         """Called when every chain and cluster has asked: what none of them asked for since the last call goes."""
         self._built, self._asked = self._asked, {}
 
-
-def _build(settings: TlsSettings, certificate: Secret | None, roots: Secret | None) -> TlsUse:
-    for secret in (certificate, roots):
-        if secret is not None and secret.refusal:
-            return TlsUse(closed=f"secret {secret.name}: {secret.refusal}")
-    if certificate is not None and certificate.tls_certificate is None:
-        return TlsUse(closed=f"secret {certificate.name} holds no certificate")
-    if roots is not None and roots.validation_context is None:
-        return TlsUse(closed=f"secret {roots.name} holds nothing to trust")
-    try:
-        return TlsUse(Context.build(_spec(settings, certificate, roots)))
-    except TlsContextError as error:
-        return TlsUse(closed=str(error))
+    def _build(self, settings: TlsSettings, certificate: Secret | None, roots: Secret | None) -> TlsUse:
+        for secret in (certificate, roots):
+            if secret is not None and secret.refusal:
+                return TlsUse(closed=f"secret {secret.name}: {secret.refusal}")
+        if certificate is not None and certificate.tls_certificate is None:
+            return TlsUse(closed=f"secret {certificate.name} holds no certificate")
+        if roots is not None and roots.validation_context is None:
+            return TlsUse(closed=f"secret {roots.name} holds nothing to trust")
+        try:
+            spec = _spec(settings, certificate, roots)
+            return TlsUse(Context.build(replace(spec, resumes=self._resumes, strict_end=self._strict_end)))
+        except TlsContextError as error:
+            return TlsUse(closed=str(error))
 
 
 def _spec(settings: TlsSettings, certificate: Secret | None, roots: Secret | None) -> ContextSpec:

@@ -354,6 +354,23 @@ def test_a_fin_within_a_record_is_a_truncation(sockets: Sockets, keep: int) -> N
     assert cut_at(sockets, ours(sockets).shake(), keep) == expected
 
 
+@pytest.mark.parametrize("keep", [0, 122])
+def test_a_strict_end_takes_no_fin_without_close_notify(sockets: Sockets, keep: int) -> None:
+    client, server = client_spec(), server_spec(strict_end=True)
+    pair = Pair(Ours(sockets[0], Context.build(client)), Ours(sockets[1], Context.build(server))).shake()
+    assert cut_at(sockets, pair, keep) is not None
+
+
+def test_a_strict_end_takes_a_close_notify(sockets: Sockets) -> None:
+    client, server = client_spec(), server_spec(strict_end=True)
+    pair = Pair(Ours(sockets[0], Context.build(client)), Ours(sockets[1], Context.build(server))).shake()
+    pair.client.send(b"last")
+    assert isinstance(pair.client, Ours)
+    pair.client.end()
+    sockets[0].shutdown(socket.SHUT_WR)
+    assert read_exactly(pair.server, 5) == b"last"
+
+
 def test_a_reset_is_told_from_an_end() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     left = socket.create_connection(listener.getsockname())

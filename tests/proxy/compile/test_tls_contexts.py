@@ -3,6 +3,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+from eastgate.fastpath.tls.context import Context
+from eastgate.fastpath.tls.context_spec import ContextSpec
+from eastgate.proxy.compile import tls_contexts
 from eastgate.proxy.compile.tls_contexts import TlsContexts
 from eastgate.xds.secret import Secret, decode_secret
 from eastgate.xds.tls_records import NameMatch, SecretRef, TlsSettings
@@ -76,3 +80,18 @@ def test_what_cannot_be_used_says_why() -> None:
         TlsContexts().use(replace(SERVER, roots=DEFAULT), known).closed: f"secret {CERTIFICATE} holds nothing to trust",
     }
     assert list(cases) == list(cases.values())
+
+
+def test_settings_of_the_process_reach_every_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs: list[ContextSpec] = []
+
+    class Seen:
+        @staticmethod
+        def build(spec: ContextSpec) -> Context:
+            specs.append(spec)
+            return Context.build(spec)
+
+    monkeypatch.setattr(tls_contexts, "Context", Seen)
+    TlsContexts().use(SERVER, accepted())
+    TlsContexts(resumes=False, strict_end=True).use(SERVER, accepted())
+    assert [(spec.resumes, spec.strict_end) for spec in specs] == [(True, False), (False, True)]
