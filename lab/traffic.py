@@ -74,9 +74,12 @@ class Client:
         return kubectl.argv("-n", self.namespace, "exec", "-i", f"deploy/{self.name}", "-c", self.name, "--", *command)
 
 
+CLIENT = Client()
+
+
 def ask(kubectl: Kubectl, service: str, count: int) -> Answers:
     """Connect from the cluster's client to a service of the article, one after the other."""
-    return Client().ask(kubectl, kind_of(service), f"{service}.default", count)
+    return CLIENT.ask(kubectl, kind_of(service), f"{service}.default", count)
 
 
 class Running:
@@ -107,12 +110,14 @@ class Running:
 
 
 class Load(Running):
-    """Connections at a rate, from `with` until `stop`; from the cluster's client unless told."""
+    """Connections at a rate, from `with` until `stop`; to a service of the article, or to another namespace's."""
 
-    def __init__(self, kubectl: Kubectl, service: str, per_second: float, client: Client | None = None) -> None:
+    def __init__(
+        self, kubectl: Kubectl, service: str, per_second: float, client: Client = CLIENT, *, kind: str = ""
+    ) -> None:
         host = service if "." in service else f"{service}.default"
-        words = (*LOAD, kind_of(service.partition(".")[0]), host, 80, 0, per_second)
-        super().__init__((client or Client()).argv(kubectl, *words))
+        words = (*LOAD, kind or kind_of(service), host, 80, 0, per_second)
+        super().__init__(client.argv(kubectl, *words))
 
     def stop(self) -> Answers:
         """End it, and say what it saw. Raises LabError when it cannot say."""

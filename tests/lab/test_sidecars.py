@@ -33,6 +33,13 @@ def test_stock_is_the_absence_of_a_choice() -> None:
     assert annotations("stock") == {}
 
 
+def test_a_choice_goes_along_with_other_settings() -> None:
+    (text,) = annotations("eastgate", holdApplicationUntilProxyStarts=True).values()
+    assert json.loads(text) == {"binaryPath": BINARY, "holdApplicationUntilProxyStarts": True}
+    (text,) = annotations("stock", holdApplicationUntilProxyStarts=True).values()
+    assert json.loads(text) == {"holdApplicationUntilProxyStarts": True}
+
+
 def test_the_image_of_sidecars_carries_both_proxies() -> None:
     (image,) = (one for one in IMAGES if one.name == "proxyv2")
     assert {"proxy", "python", "eastgate"} <= set(image.layers)

@@ -11,9 +11,10 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import Lab, obstacle
-from lab.settings import CLUSTERS, ROOT, Proxies, from_environment
+from lab.settings import CLUSTERS, GKE, ROOT, Proxies, from_environment
 
 from .mesh import Mesh
+from .pairs import Pairs
 
 LOGS = ROOT / "build/lab-logs"
 HEAD = ("stage", "client", "expected", "seen", "endpoints")
@@ -62,6 +63,14 @@ def mesh(_mesh: Mesh) -> Iterator[Mesh]:
     _mesh.reset()
     yield _mesh
     _mesh.reset()
+
+
+@pytest.fixture(scope="session")
+def pairs(lab: Lab) -> Pairs:
+    """Clients and servers beside either proxy, in one cluster; started by the first test that asks."""
+    one = Pairs(lab.kubectl[GKE.name])
+    one.start()
+    return one
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

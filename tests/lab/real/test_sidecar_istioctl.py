@@ -1,0 +1,90 @@
+"""istioctl shows of an eastgate sidecar what it shows of a stock one beside it, and istiod's view of it matches."""
+
+import json
+
+import pytest
+
+from lab.istio import istioctl
+from lab.settings import PROXIES
+
+from .pairs import NAMESPACE, Pairs
+
+
+def named(pairs: Pairs, proxy: str) -> str:
+    (pod,) = pairs.pods(f"client-{proxy}")
+    return f"{pod['metadata']['name']}.{NAMESPACE}"
+
+
+def shown(pairs: Pairs, proxy: str, *words: str) -> str:
+    """What istioctl says of the client beside that proxy, whose own name and address are replaced."""
+    (pod,) = pairs.pods(f"client-{proxy}")
+    text = istioctl(pairs.settings, pairs.kubectl, *words, named(pairs, proxy))
+    for own, word in ((pod["metadata"]["name"], "POD"), (pod["status"]["podIP"], "IP"), (f"client-{proxy}", "CLIENT")):
+        text = text.replace(own, word)
+    return text
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of a table, sorted: the order of equal keys is nobody's promise."""
+    return sorted(line.split() for line in text.splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("view", ["cluster", "listener", "route", "endpoint"])
+def test_tables_of_proxy_config_are_equal(pairs: Pairs, view: str) -> None:
+    ours, theirs = (rows(shown(pairs, proxy, "proxy-config", view)) for proxy in PROXIES)
+    if view == "endpoint":
+        # Of the bootstrap's own clusters eastgate lists none.
+        theirs = [row for row in theirs if "|" in row[-1]]
+    assert len(theirs) > 3
+    assert ours == theirs
+
+
+def test_secrets_are_active_and_valid(pairs: Pairs) -> None:
+    ours, theirs = (rows(shown(pairs, proxy, "proxy-config", "secret")) for proxy in PROXIES)
+    # Name, type, status, valid; then what each certificate has of its own.
+    assert [row[:5] for row in ours] == [row[:5] for row in theirs]
+    assert any("default" in row and "true" in row for row in ours)
+
+
+def test_bootstrap_is_what_pilot_agent_rendered(pairs: Pairs) -> None:
+    ours, theirs = (json.loads(shown(pairs, proxy, "proxy-config", "bootstrap"))["bootstrap"] for proxy in PROXIES)
+    assert set(ours) == set(theirs)
+    assert set(ours["node"]["metadata"]) == set(theirs["node"]["metadata"])
+    assert ours["node"]["id"] == theirs["node"]["id"]
+    assert ours["staticResources"] == theirs["staticResources"]
+
+
+def test_a_log_level_can_be_set_and_read(pairs: Pairs) -> None:
+    pod = named(pairs, "eastgate")
+    assert "warning" in istioctl(pairs.settings, pairs.kubectl, "proxy-config", "log", pod)
+    try:
+        assert "debug" in istioctl(pairs.settings, pairs.kubectl, "proxy-config", "log", pod, "--level", "debug")
+    finally:
+        istioctl(pairs.settings, pairs.kubectl, "proxy-config", "log", pod, "--level", "warning")
+
+
+def test_all_of_it_at_once(pairs: Pairs) -> None:
+    ours, theirs = (shown(pairs, proxy, "proxy-config", "all", "-o", "json") for proxy in PROXIES)
+    kinds = [{one["@type"] for one in json.loads(text)["configs"]} for text in (ours, theirs)]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_proxy_status_of_the_pod_matches(pairs: Pairs, role: str) -> None:
+    (pod,) = pairs.pods(f"{role}-eastgate")
+    said = istioctl(pairs.settings, pairs.kubectl, "proxy-status", f"{pod['metadata']['name']}.{NAMESPACE}")
+    lines = [" ".join(line.split()[:2]) for line in said.splitlines()]
+    assert lines == ["Clusters Match", "Listeners Match", "Routes Match"], said
+
+
+def test_proxy_status_lists_both_alike(pairs: Pairs) -> None:
+    table = istioctl(pairs.settings, pairs.kubectl, "proxy-status").splitlines()
+    lines = [line.split()[1:] for proxy in PROXIES for line in table if line.startswith(named(pairs, proxy))]
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+
+
+def test_describe_and_authz_check_read_it(pairs: Pairs) -> None:
+    for words in (("x", "describe", "pod"), ("x", "authz", "check")):
+        ours, theirs = (shown(pairs, proxy, *words) for proxy in PROXIES)
+        assert ours == theirs
