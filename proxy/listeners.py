@@ -121,7 +121,7 @@ class Listeners:
     def _settle(self, name: str, entry: OpenListener, wanted: CompiledListener) -> None:
         rebind = needs_rebind(entry.listener, wanted.listener)
         addresses = set() if rebind else set(wanted.listener.addresses)
-        self._retire(name, {key: entry.bound.pop(key) for key in list(entry.bound) if key not in addresses})
+        leaving = {key: entry.bound.pop(key) for key in list(entry.bound) if key not in addresses}
         if entry.routes is not wanted.routes:
             for bound in entry.bound.values():
                 if bound.number is not None:
@@ -129,7 +129,9 @@ class Listeners:
         entry.listener, entry.routes = wanted.listener, wanted.routes
         for host, port in wanted.listener.addresses:
             entry.bound.setdefault((host, port), Bound(host, port, asked=(host, port)))
+        # Where both have one address, nobody who comes in between is turned away.
         self._open_missing(name)
+        self._retire(name, leaving)
 
     def _publish_addresses(self) -> None:
         """Let connections that are handed over find the listeners that there are, if these are others than before."""
