@@ -65,16 +65,22 @@ _PATTERNS = ("exact", "prefix", "suffix", "contains", "safe_regex")
 
 
 class PrivateKey:
-    """A private key as PEM. Neither printed, compared in readable time, copied nor pickled: ask for `pem()`."""
+    """A private key as PEM. Neither printed, compared in readable time, copied nor pickled: ask for `pem()`.
+
+    The copy that is kept here is overwritten when it is let go, as by a rotation. What it was made of is not ours.
+    """
 
     __slots__ = ("_pem",)
 
     def __init__(self, pem: bytes) -> None:
-        self._pem = pem
+        self._pem = bytearray(pem)
+
+    def __del__(self) -> None:
+        self._pem[:] = bytes(len(self._pem))
 
     def pem(self) -> bytes:
         """The key itself. For whoever terminates or originates TLS; never for a dump, a log or a file."""
-        return self._pem
+        return bytes(self._pem)
 
     def __repr__(self) -> str:
         return "PrivateKey([redacted])"

@@ -192,3 +192,11 @@ def test_reasons_hold_nothing_of_a_broken_key() -> None:
     broken = b"\n".join([*lines[:2], b"!!!!", *lines[2:]])
     said = reason(tls_secret("default", PAIR, key=broken))
     assert not any(line.decode() in said for line in lines)
+
+
+def test_a_key_that_is_let_go_is_overwritten() -> None:
+    key = PrivateKey(b"secret")
+    kept = key._pem
+    assert key.pem() == b"secret"
+    del key
+    assert kept == bytes(6)
