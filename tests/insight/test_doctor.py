@@ -11,7 +11,8 @@ from eastgate.insight import doctor, findings, gateway_rules, routing_rules
 from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.doctor import RULE_NAMES, examine
 from eastgate.insight.read_dump import read_document, read_documents
-from eastgate.mesh.istio import Server, TrafficPolicy
+from eastgate.mesh.istio import TrafficPolicy
+from eastgate.mesh.virtual_service import Server
 
 from ..support import dumps
 
