@@ -46,6 +46,7 @@ from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 from eastgate.xds.store import Store
+from eastgate.xds.wanted import routed_clusters
 
 from . import last_words
 from .about import About, node_identity
@@ -497,14 +498,7 @@ def routed_dns_clusters(snapshot: Snapshot, local_cluster: str = "") -> dict[str
     found = {name: cluster for name, cluster in snapshot.clusters.items() if cluster.dns is not None}
     if not found:
         return found
-    routed = {
-        name
-        for listener in snapshot.listeners.values()
-        for chain in (*listener.filter_chains, listener.default_filter_chain)
-        if chain is not None
-        for name, _ in chain.clusters
-    }
-    routed.add(local_cluster)
+    routed = {*routed_clusters(snapshot.listeners.values(), snapshot.routes.values()), local_cluster}
     return {name: cluster for name, cluster in found.items() if name in routed}
 
 

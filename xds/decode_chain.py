@@ -1,8 +1,8 @@
 """Turn the bytes of a FilterChain into resources.FilterChain: what it does, or why it refuses.
 
-A chain serves only if every filter in it is evaluated (an authorization policy), known to be inert, or the tcp_proxy
-that it ends in, and if every field of its match, its filters and its tcp_proxy is known. Anything else closes that
-chain, with a sentence, and no other.
+A chain serves only if every filter in it is evaluated (an authorization policy), known to be inert, or the tcp_proxy or
+HTTP connection manager that it ends in, and if every field of its match, its filters and its tcp_proxy is known.
+Anything else closes that chain, with a sentence, and no other.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from .assignment import read_text
 from .cidr import CidrRange, cidr_range
+from .decode_http import http_manager
 from .decode_rbac import NETWORK_RBAC, NotEvaluatedError, rbac_filter
 from .decode_route import http_routes
 from .fields import PORT_MAX, checked_text, checked_texts, number, printable, seconds, type_name
 from .message import read
 from .rbac import RbacFilter
-from .resources import Criteria, FilterChain, FilterChainMatch
+from .resources import Criteria, FilterChain, FilterChainMatch, HttpManager
 from .secret_refs import secret_refs
 from .subsets import merged_criteria
 from .tls_records import TlsSettings
@@ -79,7 +80,7 @@ def decode_chain(raw: bytes) -> DecodedChain:
     """Read the bytes of a FilterChain. Raises ValueError for what Envoy does not load either."""
     message = read(_FILTER_CHAIN, raw)
     match = _match(message.get("filter_chain_match", {}))
-    tcp_proxy, policies, refusal = _filters(message.get("filters", ()))
+    tcp_proxy, policies, refusal, http, warnings = _filters(message.get("filters", ()))
     tls = tls_settings(message["transport_socket"]) if "transport_socket" in message else None
     unknown = unknown_fields(message)
     if match.unsupported:
@@ -89,7 +90,6 @@ def decode_chain(raw: bytes) -> DecodedChain:
     elif not refusal:
         refusal = _chain_refusal(message, tls)
     clusters: tuple[tuple[str, int], ...] = ()
-    warnings: tuple[str, ...] = ()
     if tcp_proxy is not None:
         clusters = _clusters(tcp_proxy)
         refusal = refusal or _tcp_proxy_refusal(tcp_proxy, clusters)
@@ -115,6 +115,7 @@ def decode_chain(raw: bytes) -> DecodedChain:
         route_config_name=routes.name,
         route_config=routes.inline,
         policies=policies,
+        http=http,
         secrets=secret_refs(message["transport_socket"]) if "transport_socket" in message else (),
         tls=tls,
         handshake_timeout_s=seconds(message, "transport_socket_connect_timeout", 0.0),
@@ -168,17 +169,22 @@ class _Filters(NamedTuple):
     tcp_proxy: Mapping[str, Any] | None = None
     policies: tuple[RbacFilter, ...] = ()
     refusal: str = ""
+    http: HttpManager | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def _filters(filters: Any) -> _Filters:
     tcp_proxy: Mapping[str, Any] | None = None
     policies: list[RbacFilter] = []
+    http: HttpManager | None = None
+    warnings: tuple[str, ...] = ()
     for network_filter in filters:
         name = network_filter.get("name", "")
         config = network_filter.get("typed_config", {})
         kind = type_name(config)
-        if tcp_proxy is not None:
-            return _Filters(refusal=f"filter {name} stands behind tcp_proxy")
+        if tcp_proxy is not None or http is not None:
+            last = "tcp_proxy" if http is None else "http_connection_manager"
+            return _Filters(refusal=f"filter {name} stands behind {last}")
         if "config_discovery" in network_filter:
             return _Filters(refusal=f"filter {name} is configured by ECDS, which is not supported")
         if kind == NETWORK_RBAC:
@@ -189,13 +195,16 @@ def _filters(filters: Any) -> _Filters:
         elif kind == _TCP_PROXY:
             tcp_proxy = config
         elif kind == _HTTP_CONNECTION_MANAGER:
-            return _Filters(refusal=_http_refusal(config))
+            http, warnings = http_manager(config)
+            policies += http.policies
         elif kind == _SET_FILTER_STATE:
             if refusal := _filter_state_refusal(name, config):
                 return _Filters(refusal=refusal)
         elif not _is_inert(name, kind, config):
             refusal = _NOT_SERVED.get(kind) or f"filter {name} ({kind or 'no configuration'}) is not supported"
             return _Filters(refusal=refusal)
+    if http is not None:
+        return _Filters(policies=tuple(policies), refusal=http.refusal, http=http, warnings=warnings)
     return _Filters(tcp_proxy, tuple(policies), "" if tcp_proxy is not None else "no tcp_proxy filter")
 
 
@@ -215,12 +224,6 @@ def _is_inert(name: str, kind: str, config: Mapping[str, Any]) -> bool:
         # TypedStruct.type_url is its first field in both packages.
         kind = read_text(config["@value"], 1).rpartition("/")[2]
     return kind in _INERT_TYPES or (not kind and name in _INERT_NAMES) or (kind == _WASM and name == "istio.stats")
-
-
-def _http_refusal(config: Mapping[str, Any]) -> str:
-    # An authorization policy is worth naming: whoever reads this wants to know that it was not skipped.
-    policy = [one["name"] for one in config.get("http_filters", ()) if "rbac" in one.get("name", "")]
-    return "HTTP is not served (http_connection_manager" + (f" with {policy[0]})" if policy else ")")
 
 
 def _chain_refusal(message: Mapping[str, Any], tls: TlsSettings | None) -> str:

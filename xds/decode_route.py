@@ -13,7 +13,7 @@ from .config_source import ADS, source_of
 from .errors import XdsError
 from .fields import checked_text, checked_texts, number, printable, type_name
 from .message import read
-from .route import Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
+from .route import HeaderMatch, Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
 from .wire import unknown_fields
 
 KIND = "RDS"
@@ -31,6 +31,7 @@ _CONDITIONS = (
     "filter_state",
 )
 _NAMED_CONDITIONS = ("headers", "query_parameters", "cookies")
+_TEXT_KINDS = ("exact", "prefix", "suffix", "contains")
 _ACTIONS = ("route", "redirect", "direct_response", "non_forwarding_action", "filter_action")
 _REDIRECT_CODES = {
     "MOVED_PERMANENTLY": 301,
@@ -54,12 +55,23 @@ _HOST_REFUSALS = {
 _ROUTE_REFUSALS = {
     "typed_per_filter_config": "settings of HTTP filters (typed_per_filter_config) are not evaluated",
 }
+_REWRITES = ("regex_rewrite", "path_rewrite", "path_rewrite_policy")
+_HOST_REWRITES = (
+    "host_rewrite_literal",
+    "host_rewrite",
+    "host_rewrite_header",
+    "host_rewrite_path_regex",
+    "auto_host_rewrite",
+)
 _ACTION_REFUSALS = {
+    **dict.fromkeys(_REWRITES, "it would rewrite paths, and no byte is changed"),
+    **dict.fromkeys(_HOST_REWRITES, "it would rewrite the host, and no byte is changed"),
     "metadata_match": "metadata_match would restrict endpoints and is not evaluated",
     "cluster_specifier_plugin": "a plugin would choose the cluster (cluster_specifier_plugin)",
     "inline_cluster_specifier_plugin": "a plugin would choose the cluster (inline_cluster_specifier_plugin)",
 }
 _WEIGHT_REFUSALS = {
+    "host_rewrite_literal": "it would rewrite the host, and no byte is changed",
     "metadata_match": "weighted_clusters.metadata_match would restrict endpoints and is not evaluated",
     "typed_per_filter_config": "settings of HTTP filters (typed_per_filter_config) are not evaluated",
 }
@@ -80,15 +92,6 @@ _HOST_WARNINGS = {
 }
 _ROUTE_WARNINGS = _HEADERS
 _ACTION_WARNINGS = {
-    "prefix_rewrite": "paths are not rewritten",
-    "regex_rewrite": "paths are not rewritten",
-    "path_rewrite": "paths are not rewritten",
-    "path_rewrite_policy": "paths are not rewritten",
-    "host_rewrite_literal": "the host is not rewritten",
-    "host_rewrite": "the host is not rewritten",
-    "host_rewrite_header": "the host is not rewritten",
-    "host_rewrite_path_regex": "the host is not rewritten",
-    "auto_host_rewrite": "the host is not rewritten",
     "hash_policy": "only tcp_proxy.hash_policy gives connections a hash",
     "request_mirror_policies": "nothing is mirrored",
     "internal_redirect_policy": "redirects go to the client",
@@ -96,7 +99,7 @@ _ACTION_WARNINGS = {
     "rate_limits": "not asked for",
     "cors": "not answered",
 }
-_WEIGHT_WARNINGS = {**_HEADERS, "host_rewrite_literal": "the host is not rewritten"}
+_WEIGHT_WARNINGS = _HEADERS
 
 # Known virtual hosts between two chances for the caller to let others run: well below 1 ms.
 _SLICE = 256
@@ -237,7 +240,7 @@ def _route(message: Mapping[str, Any], warnings: list[str]) -> Route:
         forward = message["route"]
         warnings += _said(_ACTION_WARNINGS, forward, "routes.route.")
         clusters, header, weight_refusal = _clusters(forward, warnings)
-        refusal = refusal or _first(_ACTION_REFUSALS, forward) or weight_refusal
+        refusal = refusal or _first(_ACTION_REFUSALS, forward) or _prefix_rewrite(match, forward) or weight_refusal
         return Route(match, action, name, clusters, header, refusal=printable(refusal))
     if action == "redirect":
         return Route(match, action, name, redirect=_redirect(message["redirect"]), refusal=refusal)
@@ -247,6 +250,13 @@ def _route(message: Mapping[str, Any], warnings: list[str]) -> Route:
             raise ValueError(f"direct_response.status is {status}, must be at least 200")
         return Route(match, action, name, response_status=status, refusal=refusal)
     return Route(match, action, name, refusal=refusal or f"action {action} is not served")
+
+
+def _prefix_rewrite(match: RouteMatch, action: Mapping[str, Any]) -> str:
+    rewritten = action.get("prefix_rewrite", "")
+    if not rewritten or (match.kind == "prefix" and rewritten == match.value):
+        return ""
+    return f"it would rewrite paths (prefix_rewrite {rewritten}), and no byte is changed"
 
 
 def _match(message: Mapping[str, Any]) -> RouteMatch:
@@ -270,7 +280,25 @@ def _match(message: Mapping[str, Any]) -> RouteMatch:
             conditions += [f"{field} {read_text(raw, 1)}" for raw in message.get(field, ())]
         elif field in message:
             conditions.append(field)
-    return RouteMatch(kind, value, message.get("case_sensitive", True), tuple(conditions))
+    headers = tuple(_header(read(_PREFIX + "HeaderMatcher", raw)) for raw in message.get("headers", ()))
+    return RouteMatch(kind, value, message.get("case_sensitive", True), tuple(conditions), headers)
+
+
+def _header(message: Mapping[str, Any]) -> HeaderMatch:
+    name = message.get("name", "").lower()
+    inverted, as_empty = message.get("invert_match", False), message.get("treat_missing_header_as_empty", False)
+    if unknown_fields(message):
+        return HeaderMatch(name, "unknown")
+    text_match = message.get("string_match", {})
+    for kind in _TEXT_KINDS:
+        if kind in text_match:
+            return HeaderMatch(name, kind, text_match[kind], text_match.get("ignore_case", False), inverted, as_empty)
+        if f"{kind}_match" in message:
+            return HeaderMatch(name, kind, message[f"{kind}_match"], inverted=inverted, missing_is_empty=as_empty)
+    if text_match or "safe_regex_match" in message or "range_match" in message:
+        return HeaderMatch(name, "unknown")
+    # Without a matcher, presence is asked for.
+    return HeaderMatch(name, "present", inverted=inverted != (not message.get("present_match", True)))
 
 
 def _clusters(action: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tuple[str, int], ...], str, str]:

@@ -349,6 +349,21 @@ class FilterChainMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpManager:
+    """What of an HTTP connection manager is done at layer 4.
+
+    ``ignores_port``: hosts are compared without their port, whatever the routes say. ``normalizes_path``: paths are
+    compared in a form that nobody here makes. ``sets_alpn``: Istio's filter chooses the ALPN toward endpoints.
+    """
+
+    policies: tuple[RbacFilter, ...] = ()
+    ignores_port: bool = False
+    normalizes_path: bool = False
+    sets_alpn: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FilterChain:
     """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
 
@@ -356,7 +371,7 @@ class FilterChain:
     where there are any, say for each of them which subset of its endpoints is asked for.
     ``max_connect_attempts`` 0: not set. ``hash_source_ip``: connections have the hash of their client's address.
     ``policies``: RBAC filters, all of which a connection must pass.
-    Of a chain with an HTTP connection manager, ``route_config_name`` says which
+    Of a chain with an HTTP connection manager there is ``http``, ``route_config_name`` says which
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names;
     ``tls``: what is terminated before anything else is done, None for connections that are taken as they come;
     ``handshake_timeout_s``: how long that may take, 0 where nothing is said.
@@ -374,6 +389,7 @@ class FilterChain:
     route_config_name: str = ""
     route_config: RouteConfiguration | None = None
     policies: tuple[RbacFilter, ...] = ()
+    http: HttpManager | None = None
     secrets: tuple[SecretRef, ...] = ()
     tls: TlsSettings | None = None
     handshake_timeout_s: float = 0.0

@@ -8,17 +8,39 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """What a header of a request must say. ``kind``: exact, prefix, suffix, contains, present, or unknown for a regular
+    expression or a range; ``inverted``: it must not. A header that is missing fulfils an inverted ``present`` alone,
+    unless ``missing_is_empty``.
+    """
+
+    name: str
+    kind: str
+    text: str = ""
+    ignore_case: bool = False
+    inverted: bool = False
+    missing_is_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteMatch:
     """``kind``: prefix, path, safe_regex, path_separated_prefix, connect_matcher or path_match_policy, with its
     ``value`` (the type's name of the last, empty for connect_matcher).
 
-    ``conditions``: what else a request must fulfil, as "headers end-user" or "runtime_fraction". Not evaluated here.
+    ``conditions``: what else a request must fulfil, as "headers end-user" or "runtime_fraction"; ``headers``: those of
+    them that are headers, in the same order.
     """
 
     kind: str
     value: str = ""
     case_sensitive: bool = True
     conditions: tuple[str, ...] = ()
+    headers: tuple[HeaderMatch, ...] = ()
+
+    @property
+    def asks_headers_alone(self) -> bool:
+        """Whether, beside the path, nothing but headers is asked for."""
+        return len(self.headers) == len(self.conditions)
 
 
 @dataclass(frozen=True, slots=True)

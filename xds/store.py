@@ -418,12 +418,12 @@ class Store:
             self._derive_from_listeners()
         if LDS in touched or RDS in touched:
             self._hosts = {name: hosts for name, hosts in self._hosts.items() if name in self._resources[RDS]}
-        if LDS in touched or CDS in touched:
+        if LDS in touched or CDS in touched or (RDS in touched and self._router):
             self._wanted = self._wanted_now()
             clusters = {**self._resources[CDS], **self._waiting} if self._waiting else self._resources[CDS]
             self.secrets.want(named_secrets(self._resources[LDS].values(), clusters, self._routed()))
         before = self._warming
-        if LDS in touched or CDS in touched or before:
+        if before or any(kind in touched for kind in (LDS, CDS, RDS)):
             self._warming = self._warming_now()
         if self._warming or self._waiting or self._deadlines:
             self._note_fetches()
@@ -457,7 +457,7 @@ class Store:
         """What routes lead to, for wanted.leads_to."""
         if not self._router:
             return None
-        return {*routed_clusters(self._resources[LDS].values()), self._local_cluster}
+        return {*routed_clusters(self._resources[LDS].values(), self._resources[RDS].values()), self._local_cluster}
 
     def _wanted_now(self) -> frozenset[str]:
         routed = self._routed()

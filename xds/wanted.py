@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from .resources import Cluster, FilterChain, Listener
+from .route import RouteConfiguration
 from .tls_records import SecretRef
 
 SNI_DNAT_PREFIX = "outbound_."
@@ -16,9 +17,14 @@ def chains_of(listeners: Iterable[Listener]) -> Iterator[FilterChain]:
             yield listener.default_filter_chain
 
 
-def routed_clusters(listeners: Iterable[Listener]) -> set[str]:
-    """Clusters that filter chains name."""
-    return {target for chain in chains_of(listeners) for target, _ in chain.clusters}
+def routed_clusters(listeners: Iterable[Listener], routes: Iterable[RouteConfiguration] = ()) -> set[str]:
+    """Clusters that filter chains name, those of inline routes and of these routes too."""
+    found = set().union(*(one.clusters for one in routes))
+    for chain in chains_of(listeners):
+        found.update(target for target, _ in chain.clusters)
+        if chain.route_config is not None:
+            found.update(chain.route_config.clusters)
+    return found
 
 
 def named_routes(listeners: Iterable[Listener]) -> frozenset[str]:

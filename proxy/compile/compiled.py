@@ -10,6 +10,7 @@ from eastgate.proxy.membership.slow_start import Ramp, Weights
 from eastgate.xds.resources import Assignment, Cluster, Listener
 
 from .cluster_plan import ClusterSpec
+from .http_plan import Used
 from .tls_contexts import TlsUse
 
 
@@ -62,10 +63,11 @@ class CompiledCluster:
 @dataclass(frozen=True, slots=True)
 class CompiledListener:
     """One listener's route table; ``cluster_names``, of clusters and views, hold the slots that it refers to.
-    ``tls``: what its chains terminate, in their order, the default chain last.
+    ``tls``: what its chains terminate, in their order, the default chain last; ``used``: routes of HTTP, likewise.
     """
 
     listener: Listener
     routes: RouteTable
     cluster_names: tuple[str, ...]
     tls: tuple[TlsUse | None, ...] = ()
+    used: Used = ()

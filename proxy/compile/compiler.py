@@ -32,6 +32,7 @@ from .changes import Changes, Outcomes, fault_reason
 from .cluster_plan import looks_at_zones, plan_cluster, spoken_to
 from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
 from .compiled import CompiledCluster, CompiledListener
+from .http_plan import routed, used_routes
 from .listener_plan import ListenerSpec, chain_spec, clashes, inspection, plan_listener, view_name
 from .notices import NoticeBook, cluster_notices
 from .slot_book import SlotBook
@@ -142,7 +143,7 @@ class Compiler:
                     yield None
             taken = clashes(snapshot.listeners, {name: one.listener for name, one in self._listeners.items()})
             for name, listener in snapshot.listeners.items():
-                yield from self._try_listener(plan, name, listener, taken.get(name))
+                yield from self._try_listener(plan, name, listener, snapshot, taken.get(name))
                 yield None
         except GeneratorExit:
             self._book.release(plan.acquired)
@@ -307,7 +308,7 @@ class Compiler:
         return slot
 
     def _try_listener(
-        self, plan: Changes, name: str, listener: Listener, taken: tuple[str, str] | None
+        self, plan: Changes, name: str, listener: Listener, snapshot: Snapshot, taken: tuple[str, str] | None
     ) -> Generator[None, None, None]:
         """Compile a listener, if it changed. A fault costs this listener its new version alone.
 
@@ -315,8 +316,9 @@ class Compiler:
         """
         known = self._listeners.get(name)
         tls = self._contexts.of_listener(listener, self._secrets())
-        version = listener, str(taken).encode()
-        same = known is not None and known.listener is listener and known.tls == tls
+        used = used_routes(listener, snapshot)
+        version = listener, used, str(taken).encode()
+        same = known is not None and known.listener is listener and known.tls == tls and known.used == used
         if same or self._outcomes.was_rejected("LDS", name, version):
             return
         plan.attempts["LDS", name] = version
@@ -327,8 +329,8 @@ class Compiler:
         held, reason = len(plan.acquired), ""
         with self._errors.guard(Part.COMPILE, name) as edge:
             try:
-                slots, routes = yield from self._routes(plan, plan_listener(listener), tls)
-                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls)
+                slots, routes = yield from self._routes(plan, plan_listener(routed(listener, used)), tls)
+                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls, used)
             except ValueError as error:
                 reason = str(error)
         if reason or edge.error is not None:

@@ -13,6 +13,7 @@ from eastgate.xds.resources import FilterChain, Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
 
 from .compiled import CompiledCluster, CompiledListener
+from .http_plan import http_refusal
 from .policies import unknown_parts
 
 # Names that a log line shows of those that a notice is about.
@@ -75,7 +76,7 @@ def chain_refusals(listener: Listener, snapshot: Snapshot) -> Iterator[tuple[str
     if listener.default_filter_chain is not None:
         chains.append((listener.default_filter_chain.name or "#default", listener.default_filter_chain))
     for name, chain in chains:
-        if reason := snapshot.refusal(chain):
+        if reason := snapshot.refusal(chain) or http_refusal(chain, snapshot.routes_of(chain)):
             yield name, reason
 
 
@@ -96,7 +97,8 @@ def listener_notices(listener: Listener, snapshot: Snapshot, *, handed_over: boo
         reason = "bind_to_port is false, and no listener has use_original_dst"
         found.append(Notice(Sort.REFUSED, f"no connection comes to it: {reason}"))
     chains = [chain for chain in (*listener.filter_chains, listener.default_filter_chain) if chain is not None]
-    inline = [text for chain in chains if chain.route_config is not None for text in chain.route_config.warnings]
+    configured = [chain.route_config for chain in chains if chain.route_config is not None]
+    inline = [text for one in configured for text in one.warnings]
     unknown = [text for chain in chains for text in unknown_parts(chain)]
     return not_honoured(tuple(dict.fromkeys((*listener.warnings, *inline, *unknown)))) + tuple(found)
 

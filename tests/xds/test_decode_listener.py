@@ -175,16 +175,6 @@ def test_other_filters_close_the_chain_with_a_sentence(network: dict[str, Any], 
     assert sentence in refusal(filters=[network, tcp_proxy(TARGET)])
 
 
-def test_http_is_not_served_and_its_policy_is_named() -> None:
-    url = f"{NETWORK}.http_connection_manager.v3.HttpConnectionManager"
-
-    def manager(*names: str) -> dict[str, Any]:
-        return {"name": "hcm", "typed_config": {"@type": url, "http_filters": [{"name": one} for one in names]}}
-
-    assert refusal(filters=[manager("envoy.filters.http.router")]) == "HTTP is not served (http_connection_manager)"
-    assert "with envoy.filters.http.rbac" in refusal(filters=[manager("envoy.filters.http.rbac")])
-
-
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [

@@ -7,7 +7,7 @@ from eastgate.xds.decode import decode_route
 from eastgate.xds.decode_route import http_routes
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
-from eastgate.xds.route import Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
+from eastgate.xds.route import HeaderMatch, Redirect, Route, RouteConfiguration, RouteMatch, VirtualHost
 
 from ..support.encoded import field
 from .istiod import number_field
@@ -79,7 +79,12 @@ def test_matches_are_data() -> None:
         ({"prefix": ""}, RouteMatch("prefix", "")),
         (
             {**ANY, "headers": [field(1, b"end-user")], "query_parameters": [field(1, b"q")], "runtime_fraction": b""},
-            RouteMatch("prefix", "/", conditions=("headers end-user", "query_parameters q", "runtime_fraction")),
+            RouteMatch(
+                "prefix",
+                "/",
+                conditions=("headers end-user", "query_parameters q", "runtime_fraction"),
+                headers=(HeaderMatch("end-user", "present"),),
+            ),
         ),
     ):
         assert only(match=fields).match == expected
@@ -156,17 +161,57 @@ def test_unknown_fields_close_the_configuration() -> None:
 
 
 def test_what_is_not_done_is_listed() -> None:
-    rewriting = route(route={"cluster": "a", "prefix_rewrite": "/x", "timeout": "1s", "retry_policy": b""})
+    hashing = route(route={"cluster": "a", "hash_policy": [b""], "timeout": "1s", "retry_policy": b""})
     found = decoded(
-        host([rewriting, rewriting], name="a", domains=["a"]),
-        host([rewriting], response_headers_to_remove=["x"]),
+        host([hashing, hashing], name="a", domains=["a"]),
+        host([hashing], response_headers_to_remove=["x"]),
         request_headers_to_remove=["y"],
     )
     assert found.warnings == (
         "request_headers_to_remove: headers are not changed",
-        "routes.route.prefix_rewrite: paths are not rewritten (2 virtual hosts)",
+        "routes.route.hash_policy: only tcp_proxy.hash_policy gives connections a hash (2 virtual hosts)",
         "response_headers_to_remove: headers are not changed (1 virtual host)",
     )
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        ({"prefix_rewrite": "/x"}, "prefix_rewrite /x"),
+        ({"regex_rewrite": b""}, "rewrite paths"),
+        ({"host_rewrite_literal": "b"}, "rewrite the host"),
+        ({"auto_host_rewrite": True}, "rewrite the host"),
+        # To itself.
+        ({"prefix_rewrite": "/"}, ""),
+    ],
+)
+def test_routes_that_would_change_bytes_refuse(action: dict[str, Any], why: str) -> None:
+    found = decoded(host([route(route={"cluster": "a", **action})])).virtual_hosts[0].routes[0]
+    assert why in found.refusal
+    assert bool(why) == bool(found.refusal)
+
+
+def header_match(**fields: Any) -> HeaderMatch:
+    raw = encode(ROUTE + "HeaderMatcher", {"name": "X-Y", **fields})
+    found = decoded(host([route(match={**ANY, "headers": [raw]})])).virtual_hosts[0].routes[0].match
+    assert found.conditions == ("headers X-Y",)
+    assert found.asks_headers_alone
+    return found.headers[0]
+
+
+def test_headers_are_read() -> None:
+    assert header_match() == HeaderMatch("x-y", "present")
+    assert header_match(present_match=True) == HeaderMatch("x-y", "present")
+    assert header_match(present_match=False) == HeaderMatch("x-y", "present", inverted=True)
+    assert header_match(present_match=False, invert_match=True) == HeaderMatch("x-y", "present")
+    assert header_match(exact_match="a") == HeaderMatch("x-y", "exact", "a")
+    assert header_match(prefix_match="a", invert_match=True) == HeaderMatch("x-y", "prefix", "a", inverted=True)
+    assert header_match(
+        string_match={"suffix": "a", "ignore_case": True}, treat_missing_header_as_empty=True
+    ) == HeaderMatch("x-y", "suffix", "a", ignore_case=True, missing_is_empty=True)
+    assert header_match(string_match={"safe_regex": {"regex": "a"}}) == HeaderMatch("x-y", "unknown")
+    assert header_match(safe_regex_match={"regex": "a"}) == HeaderMatch("x-y", "unknown")
+    assert header_match(range_match={"end": 2}) == HeaderMatch("x-y", "unknown")
 
 
 def test_known_virtual_hosts_are_not_read_again() -> None:
