@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterCommonLbConfigLocalityWeightedLbConfig,
     ClusterCommonLbConfigZoneAwareLbConfig,
     ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
     ClusterMaglevLbConfig,
@@ -18,14 +19,13 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterTransportSocketMatch,
     OutlierDetection,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
-    Metadata,
-    TransportSocket,
-)
+from envoy_data_plane.envoy.config.core.v3 import Metadata, TransportSocket, TypedExtensionConfig
+from envoy_data_plane.envoy.extensions.network.dns_resolver.cares.v3 import CaresDnsResolverConfig
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
+from .assignments import assignment
 from .connection_pool import (
     HTTP_OPTIONS,
     circuit_breakers,
@@ -48,6 +48,8 @@ from .scope import scope_of
 from .tls_contexts import client_socket
 
 MINIMUM_RING_SIZE = 1024
+DNS_JITTER = timedelta(milliseconds=100)
+DNS_QUERIES = 100
 POLICIES = {
     "RANDOM": ClusterLbPolicy.RANDOM,
     "ROUND_ROBIN": ClusterLbPolicy.ROUND_ROBIN,
@@ -61,6 +63,8 @@ def keys(mesh: Mesh, node: NodeView, *, sni_dnat: bool) -> tuple[ClusterKey, ...
     """Clusters of every service port, each followed by its subsets; UDP ports have none."""
     found: list[ClusterKey] = []
     for service in scope_of(mesh, node).services:
+        if sni_dnat and service.external:
+            continue
         names = subsets(rule_of(mesh, node.cluster, service, node.namespace, node.labels))
         for port in service.ports:
             if port.protocol != "udp":
@@ -89,6 +93,8 @@ def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
         cluster.type = ClusterDiscoveryType.ORIGINAL_DST
         cluster.eds_cluster_config = None
         cluster.lb_policy = ClusterLbPolicy.CLUSTER_PROVIDED
+    if key.service.by_name:
+        _set_names(cluster, mesh, node, key)
     if policy.outlier_detection:
         cluster.outlier_detection = outlier_detection(policy.outlier_detection)
     cluster.upstream_connection_options = keepalive_options(mesh, policy)
@@ -100,10 +106,27 @@ def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
     return cluster
 
 
+def _set_names(cluster: Cluster, mesh: Mesh, node: NodeView, key: ClusterKey) -> None:
+    """Endpoints are names, which the proxy looks up itself; they stand in the cluster."""
+    once = key.service.resolution == "DNS_ROUND_ROBIN"
+    cluster.type = ClusterDiscoveryType.LOGICAL_DNS if once else ClusterDiscoveryType.STRICT_DNS
+    cluster.eds_cluster_config = None
+    cluster.load_assignment = assignment(mesh, node, key)
+    cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_ONLY
+    cluster.dns_refresh_rate = timedelta(seconds=mesh.config.dns_refresh_rate)
+    cluster.dns_jitter = DNS_JITTER
+    cluster.respect_dns_ttl = True
+    resolver = pack(CaresDnsResolverConfig(udp_max_queries=DNS_QUERIES))
+    cluster.typed_dns_resolver_config = TypedExtensionConfig(
+        name="envoy.network.dns_resolver.cares", typed_config=resolver
+    )
+
+
 def _dials_pods(key: ClusterKey, node: NodeView, policy: Policy) -> bool:
     """Whether a sidecar goes where the client wanted to: behind a headless service, or as the rule says."""
     passed = policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH"
-    return node.type == "sidecar" and (key.service.headless or passed)
+    # istiod looks names up before it asks the rule.
+    return node.type == "sidecar" and (key.service.dials_destination or passed) and not key.service.by_name
 
 
 def _set_balancer(cluster: Cluster, policy: Policy) -> None:
@@ -175,6 +198,8 @@ def service_metadata(merged: Effective, services: tuple[Service, ...], subset: s
         istio["config"] = config_path(merged.rule.kind, merged.rule.namespace, merged.rule.name)
     if subset:
         istio["subset"] = subset
+    if any(one.external for one in services):
+        istio["external"] = True
     return metadata(istio=istio)
 
 
@@ -186,8 +211,8 @@ def _set_tls(cluster: Cluster, mesh: Mesh, key: ClusterKey, policy: Policy, node
     mode = policy.tls.mode if policy.tls else ""
     pods = _dials_pods(key, node, policy)
     if not mode:
-        behind = [one for one in mesh.workloads if key.service.selects(one)] if pods else []
-        if pods and not (behind and all(one.mtls for one in behind)):
+        behind = mesh.behind(key.service) if pods else []
+        if key.service.external or (pods and not (behind and all(one.mtls for one in behind))):
             return
         if namespace_mode(mesh, node.cluster, key.service.namespace) == DISABLE:
             return

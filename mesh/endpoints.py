@@ -67,8 +67,8 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
     mode = tls_mode(rule, key.subset, key.port.number)
     local = is_cluster_local(key.service.host, mesh.config)
     found = []
-    for workload in mesh.workloads:
-        if not key.service.selects(workload) or (hide_unready and not workload.ready):
+    for workload in mesh.behind(key.service):
+        if hide_unready and not workload.ready:
             continue
         if subset and not subset.labels.items() <= workload.topology_labels().items():
             continue
@@ -80,7 +80,9 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
         # A rule cannot make a pod without a sidecar speak mTLS.
         asked = mode == "ISTIO_MUTUAL" if mode else accepts_mtls(mesh, node.cluster, workload, port)
         mtls = asked and workload.mtls
-        found.append(Member(workload.address, workload.network, workload.cluster, 1, mtls, (workload, port)))
+        found.append(
+            Member(workload.address, workload.network, workload.cluster, workload.weight, mtls, (workload, port))
+        )
     return found
 
 

@@ -254,5 +254,5 @@ def _written(one: Object, names: list[str]) -> Object:
         kept["creationTimestamp"] = meta["creationTimestamp"]
     if names:
         kept["annotations"] = {CLUSTERS_ANNOTATION: ",".join(names)}
-    spec = one.get("spec") if one["kind"] in SPECS or one["kind"] == "ServiceEntry" else {}
+    spec = one.get("spec") if one["kind"] in SPECS else {}
     return {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": kept, "spec": spec or {}}

@@ -123,7 +123,9 @@ def _inbound_cluster(
     cluster.connect_timeout = connect_timeout(mesh, pool)
     cluster.circuit_breakers = circuit_breakers(pool)
     cluster.upstream_connection_options = keepalive_options(mesh, pool)
-    cluster.metadata = service_metadata(Effective(pool, rule), tuple(one for one, _ in served))
+    # Those on another service port are not told of, as istiod has it.
+    told = {one.host: one for one, own in served if own.number == port.number}
+    cluster.metadata = service_metadata(Effective(pool, rule), tuple(told.values()))
     options = with_timeouts(http_options(port.protocol, node), pool)
     if options:
         cluster.typed_extension_protocol_options[HTTP_OPTIONS] = pack(options)

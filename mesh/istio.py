@@ -300,6 +300,7 @@ class MeshConfig(Part):
     proxy_listen_port: Port = 15001
     proxy_inbound_listen_port: Port = 15006
     protocol_detection_timeout: Seconds = 0.0
+    dns_refresh_rate: Seconds = 60.0
 
     @model_validator(mode="before")
     @classmethod

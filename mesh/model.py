@@ -63,6 +63,7 @@ class Workload:
     listens: Mapping[int, int] = field(default_factory=dict)
     role: str = ""
     answer: str = ""
+    weight: int = 1
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -119,6 +120,9 @@ class Service:
 
     ``endpoints``: addresses of workloads by cluster, where no selector says who they are. ``export_to`` empty: all see
     it. ``hostname``: where it is not the one that Kubernetes would give it.
+
+    Of a ServiceEntry: ``external``: outside of the mesh; ``resolution``: its own word; ``own``: its endpoints, beside
+    workloads that it selects; ``accounts``: names that its endpoints may have in certificates.
     """
 
     name: str
@@ -132,6 +136,20 @@ class Service:
     export_to: frozenset[str] = frozenset()
     endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hostname: str = ""
+    external: bool = False
+    resolution: str = ""
+    own: tuple[Workload, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def by_name(self) -> bool:
+        """Whether its endpoints are looked up by DNS."""
+        return self.resolution.startswith("DNS")
+
+    @property
+    def dials_destination(self) -> bool:
+        """Whether a sidecar goes to the address that its client has chosen."""
+        return self.headless or self.resolution == "NONE"
 
     @property
     def host(self) -> str:
@@ -140,6 +158,8 @@ class Service:
 
     def selects(self, workload: Workload) -> bool:
         """Whether the workload stands behind this service in its own cluster."""
+        if self.own:
+            return workload in self.own
         if workload.cluster in self.endpoints:
             return bool(workload.address) and workload.address in self.endpoints[workload.cluster]
         return (
@@ -201,6 +221,10 @@ class Mesh:
     resources: tuple[Resource, ...] = ()
     config: MeshConfig = field(default_factory=MeshConfig)
     options: Options = Options()
+
+    def behind(self, service: Service) -> list[Workload]:
+        """Everything that stands behind a service."""
+        return [one for one in (*self.workloads, *service.own) if service.selects(one)]
 
     def of_kind(self, kind: str, cluster: str) -> list[Resource]:
         """Resources of a kind that this cluster's istiod reads."""

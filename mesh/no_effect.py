@@ -5,7 +5,6 @@ WITHOUT_EFFECT = "without effect on where TCP connections go"
 
 KINDS: dict[tuple[str, str], str] = {
     ("networking.istio.io", "EnvoyFilter"): "its patches are not applied: what they change is not predicted",
-    ("networking.istio.io", "ServiceEntry"): "its hosts are known, and their endpoints are not",
     ("networking.istio.io", "WorkloadEntry"): "not applied: its endpoint is not known",
     ("networking.istio.io", "WorkloadGroup"): WITHOUT_EFFECT,
     ("networking.istio.io", "ProxyConfig"): WITHOUT_EFFECT,

@@ -120,9 +120,8 @@ def _wanted(mesh: Mesh, node: NodeView, egress: Egress) -> Iterator[_Wanted]:
             if port.protocol == "udp" or not _may_bind(mesh, node, egress, bind, port):
                 continue
             if not bind and service.headless and port.protocol in TCP_PORTS | {AUTO}:
-                pods = (one for one in mesh.workloads if service.selects(one) and one.address)
-                for pod in pods:
-                    if pod.address != node.address:
+                for pod in mesh.behind(service):
+                    if pod.address and pod.address != node.address:
                         yield _Wanted(egress, service, port, pod.address)
             else:
                 yield _Wanted(egress, service, port, bind)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .model import Mesh, Resource, Service, port_protocol
 from .node_view import NodeView
 from .rules import PRIVATE, PUBLIC, covers, full_host
+from .service_entries import services_of
 from .virtual_service import Destination, L4Match, RouteDestination, Server, VirtualServiceSpec
 
 MESH = "mesh"
@@ -144,13 +145,15 @@ def _serves(host: str, resource: Resource, gateway: Resource) -> bool:
     return any(covers(name, one) or covers(one, name) for one in hosts)
 
 
-def cluster_of(mesh: Mesh, resource: Resource, destination: Destination, port: int) -> tuple[Service | None, str]:
+def cluster_of(
+    mesh: Mesh, cluster: str, resource: Resource, destination: Destination, port: int
+) -> tuple[Service | None, str]:
     """The service of a destination, None when the mesh has none, and the name of the cluster that istiod makes of it.
 
     Without a port of its own it is the service's only one, else that of the listener.
     """
     host = full_host(destination.host, resource.namespace)
-    service = next((one for one in mesh.services if one.host == host), None)
+    service = next((one for one in services_of(mesh, cluster) if one.host == host), None)
     number = destination.port.number if destination.port else port
     if destination.port is None and service is not None and len(service.ports) == 1:
         number = service.ports[0].number

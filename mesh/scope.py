@@ -10,6 +10,7 @@ from .model import Mesh, Resource, Service
 from .node_view import NodeView
 from .routes import MESH, spec_of, virtual_services
 from .rules import covers, full_host
+from .service_entries import services_of
 from .sidecar import EgressEntry, IngressEntry, SidecarPort, SidecarSpec
 from .virtual_service import HttpRoute, TcpRoute, TlsRoute
 
@@ -57,7 +58,7 @@ def sidecar_spec(resource: Resource) -> SidecarSpec:
 
 def scope_of(mesh: Mesh, node: NodeView) -> Scope:
     """The scope of a node; gateways have none of a Sidecar."""
-    seen = [one for one in mesh.services if one.is_visible_in(node.namespace)]
+    seen = [one for one in services_of(mesh, node.cluster) if one.is_visible_in(node.namespace)]
     routes = virtual_services(mesh, node, MESH) if node.type == "sidecar" else []
     resource = _sidecar_of(mesh, node) if node.type == "sidecar" else None
     policy = mesh.config.outbound_traffic_policy

@@ -3,6 +3,7 @@
 from .istio import DestinationRuleSpec
 from .part import Part
 from .security import AuthorizationPolicySpec, PeerAuthenticationSpec
+from .service_entry import ServiceEntrySpec
 from .sidecar import SidecarSpec
 from .virtual_service import GatewaySpec, VirtualServiceSpec
 
@@ -12,6 +13,7 @@ SPECS: dict[str, type[Part]] = {
     "Gateway": GatewaySpec,
     "PeerAuthentication": PeerAuthenticationSpec,
     "AuthorizationPolicy": AuthorizationPolicySpec,
+    "ServiceEntry": ServiceEntrySpec,
     "Sidecar": SidecarSpec,
 }
 GROUPS = {
@@ -20,5 +22,6 @@ GROUPS = {
     "Gateway": "networking.istio.io",
     "PeerAuthentication": "security.istio.io",
     "AuthorizationPolicy": "security.istio.io",
+    "ServiceEntry": "networking.istio.io",
     "Sidecar": "networking.istio.io",
 }

@@ -64,7 +64,7 @@ def server_socket(mesh: Mesh, *, http: bool) -> TransportSocket:
 def spiffe_ids(mesh: Mesh, service: Service) -> list[str]:
     """Names that the service's workloads may have in their certificates."""
     domain = mesh.config.trust_domain
-    return sorted({one.spiffe_id(domain) for one in mesh.workloads if service.selects(one)})
+    return sorted({*(one.spiffe_id(domain) for one in mesh.behind(service)), *service.accounts})
 
 
 def _client_alpn(mesh: Mesh, *, http2: bool) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eastgate.mesh.control_plane import resources
+from eastgate.mesh.control_plane import cluster_resources, resources
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.messages import CDS, LDS, RDS
 from eastgate.mesh.model import Mesh
@@ -73,7 +73,7 @@ def listeners(mesh: Mesh, node: NodeView) -> dict[str, Listener]:
 
 def clusters(mesh: Mesh, node: NodeView) -> dict[str, Cluster]:
     """CDS by name."""
-    return {name: Cluster.parse(raw) for name, raw in resources(mesh, node)[CDS].items()}
+    return {name: Cluster.parse(raw) for name, raw in cluster_resources(mesh, node)[CDS].items()}
 
 
 def routes(mesh: Mesh, node: NodeView) -> dict[str, RouteConfiguration]:

@@ -31,7 +31,11 @@ class Serve:
         self.log = folder.with_name("log")
         with self.log.open("w") as stream:
             self.process = subprocess.Popen([*command, "--identities", str(folder)], stderr=stream)
-        until(lambda: "serving with TLS" in self.log.read_text() or self.process.poll() is not None, "it serves")
+        until(
+            lambda: "serving with TLS" in self.log.read_text() or self.process.poll() is not None,
+            "it serves",
+            deadline_s=60,
+        )
         found = re.search(r"serving with TLS.*address=(\S+)", self.log.read_text())
         assert found, self.log.read_text()
         self.secure = found[1]

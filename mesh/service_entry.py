@@ -1,0 +1,61 @@
+"""ServiceEntry of Istio's API, as far as it is read."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from .part import Part, Port
+
+
+class EntryPort(Part):
+    """A port of a ServiceEntry. ``target_port`` 0: the same number."""
+
+    number: Port
+    name: str = Field(min_length=1)
+    protocol: str = ""
+    target_port: int = Field(default=0, ge=0, le=65535)
+
+
+class EntryEndpoint(Part):
+    """endpoints entry: where the service is, beside what a port says."""
+
+    address: str = Field(min_length=1)
+    ports: dict[str, Port] = {}
+    labels: dict[str, str] = {}
+    network: str = ""
+    locality: str = ""
+    weight: int = Field(default=0, ge=0)
+    service_account: str = ""
+
+
+class EntrySelector(Part):
+    """workloadSelector of a ServiceEntry, whose labels are not called matchLabels."""
+
+    labels: dict[str, str] = {}
+
+
+class ServiceEntrySpec(Part):
+    """spec of a ServiceEntry."""
+
+    hosts: list[str] = Field(min_length=1)
+    addresses: list[str] = []
+    ports: list[EntryPort] = []
+    location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
+    resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"] = "NONE"
+    endpoints: list[EntryEndpoint] = []
+    workload_selector: EntrySelector | None = None
+    export_to: list[str] = []
+    subject_alt_names: list[str] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ServiceEntrySpec":
+        """As istiod's ValidateServiceEntry, for what is read here."""
+        if self.endpoints and self.workload_selector:
+            raise ValueError("endpoints and workloadSelector exclude each other")
+        if self.resolution == "NONE" and self.endpoints:
+            raise ValueError("with resolution NONE connections go where they wanted to: no endpoints")
+        if self.resolution.startswith("DNS") and not self.endpoints and any("*" in host for host in self.hosts):
+            raise ValueError("a host with * has no address that DNS knows: give endpoints, or resolution NONE")
+        for name in {name for one in self.endpoints for name in one.ports} - {one.name for one in self.ports}:
+            raise ValueError(f"an endpoint has a port {name!r} that the service does not have")
+        return self

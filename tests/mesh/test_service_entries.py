@@ -1,0 +1,145 @@
+"""ServiceEntries: how their hosts are reached, for each resolution, and by whom they are seen."""
+
+from typing import Any
+
+import pytest
+from eastgate.mesh.control_plane import resources
+from eastgate.mesh.errors import MeshError
+from eastgate.mesh.messages import EDS
+from eastgate.mesh.model import Mesh
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+
+from .meaning import meaning
+from .sidecars import applied, clusters, listeners, read, routes, sidecar
+
+TLS = "ports: [{number: 443, name: tls, protocol: TLS}]"
+NAME = "outbound|443||api.example.com"
+
+
+def entry(spec: str, **place: Any) -> Mesh:
+    return read(applied("ServiceEntry", spec, **place)).mesh
+
+
+def cluster(mesh: Mesh, name: str = NAME) -> Cluster:
+    return clusters(mesh, sidecar(mesh, "client"))[name]
+
+
+def addresses(assignment: ClusterLoadAssignment | None) -> list[tuple[str, int, int]]:
+    """Address, port and weight of all endpoints."""
+    assert assignment
+    found = []
+    for one in (each for group in assignment.endpoints for each in group.lb_endpoints):
+        assert one.endpoint
+        assert one.endpoint.address
+        where = one.endpoint.address.socket_address
+        assert where
+        found.append((where.address, where.port_value or 0, one.load_balancing_weight or 0))
+    return found
+
+
+def istio(found: Cluster) -> dict[str, Any]:
+    metadata: dict[str, Any] = meaning(found.metadata)["filter_metadata"]["istio"]
+    return metadata
+
+
+def test_a_host_outside_is_looked_up_by_the_proxy_and_never_with_mesh_tls() -> None:
+    mesh = entry(f"{{hosts: [api.example.com], {TLS}, resolution: DNS}}")
+    found = cluster(mesh)
+    assert found.type == ClusterDiscoveryType.STRICT_DNS
+    assert found.eds_cluster_config is None
+    assert addresses(found.load_assignment) == [("api.example.com", 443, 1)]
+    assert not found.transport_socket_matches
+    assert not found.transport_socket
+    assert istio(found)["external"] is True
+    assert NAME not in resources(mesh, sidecar(mesh, "client"))[EDS]
+    assert cluster(entry(f"{{hosts: [api.example.com], {TLS}, resolution: DNS_ROUND_ROBIN}}")).type == (
+        ClusterDiscoveryType.LOGICAL_DNS
+    )
+
+
+def test_without_an_address_a_tls_port_is_told_by_server_name() -> None:
+    mesh = entry(f"{{hosts: [api.example.com], {TLS}, resolution: DNS}}")
+    place = listeners(mesh, sidecar(mesh, "client"))["0.0.0.0_443"]
+    (chain,) = place.filter_chains
+    assert chain.filter_chain_match
+    assert chain.filter_chain_match.server_names == ["api.example.com"]
+    assert place.default_filter_chain
+    assert place.default_filter_chain.name == "PassthroughFilterChain"
+
+
+def test_an_address_is_a_place_and_a_range_is_matched() -> None:
+    port = "{number: 3306, name: tcp, protocol: TCP}"
+    mesh = entry(f"{{hosts: [db.example.com], addresses: [10.8.0.1, 10.8.1.0/24], ports: [{port}]}}")
+    found = listeners(mesh, sidecar(mesh, "client"))
+    assert "10.8.0.1_3306" in found
+    (chain,) = found["0.0.0.0_3306"].filter_chains
+    assert chain.filter_chain_match
+    (prefix,) = chain.filter_chain_match.prefix_ranges
+    assert (prefix.address_prefix, prefix.prefix_len) == ("10.8.1.0", 24)
+    assert cluster(mesh, "outbound|3306||db.example.com").type == ClusterDiscoveryType.ORIGINAL_DST
+
+
+ENDPOINTS = """{hosts: [vm.shop.internal], location: MESH_INTERNAL, resolution: STATIC,
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}],
+  endpoints: [{address: 10.7.0.1, weight: 3, serviceAccount: vm, ports: {http: 9090}}, {address: 10.7.0.2}]}"""
+
+
+def test_endpoints_have_weights_ports_and_accounts() -> None:
+    mesh = entry(ENDPOINTS)
+    name = "outbound|80||vm.shop.internal"
+    node = sidecar(mesh, "client")
+    sent = ClusterLoadAssignment.parse(resources(mesh, node)[EDS][name])
+    assert addresses(sent) == [("10.7.0.1", 9090, 3), ("10.7.0.2", 8080, 1)]
+    found = cluster(mesh, name)
+    assert [one.name for one in found.transport_socket_matches] == ["tlsMode-istio", "tlsMode-disabled"]
+    assert "external" not in istio(found)
+    # HTTP hosts share the port.
+    hosts = [one.name for one in routes(mesh, node)["80"].virtual_hosts]
+    assert "vm.shop.internal:80" in hosts
+
+
+def test_pods_may_be_selected() -> None:
+    spec = f"{{hosts: [api.example.com], {TLS}, resolution: STATIC, workloadSelector: {{labels: {{app: web}}}}}}"
+    mesh = entry(spec)
+    sent = ClusterLoadAssignment.parse(resources(mesh, sidecar(mesh, "client"))[EDS][NAME])
+    assert addresses(sent) == [("10.1.0.1", 443, 1), ("10.1.0.2", 443, 1)]
+
+
+def test_an_entry_is_seen_where_it_is_exported_and_a_service_of_kubernetes_hides_it() -> None:
+    spec = f"{{hosts: [api.example.com], {TLS}, resolution: DNS, exportTo: ['.']}}"
+    mesh = entry(spec, namespace="other")
+    assert NAME not in clusters(mesh, sidecar(mesh, "client"))
+    hidden = entry(
+        "{hosts: [web.shop.svc.cluster.local], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}"
+    )
+    assert cluster(hidden, "outbound|80||web.shop.svc.cluster.local").type == ClusterDiscoveryType.EDS
+
+
+def test_a_route_may_lead_to_an_entry() -> None:
+    route = "{hosts: [data.shop.svc.cluster.local], tcp: [{route: [{destination: {host: api.example.com}}]}]}"
+    entries = applied("ServiceEntry", f"{{hosts: [api.example.com], {TLS}, resolution: DNS}}")
+    file = read(entries, applied("VirtualService", route))
+    assert not file.findings
+    place = listeners(file.mesh, sidecar(file.mesh, "client"))["10.9.0.3_5432"]
+    packed = place.filter_chains[0].filters[-1].typed_config
+    assert packed
+    # The only port that it has, whatever the listener's.
+    assert NAME.encode() in packed.value
+
+
+@pytest.mark.parametrize(
+    ("spec", "cause"),
+    [
+        ("{hosts: []}", "hosts"),
+        (f"{{hosts: ['*.a.b'], {TLS}, resolution: DNS}}", "has no address that DNS knows"),
+        (f"{{hosts: [a.b], {TLS}, endpoints: [{{address: 10.0.0.1}}]}}", "go where they wanted to"),
+        (
+            f"{{hosts: [a.b], {TLS}, resolution: STATIC, endpoints: [{{address: 10.0.0.1, ports: {{x: 1}}}}]}}",
+            "a port 'x'",
+        ),
+    ],
+)
+def test_what_istiod_refuses_is_refused_with_its_cause(spec: str, cause: str) -> None:
+    with pytest.raises(MeshError, match=cause):
+        entry(spec)
