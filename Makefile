@@ -32,7 +32,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-churn \
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn \
 	deploy-test docker-image wheel-test
 
 help:
@@ -60,6 +60,7 @@ help:
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
+	@echo "make lab-matrix  the story in every mixture of eastgate and stock sidecars and gateways"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
 	@echo "make image       image of the gateway, without an engine; make docker-image: with one, of deploy/Dockerfile"
 	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
@@ -323,6 +324,11 @@ lab-test: dev
 lab-test-long: dev
 	@echo "== faults of real istiods, a minute each"
 	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_same_as_istiod.py tests/lab/real/test_istiod_faults.py
+
+# Each mixture of eastgate and stock proxies, one after the other.
+lab-matrix: dev
+	@echo "== the story in every mixture of proxies"
+	@EASTGATE_LAB_MATRIX=1 $(PYTEST) -s tests/lab/real/test_matrix.py
 
 # In a lab that is up; started otherwise, and left up.
 CHURN ?= 120 1000 20

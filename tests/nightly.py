@@ -56,6 +56,7 @@ PARTS = {
     "chaos": Part("three cases of chaos, ten minutes each, under ASan", ("chaos", "CHAOS_S=600")),
     "envoy": Part("random configurations beside Envoy", ("test-envoy-long",)),
     "lab": Part("faults of real istiods, a minute each", ("lab-test-long",)),
+    "lab-matrix": Part("the story in every mixture of eastgate and stock proxies", ("lab-matrix",)),
 }
 
 

@@ -25,8 +25,11 @@ def shown(pairs: Pairs, proxy: str, *words: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Cells of a table, sorted: the order of equal keys is nobody's promise."""
-    return sorted(line.split() for line in text.splitlines() if line.strip())
+    """Cells of a table, sorted: the order of equal keys is nobody's promise.
+
+    Equal ones once: Envoy repeats inline routes for each earlier version of their listener that still drains.
+    """
+    return sorted(map(list, {tuple(line.split()) for line in text.splitlines() if line.strip()}))
 
 
 @pytest.mark.parametrize("view", ["cluster", "listener", "route", "endpoint"])
@@ -34,7 +37,9 @@ def test_tables_of_proxy_config_are_equal(pairs: Pairs, view: str) -> None:
     ours, theirs = (rows(shown(pairs, proxy, "proxy-config", view)) for proxy in PROXIES)
     if view == "endpoint":
         # Of the bootstrap's own clusters eastgate lists none.
-        theirs = [row for row in theirs if "|" in row[-1]]
+        own = {"agent", "prometheus_stats", "xds-grpc", "sds-grpc"}
+        assert own <= {row[-1] for row in theirs}
+        theirs = [row for row in theirs if row[-1] not in own]
     assert len(theirs) > 3
     assert ours == theirs
 
