@@ -49,4 +49,6 @@ cpdef enum Reason:
     UPSTREAM_RESET = 45         # ended, not refused: the endpoint reset an established connection
     CLIENT_RESET = 46           # ended, not refused: the client did
     LOOP = 47                   # it would be connected to this proxy itself: nobody redirected it
-    REASON_COUNT = 48
+    NO_ROUTE = 48               # no virtual host, or no route of it, takes the first HTTP request
+    BAD_REQUEST = 49            # the first HTTP request names no usable host within 16 KiB
+    REASON_COUNT = 50

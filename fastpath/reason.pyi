@@ -49,7 +49,9 @@ class Reason(IntEnum):
     UPSTREAM_RESET = 45
     CLIENT_RESET = 46
     LOOP = 47
-    REASON_COUNT = 48
+    NO_ROUTE = 48
+    BAD_REQUEST = 49
+    REASON_COUNT = 50
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]

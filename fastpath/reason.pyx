@@ -49,6 +49,8 @@ LABELS = {
     Reason.UPSTREAM_RESET: "upstream_reset",
     Reason.CLIENT_RESET: "client_reset",
     Reason.LOOP: "loop",
+    Reason.NO_ROUTE: "no_route",
+    Reason.BAD_REQUEST: "bad_request",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -101,4 +103,6 @@ RESPONSE_FLAGS = {
     Reason.UPSTREAM_RESET: "UR",
     Reason.CLIENT_RESET: "-",
     Reason.LOOP: "UH",
+    Reason.NO_ROUTE: "NR",
+    Reason.BAD_REQUEST: "DPE",
 }

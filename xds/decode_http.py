@@ -18,7 +18,7 @@ from .wire import unknown_fields
 _HTTP = "envoy.extensions.filters.http."
 ROUTER = f"{_HTTP}router.v3.Router"
 _TYPED_STRUCTS = ("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct")
-# Istio's own, for requests that go on in its mTLS.
+# Istio's own, for requests that go on in its mTLS. What eastgate offers there: fastpath/loop/handshakes.
 ALPN = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
 _INERT = (
     # Telemetry, peer metadata.

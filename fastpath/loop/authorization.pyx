@@ -12,6 +12,7 @@ from eastgate.fastpath.loop.connection cimport (
     RBAC_SHADOW_DENIED,
 )
 from eastgate.fastpath.loop.connection_record cimport begin_record
+from eastgate.fastpath.loop.first_request cimport hear
 from eastgate.fastpath.loop.leg cimport Leg, leg_local, leg_offered_name, leg_peer
 from eastgate.fastpath.loop.worker_state cimport Worker
 from eastgate.fastpath.match.client_hello cimport ClientHello, HELLO_COMPLETE, parse_client_hello
@@ -75,7 +76,10 @@ cdef void deny(
     if connection.record != NULL:
         connection.record.policy_unknown = verdict.unknown
         name_policy(connection.record, policies, verdict.policy)
-    refuse(worker, connection, Reason.POLICY)
+    if connection.is_http and connection.down.tls != NULL:
+        hear(worker, connection)
+    else:
+        refuse(worker, connection, Reason.POLICY)
 
 
 cdef bint authorized(Worker* worker, Connection* connection) noexcept nogil:

@@ -5,6 +5,9 @@ from eastgate.fastpath.loop.worker_state cimport Worker
 
 # Nothing of it was served: closed for a Reason, with a record.
 cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept nogil
+# It was answered: its client has sent something, or ended; it has not in time.
+cdef void answered(Worker* worker, Connection* connection) noexcept nogil
+cdef void answer_timeout(Worker* worker, Connection* connection) noexcept nogil
 # It was served. A Reason other than NONE: why it was ended.
 cdef void finish(Worker* worker, Connection* connection, int reason) noexcept nogil
 # One side reset: reset both.

@@ -1,28 +1,33 @@
 """The end of a connection: its record, its charges, its legs, its memory.
 
 A refused client sees nothing but a closed connection: RST when it had sent something, as Envoy's clients see it; FIN
-when it never sent a byte.
+when it never sent a byte. A first request of HTTP/1 that was read gets Envoy's answer before the end.
 """
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from eastgate.fastpath.loop.charges cimport CHARGE_ALL, give_back
+from eastgate.fastpath.loop.charges cimport CHARGE_ALL, CHARGE_ENGINE, CHARGE_LISTENER, give_back
 from eastgate.fastpath.loop.cluster_slots cimport cluster_release
-from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord, PHASE_CLOSED
+from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord, PHASE_ANSWER, PHASE_CLOSED
 from eastgate.fastpath.loop.connection_record cimport begin_record, finish_record, note_sniffed
 from eastgate.fastpath.loop.event_ring cimport record_free
-from eastgate.fastpath.loop.leg cimport leg_close, leg_reset
+from eastgate.fastpath.loop.http_answer cimport ANSWER_CAPACITY, write_answer
+from eastgate.fastpath.loop.leg cimport leg_close, leg_end, leg_receive, leg_reset, leg_send, leg_watch
 from eastgate.fastpath.loop.relay cimport flow_free
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport note_end
-from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.policy cimport policies_release
-from eastgate.fastpath.posix cimport count
+from eastgate.fastpath.posix cimport count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport state_release
 
 cdef enum:
     SPARE_LIMIT = 1024          # connection structs kept for reuse
+    ANSWER_MS = 1000            # how long a client that was answered may take to end; Envoy's delayed close
+    DISCARD_MOST = 16384
 
 
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
@@ -54,8 +59,38 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     worker.closed = connection
 
 
+cdef bint answer(Worker* worker, Connection* connection, int reason) noexcept nogil:
+    """Envoy's answer to the request that was read: whether the connection stays until its client has seen it."""
+    cdef char text[ANSWER_CAPACITY]
+    cdef size_t length = write_answer(reason, text)
+    if length == 0 or leg_send(&connection.down, <const uint8_t*>text, length) != <ssize_t>length:
+        return False
+    leg_close(&connection.up, &worker.watch)
+    give_back(worker, connection, CHARGE_ALL & ~(CHARGE_ENGINE | CHARGE_LISTENER))
+    leg_end(&connection.down)
+    connection.phase = PHASE_ANSWER
+    # What it still sends is read, or closing would reset it and take the answer with that.
+    schedule_in(worker, &connection.timer, <uint64_t>ANSWER_MS * MILLISECOND)
+    return leg_watch(&connection.down, &worker.watch)
+
+
+cdef void answered(Worker* worker, Connection* connection) noexcept nogil:
+    cdef ssize_t got = 1
+    while got > 0:
+        got = leg_receive(&connection.down, worker.means.buffer, DISCARD_MOST)
+    if got < 0 or connection.down.ended:
+        close_connection(worker, connection)
+
+
+cdef void answer_timeout(Worker* worker, Connection* connection) noexcept nogil:
+    close_connection(worker, connection)
+
+
 cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef ConnectionRecord* record = connection.record
+    if connection.phase == PHASE_ANSWER:
+        close_connection(worker, connection)
+        return
     connection.record = NULL
     count(&connection.listener.refused[reason], 1)
     if record == NULL:
@@ -63,6 +98,8 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
     if record != NULL:
         note_sniffed(record, connection)
     finish_record(worker, connection, record, reason)
+    if connection.asked and answer(worker, connection, reason):
+        return
     if connection.down.sniffed_length:
         # Nobody will read what the client sent: an orderly end would say that somebody had.
         leg_reset(&connection.down)

@@ -32,6 +32,8 @@ cdef enum Phase:
     PHASE_CONNECT
     PHASE_SEAL                  # TLS handshake with the endpoint
     PHASE_RELAY
+    PHASE_HEAR                  # it is denied, and the request that is answered has not come yet
+    PHASE_ANSWER                # answered: until the client has read it and ends
     PHASE_CLOSED                # legs closed, memory given back at the end of the turn
 
 # Bytes of one direction.
@@ -132,7 +134,9 @@ cdef struct Connection:
     uint8_t hash_source_ip      # of its chain
     uint8_t began               # at least one byte was seen from downstream
     uint8_t guarded             # which keepalives are on; see relay_phase.pyx
-    uint8_t protocol            # of an HTTP chain: HttpProtocol of the first request and 1; 0: TCP
+    uint8_t protocol            # offered to endpoints of the mesh: HttpProtocol of the first request and 1; 0: TCP
+    uint8_t is_http             # its chain speaks HTTP
+    uint8_t asked               # a first request of HTTP/1 was read: a refusal is answered
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun

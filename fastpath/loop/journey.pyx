@@ -4,9 +4,12 @@ PROXY header (if the listener has one) -> sniff -> (TLS with the client) -> auth
 endpoint) -> connect -> (TLS with the endpoint) -> relay -> closed. Every phase has a timer.
 """
 from eastgate.fastpath.loop.authorization cimport authorized
+from eastgate.fastpath.loop.closing cimport answer_timeout, answered
 from eastgate.fastpath.loop.connection cimport (
-    Connection, PHASE_CLOSED, PHASE_CONNECT, PHASE_RELAY, PHASE_SEAL, PHASE_UNSEAL, PHASE_WAIT,
+    Connection, PHASE_ANSWER, PHASE_CLOSED, PHASE_CONNECT, PHASE_HEAR, PHASE_RELAY, PHASE_SEAL, PHASE_UNSEAL,
+    PHASE_WAIT,
 )
+from eastgate.fastpath.loop.first_request cimport hear_timeout, heard
 from eastgate.fastpath.loop.handshakes cimport begin_seal, begin_unseal, sealed, unseal_timeout, unsealed
 from eastgate.fastpath.loop.relay_phase cimport begin_relay, relay, relay_timeout
 from eastgate.fastpath.loop.sniff cimport sniff, sniff_timeout
@@ -50,6 +53,10 @@ cdef void advance(Worker* worker, Connection* connection) noexcept nogil:
     elif connection.phase == PHASE_UNSEAL:
         if unsealed(worker, connection):
             admit(worker, connection)
+    elif connection.phase == PHASE_HEAR:
+        heard(worker, connection)
+    elif connection.phase == PHASE_ANSWER:
+        answered(worker, connection)
     elif connection.phase != PHASE_CLOSED:
         follow(worker, connection, sniff(worker, connection))
 
@@ -61,5 +68,9 @@ cdef void phase_timeout(Worker* worker, Connection* connection) noexcept nogil:
         unseal_timeout(worker, connection)
     elif connection.phase == PHASE_CONNECT or connection.phase == PHASE_WAIT or connection.phase == PHASE_SEAL:
         upstream_timeout(worker, connection)
+    elif connection.phase == PHASE_HEAR:
+        hear_timeout(worker, connection)
+    elif connection.phase == PHASE_ANSWER:
+        answer_timeout(worker, connection)
     else:
         follow(worker, connection, sniff_timeout(worker, connection))

@@ -200,6 +200,8 @@ cdef void leg_discard(Leg* leg, size_t length, bint more) noexcept nogil
 # Read up to `most` bytes into `buffer` and keep them behind what was sniffed before. Answers like leg_receive, and
 # LEG_NO_MEMORY when they cannot be kept.
 cdef ssize_t leg_sniff(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil
+# The same of what comes through TLS, once the handshake is done.
+cdef ssize_t leg_hear(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil
 # What was sniffed, as the first bytes that are received; the caller frees it. NULL when there is none.
 cdef inline uint8_t* leg_take_sniffed(Leg* leg, uint32_t* length) noexcept nogil:
     cdef uint8_t* sniffed = leg.sniffed

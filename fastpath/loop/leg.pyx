@@ -43,9 +43,16 @@ cdef void leg_discard(Leg* leg, size_t length, bint more) noexcept nogil:
 
 cdef ssize_t leg_sniff(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil:
     cdef ssize_t got = read_socket(leg, buffer, most, 0)
+    return keep_sniffed(leg, buffer, got) if got > 0 else got
+
+
+cdef ssize_t leg_hear(Leg* leg, uint8_t* buffer, size_t most) noexcept nogil:
+    cdef ssize_t got = leg_receive(leg, buffer, most)
+    return keep_sniffed(leg, buffer, got) if got > 0 else got
+
+
+cdef ssize_t keep_sniffed(Leg* leg, const uint8_t* buffer, ssize_t got) noexcept nogil:
     cdef uint8_t* sniffed
-    if got <= 0:
-        return got
     sniffed = <uint8_t*>realloc(leg.sniffed, leg.sniffed_length + <size_t>got)
     if sniffed == NULL:
         return LEG_NO_MEMORY

@@ -5,12 +5,13 @@ first. What was read of the ClientHello stays with the leg as the first bytes of
 what the endpoint gets. It is parsed on the stack; nothing of a client is kept in the worker.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.connection cimport Connection, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF
 from eastgate.fastpath.loop.connection_record cimport note_hello
+from eastgate.fastpath.loop.first_request cimport choose_by_request
 from eastgate.fastpath.loop.leg cimport (
     LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch, leg_will_secure,
 )
@@ -19,9 +20,9 @@ from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS, HELLO_OVERSIZE,
     HelloStatus, parse_client_hello,
 )
-from eastgate.fastpath.match.facts cimport Facts, Protocols
+from eastgate.fastpath.match.facts cimport Facts
 from eastgate.fastpath.match.http_head cimport (
-    HTTP_COMPLETE, HTTP_NEED_MORE, HttpHead, HttpStatus, http_protocols, inspect_http,
+    HTTP_1_0, HTTP_1_1, HTTP_COMPLETE, HTTP_NEED_MORE, HttpHead, HttpProtocol, HttpStatus, http_protocols, inspect_http,
 )
 from eastgate.fastpath.match.policy cimport policies_acquire
 from eastgate.fastpath.match.proxy_protocol cimport (
@@ -34,8 +35,9 @@ from eastgate.fastpath.posix cimport atomic_load_pointer, ssize_t
 from eastgate.fastpath.reason cimport Reason
 
 
-# Content type of a TLS record that holds a handshake message.
-cdef enum: TLS_HANDSHAKE = 22
+cdef enum:
+    NO_REQUEST = -1
+    TLS_HANDSHAKE = 22          # content type of a TLS record that holds a handshake message
 
 
 cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
@@ -119,17 +121,40 @@ cdef inline Routes* routes_of(const Connection* connection) noexcept nogil:
     return <Routes*>atomic_load_pointer(<void**>&connection.listener.routes)
 
 
+cdef bint find_cluster(Worker* worker, Connection* connection, const RouteChain* chain, bint is_tls) noexcept nogil:
+    """Whether it is known where the first request leads; otherwise the connection waits for more, or is refused."""
+    cdef Leg* down = &connection.down
+    cdef uint32_t needed = 1
+    cdef int reason = <int>Reason.BAD_REQUEST
+    if not is_tls:
+        if (
+            down.sniffed_length == 0
+            and looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT)) == 0
+        ):
+            return False
+        reason = choose_by_request(worker, connection, chain, &connection.slot, &needed)
+    if reason == 0:
+        leg_want(down, 1)
+        return True
+    if reason < 0:
+        wait_for_more(worker, connection, needed - down.sniffed_length)
+        return False
+    connection.asked = connection.asked and reason == <int>Reason.NO_ROUTE
+    refuse(worker, connection, reason)
+    return False
+
+
 cdef const RouteChain* route(
-    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls, const Protocols* http
+    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls, int protocol
 ) noexcept nogil:
-    """`http`: what stands for the protocol of an HTTP request that was seen; NULL: there was none."""
+    """`protocol`: HttpProtocol of a request that was seen, NO_REQUEST where there was none."""
     cdef Routes* routes = routes_of(connection)
     cdef const RouteChain* matched
     cdef Facts facts
     cdef int chain
     gather(connection, routes, hello, is_tls, &facts)
-    if http != NULL:
-        facts.protocols = http
+    if protocol != NO_REQUEST:
+        facts.protocols = http_protocols(<HttpProtocol>protocol)
     chain = route_match(routes, &facts)
     if chain < 0:
         refuse(worker, connection, -chain)
@@ -139,6 +164,13 @@ cdef const RouteChain* route(
     if matched.refusal:
         refuse(worker, connection, matched.refusal)
         return NULL
+    if matched.http_routes != NULL and not find_cluster(worker, connection, matched, is_tls):
+        return NULL
+    connection.is_http = matched.is_http
+    if matched.http_routes == NULL:
+        connection.asked = matched.is_http and (protocol == <int>HTTP_1_0 or protocol == <int>HTTP_1_1)
+    if matched.sets_alpn and protocol != NO_REQUEST:
+        connection.protocol = <uint8_t>(protocol + 1)
     if connection.record != NULL and is_tls:
         note_hello(connection.record, hello)
     if matched.termination:
@@ -150,14 +182,14 @@ cdef const RouteChain* route(
     return matched
 
 
-cdef const RouteChain* route_unseen(Worker* worker, Connection* connection, const Protocols* http) noexcept nogil:
+cdef const RouteChain* route_unseen(Worker* worker, Connection* connection, int protocol) noexcept nogil:
     # Envoy's rule: where no listener filter found a transport protocol, it is raw_buffer.
     cdef ClientHello nothing
     nothing.sni[0] = 0
     nothing.sni_length = 0
     nothing.protocols.count = 0
     nothing.protocols.incomplete = 0
-    return route(worker, connection, &nothing, False, http)
+    return route(worker, connection, &nothing, False, protocol)
 
 
 cdef const RouteChain* sniff_http(Worker* worker, Connection* connection) noexcept nogil:
@@ -169,7 +201,7 @@ cdef const RouteChain* sniff_http(Worker* worker, Connection* connection) noexce
         wait_for_more(worker, connection, head.needed - down.sniffed_length)
         return NULL
     leg_want(down, 1)
-    return route_unseen(worker, connection, http_protocols(head.protocol) if status == HTTP_COMPLETE else NULL)
+    return route_unseen(worker, connection, <int>head.protocol if status == HTTP_COMPLETE else <int>NO_REQUEST)
 
 
 cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint then_http) noexcept nogil:
@@ -184,7 +216,7 @@ cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint th
     # Whoever comes next, a handshake or the relay, waits for single bytes.
     leg_want(down, 1)
     if status == HELLO_COMPLETE or status == HELLO_NOT_TLS:
-        return route(worker, connection, &hello, status == HELLO_COMPLETE, NULL)
+        return route(worker, connection, &hello, status == HELLO_COMPLETE, NO_REQUEST)
     if status == HELLO_BAD_SNI:
         refuse(worker, connection, Reason.MALFORMED_SNI)
     elif status == HELLO_OVERSIZE:
@@ -203,11 +235,20 @@ cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept no
     routes = routes_of(connection)
     tls = connection.listener.inspect_tls and route_inspects_tls(routes, connection.destination_port)
     http = route_inspects_http(routes, connection.destination_port)
-    if not tls and not http:
-        return route_unseen(worker, connection, NULL)
+    if not tls and not http and down.sniffed_length == 0:
+        return route_unseen(worker, connection, NO_REQUEST)
     if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
         return NULL
-    return sniff_tls(worker, connection, http) if tls else sniff_http(worker, connection)
+    if tls:
+        return sniff_tls(worker, connection, http)
+    # Where nobody inspects, a chain of HTTP has asked for more.
+    return sniff_http(worker, connection) if http else route_unseen(worker, connection, NO_REQUEST)
+
+
+cdef bint waits_for_host(const Connection* connection) noexcept nogil:
+    cdef const Leg* down = &connection.down
+    cdef HttpHead head
+    return down.sniffed_length and inspect_http(down.sniffed, down.sniffed_length, &head) == HTTP_COMPLETE
 
 
 cdef bint takes_unseen(Connection* connection) noexcept nogil:
@@ -220,6 +261,16 @@ cdef bint takes_unseen(Connection* connection) noexcept nogil:
     nothing.protocols.incomplete = 0
     gather(connection, routes_of(connection), &nothing, False, &facts)
     return route_match(routes_of(connection), &facts) >= 0
+
+
+cdef const RouteChain* go_on_unseen(Worker* worker, Connection* connection) noexcept nogil:
+    cdef const RouteChain* chain
+    leg_want(&connection.down, 1)
+    chain = route_unseen(worker, connection, NO_REQUEST)
+    if chain == NULL and connection.phase <= PHASE_SNIFF:
+        # A chain of HTTP took it, which has nothing to read.
+        refuse(worker, connection, Reason.HELLO_TIMEOUT)
+    return chain
 
 
 cdef const RouteChain* own_timeout(Worker* worker, Connection* connection) noexcept nogil:
@@ -235,15 +286,14 @@ cdef const RouteChain* own_timeout(Worker* worker, Connection* connection) noexc
     if not silent and connection.down.sniffed_length and connection.down.sniffed[0] == TLS_HANDSHAKE:
         refuse(worker, connection, Reason.HELLO_TIMEOUT)
         return NULL
-    leg_want(&connection.down, 1)
-    return route_unseen(worker, connection, NULL)
+    return go_on_unseen(worker, connection)
 
 
 cdef const RouteChain* sniff_timeout(Worker* worker, Connection* connection) noexcept nogil:
-    if not connection.listener.continue_on_timeout:
+    # A request without a host goes nowhere: what takes everything else would be plain text.
+    if not connection.listener.continue_on_timeout or waits_for_host(connection):
         refuse(worker, connection, Reason.HELLO_TIMEOUT)
         return NULL
     if connection.listener.hello_timeout_ms == 0:
         return own_timeout(worker, connection)
-    leg_want(&connection.down, 1)
-    return route_unseen(worker, connection, NULL)
+    return go_on_unseen(worker, connection)

@@ -281,8 +281,12 @@ cdef int32_t claim_endpoint(
 
 
 cdef bint adopt(Worker* worker, Connection* connection, const RouteChain* chain) noexcept nogil:
-    cdef uint32_t target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
-    cdef SlotVersion* version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
+    # Of routes by request the sniffer knows it already.
+    cdef uint32_t target = connection.slot
+    cdef SlotVersion* version
+    if chain.http_routes == NULL:
+        target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
+    version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
     if version == NULL:
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
         return False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eastgate.fastpath.match.http_routes import HttpRoutes
 from eastgate.fastpath.match.policy import PolicySet
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tls.context import Context
@@ -48,6 +49,8 @@ class ChainSpec:
     ``max_connect_attempts``: at least 1, 100 at most count. ``hash_source_ip``: clusters that find endpoints by a hash
     take that of the client's address, else a random one. ``tls``: what is terminated; None for connections that are
     taken as they come; ``handshake_timeout_ms``: how long that may take, positive. ``policies``: whom it lets in.
+    ``http_routes`` choose the cluster by the first request, in place of ``targets``; ``is_http``: such a request may be
+    answered; ``sets_alpn``: the ALPN offered to endpoints of the mesh goes by its protocol.
     """
 
     name: str
@@ -69,3 +72,6 @@ class ChainSpec:
     tls: Context | None = None
     handshake_timeout_ms: int = DEFAULT_HANDSHAKE_MS
     policies: PolicySet | None = None
+    http_routes: HttpRoutes | None = None
+    is_http: bool = False
+    sets_alpn: bool = False

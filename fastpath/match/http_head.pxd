@@ -26,6 +26,12 @@ cdef struct HttpHead:
     HttpProtocol protocol           # with HTTP_COMPLETE
     uint16_t authority_length       # of read_http_head with HTTP_COMPLETE; 0 for HTTP/2
     char authority[AUTHORITY_CAPACITY]      # lower case, port included; NUL terminated
+    # Of HTTP/1, where they stand in the data.
+    uint32_t method_length
+    uint32_t path                   # without query and fragment
+    uint32_t path_length
+    uint32_t lines                  # of headers
+    uint8_t is_connect
 
 # Which protocol it is. Reads [data, data + length) and nothing else. Never allocates, never throws.
 cdef HttpStatus inspect_http(const uint8_t* data, size_t length, HttpHead* head) noexcept nogil

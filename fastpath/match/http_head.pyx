@@ -32,6 +32,7 @@ cdef enum:
     IS_PATH = 8
     IS_SCHEME = 16              # behind its first letter
     IS_GAP = 32                 # behind a method
+    IS_BLANK = 64               # around a target without a version
 
 cdef uint8_t kinds[256]
 cdef Protocols protocols[3]
@@ -66,6 +67,7 @@ cdef int fill_tables() except -1:
     mark((9, 12, *range(0x21, 0x7F)), IS_PATH)
     mark(letters + digits + b"+-.", IS_SCHEME)
     mark(b" \t\r\n", IS_GAP)
+    mark(b" \t\r", IS_BLANK)
     for index, protocol in enumerate(PROTOCOL_NAMES):
         name = protocol.encode()
         memset(&protocols[<uint32_t>index], 0, sizeof(Protocols))
@@ -150,15 +152,16 @@ cdef bint is_target(const uint8_t* data, const RequestLine* line) noexcept nogil
     return True
 
 
-cdef bint read_version(const uint8_t* data, size_t at, size_t end, HttpHead* head) noexcept nogil:
+cdef bint read_version(const uint8_t* data, const RequestLine* line, size_t end, HttpHead* head) noexcept nogil:
     """Whether what stands behind the target is a version or nothing."""
+    cdef size_t at = line.target_end
     cdef size_t start = skip(data, at, end, True)
     head.protocol = HTTP_1_0
     if start == end:
-        # Nothing but white space.
-        while at < end and (data[at] == c" " or data[at] == c"\t"):
-            at += 1
-        return at == end
+        # Nothing but white space. A target that ends the line may end as a version: Envoy looks at the line.
+        if at == end and end - line.target >= 8 and memcmp(data + end - 8, b"HTTP/1.1", 8) == 0:
+            head.protocol = HTTP_1_1
+        return all_are(data, line.method_end, line.target, IS_BLANK) and all_are(data, at, end, IS_BLANK)
     while data[end - 1] <= 0x20:
         end -= 1
     if end - start != 8 or memcmp(data + start, b"HTTP/", 5) != 0 or data[start + 6] != c".":
@@ -193,7 +196,7 @@ cdef HttpStatus read_request_line(
     line.is_connect = line.method_end == 7 and memcmp(data, b"CONNECT", 7) == 0
     if line.target >= end or not is_target(data, line):
         return HTTP_NOT_HTTP
-    return HTTP_COMPLETE if read_version(data, line.target_end, end, head) else HTTP_NOT_HTTP
+    return HTTP_COMPLETE if read_version(data, line, end, head) else HTTP_NOT_HTTP
 
 
 cdef HttpStatus inspect(const uint8_t* data, size_t length, RequestLine* line, HttpHead* head) noexcept nogil:
@@ -202,6 +205,8 @@ cdef HttpStatus inspect(const uint8_t* data, size_t length, RequestLine* line, H
     head.protocol = HTTP_1_0
     head.authority_length = 0
     head.authority[0] = 0
+    head.method_length = head.path = head.path_length = head.lines = 0
+    head.is_connect = 0
     if length > HTTP_LIMIT:
         length = HTTP_LIMIT
     if memcmp(data, PREFACE, shown) == 0:
@@ -271,6 +276,27 @@ cdef HttpStatus read_lines(const uint8_t* data, size_t length, size_t at, HttpHe
         at = next_line
 
 
+cdef void note_places(const uint8_t* data, const RequestLine* line, size_t host, HttpHead* head) noexcept nogil:
+    """Where method, path and headers stand."""
+    cdef size_t at = line.target
+    cdef size_t end
+    if host:
+        at = host_end(data, host, line.target_end)
+        if at == line.target_end or data[at] != c"/":
+            # The root, which no byte stands for but the slash in front of the host.
+            at = host - 1 if not line.is_connect else line.target
+    end = at
+    while end < line.target_end and data[end] != c"?" and data[end] != c"#":
+        end += 1
+    if host and at == host - 1:
+        end = host
+    head.method_length = <uint32_t>line.method_end
+    head.path = <uint32_t>at
+    head.path_length = <uint32_t>(end - at)
+    head.lines = <uint32_t>line.end
+    head.is_connect = line.is_connect
+
+
 cdef HttpStatus read_http_head(const uint8_t* data, size_t length, HttpHead* head) noexcept nogil:
     cdef RequestLine line
     cdef HttpStatus status = inspect(data, length, &line, head)
@@ -280,6 +306,7 @@ cdef HttpStatus read_http_head(const uint8_t* data, size_t length, HttpHead* hea
     if length > HTTP_LIMIT:
         length = HTTP_LIMIT
     host = host_of_target(data, &line)
+    note_places(data, &line, host, head)
     if host:
         end = host_end(data, host, line.target_end)
         # CONNECT goes to a host, and to nothing below it.

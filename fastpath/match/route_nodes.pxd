@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from libc.string cimport memcpy
 from eastgate.fastpath.match.facts cimport Facts
+from eastgate.fastpath.match.http_routes cimport CompiledHttpRoutes
 from eastgate.fastpath.match.policy cimport CompiledPolicies
 from eastgate.fastpath.tls.handshake cimport TlsContext
 
@@ -63,7 +64,11 @@ cdef struct RouteChain:
     uint8_t hash_source_ip      # whether connections have the hash of their client's address
     uint16_t termination        # number of its Termination, counted from 1; 0: connections are taken as they come
     RouteTarget* targets        # owned by the Routes
-    CompiledPolicies* policies  # whom it lets in, kept alive by the RouteTable; NULL: everybody
+    # Both kept alive by the RouteTable.
+    CompiledPolicies* policies  # whom it lets in; NULL: everybody
+    const CompiledHttpRoutes* http_routes       # that choose by the first request; NULL: the targets are those of all
+    uint8_t is_http             # it speaks HTTP, and Envoy's answers may be given
+    uint8_t sets_alpn           # what is offered to endpoints of the mesh goes by the protocol of the request
     uint64_t idle_timeout_ms    # 0: never
     uint64_t max_duration_ms    # 0: unlimited
 

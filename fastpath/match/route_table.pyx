@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 
 from eastgate.fastpath.match.client_hello cimport SNI_CAPACITY
 from eastgate.fastpath.match.facts cimport Observed
+from eastgate.fastpath.match.http_routes cimport HttpRoutes
 from eastgate.fastpath.match.nearest_name cimport nearest_name
 from eastgate.fastpath.match.policy cimport PolicySet
 from eastgate.fastpath.match.route_builder cimport RouteBuilder
@@ -69,7 +70,7 @@ cdef int check_chain(object chain) except -1:
         total += weight
     if total > UINT32_MAX:
         raise ValueError(f"filter chain {chain.name}: cluster weights sum past 4294967295")
-    if not chain.targets and chain.refusal == Reason.NONE:
+    if not chain.targets and chain.http_routes is None and chain.refusal == Reason.NONE:
         raise ValueError(f"filter chain {chain.name}: neither a cluster nor a refusal")
     if chain.idle_timeout_ms < 0 or chain.max_duration_ms < 0:
         raise ValueError(f"filter chain {chain.name}: a timeout is negative")
@@ -98,6 +99,10 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     written.hash_source_ip = bool(chain.hash_source_ip)
     if chain.policies is not None:
         written.policies = (<PolicySet?>chain.policies).compiled
+    if chain.http_routes is not None:
+        written.http_routes = (<HttpRoutes?>chain.http_routes).compiled
+    written.is_http = bool(chain.is_http)
+    written.sets_alpn = bool(chain.sets_alpn)
     for slot, weight in chain.targets:
         upper += <uint32_t>weight
         routes.targets[at].cluster_slot = slot
@@ -144,6 +149,7 @@ cdef class RouteTable:
         self.name_nodes = ()
         self.contexts = ()
         self.policies = ()
+        self.http_routes = ()
 
     def __init__(self):
         raise TypeError("use RouteTable.compile")
@@ -218,6 +224,7 @@ cdef class RouteTable:
         write_terminations(table.routes, terminations)
         table.contexts = tuple(context for context, _ in terminations)
         table.policies = tuple({chain.policies for chain in served if chain.policies is not None})
+        table.http_routes = tuple({chain.http_routes for chain in served if chain.http_routes is not None})
         table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))
         table.routes.targets = <RouteTarget*>allocate(table.routes, target_count, sizeof(RouteTarget))
         for index, chain in enumerate(served):

@@ -1,16 +1,21 @@
-"""Where connections of HTTP chains go: routes of a snapshot as the chain's clusters.
+"""Where connections of HTTP chains go: routes of a snapshot, as the chain's clusters or as a table for the fast path.
 
 istiod's inbound chains have one route for every request, and so have outbound ones of a single service: these become
-plain chains, and no request is read for them. Others refuse.
+plain chains, and no request is read for them.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import astuple, replace
 
+from eastgate.fastpath.match.http_routes import HttpRoutes
+from eastgate.fastpath.match.http_specs import HeaderSpec, HttpHostSpec, HttpRouteSpec, HttpRoutesSpec
 from eastgate.xds.resources import FilterChain, Listener, Snapshot
-from eastgate.xds.route import Route, RouteConfiguration
+from eastgate.xds.route import Route, RouteConfiguration, VirtualHost
 
 Used = tuple[RouteConfiguration | None, ...]
 """Routes by chain of a listener, the default chain last; None where there are none, or where they have not come."""
+
+_PATHS = {"path": "exact", "path_separated_prefix": "separated", "connect_matcher": "never"}
 
 
 def used_routes(listener: Listener, snapshot: Snapshot) -> Used:
@@ -36,11 +41,12 @@ def routed(listener: Listener, used: Used) -> Listener:
 
 
 def routed_chain(chain: FilterChain, routes: RouteConfiguration | None) -> FilterChain:
-    """An HTTP chain with the clusters that every request goes to, or with why it refuses."""
+    """An HTTP chain with the clusters that every request goes to, or the routes that choose, or why it refuses."""
     reason = chain.refusal or http_refusal(chain, routes)
     if reason or routes is None:
         return replace(chain, refusal=reason or "its routes are missing", clusters=())
-    return replace(chain, clusters=single_destination(routes) or ())
+    single = single_destination(routes)
+    return replace(chain, clusters=single or (), route_config=None if single else routes)
 
 
 def http_refusal(chain: FilterChain, routes: RouteConfiguration | None) -> str:
@@ -49,8 +55,8 @@ def http_refusal(chain: FilterChain, routes: RouteConfiguration | None) -> str:
         return ""
     if routes.refusal:
         return f"its routes ({routes.name or 'inline'}) are unusable: {routes.refusal}"
-    if single_destination(routes) is None:
-        return f"its routes ({routes.name or 'inline'}) choose clusters by request, which is not served"
+    if chain.tls is not None and single_destination(routes) is None:
+        return "its routes choose clusters by request, and requests come sealed"
     return ""
 
 
@@ -71,3 +77,74 @@ def takes_all(route: Route) -> bool:
     """Whether a route matches every request (but CONNECT)."""
     match = route.match
     return match.kind == "prefix" and match.value in ("/", "") and not match.conditions
+
+
+def clusters_of(chain: FilterChain) -> frozenset[str]:
+    """Names of the clusters that a chain that was routed may lead to."""
+    if chain.refusal:
+        return frozenset()
+    if by_request(chain) and chain.route_config is not None:
+        return chain.route_config.clusters
+    return frozenset(name for name, _ in chain.clusters)
+
+
+def by_request(chain: FilterChain) -> bool:
+    """Whether a chain that was routed chooses clusters by the first request."""
+    return chain.http is not None and not chain.refusal and not chain.clusters
+
+
+def compile_routes(chain: FilterChain, slots: Mapping[str, int]) -> HttpRoutes:
+    """The table of a chain that chooses by request. Raises ValueError for what cannot be compiled."""
+    routes, http = chain.route_config, chain.http
+    if routes is None or http is None:
+        raise ValueError(f"filter chain {chain.name}: no routes")
+    hosts = tuple(_host(one, slots) for one in routes.virtual_hosts)
+    ignores_port = routes.ignore_port_in_host_matching or http.ignores_port
+    return HttpRoutes.compile(HttpRoutesSpec(hosts, ignores_port, http.normalizes_path))
+
+
+def _host(host: VirtualHost, slots: Mapping[str, int]) -> HttpHostSpec:
+    return HttpHostSpec(host.domains, tuple(_route(one, slots) for one in host.routes), bool(host.refusal))
+
+
+def _route(route: Route, slots: Mapping[str, int]) -> HttpRouteSpec:
+    match = route.match
+    kind = _PATHS.get(match.kind, "unknown")
+    if match.kind == "prefix":
+        kind = "prefix" if match.value not in ("/", "") else "any"
+    served = route.action == "route" and not route.refusal
+    return HttpRouteSpec(
+        path_kind=kind,
+        path=match.value,
+        ignore_case=not match.case_sensitive,
+        headers=tuple(HeaderSpec(*astuple(one)) for one in match.headers),
+        is_known=match.asks_headers_alone,
+        targets=tuple((slots[name], weight) for name, weight in route.clusters if weight) if served else (),
+    )
+
+
+def refused_routes(routes: RouteConfiguration) -> tuple[str, ...]:
+    """Which routes and virtual hosts refuse, and why, in sentences."""
+    found = []
+    for host in routes.virtual_hosts:
+        if host.refusal:
+            found.append(f"virtual host {host.name}: {host.refusal}")
+            continue
+        for number, route in enumerate(host.routes, 1):
+            if why := _why_refused(route):
+                found.append(f"virtual host {host.name}, route {number}: {why}")
+    return tuple(found)
+
+
+def _why_refused(route: Route) -> str:
+    if route.refusal:
+        return route.refusal
+    if route.action != "route":
+        return f"{route.action} is not served"
+    if not route.clusters:
+        return "a header of the request would say the cluster (cluster_header)"
+    unknown = [one for one in route.match.conditions if not one.startswith("headers ")]
+    unknown += [f"headers {one.name}" for one in route.match.headers if one.kind == "unknown"]
+    if route.match.kind in ("safe_regex", "path_match_policy"):
+        unknown.append(f"a path by {route.match.kind}")
+    return f"it asks for {', '.join(unknown)}, which is not known here" if unknown else ""

@@ -9,6 +9,7 @@ from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HAN
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.resources import Criteria, FilterChain, Listener
 
+from .http_plan import by_request, clusters_of, compile_routes
 from .policies import policies_of
 from .tls_contexts import TlsUse
 
@@ -31,7 +32,7 @@ def plan_listener(listener: Listener) -> ListenerSpec:
     """What becomes of a listener. Raises ValueError for what no slot can be had for."""
     default = listener.default_filter_chain
     every = [*listener.filter_chains, *filter(None, (default,))]
-    names = dict.fromkeys(cluster for chain in every for cluster, _ in chain.clusters)
+    names = dict.fromkeys(cluster for chain in every for cluster in (*dict(chain.clusters), *_by_request(chain)))
     for cluster in names:
         if "\0" in cluster:
             # Behind it stands what tells the views of a cluster apart.
@@ -50,6 +51,10 @@ def plan_listener(listener: Listener) -> ListenerSpec:
         tuple((chain, chain.name or f"{listener.name}#{index}") for index, chain in enumerate(listener.filter_chains)),
         (default, default.name or f"{listener.name}#default") if default is not None else None,
     )
+
+
+def _by_request(chain: FilterChain) -> list[str]:
+    return sorted(clusters_of(chain)) if by_request(chain) else []
 
 
 def clashes(listeners: Mapping[str, Listener], in_use: Mapping[str, Listener]) -> dict[str, tuple[str, str]]:
@@ -134,4 +139,7 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: 
         tls=tls.context if tls is not None else None,
         handshake_timeout_ms=round(chain.handshake_timeout_s * 1000) or DEFAULT_HANDSHAKE_MS,
         policies=policies_of(chain),
+        http_routes=compile_routes(chain, slots) if by_request(chain) else None,
+        is_http=chain.http is not None,
+        sets_alpn=chain.http is not None and chain.http.sets_alpn,
     )

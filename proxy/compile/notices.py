@@ -13,7 +13,7 @@ from eastgate.xds.resources import FilterChain, Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
 
 from .compiled import CompiledCluster, CompiledListener
-from .http_plan import http_refusal
+from .http_plan import http_refusal, refused_routes
 from .policies import unknown_parts
 
 # Names that a log line shows of those that a notice is about.
@@ -99,13 +99,15 @@ def listener_notices(listener: Listener, snapshot: Snapshot, *, handed_over: boo
     chains = [chain for chain in (*listener.filter_chains, listener.default_filter_chain) if chain is not None]
     configured = [chain.route_config for chain in chains if chain.route_config is not None]
     inline = [text for one in configured for text in one.warnings]
+    refused = [text for one in configured for text in refused_routes(one)]
+    found += [Notice(Sort.REFUSED, text) for text in dict.fromkeys(refused)]
     unknown = [text for chain in chains for text in unknown_parts(chain)]
     return not_honoured(tuple(dict.fromkeys((*listener.warnings, *inline, *unknown)))) + tuple(found)
 
 
 def route_notices(routes: RouteConfiguration) -> Notices:
     """Of routes that came by RDS."""
-    return not_honoured(routes.warnings)
+    return not_honoured(routes.warnings) + tuple(Notice(Sort.REFUSED, text) for text in refused_routes(routes))
 
 
 def some(names: list[str]) -> str:

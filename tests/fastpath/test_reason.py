@@ -5,8 +5,8 @@ from eastgate.fastpath import reason
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
 
 REASONS = [member for member in Reason if member is not Reason.REASON_COUNT]
-# Envoy's vocabulary as far as a TCP proxy uses it.
-FLAGS = {"-", "NR", "NC", "UH", "UO", "OM", "UF,URX", "DC", "DT", "UR"}
+# Envoy's vocabulary as far as this proxy uses it.
+FLAGS = {"-", "NR", "NC", "UH", "UO", "OM", "UF,URX", "DC", "DT", "UR", "DPE"}
 
 
 def test_values_run_from_none_without_gaps():

@@ -10,9 +10,9 @@ LIMIT = 16384
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 HOST = rb"[!$%&'()*+,\-.:;=@\[\]_~0-9A-Za-z]*"
 PATH = rb"[\t\f!-~]*"
-REQUEST = re.compile(rb"(%s)[ \t\r][\x00-\x20]*([^\x00-\x20]+)([\x00-\xff]*?)\r*\n" % TOKEN)
+REQUEST = re.compile(rb"(%s)([ \t\r][\x00-\x20]*)([^\x00-\x20]+)([\x00-\xff]*?)\r*\n" % TOKEN)
 NO_METHOD = re.compile(rb"(?!%s(?:[ \t\r\n]|\Z))" % TOKEN)
-VERSION = re.compile(rb"[ \t]*|[\x00-\x20]+HTTP/([0-9]\.[0-9])[\x00-\x20]*")
+VERSION = re.compile(rb"[ \t\r]*|[\x00-\x20]+HTTP/([0-9]\.[0-9])[\x00-\x20]*")
 TARGET = re.compile(rb"[/*]%s|[A-Za-z][A-Za-z0-9+.\-]*://(?P<host>(?![^/?]*@@)%s)(?:[/?]%s)?" % (PATH, HOST, PATH))
 AUTHORITY = re.compile(rb"(?P<host>(?![^/?]*@@)%s)(?P<path>(?:[/?]%s)?)" % (HOST, PATH))
 
@@ -29,11 +29,16 @@ def protocol(data: bytes) -> str:
     found = REQUEST.fullmatch(line)
     if found is None:
         return ""
-    method, target, rest = found.groups()
+    method, gap, target, rest = found.groups()
     connect = method == b"CONNECT" and not target.startswith((b"/", b"*"))
     version = VERSION.fullmatch(rest)
     if not (AUTHORITY if connect else TARGET).fullmatch(target) or version is None:
         return ""
+    if version[1] is None:
+        # Stricter in front of the target; and what ends the line counts, a word of its own or not.
+        if gap.strip(b" \t\r"):
+            return ""
+        return "http/1.1" if not rest and target.endswith(b"HTTP/1.1") else "http/1.0"
     return "http/1.1" if version[1] == b"1.1" else "http/1.0"
 
 
@@ -42,7 +47,7 @@ def authority(data: bytes) -> str:
     line, _, rest = data.partition(b"\n")
     found = REQUEST.fullmatch(line + b"\n")
     assert found is not None
-    method, target, _ = found.groups()
+    method, _, target, _ = found.groups()
     if not target.startswith((b"/", b"*")):
         whole = (AUTHORITY if method == b"CONNECT" else TARGET).fullmatch(target)
         assert whole is not None
