@@ -27,7 +27,9 @@ SOTW = [path for path in SETS if path.parent.name != "2-delta"]
 HEALTH = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
 # Of a STATIC cluster without load_assignment.
 NOBODY = inline_assignment(b"", "CDS", "")
-INERT = {"istio.stats", "istio.metadata_exchange", "envoy.filters.network.tcp_proxy"}
+TCP_PROXY = "envoy.filters.network.tcp_proxy"
+MANAGER = "envoy.filters.network.http_connection_manager"
+SERVED = {"istio.stats", "istio.metadata_exchange", "envoy.filters.network.rbac", TCP_PROXY, MANAGER}
 
 
 def label(path: Path) -> str:
@@ -155,21 +157,29 @@ def check_chain(chain: FilterChain, one: dict[str, Any]) -> None:
     sds = json.dumps(one.get("transport_socket", {})).count('"sds_config"')
     assert len(chain.secrets) == sds
     assert {ref.source for ref in chain.secrets} <= {"cluster:sds-grpc"}
-    names = {network_filter["name"] for network_filter in one["filters"]}
-    serves = names <= INERT
+    names = [network_filter["name"] for network_filter in one["filters"]]
+    assert set(names) <= SERVED
     assert (chain.tls is not None) == ("transport_socket" in one)
     if chain.tls is not None:
         said = one["transport_socket"]["typed_config"]
         assert (chain.tls.is_server, chain.tls.requires_certificate) == (True, said["require_client_certificate"])
         assert list(chain.tls.protocols) == said["common_tls_context"]["alpn_protocols"]
         assert chain.tls.names == (NameMatch("prefix", "spiffe://cluster.local/"),)
-    assert (chain.refusal == "") == serves, chain
-    if serves:
-        config = one["filters"][-1]["typed_config"]
+    assert chain.refusal == "", chain
+    assert (chain.http is not None) == (names[-1] == MANAGER)
+    config = one["filters"][-1]["typed_config"]
+    http_filters = [each["name"] for each in config.get("http_filters", ())]
+    policies = [name for name in [*names, *http_filters] if "rbac" in name]
+    assert [policy.is_http for policy in chain.policies] == ["network" not in name for name in policies]
+    if chain.http is None:
         assert chain.clusters == ((config["cluster"], 1),)
         assert chain.stat_prefix == config["stat_prefix"]
     else:
+        assert chain.http.refusal == ""
         assert chain.clusters == ()
+        assert chain.http.sets_alpn == ("istio.alpn" in http_filters)
+        assert chain.route_config_name == config.get("rds", {}).get("route_config_name", "")
+        assert (chain.route_config is None) == ("rds" in config)
 
 
 def check_listener(listener: Listener, one: dict[str, Any]) -> None:

@@ -235,7 +235,7 @@ class StallableGateway(Eastgate):
 
     def stall(self) -> Callable[[], bool]:
         """Keep the control thread in pure Python for two seconds; whether that is over."""
-        return self._begin(signal.SIGUSR1, "stalled")
+        return self._begin(signal.SIGRTMIN, "stalled")
 
     def collect(self) -> Callable[[], bool]:
         """Collect the garbage of a big heap; whether that is over."""

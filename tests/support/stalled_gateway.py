@@ -1,4 +1,4 @@
-"""`eastgate` whose control thread can be kept busy: SIGUSR1 stalls it in pure Python, SIGUSR2 collects a big heap.
+"""`eastgate` whose control thread can be kept busy: SIGRTMIN stalls it in pure Python, SIGUSR2 collects a big heap.
 
 Arguments are those of `eastgate`. Says `stalled SECONDS` or `collected SECONDS OBJECTS` on stderr when it is over.
 """
@@ -38,6 +38,6 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, stall)
+    signal.signal(signal.SIGRTMIN, stall)
     signal.signal(signal.SIGUSR2, collect)
     main()
