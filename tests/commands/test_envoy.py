@@ -5,8 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from eastgate.commands.envoy import envoy
 
 from ..support.pilot_agent import ARGUMENTS, ENVOY, RECORDED
 
@@ -29,8 +27,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("release", BY_RELEASE)
 def test_arguments_of_each_release_are_taken(release: str) -> None:
-    result = CliRunner().invoke(envoy, ["-c", str(RECORDED), "--mode", "validate", *BY_RELEASE[release]])
-    assert (result.exit_code, result.output) == (0, f"configuration '{RECORDED}' OK\n")
+    ended = run("-c", str(RECORDED), "--mode", "validate", *BY_RELEASE[release])
+    assert (ended.returncode, ended.stdout) == (0, f"configuration '{RECORDED}' OK\n")
 
 
 def test_a_flag_that_nobody_knows_is_warned_about() -> None:
