@@ -17,7 +17,10 @@ from eastgate.fastpath import core_file
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.proxy.admin.admin import Admin, Sources
+from eastgate.proxy.admin.certs import own_principal
+from eastgate.proxy.admin.istio_traffic import IstioTraffic
 from eastgate.proxy.admin.memberships import Memberships
+from eastgate.proxy.admin.panics import Panics
 from eastgate.proxy.admin.refusals import Refusals
 from eastgate.proxy.admin.rendering import Renderer
 from eastgate.proxy.admin.static_http import StaticHttp
@@ -59,13 +62,14 @@ from .secret_sources import secret_sources
 from .settings import GatewaySettings
 from .stats_config import StatsConfig
 from .stopping import DataSide, Stopping
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from eastgate.proxy.disk.recorder import Recorder
 
 # How often events are taken from the engine, and how exactly a drain keeps its times.
 TICK_S = 0.1
-# How often it is looked how long certificates last.
+# How often it is looked how long certificates last, and whether a worker is stuck.
 CERTIFICATES_S = 1.0
 # How often the memory that the cgroup grants is looked at.
 OVERLOAD_S = 0.25
@@ -177,6 +181,10 @@ class Proxy:
         )
         self._memberships = Memberships()
         self._compiler.observers.append(errors.guarded(Part.ADMIN, self._memberships.published))
+        self._panics = Panics()
+        self._compiler.observers.append(errors.guarded(Part.ADMIN, self._panics.published))
+        self._istio = IstioTraffic(slots, node.metadata, lambda: own_principal(self._store.secrets.snapshot))
+        self._compiler.observers.append(errors.guarded(Part.ADMIN, self._istio.published))
         self._compiler.observers.append(errors.guarded(Part.OUTLIER, self._ejections.published))
         self._health.observers.append(errors.guarded(Part.OUTLIER, self._ejections.health_check_passed))
         self._slow_starts = SlowStarts(refresh=self._publisher.refresh, call_later=loop.call_later, clock=loop.time)
@@ -212,6 +220,7 @@ class Proxy:
             publish=self._publish,
             errors=errors,
         )
+        self._watchdog = Watchdog(self._engine.stuck, workers=settings.workers)
         self._stopping = Stopping(
             settings.given.drain_time,
             DataSide(
@@ -233,6 +242,9 @@ class Proxy:
             compiler=self._compiler,
             listeners=self._listeners,
             memberships=self._memberships,
+            panics=self._panics,
+            istio=self._istio,
+            watchdog=self._watchdog,
             dns=self._dns,
             health=self._health,
             ejections=self._ejections,
@@ -260,6 +272,9 @@ class Proxy:
                 secrets=lambda: self._store.secrets.snapshot,
                 stats=settings.envoy.stats if settings.envoy is not None else StatsConfig(),
                 detector=self._ejections.detector,
+                workers=self._watchdog.as_json,
+                warming=self._warming,
+                reopen_logs=self._reopen_logs,
                 errors=errors,
                 events=self._events,
             ),
@@ -410,6 +425,8 @@ class Proxy:
                 look_again_s = loop.time() + CERTIFICATES_S
                 with self._errors.guard(Part.EVENTS):
                     self._resource_events.look_at_certificates(self._store.secrets.snapshot, datetime.now(UTC))
+                with self._errors.guard(Part.EVENTS):
+                    self._watchdog.look()
             self._watch_memory(loop.time())
             if not frozen and self._state() == stats.LIVE:
                 frozen = True

@@ -322,4 +322,6 @@ def summed(parts: list[ListenerCounters]) -> ListenerCounters:
             tuple(sum(column) for column in zip(*(part.length_ms.counts for part in parts), strict=True)),
         ),
         rbac=tuple(sum(column) for column in zip(*(part.rbac for part in parts), strict=True)),
+        tls_handshakes=sum(part.tls_handshakes for part in parts),
+        tls_resumed=sum(part.tls_resumed for part in parts),
     )

@@ -15,7 +15,10 @@ from eastgate.xds.store import Store
 from .about import About
 from .admin import stats
 from .admin.certs import days_until_first_expires
+from .admin.istio_traffic import IstioTraffic
 from .admin.memberships import Memberships
+from .admin.panics import Panics
+from .admin.process_pages import memory_bytes
 from .compile.compiler import Compiler
 from .control_errors import ControlErrors
 from .disk.access_log import AccessLog
@@ -26,6 +29,7 @@ from .membership.dns_clusters import DnsClusters
 from .membership.ejections import Ejections
 from .membership.health_checks import HealthChecks
 from .secret_sources import SecretSource
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from .disk.recorder import Recorder
@@ -53,6 +57,9 @@ class Counting:
     compiler: Compiler
     listeners: Listeners
     memberships: Memberships
+    panics: Panics
+    istio: IstioTraffic
+    watchdog: Watchdog
     dns: DnsClusters
     health: HealthChecks
     ejections: Ejections
@@ -85,6 +92,15 @@ class Counting:
             access_log_dropped=self.access_log.dropped if self.access_log is not None else 0,
             journal=self.recorder.counters() if self.recorder is not None else (0, 0, 0),
             control_errors={part.value: count for part, count in self.errors.counts.items()},
+            terminating=[
+                self.listeners.address_of(name) for name, one in self.compiler.listeners.items() if any(one.tls)
+            ],
+            chains=self.compiler.chain_counters(),
+            inspected=self.engine.inspected(),
+            workers=len(self.watchdog.misses),
+            memory=memory_bytes(),
+            istio=self.istio.stats(),
+            watchdog=tuple((one.miss, one.mega_miss) for one in self.watchdog.misses),
         )
 
     def _listeners(self) -> dict[str, ListenerCounters]:
@@ -126,7 +142,7 @@ class Counting:
         )
 
     def _clusters(self, warming: Collection[str]) -> dict[str, stats.ClusterStats]:
-        clusters = {}
+        clusters, ledger = {}, self.ads.ledger
         for name, compiled in self.compiler.clusters.items():
             # The table of an ORIGINAL_DST cluster has no endpoint that is one.
             known = compiled.table is not None and compiled.assignment is not None
@@ -144,5 +160,12 @@ class Counting:
                 health=self.health.counters(name),
                 outlier=self.ejections.counters.get(name),
                 circuit_breakers=compiled.cluster.circuit_breakers,
+                assignments=(
+                    (ledger.assignments_accepted[assigned], ledger.assignments_rejected[assigned])
+                    if (assigned := compiled.cluster.assignment_name)
+                    else None
+                ),
+                panic_picks=self.panics.picks(name),
+                secured=compiled.spec.secured,
             )
         return clusters

@@ -120,6 +120,7 @@ def decode_chain(raw: bytes) -> DecodedChain:
         tls=tls,
         handshake_timeout_s=seconds(message, "transport_socket_connect_timeout", 0.0),
         refusal=printable("; ".join(filter(None, (refusal, routes.refusal)))),
+        telemetry=any(_counts_for_istio(one) for one in message.get("filters", ())),
     )
     if tls is not None:
         warnings += tuple(f"transport_socket: {warning}" for warning in tls.warnings)
@@ -219,10 +220,24 @@ def _filter_state_refusal(name: str, config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_inert(name: str, kind: str, config: Mapping[str, Any]) -> bool:
+def _real_type(kind: str, config: Mapping[str, Any]) -> str:
     if kind in _TYPED_STRUCTS:
         # TypedStruct.type_url is its first field in both packages.
-        kind = read_text(config["@value"], 1).rpartition("/")[2]
+        return read_text(config["@value"], 1).rpartition("/")[2]
+    return kind
+
+
+def _counts_for_istio(network_filter: Mapping[str, Any]) -> bool:
+    """Whether a filter is istio.stats, or a connection manager that has it."""
+    config = network_filter.get("typed_config", {})
+    kind = type_name(config)
+    if kind == _HTTP_CONNECTION_MANAGER:
+        return any(one.get("name") == "istio.stats" for one in config.get("http_filters", ()))
+    return network_filter.get("name") == "istio.stats" or _real_type(kind, config) == "stats.PluginConfig"
+
+
+def _is_inert(name: str, kind: str, config: Mapping[str, Any]) -> bool:
+    kind = _real_type(kind, config)
     return kind in _INERT_TYPES or (not kind and name in _INERT_NAMES) or (kind == _WASM and name == "istio.stats")
 
 

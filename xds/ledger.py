@@ -4,6 +4,7 @@ What is kept per resource is one reference to what came with it, however often i
 share it. A resource that left the configuration leaves the ledger.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ class Ledger:
         self._rejected: dict[str, dict[str, Rejected]] = {type_url: {} for type_url in TYPES}
         self.rejections = dict.fromkeys(TYPES, 0)
         """Rejected versions of resources so far, by type."""
+        self.assignments_accepted: Counter[str] = Counter()
+        """How often each assignment came and was accepted, changed or not."""
+        self.assignments_rejected: Counter[str] = Counter()
 
     def note(
         self,
@@ -76,7 +80,7 @@ class Ledger:
         """Note what became of a response. ``versions``: of single resources, where the server gives them their own."""
         refused = {one.name for one in rejected}
         shared = Accepted(version, nonce, at_s)
-        names = [name for name in accepted if name not in refused] if refused else accepted
+        names = [name for name in accepted if name not in refused]
         book = self._accepted[type_url]
         if versions is None:
             book.update(dict.fromkeys(names, shared))
@@ -85,6 +89,9 @@ class Ledger:
             for name in names:
                 own = versions.get(name) or version
                 book[name] = by_version.get(own) or by_version.setdefault(own, Accepted(own, nonce, at_s))
+        if type_url == EDS:
+            self.assignments_accepted.update(names)
+            self.assignments_rejected.update(refused)
         self.rejections[type_url] += len(rejected)
         for one in rejected:
             # A compiler may lay the fault with a resource of another type.
@@ -98,6 +105,10 @@ class Ledger:
             book = self._accepted[type_url]
             if len(book) > len(held):
                 self._accepted[type_url] = {name: one for name, one in book.items() if name in held}
+                if type_url == EDS:
+                    for counted in (self.assignments_accepted, self.assignments_rejected):
+                        for name in [name for name in counted if name not in held]:
+                            del counted[name]
             for name in [name for name in self._rejected[type_url] if name not in held]:
                 if (type_url, name) not in refused:
                     del self._rejected[type_url][name]

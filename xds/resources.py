@@ -374,7 +374,8 @@ class FilterChain:
     Of a chain with an HTTP connection manager there is ``http``, ``route_config_name`` says which
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names;
     ``tls``: what is terminated before anything else is done, None for connections that are taken as they come;
-    ``handshake_timeout_s``: how long that may take, 0 where nothing is said.
+    ``handshake_timeout_s``: how long that may take, 0 where nothing is said. ``telemetry``: Istio's metrics count its
+    connections.
     """
 
     name: str
@@ -394,6 +395,7 @@ class FilterChain:
     tls: TlsSettings | None = None
     handshake_timeout_s: float = 0.0
     refusal: str = ""
+    telemetry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

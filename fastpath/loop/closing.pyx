@@ -16,11 +16,13 @@ from eastgate.fastpath.loop.event_ring cimport record_free
 from eastgate.fastpath.loop.http_answer cimport ANSWER_CAPACITY, write_answer
 from eastgate.fastpath.loop.leg cimport leg_close, leg_end, leg_receive, leg_reset, leg_send, leg_watch
 from eastgate.fastpath.loop.relay cimport flow_free
+from eastgate.fastpath.loop.telemetry cimport telemetry_unserved
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport note_end
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.match.chain_counts cimport chain_release
 from eastgate.fastpath.match.policy cimport policies_release
-from eastgate.fastpath.posix cimport count, ssize_t
+from eastgate.fastpath.posix cimport atomic_add64, count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport state_release
 
@@ -33,9 +35,15 @@ cdef enum:
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
     note_end(worker, connection)
     give_back(worker, connection, CHARGE_ALL)
+    if connection.traffic != NULL:
+        atomic_add64(&connection.traffic.closed, 1)
+        connection.traffic = NULL
     if connection.cluster != NULL:
         cluster_release(connection.cluster)
         connection.cluster = NULL
+    if connection.chain != NULL:
+        chain_release(connection.chain)
+        connection.chain = NULL
     if connection.endpoint != NULL:
         state_release(connection.endpoint)
         connection.endpoint = NULL
@@ -93,6 +101,8 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
         return
     connection.record = NULL
     count(&connection.listener.refused[reason], 1)
+    if connection.telemetry:
+        telemetry_unserved(connection, reason)
     if record == NULL:
         record = begin_record(connection)
     if record != NULL:
@@ -106,11 +116,21 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
     close_connection(worker, connection)
 
 
+cdef void count_timeout(Connection* connection, int reason) noexcept nogil:
+    if connection.chain == NULL:
+        return
+    if reason == Reason.IDLE_TIMEOUT:
+        atomic_add64(&connection.chain.idle_timeout, 1)
+    elif reason == Reason.DURATION_TIMEOUT:
+        atomic_add64(&connection.chain.max_duration, 1)
+
+
 cdef void finish(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef ConnectionRecord* record = connection.record
     connection.record = NULL
     if reason != Reason.NONE:
         count(&connection.listener.refused[reason], 1)
+        count_timeout(connection, reason)
     finish_record(worker, connection, record, reason)
     close_connection(worker, connection)
 

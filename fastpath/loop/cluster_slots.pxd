@@ -5,6 +5,8 @@ from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.loop.histogram cimport Histogram
 from eastgate.fastpath.loop.publication cimport Publication
+from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.tables.traffic cimport Traffic
 from eastgate.fastpath.tls.handshake cimport TlsContext
 
 cdef enum:
@@ -14,10 +16,27 @@ cdef enum:
 cdef struct DirtyClusters:
     ClusterState* head          # atomic
 
-# How long connects of a cluster took, and how long its connections lasted, failed connects included.
-cdef struct ClusterTimes:
-    Histogram connect
-    Histogram length
+# From where connections came that Istio's metrics count by peer: one a name, see telemetry.pyx.
+cdef struct PeerTraffic:
+    PeerTraffic* next           # of its bucket
+    Traffic traffic
+
+# Why the TLS handshake with an endpoint failed, as Envoy counts it.
+cdef enum TlsFault:
+    TLS_FAULT_VERIFY            # nobody that we trust signed its certificate, or it is not valid now
+    TLS_FAULT_SAN               # none of its names is accepted
+    TLS_FAULT_OTHER
+    TLS_FAULT_COUNT
+
+# What is counted of clusters that have connections. Relaxed atomics.
+cdef struct ClusterTraffic:
+    Histogram connect           # how long connects took
+    Histogram length            # how long connections lasted, failed connects included
+    uint64_t tls_handshakes
+    uint64_t tls_resumed
+    uint64_t tls_failed[3]      # by TlsFault
+    uint32_t unserved[<int>Reason.REASON_COUNT]     # whose chain has istio.stats, and that no endpoint was tried for
+    PeerTraffic* peers[16]      # atomic; owned
 
 # Belongs to a cluster's name, not to a slot: connections keep a counted reference, so that a slot that was given to
 # another cluster meanwhile is never charged (or routed to) by a connection of the old one. Relaxed atomics.
@@ -34,7 +53,7 @@ cdef struct ClusterState:
     uint64_t pending_overflow
     uint64_t rx_bytes           # from the endpoints
     uint64_t tx_bytes           # to the endpoints
-    ClusterTimes* times         # atomic; owned, made with the first connection: most clusters never have one
+    ClusterTraffic* traffic     # atomic; owned, made with the first connection: most clusters never have one
     # Thresholds of outlier detection, 0: off; see outlier_counters.pxd. Atomic, as they change with the configuration.
     uint32_t failure_threshold
     uint32_t gateway_threshold
@@ -78,8 +97,13 @@ cdef inline TlsContext* version_tls(const SlotVersion* version, int32_t row) noe
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil
 cdef void cluster_release(ClusterState* state) noexcept nogil
+cdef ClusterTraffic* make_traffic(ClusterState* state) noexcept nogil
+
 # NULL without memory.
-cdef ClusterTimes* cluster_times(ClusterState* state) noexcept nogil
+cdef inline ClusterTraffic* cluster_traffic(ClusterState* state) noexcept nogil:
+    cdef void* found = atomic_load_pointer(<void**>&state.traffic)
+    return <ClusterTraffic*>found if found != NULL else make_traffic(state)
+
 # An endpoint of it crossed a threshold: have the control side look. Returns whether it does not know yet.
 cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil
 

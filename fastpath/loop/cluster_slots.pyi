@@ -6,8 +6,17 @@ from eastgate.fastpath.tls.context import Context
 
 from .histogram import Durations
 
+class TlsCounters(NamedTuple):
+    """TLS handshakes with endpoints: how many succeeded, how many of these resumed a session, and why others failed."""
+
+    handshakes: int
+    resumed: int
+    fail_verify_error: int
+    fail_verify_san: int
+    connection_error: int
+
 class ClusterCounters(NamedTuple):
-    """Plain integers, summed over workers; totals since the cluster was first known. Durations are None without any."""
+    """Plain integers, summed over workers; totals since the cluster was first known. None: no connections."""
 
     name: str
     cx_total: int
@@ -22,6 +31,7 @@ class ClusterCounters(NamedTuple):
     tx_bytes: int
     connect_ms: Durations | None = None
     length_ms: Durations | None = None
+    tls: TlsCounters | None = None
 
 @final
 class ClusterSlots:

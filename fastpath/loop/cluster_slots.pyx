@@ -24,8 +24,18 @@ from functools import partial
 from typing import NamedTuple
 
 
+class TlsCounters(NamedTuple):
+    """TLS handshakes with endpoints: how many succeeded, how many of these resumed a session, and why others failed."""
+
+    handshakes: int
+    resumed: int
+    fail_verify_error: int
+    fail_verify_san: int
+    connection_error: int
+
+
 class ClusterCounters(NamedTuple):
-    """Plain integers, summed over workers; totals since the cluster was first known. Durations are None without any."""
+    """Plain integers, summed over workers; totals since the cluster was first known. None: no connections."""
 
     name: str
     cx_total: int
@@ -40,6 +50,7 @@ class ClusterCounters(NamedTuple):
     tx_bytes: int
     connect_ms: object = None
     length_ms: object = None
+    tls: object = None
 
 
 cdef void cluster_acquire(ClusterState* state) noexcept nogil:
@@ -49,21 +60,33 @@ cdef void cluster_acquire(ClusterState* state) noexcept nogil:
 cdef void cluster_release(ClusterState* state) noexcept nogil:
     if atomic_sub_release(&state.refs, 1) == 1:
         free(state.name)
-        free(state.times)
+        free_traffic(state.traffic)
         free(state)
 
 
-cdef ClusterTimes* cluster_times(ClusterState* state) noexcept nogil:
-    cdef void* found = atomic_load_pointer(<void**>&state.times)
-    cdef void* made
-    if found != NULL:
-        return <ClusterTimes*>found
-    made = calloc(1, sizeof(ClusterTimes))
+cdef void free_traffic(ClusterTraffic* traffic) noexcept nogil:
+    cdef PeerTraffic* peer
+    cdef PeerTraffic* following
+    cdef int bucket
+    if traffic == NULL:
+        return
+    for bucket in range(16):
+        peer = traffic.peers[bucket]
+        while peer != NULL:
+            following = peer.next
+            free(peer)
+            peer = following
+    free(traffic)
+
+
+cdef ClusterTraffic* make_traffic(ClusterState* state) noexcept nogil:
+    cdef void* found = NULL
+    cdef void* made = calloc(1, sizeof(ClusterTraffic))
     # Of workers that come at once one puts its own there, and the others take that.
-    if made == NULL or atomic_swap_if_pointer(<void**>&state.times, &found, made):
-        return <ClusterTimes*>made
+    if made == NULL or atomic_swap_if_pointer(<void**>&state.traffic, &found, made):
+        return <ClusterTraffic*>made
     free(made)
-    return <ClusterTimes*>atomic_load_pointer(<void**>&state.times)
+    return <ClusterTraffic*>found
 
 
 cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil:
@@ -79,6 +102,16 @@ cdef bint cluster_mark_dirty(ClusterState* state) noexcept nogil:
         state.next_dirty = <ClusterState*>first
         if atomic_swap_if_pointer(head, &first, state):
             return True
+
+
+cdef object tls_counters(ClusterTraffic* traffic):
+    return TlsCounters(
+        handshakes=atomic_load64(&traffic.tls_handshakes),
+        resumed=atomic_load64(&traffic.tls_resumed),
+        fail_verify_error=atomic_load64(&traffic.tls_failed[<int>TLS_FAULT_VERIFY]),
+        fail_verify_san=atomic_load64(&traffic.tls_failed[<int>TLS_FAULT_SAN]),
+        connection_error=atomic_load64(&traffic.tls_failed[<int>TLS_FAULT_OTHER]),
+    )
 
 
 cdef ClusterState* new_state(bytes name, DirtyClusters* dirty_clusters) except NULL:
@@ -350,7 +383,7 @@ cdef class ClusterSlots:
     def counters(self, slot):
         """ClusterCounters of the cluster that holds `slot`."""
         cdef ClusterState* state = self.slot_of(slot).owner
-        cdef ClusterTimes* times = <ClusterTimes*>atomic_load_pointer(<void**>&state.times)
+        cdef ClusterTraffic* traffic = <ClusterTraffic*>atomic_load_pointer(<void**>&state.traffic)
         return ClusterCounters(
             name=state.name[:state.name_length].decode(),
             cx_total=atomic_load64(&state.cx_total),
@@ -363,8 +396,9 @@ cdef class ClusterSlots:
             pending_overflow=atomic_load64(&state.pending_overflow),
             rx_bytes=atomic_load64(&state.rx_bytes),
             tx_bytes=atomic_load64(&state.tx_bytes),
-            connect_ms=durations_of(&times.connect) if times != NULL else None,
-            length_ms=durations_of(&times.length) if times != NULL else None,
+            connect_ms=durations_of(&traffic.connect) if traffic != NULL else None,
+            length_ms=durations_of(&traffic.length) if traffic != NULL else None,
+            tls=tls_counters(traffic) if traffic != NULL else None,
         )
 
     def __len__(self):

@@ -3,7 +3,10 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.cluster_slots cimport ClusterState
 from eastgate.fastpath.loop.histogram cimport Histogram
 from eastgate.fastpath.loop.leg cimport Leg
+from eastgate.fastpath.match.chain_counts cimport ChainState
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
+from eastgate.fastpath.tables.traffic cimport Traffic
+from eastgate.fastpath.tls.principals cimport Principal
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.facts cimport Address
@@ -57,9 +60,16 @@ cdef struct ConnectionRecord:
     uint16_t attempts
     uint16_t policy_length
     uint8_t policy_unknown      # it was decided by something that nobody here knows
+    uint16_t log                # as in Connection
     Address downstream
     Address downstream_local
     Address upstream
+    # Only where a log wants it.
+    Address direct_source
+    Address destination
+    Address upstream_local
+    Principal* downstream_peer  # NULL: none
+    Principal* upstream_peer
     uint64_t rx_bytes
     uint64_t tx_bytes
     uint64_t start_realtime_ns
@@ -101,6 +111,8 @@ cdef struct ListenerState:
     uint64_t refused[<int>Reason.REASON_COUNT]
     Histogram length            # how long connections lasted from their filter chain on
     uint64_t rbac[RBAC_COUNTERS]
+    uint64_t tls_handshakes     # with clients, that succeeded
+    uint64_t tls_resumed
 
 # One worker's socket of a listener.
 cdef struct Listener:
@@ -138,6 +150,9 @@ cdef struct Connection:
     uint8_t is_http             # its chain speaks HTTP
     uint8_t asked               # a first request of HTTP/1 was read: a refusal is answered
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
+    uint8_t telemetry           # of its chain: Telemetry
+    uint8_t counted             # bytes are counted by `chain` or `traffic` too
+    uint16_t log                # of its chain: which access logs want a line of it; 0: none
     uint16_t destination_port   # for the route match: of the listener, or conveyed
     uint16_t attempts           # connects begun
     uint16_t max_attempts
@@ -150,6 +165,8 @@ cdef struct Connection:
     CompiledPolicies* policies  # counted reference, until it is judged; NULL: of its chain there are none
     ClusterState* cluster       # counted reference or NULL
     EndpointState* endpoint     # counted reference or NULL
+    ChainState* chain           # counted reference or NULL
+    Traffic* traffic            # what Istio's metrics count it in, while it is relayed; of its endpoint or cluster
     EndpointQueue* queue        # of the endpoint, if it is counted there or waits in it; else NULL
     int32_t row                 # of the endpoint in the table that it was picked from
     uint32_t slot               # where `cluster` was found; a hint that may be another cluster's by now

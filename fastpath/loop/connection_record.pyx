@@ -12,6 +12,7 @@ from eastgate.fastpath.match.client_hello cimport (
 )
 from eastgate.fastpath.posix cimport CLOCK_REALTIME, clock_ns
 from eastgate.fastpath.tls.handshake cimport Handshake
+from eastgate.fastpath.tls.principals cimport principal_of
 
 
 cdef ConnectionRecord* begin_record(Connection* connection) noexcept nogil:
@@ -58,6 +59,18 @@ cdef void note_hello(ConnectionRecord* record, const ClientHello* hello) noexcep
         record.alpn_length += 1 + length
 
 
+cdef void note_for_logs(ConnectionRecord* record, Connection* connection) noexcept nogil:
+    """What only access logs of the configuration ask for. Some of it costs a system call."""
+    record.direct_source = connection.direct_source
+    record.destination = connection.destination
+    if connection.up.fd >= 0:
+        leg_local(&connection.up, &record.upstream_local)
+    if connection.down.tls != NULL:
+        record.downstream_peer = principal_of(connection.down.tls.ssl)
+    if connection.up.tls != NULL:
+        record.upstream_peer = principal_of(connection.up.tls.ssl)
+
+
 cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord* record, int reason) noexcept nogil:
     if record == NULL:
         return
@@ -72,6 +85,9 @@ cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord
     record.start_realtime_ns = clock_ns(CLOCK_REALTIME) - record.duration_ns
     if connection.connected:
         record.connect_ns = connection.connected - connection.connect_started
+    record.log = connection.log
+    if connection.log:
+        note_for_logs(record, connection)
     if connection.cluster != NULL:
         cluster_acquire(connection.cluster)
         record.cluster = connection.cluster

@@ -15,6 +15,15 @@ class StuckWorker(NamedTuple):
     thread_id: int
     seconds: float
 
+class Inspected(NamedTuple):
+    """What looking for ClientHellos found, in the words of Envoy's tls_inspector."""
+
+    tls_found: int
+    tls_not_found: int
+    sni_found: int
+    alpn_found: int
+    client_hello_too_large: int
+
 class BusyPolls(NamedTuple):
     """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
 
@@ -131,6 +140,8 @@ class Engine:
         """How many events found the ring full."""
     def busy_polls(self) -> BusyPolls:
         """BusyPolls of all workers."""
+    def inspected(self) -> Inspected:
+        """Inspected, of all workers."""
     def stuck(self, after_s: float) -> list[StuckWorker]:
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
 

@@ -16,7 +16,8 @@ from eastgate.fastpath.loop.worker cimport (
     worker_await, worker_end, worker_free, worker_new, worker_start, worker_tell, worker_turn,
 )
 from eastgate.fastpath.loop.worker_state cimport (
-    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+    INSPECTED_ALPN, INSPECTED_COUNT, INSPECTED_NOT_TLS, INSPECTED_SNI, INSPECTED_TOO_LARGE, ORDER_ADD_LISTENER,
+    ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
 )
 
 import atexit
@@ -49,6 +50,16 @@ class StuckWorker(NamedTuple):
     worker: int
     thread_id: int
     seconds: float
+
+
+class Inspected(NamedTuple):
+    """What looking for ClientHellos found, in the words of Envoy's tls_inspector."""
+
+    tls_found: int
+    tls_not_found: int
+    sni_found: int
+    alpn_found: int
+    client_hello_too_large: int
 
 
 class BusyPolls(NamedTuple):
@@ -449,6 +460,25 @@ cdef class Engine:
             totals[1] += atomic_load64(&self.workers[worker].polling.missed)
             totals[2] += atomic_load64(&self.workers[worker].polling.crowded)
         return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
+
+    def inspected(self):
+        """Inspected, of all workers."""
+        cdef uint64_t totals[<int>INSPECTED_COUNT]
+        cdef uint32_t worker
+        cdef int kind
+        self.check_open()
+        memset(totals, 0, sizeof(totals))
+        for worker in range(self.count):
+            for kind in range(<int>INSPECTED_COUNT):
+                totals[kind] += atomic_load64(&self.workers[worker].inspected[kind])
+        both = totals[<int>INSPECTED_SNI + <int>INSPECTED_ALPN]
+        return Inspected(
+            tls_found=totals[0] + totals[<int>INSPECTED_SNI] + totals[<int>INSPECTED_ALPN] + both,
+            tls_not_found=totals[<int>INSPECTED_NOT_TLS],
+            sni_found=totals[<int>INSPECTED_SNI] + both,
+            alpn_found=totals[<int>INSPECTED_ALPN] + both,
+            client_hello_too_large=totals[<int>INSPECTED_TOO_LARGE],
+        )
 
     def stuck(self, after_s):
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.

@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 from eastgate.fastpath.loop.addresses cimport address_text
 from eastgate.fastpath.loop.cluster_slots cimport cluster_release
 from eastgate.fastpath.loop.connection cimport ConnectionRecord
+from eastgate.fastpath.tls.principals cimport principal_text
 from eastgate.fastpath.posix cimport (
     atomic_fence, atomic_load8, atomic_load_acquire, atomic_store8, atomic_store_release, count, write,
 )
@@ -18,7 +19,8 @@ class ConnectionEvent(NamedTuple):
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
     `attempts` counts the endpoints that were tried; `upstream` is the last of them. `policy`: name of the one that
-    denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge.
+    denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge. `log` is that of its chain; what
+    stands behind it is known only where it is not 0: peers are URI names of certificates.
     """
 
     listener: int
@@ -37,6 +39,12 @@ class ConnectionEvent(NamedTuple):
     attempts: int = 0
     policy: str = ""
     policy_unknown: bool = False
+    log: int = 0
+    direct_source: str = ""
+    destination: str = ""
+    upstream_local: str = ""
+    downstream_peer: str = ""
+    upstream_peer: str = ""
 
 
 cdef int ring_init(EventRing* ring, uint32_t capacity, int notify_fd) noexcept nogil:
@@ -128,6 +136,12 @@ cdef object as_event(ConnectionRecord* record):
         attempts=record.attempts,
         policy=record.policy[:record.policy_length].decode("utf-8", "backslashreplace"),
         policy_unknown=bool(record.policy_unknown),
+        log=record.log,
+        direct_source=address_text(&record.direct_source),
+        destination=address_text(&record.destination),
+        upstream_local=address_text(&record.upstream_local),
+        downstream_peer=principal_text(record.downstream_peer),
+        upstream_peer=principal_text(record.upstream_peer),
     )
 
 

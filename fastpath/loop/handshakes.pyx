@@ -7,15 +7,20 @@ from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from eastgate.fastpath.loop.closing cimport refuse
+from eastgate.fastpath.loop.cluster_slots cimport (
+    TLS_FAULT_OTHER, TLS_FAULT_SAN, TLS_FAULT_VERIFY, ClusterTraffic, TlsFault, cluster_traffic,
+)
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_SEAL, PHASE_UNSEAL
 from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_secure, leg_watch
 from eastgate.fastpath.loop.tls_session cimport TLS_DONE, TLS_WAIT, Offer, TlsStatus
 from eastgate.fastpath.loop.upstream cimport connect_failed
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.client_hello cimport ClientHello, HELLO_COMPLETE, parse_client_hello
+from eastgate.fastpath.posix cimport atomic_add64, count
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport tickets_of
 from eastgate.fastpath.tls.failure cimport TlsFailure
+from eastgate.fastpath.tls.openssl cimport SSL_session_reused
 
 cdef enum:
     OFFER_BYTES = 1024
@@ -108,11 +113,37 @@ cdef bint unsealed(Worker* worker, Connection* connection) noexcept nogil:
             refuse(worker, connection, Reason.LIMIT)
     elif status != TLS_DONE:
         refuse(worker, connection, client_reason(connection.down.tls.handshake.failure))
+    else:
+        count(&connection.listener.tls_handshakes, 1)
+        if SSL_session_reused(connection.down.tls.ssl):
+            count(&connection.listener.tls_resumed, 1)
     return status == TLS_DONE
 
 
 cdef void unseal_timeout(Worker* worker, Connection* connection) noexcept nogil:
     refuse(worker, connection, Reason.TLS_TIMEOUT)
+
+
+cdef TlsFault fault_of(uint8_t failure) noexcept nogil:
+    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
+        return TLS_FAULT_SAN
+    if TlsFailure.TLS_UNKNOWN_CA <= failure <= TlsFailure.TLS_BAD_CERTIFICATE:
+        return TLS_FAULT_VERIFY
+    return TLS_FAULT_OTHER
+
+
+cdef void count_sealed(Connection* connection, bint succeeded) noexcept nogil:
+    cdef ClusterTraffic* traffic = cluster_traffic(connection.cluster)
+    if traffic == NULL:
+        return
+    if not succeeded:
+        # A socket that broke is no fault of TLS.
+        if connection.up.tls.handshake.failure != TlsFailure.TLS_RESET:
+            atomic_add64(&traffic.tls_failed[<int>fault_of(connection.up.tls.handshake.failure)], 1)
+        return
+    atomic_add64(&traffic.tls_handshakes, 1)
+    if SSL_session_reused(connection.up.tls.ssl):
+        atomic_add64(&traffic.tls_resumed, 1)
 
 
 cdef bint begin_seal(Worker* worker, Connection* connection) noexcept nogil:
@@ -137,6 +168,8 @@ cdef bint sealed(Worker* worker, Connection* connection) noexcept nogil:
         refuse(worker, connection, Reason.CLIENT_GONE)
         return False
     status = leg_handshake(&connection.up)
+    if status != TLS_WAIT:
+        count_sealed(connection, status == TLS_DONE)
     if status != TLS_DONE and status != TLS_WAIT:
         connect_failed(worker, connection, endpoint_reason(connection.up.tls.handshake.failure))
     return status == TLS_DONE

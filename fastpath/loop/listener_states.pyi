@@ -16,6 +16,8 @@ class ListenerCounters(NamedTuple):
     refused: tuple[int, ...]
     length_ms: Durations = ...
     rbac: tuple[int, ...] = ...
+    tls_handshakes: int = 0
+    tls_resumed: int = 0
 
 @final
 class ListenerStates:

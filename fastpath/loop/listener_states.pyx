@@ -36,6 +36,8 @@ class ListenerCounters(NamedTuple):
     refused: tuple
     length_ms: Durations = Durations(0, (0,) * BUCKET_COUNT)
     rbac: tuple = (0,) * 5
+    tls_handshakes: int = 0
+    tls_resumed: int = 0
 
 
 @cython.final
@@ -98,7 +100,7 @@ cdef class ListenerStates:
 
     def counters(self):
         """ListenerCounters, of all workers."""
-        cdef uint64_t totals[5]
+        cdef uint64_t totals[7]
         cdef uint64_t refused[<int>Reason.REASON_COUNT]
         cdef uint64_t rbac[RBAC_COUNTERS]
         cdef Histogram length
@@ -114,6 +116,8 @@ cdef class ListenerStates:
             totals[2] += atomic_load64(&self.states[worker].cx_pre_active)
             totals[3] += atomic_load64(&self.states[worker].rx_bytes)
             totals[4] += atomic_load64(&self.states[worker].tx_bytes)
+            totals[5] += atomic_load64(&self.states[worker].tls_handshakes)
+            totals[6] += atomic_load64(&self.states[worker].tls_resumed)
             for reason in range(<int>Reason.REASON_COUNT):
                 refused[reason] += atomic_load64(&self.states[worker].refused[reason])
             length.sum_ms += atomic_load64(&self.states[worker].length.sum_ms)
@@ -130,6 +134,8 @@ cdef class ListenerStates:
             refused=tuple([refused[reason] for reason in range(<int>Reason.REASON_COUNT)]),
             length_ms=durations_of(&length),
             rbac=tuple([rbac[reason] for reason in range(<int>RBAC_COUNTERS)]),
+            tls_handshakes=totals[5],
+            tls_resumed=totals[6],
         )
 
 

@@ -10,6 +10,7 @@ from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY
 from eastgate.fastpath.loop.leg cimport Keepalive, leg_forget_offer, leg_guard, leg_take_sniffed
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
 from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
+from eastgate.fastpath.loop.telemetry cimport telemetry_moved, telemetry_opened
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport note_connected
 from eastgate.fastpath.loop.worker_state cimport (
@@ -36,6 +37,28 @@ cdef uint64_t GUARD_AFTER = <uint64_t>1000 * MILLISECOND
 cdef uint64_t OWN_HALF_CLOSED_TIMEOUT = <uint64_t>OWN_WAIT_MS * MILLISECOND
 
 
+cdef void count_by_chain(Connection* connection, uint64_t up, uint64_t down) noexcept nogil:
+    if connection.chain != NULL:
+        if up:
+            atomic_add64(&connection.chain.rx_bytes, up)
+        if down:
+            atomic_add64(&connection.chain.tx_bytes, down)
+    if connection.traffic != NULL:
+        telemetry_moved(connection, up, down)
+
+
+cdef inline void count_moved(Connection* connection, uint64_t up, uint64_t down) noexcept nogil:
+    """Bytes from the client to the endpoint, and back."""
+    if up:
+        count(&connection.listener.rx_bytes, up)
+        atomic_add64(&connection.cluster.tx_bytes, up)
+    if down:
+        count(&connection.listener.tx_bytes, down)
+        atomic_add64(&connection.cluster.rx_bytes, down)
+    if connection.counted:
+        count_by_chain(connection, up, down)
+
+
 cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
     connection.phase = PHASE_RELAY
     connection.connected = worker.now
@@ -53,8 +76,9 @@ cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
     leg_forget_offer(&connection.down)
     connection.upward.held = leg_take_sniffed(&connection.down, &connection.upward.held_length)
     connection.upward.bytes = connection.upward.held_length
-    count(&connection.listener.rx_bytes, connection.upward.bytes)
-    atomic_add64(&connection.cluster.tx_bytes, connection.upward.bytes)
+    if connection.telemetry:
+        telemetry_opened(connection)
+    count_moved(connection, connection.upward.bytes, 0)
     # It may have lived long enough already.
     relay_timeout(worker, connection)
 
@@ -92,10 +116,7 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     if up_moved | down_moved:
         worker.turn_left -= min(worker.turn_left, up_moved + down_moved)
         connection.last_activity = worker.now
-        count(&connection.listener.rx_bytes, up_moved)
-        count(&connection.listener.tx_bytes, down_moved)
-        atomic_add64(&connection.cluster.tx_bytes, up_moved)
-        atomic_add64(&connection.cluster.rx_bytes, down_moved)
+        count_moved(connection, up_moved, down_moved)
     if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
         abort_connection(worker, connection, why_broken(connection))
     elif upward == FLOW_ENDED and downward == FLOW_ENDED:

@@ -10,12 +10,14 @@ from libc.string cimport memcpy
 
 from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.connection cimport Connection, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF
-from eastgate.fastpath.loop.connection_record cimport note_hello
+from eastgate.fastpath.loop.connection_record cimport begin_record, note_hello
 from eastgate.fastpath.loop.first_request cimport choose_by_request
 from eastgate.fastpath.loop.leg cimport (
     LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch, leg_will_secure,
 )
-from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.loop.worker_state cimport (
+    INSPECTED_ALPN, INSPECTED_NOT_TLS, INSPECTED_SNI, INSPECTED_TOO_LARGE, MILLISECOND, Worker, schedule_in,
+)
 from eastgate.fastpath.match.client_hello cimport (
     ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HELLO_NEED_MORE, HELLO_NOT_TLS, HELLO_OVERSIZE,
     HelloStatus, parse_client_hello,
@@ -31,7 +33,7 @@ from eastgate.fastpath.match.proxy_protocol cimport (
 from eastgate.fastpath.match.route_nodes cimport (
     RouteChain, Routes, route_asks_destination, route_chain, route_inspects_http, route_inspects_tls, route_match,
 )
-from eastgate.fastpath.posix cimport atomic_load_pointer, ssize_t
+from eastgate.fastpath.posix cimport atomic_load_pointer, count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 
 
@@ -161,6 +163,9 @@ cdef const RouteChain* route(
         return NULL
     matched = route_chain(routes, chain)
     connection.routed = worker.now
+    connection.log = matched.log
+    if matched.log and connection.record == NULL:
+        connection.record = begin_record(connection)
     if matched.refusal:
         refuse(worker, connection, matched.refusal)
         return NULL
@@ -204,6 +209,12 @@ cdef const RouteChain* sniff_http(Worker* worker, Connection* connection) noexce
     return route_unseen(worker, connection, <int>head.protocol if status == HTTP_COMPLETE else <int>NO_REQUEST)
 
 
+cdef inline int inspected(HelloStatus status, const ClientHello* hello) noexcept nogil:
+    if status == HELLO_COMPLETE or status == HELLO_BAD_SNI:
+        return (hello.sni_length != 0) * INSPECTED_SNI + (hello.protocols.count != 0) * INSPECTED_ALPN
+    return INSPECTED_TOO_LARGE if status == HELLO_OVERSIZE else INSPECTED_NOT_TLS
+
+
 cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint then_http) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ClientHello hello
@@ -211,6 +222,7 @@ cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint th
     if status == HELLO_NEED_MORE:
         wait_for_more(worker, connection, hello.needed - down.sniffed_length)
         return NULL
+    count(&worker.inspected[inspected(status, &hello)], 1)
     if status == HELLO_NOT_TLS and then_http:
         return sniff_http(worker, connection)
     # Whoever comes next, a handshake or the relay, waits for single bytes.

@@ -1,5 +1,5 @@
 # How long the parts of a connection took, for the histograms of its listener and cluster.
-from eastgate.fastpath.loop.cluster_slots cimport ClusterTimes, cluster_times
+from eastgate.fastpath.loop.cluster_slots cimport ClusterTraffic, cluster_traffic
 from eastgate.fastpath.loop.connection cimport Connection
 from eastgate.fastpath.loop.histogram cimport histogram_add, histogram_count
 from eastgate.fastpath.loop.worker_state cimport Worker
@@ -10,17 +10,17 @@ cdef inline void begin_attempt(Worker* worker, Connection* connection) noexcept 
 
 # It is there, its TLS handshake included.
 cdef inline void note_connected(Worker* worker, Connection* connection) noexcept nogil:
-    cdef ClusterTimes* times = cluster_times(connection.cluster)
-    if times != NULL:
-        histogram_add(&times.connect, worker.now - connection.attempt_started)
+    cdef ClusterTraffic* traffic = cluster_traffic(connection.cluster)
+    if traffic != NULL:
+        histogram_add(&traffic.connect, worker.now - connection.attempt_started)
 
 cdef inline void end_attempt(Worker* worker, Connection* connection) noexcept nogil:
-    cdef ClusterTimes* times
+    cdef ClusterTraffic* traffic
     if not connection.attempt_started:
         return
-    times = cluster_times(connection.cluster)
-    if times != NULL:
-        histogram_add(&times.length, worker.now - connection.attempt_started)
+    traffic = cluster_traffic(connection.cluster)
+    if traffic != NULL:
+        histogram_add(&traffic.length, worker.now - connection.attempt_started)
     connection.attempt_started = 0
 
 # The connection is over. Envoy counts from where its filter chain was found.

@@ -19,6 +19,7 @@ from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport begin_attempt, end_attempt
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.match.chain_counts cimport chain_acquire
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.route_nodes cimport RouteChain, target_slot
 from eastgate.fastpath.posix cimport *
@@ -287,7 +288,15 @@ cdef bint adopt(Worker* worker, Connection* connection, const RouteChain* chain)
     if chain.http_routes == NULL:
         target = target_slot(chain, next_random(&worker.random) if chain.target_count > 1 else 0)
     version = slot_version(&worker.slots[target]) if target < worker.cursor_count else NULL
+    connection.telemetry = chain.telemetry
+    if chain.state != NULL:
+        connection.chain = chain.state
+        connection.counted = 1
+        chain_acquire(chain.state)
+        atomic_add64(&chain.state.cx_total, 1)
     if version == NULL:
+        if chain.state != NULL:
+            atomic_add64(&chain.state.no_route, 1)
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
         return False
     connection.hash_source_ip = <uint8_t>chain.hash_source_ip

@@ -50,6 +50,14 @@ cdef struct Shared:
     Directory* directory        # atomic; the listeners of redirected connections; NULL: none
     uint64_t busy_poll_ns       # how long a worker with a thread asks for events before it sleeps; 0: not at all
 
+# What looking for a ClientHello found: a hello, as the sum of what stands in it, or none.
+cdef enum Inspected:
+    INSPECTED_SNI = 1
+    INSPECTED_ALPN = 2
+    INSPECTED_NOT_TLS = 4
+    INSPECTED_TOO_LARGE = 5
+    INSPECTED_COUNT
+
 cdef struct Worker:
     Reader reader
     Shared* shared
@@ -90,6 +98,7 @@ cdef struct Worker:
     RelayMeans means
     TlsScratch scratch
     BusyPoll polling
+    uint64_t inspected[6]       # by Inspected; written by the worker alone, read by anybody
     uint64_t turn_left          # bytes that this turn may still relay before bulk flows have to wait for the next
 
 cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept nogil:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eastgate.fastpath.match.chain_counts import ChainCounts
 from eastgate.fastpath.match.http_routes import HttpRoutes
 from eastgate.fastpath.match.policy import PolicySet
 from eastgate.fastpath.reason import Reason
@@ -51,6 +52,9 @@ class ChainSpec:
     taken as they come; ``handshake_timeout_ms``: how long that may take, positive. ``policies``: whom it lets in.
     ``http_routes`` choose the cluster by the first request, in place of ``targets``; ``is_http``: such a request may be
     answered; ``sets_alpn``: the ALPN offered to endpoints of the mesh goes by its protocol.
+    ``counts``: what its connections count in; ``telemetry``: whether Istio's metrics count them, and how (SOURCE,
+    DESTINATION, or 0); ``log``: the number by which events say which access logs want a line of them, 1 to 65535, 0 for
+    none.
     """
 
     name: str
@@ -75,3 +79,6 @@ class ChainSpec:
     http_routes: HttpRoutes | None = None
     is_http: bool = False
     sets_alpn: bool = False
+    counts: ChainCounts | None = None
+    telemetry: int = 0
+    log: int = 0

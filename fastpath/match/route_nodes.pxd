@@ -19,6 +19,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from libc.string cimport memcpy
+from eastgate.fastpath.match.chain_counts cimport ChainState
 from eastgate.fastpath.match.facts cimport Facts
 from eastgate.fastpath.match.http_routes cimport CompiledHttpRoutes
 from eastgate.fastpath.match.policy cimport CompiledPolicies
@@ -57,12 +58,15 @@ cdef struct RouteTarget:
     uint32_t upper              # running sum of weights: the half-open interval [previous upper, upper)
 
 cdef struct RouteChain:
-    int refusal            # Reason that closes every connection of this chain, or 0
+    uint8_t refusal             # Reason that closes every connection of this chain, or 0
+    uint8_t telemetry           # Telemetry
+    uint16_t log                # which access logs want a line of its connections; 0: none
     uint32_t target_count
     uint32_t total_weight
     uint8_t max_connect_attempts
     uint8_t hash_source_ip      # whether connections have the hash of their client's address
     uint16_t termination        # number of its Termination, counted from 1; 0: connections are taken as they come
+    ChainState* state           # kept alive by the RouteTable; NULL: nobody counts
     RouteTarget* targets        # owned by the Routes
     # Both kept alive by the RouteTable.
     CompiledPolicies* policies  # whom it lets in; NULL: everybody

@@ -10,6 +10,7 @@ from libc.stdint cimport UINT16_MAX, UINT32_MAX, uint8_t, uint16_t, uint32_t, ui
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from eastgate.fastpath.match.chain_counts cimport ChainCounts
 from eastgate.fastpath.match.client_hello cimport SNI_CAPACITY
 from eastgate.fastpath.match.facts cimport Observed
 from eastgate.fastpath.match.http_routes cimport HttpRoutes
@@ -90,7 +91,7 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     """Write a chain, its targets from `at` on; return where the next one's begin."""
     cdef RouteChain* written = &routes.chains[index]
     cdef uint32_t upper = 0
-    written.refusal = <int>chain.refusal
+    written.refusal = <uint8_t><int>chain.refusal
     written.target_count = len(chain.targets)
     written.targets = &routes.targets[at]
     written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
@@ -103,6 +104,10 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
         written.http_routes = (<HttpRoutes?>chain.http_routes).compiled
     written.is_http = bool(chain.is_http)
     written.sets_alpn = bool(chain.sets_alpn)
+    written.telemetry = chain.telemetry
+    written.log = chain.log
+    if chain.counts is not None:
+        written.state = (<ChainCounts?>chain.counts).state
     for slot, weight in chain.targets:
         upper += <uint32_t>weight
         routes.targets[at].cluster_slot = slot
@@ -222,7 +227,7 @@ cdef class RouteTable:
         terminations = dict.fromkeys(map(termination_of, served))
         terminations.pop(None, None)
         write_terminations(table.routes, terminations)
-        table.contexts = tuple(context for context, _ in terminations)
+        table.contexts = (*(context for context, _ in terminations), *{chain.counts for chain in served} - {None})
         table.policies = tuple({chain.policies for chain in served if chain.policies is not None})
         table.http_routes = tuple({chain.http_routes for chain in served if chain.http_routes is not None})
         table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))

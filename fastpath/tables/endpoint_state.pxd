@@ -1,11 +1,12 @@
 # State of endpoints that outlives tables: counters and failures, shared by all workers through relaxed atomics.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from eastgate.fastpath.tables.endpoint_rows cimport EndpointRows
+from eastgate.fastpath.tables.traffic cimport Traffic
 from eastgate.fastpath.tls.handshake cimport TicketPlace
 
 cdef enum:
     BLOCK_STATES = 64
-    BLOCK_HEADER = 32           # bytes before StateBlock.states
+    BLOCK_HEADER = 40           # bytes before StateBlock.states
 
 cdef struct EndpointState:
     uint8_t place               # within its StateBlock; never changes
@@ -25,6 +26,7 @@ cdef struct StateBlock:
     uint32_t* window            # cx_connected, cx_connect_fail of each when the last interval ended; or NULL
     uint32_t* open              # atomic; connections of each, connecting ones too, of clusters with a limit; or NULL
     TicketPlace* tickets        # atomic; TLS sessions of each that may be resumed, of clusters that speak TLS; or NULL
+    Traffic* traffic            # atomic; what Istio's metrics count of each, once one has a connection that they count
     EndpointState states[64]    # `capacity` of them are allocated
 
 # Where the state of each row lies; shared by the tables of a cluster whose rows have the same identities in the same
@@ -53,6 +55,9 @@ cdef uint32_t* open_of(EndpointState* state) noexcept nogil
 
 # Where the endpoint's newest TLS session is kept; NULL without memory. Lives as long as the state.
 cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil
+
+# What Istio's metrics count of its connections; NULL without memory. Lives as long as the state.
+cdef Traffic* traffic_of(EndpointState* state) noexcept nogil
 
 cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
     return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)

@@ -51,6 +51,7 @@ cdef inline void block_release(StateBlock* block) noexcept nogil:
     if drop_last(&block.refs):
         free(block.window)
         free(block.open)
+        free(block.traffic)
         free_tickets(block)
         free(block)
 
@@ -83,6 +84,12 @@ cdef uint32_t* open_of(EndpointState* state) noexcept nogil:
     return counts + state.place if counts != NULL else NULL
 
 
+cdef Traffic* traffic_of(EndpointState* state) noexcept nogil:
+    cdef StateBlock* block = block_of(state)
+    cdef Traffic* counts = <Traffic*>column(<void**>&block.traffic, block.capacity, sizeof(Traffic))
+    return counts + state.place if counts != NULL else NULL
+
+
 cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil:
     cdef StateBlock* block = block_of(state)
     cdef TicketPlace* places = <TicketPlace*>column(<void**>&block.tickets, block.capacity, sizeof(TicketPlace))
@@ -112,6 +119,8 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
             total += 2 * map.blocks[block].capacity * sizeof(uint32_t)
         if map.blocks[block].open != NULL:
             total += map.blocks[block].capacity * sizeof(uint32_t)
+        if map.blocks[block].traffic != NULL:
+            total += map.blocks[block].capacity * sizeof(Traffic)
     if map.handles != NULL:
         total += map.count * sizeof(uint32_t)
     return total

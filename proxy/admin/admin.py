@@ -6,7 +6,7 @@ or a Sec-Fetch-Site of another site, are refused. What changes something needs P
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -26,7 +26,7 @@ from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
-from . import certs, dumps, exposition, stats
+from . import certs, dumps, exposition, process_pages, stats
 from .events_page import STREAM, EventsPage, parsed
 from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
@@ -75,6 +75,9 @@ class Sources:
     secrets: Callable[[], SecretSnapshot] = SecretSnapshot
     stats: StatsConfig = field(default_factory=StatsConfig)
     detector: dumps.DetectorOf = dumps.no_detector
+    workers: Callable[[], Mapping[str, Any]] = dict
+    warming: Callable[[], Collection[str]] = tuple
+    reopen_logs: Callable[[], None] = lambda: None
     errors: ControlErrors = field(default_factory=ControlErrors)
     events: EventLog = field(default_factory=EventLog)
 
@@ -210,6 +213,11 @@ class Admin:
                 "ACK and NACK of each resource (format=text, type, state, name)",
                 False,
             ),
+            "/debug/workers": (
+                self._workers,
+                "workers whose turn did not end in time",
+                False,
+            ),
             "/refusals": (self._refusals, "latest refused connections and why", False),
             "/events": (
                 self._events_page,
@@ -221,6 +229,12 @@ class Admin:
             "/healthcheck/ok": (self._healthcheck_ok, "undo /healthcheck/fail", True),
             "/logging": (self._logging, "show or set the log level (level=...)", True),
             "/quitquitquit": (self._quit, "end the process", True),
+            "/memory": (self._memory, "memory of the process", False),
+            "/runtime": (self._runtime, "Envoy's runtime, of which there is none", False),
+            "/hot_restart_version": (self._hot_restart_version, "disabled", False),
+            "/init_dump": (self._init_dump, "clusters and secrets that are waited for", False),
+            "/reopen_logs": (self._reopen_logs, "open access logs anew, as SIGUSR1 does", True),
+            **dict.fromkeys(process_pages.ABSENT, (self._absent, "not there, and why", False)),
         }
 
     # Each page is made on the loop and answers from what is in memory.
@@ -365,6 +379,9 @@ class Admin:
         rows = [ledger_page.line_json(line, moment, notices) async for line in sliced(chosen)]
         return Response(chunks=encoded(ledger_page.text_pieces(stream, faults, rows)))
 
+    def _workers(self, request: Request) -> Response:
+        return as_json(self._sources.workers())
+
     def _refusals(self, request: Request) -> Response:
         listeners = self._sources.listeners
 
@@ -419,6 +436,26 @@ class Admin:
             except ValueError as error:
                 return Response(f"{error}\n", status=400)
         return Response(f"active loggers:\n  {LOGGER}: {log.current_level()}\n")
+
+    def _memory(self, request: Request) -> Response:
+        return as_json(process_pages.memory_json(process_pages.memory_bytes()))
+
+    def _runtime(self, request: Request) -> Response:
+        return as_json(process_pages.runtime_json())
+
+    def _hot_restart_version(self, request: Request) -> Response:
+        return Response("disabled\n")
+
+    def _init_dump(self, request: Request) -> Response:
+        secrets = {ref.name for ref in self._sources.secrets().missing}
+        return as_json(process_pages.init_dump_json(self._sources.warming(), secrets))
+
+    def _reopen_logs(self, request: Request) -> Response:
+        self._sources.reopen_logs()
+        return Response("OK\n")
+
+    def _absent(self, request: Request) -> Response:
+        return Response(process_pages.ABSENT[request.path], status=501)
 
     def _quit(self, request: Request) -> Response:
         self._sources.quit()

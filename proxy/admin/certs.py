@@ -61,3 +61,15 @@ def _shown(certificates: Iterable[Certificate], now: datetime) -> Iterator[dict[
 
 def _text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def own_principal(secrets: SecretSnapshot) -> str:
+    """Our SPIFFE name: the first URI name of our certificate, which is istiod's `default` where there are several.
+
+    Empty without a certificate, or a name of that kind.
+    """
+    held = {ref.name: secret for ref, secret in secrets.secrets.items() if secret.tls_certificate is not None}
+    own = held.get("default") or next(iter(held.values()), None)
+    if own is None or not own.certificates:
+        return ""
+    return next((text for kind, text in own.certificates[0].names if kind == "uri"), "")

@@ -22,6 +22,7 @@ from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
 from eastgate.proxy.open_listener import OpenListener
 from eastgate.xds.columns import Columns, Family, LocalityEntry
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
+from eastgate.xds.endpoint_messages import endpoint_messages
 from eastgate.xds.errors import XdsError
 from eastgate.xds.hashing import endpoint_hash_keys
 from eastgate.xds.message import read
@@ -37,6 +38,8 @@ MESSAGE_OF = {
 VIRTUAL_HOST = "envoy.config.route.v3.VirtualHost"
 CHAIN = "envoy.config.listener.v3.FilterChain"
 NO_RATE = {"value": -1.0}
+# Endpoints of one cluster whose names are read out of the bytes of their assignment: some milliseconds.
+HOSTNAMES_READ = 1000
 DetectorOf = Callable[[str], Detector[EndpointKey] | None]
 # Field of envoy.admin.v3.HostHealthStatus and word in health_flags, by bit.
 FLAG_NAMES = {
@@ -120,8 +123,27 @@ def locality_json(entry: LocalityEntry) -> dict[str, str]:
     return {key: value for key, value in entry.locality._asdict().items() if value}
 
 
+def hostnames(compiled: CompiledCluster) -> Mapping[tuple[str, int], str]:
+    """Names of endpoints that have one, by key. Of very large assignments they are not read."""
+    if compiled.assignment is None or compiled.assignment.columns.count > HOSTNAMES_READ:
+        return {}
+    try:
+        found = endpoint_messages(compiled.assignment.raw)
+    except ValueError:
+        return {}
+    names = ((key, one.get("endpoint", {}).get("hostname", "")) for key, one in found.items())
+    return {key: name for key, name in names if name}
+
+
 def host_status(
-    columns: Columns, row: int, table: ClusterTable | None, share: float, *, flags: int = 0, weight_factor: float = 1.0
+    columns: Columns,
+    row: int,
+    table: ClusterTable | None,
+    share: float,
+    *,
+    flags: int = 0,
+    weight_factor: float = 1.0,
+    hostname: str = "",
 ) -> dict[str, Any]:
     """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields, and in slow start
     the part of its weight that it has."""
@@ -144,6 +166,7 @@ def host_status(
         "weight": columns.weights[row],
         "priority": entry.priority,
         "locality": locality_json(entry),
+        **({"hostname": hostname} if hostname else {}),
         "eastgate_share": share,
         **({"eastgate_weight_factor": weight_factor} if weight_factor != 1.0 else {}),
     }
@@ -177,9 +200,18 @@ def cluster_status(
         flags = compiled.flags or bytes(columns.count)
         if compiled.table is not None and compiled.table.refused:
             status["eastgate_refused_share"] = compiled.table.refused
-        weights = compiled.weights
+        weights, names = compiled.weights, hostnames(compiled)
+        keys = columns.all_keys() if names else []
         status["host_statuses"] = [
-            host_status(columns, row, compiled.table, shares[row], flags=flags[row], weight_factor=weights.factor(row))
+            host_status(
+                columns,
+                row,
+                compiled.table,
+                shares[row],
+                flags=flags[row],
+                weight_factor=weights.factor(row),
+                hostname=names.get(keys[row], "") if names else "",
+            )
             for row in range(columns.count)
         ]
         if detector is not None:
@@ -246,6 +278,7 @@ def _host_lines(host: Mapping[str, Any]) -> Iterable[str]:
     flags += EDS_FLAGS.get(status["eds_health_status"], "/failed_eds_health")
     for stat in host["stats"]:
         yield f"{stat['name']}::{stat['value']}"
+    yield f"hostname::{host.get('hostname', '')}"
     yield f"health_flags::{flags or 'healthy'}"
     yield f"weight::{host['weight']}"
     for part in ("region", "zone", "sub_zone"):

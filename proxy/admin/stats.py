@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from eastgate.fastpath.loop.cluster_slots import ClusterCounters
-from eastgate.fastpath.loop.engine import BusyPolls
+from eastgate.fastpath.loop.cluster_slots import ClusterCounters, TlsCounters
+from eastgate.fastpath.loop.engine import BusyPolls, Inspected
 from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.loop.listener_states import ListenerCounters
+from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.proxy.membership.dns_clusters import DnsCounters
 from eastgate.proxy.membership.health_state import HealthCounters
@@ -58,6 +59,22 @@ ENDED = (
 
 
 NO_POLLS = BusyPolls(0, 0, 0)
+# Field of process_pages.memory_bytes -> Envoy's gauge.
+MEMORY_GAUGES = {
+    "allocated": "memory_allocated",
+    "heap_size": "memory_heap_size",
+    "total_physical_bytes": "memory_physical_size",
+}
+NO_HANDSHAKES = TlsCounters(0, 0, 0, 0, 0)
+# Envoy's names where ours differ.
+TLS_NAMES = {"handshakes": "handshake", "resumed": "session_reused"}
+# Handshakes with clients that failed, by Envoy's counter of them. Envoy has no timeout of its own for them.
+CLIENT_TLS_FAILURES = {
+    "fail_verify_error": (Reason.TLS_UNKNOWN_CA, Reason.TLS_EXPIRED),
+    "fail_verify_san": (Reason.TLS_WRONG_NAME,),
+    "fail_verify_no_cert": (Reason.TLS_NO_CERTIFICATE,),
+    "connection_error": (Reason.TLS_VERSION, Reason.TLS_HELLO_CHANGED, Reason.TLS_REFUSED, Reason.TLS_FAILED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,11 @@ class ClusterStats:
     outlier: Counters | None = None
     """None: the cluster has no outlier detection"""
     circuit_breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
+    assignments: tuple[int, int] | None = None
+    """How often EDS brought its endpoints: accepted, rejected; None for other types"""
+    panic_picks: int = 0
+    secured: bool = False
+    """Some of its endpoints are spoken to with TLS"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +146,18 @@ class ProcessStats:
     days_until_first_cert_expiring: int | None = None
     control_errors: Mapping[str, int] = field(default_factory=dict)
     """Faults by part."""
+    terminating: Collection[str] = ()
+    """Names of listeners with chains that terminate TLS"""
+    chains: Mapping[str, ChainCounters] = field(default_factory=dict)
+    """By stat_prefix"""
+    inspected: Inspected | None = None
+    workers: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """See process_pages"""
+    istio: "Iterable[Stat]" = ()
+    """Istio's metrics; taken once"""
+    watchdog: tuple[tuple[int, int], ...] = ()
+    """By worker: turns that did not end in time, and those of them that lasted"""
 
 
 Labels = tuple[tuple[str, str], ...]
@@ -243,6 +277,16 @@ def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
     yield stat("membership_degraded", stats.degraded, gauge=True)
     yield stat("membership_excluded", stats.excluded, gauge=True)
     yield stat("warming_state", int(stats.warming), gauge=True)
+    yield stat("lb_healthy_panic", stats.panic_picks)
+    if stats.secured:
+        for short, value in (counters.tls or NO_HANDSHAKES)._asdict().items():
+            yield stat(f"ssl.{TLS_NAMES.get(short, short)}", value)
+    if stats.assignments is not None:
+        accepted, rejected = stats.assignments
+        # The one that is waited for counts too.
+        yield stat("update_attempt", accepted + rejected + 1)
+        yield stat("update_success", accepted)
+        yield stat("update_rejected", rejected)
     if stats.dns is not None:
         yield stat("update_attempt", stats.dns.attempt)
         yield stat("update_success", stats.dns.success)
@@ -311,6 +355,48 @@ def _stream(stream: StreamStats) -> Iterator[Stat]:
         )
 
 
+def _inspector(found: Inspected) -> Iterator[Stat]:
+    for short, value in (
+        *found._asdict().items(),
+        ("sni_not_found", found.tls_found - found.sni_found),
+        ("alpn_not_found", found.tls_found - found.alpn_found),
+    ):
+        yield Stat(f"tls_inspector.{short}", value, f"envoy_tls_inspector_{short}")
+
+
+def _chain(prefix: str, counters: ChainCounters) -> Iterator[Stat]:
+    shown = stat_part(prefix)
+    labels = (("tcp_prefix", shown),)
+    for short, value in (
+        ("downstream_cx_total", counters.cx_total),
+        ("downstream_cx_rx_bytes_total", counters.rx_bytes),
+        ("downstream_cx_tx_bytes_total", counters.tx_bytes),
+        ("downstream_cx_no_route", counters.no_route),
+        ("idle_timeout", counters.idle_timeout),
+        ("max_downstream_connection_duration", counters.max_duration),
+    ):
+        yield Stat(f"tcp.{shown}.{short}", value, f"envoy_tcp_{short}", labels)
+
+
+def _listener_tls(name: str, counters: ListenerCounters) -> Iterator[Stat]:
+    address = stat_part(name)
+    labels = (("listener_address", address),)
+    for short, value in (
+        ("handshake", counters.tls_handshakes),
+        ("session_reused", counters.tls_resumed),
+        *((short, sum(counters.refused[one] for one in reasons)) for short, reasons in CLIENT_TLS_FAILURES.items()),
+    ):
+        yield Stat(f"listener.{address}.ssl.{short}", value, f"envoy_listener_ssl_{short}", labels)
+
+
+def _watchdog(misses: tuple[tuple[int, int], ...]) -> Iterator[Stat]:
+    for place, short in enumerate(("watchdog_miss", "watchdog_mega_miss")):
+        yield Stat(f"workers.{short}", sum(one[place] for one in misses), f"envoy_workers_{short}")
+        for number, one in enumerate(misses):
+            name, labels = f"server.worker_{number}.{short}", (("worker_id", str(number)),)
+            yield Stat(name, one[place], f"envoy_server_worker_{short}", labels)
+
+
 def stats_of(process: ProcessStats) -> Iterator[Stat]:
     """All stats, grouped by what they are about."""
 
@@ -320,6 +406,12 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield gauge("server.state", process.state)
     yield gauge("server.live", int(process.state == LIVE))
     yield gauge("server.uptime", process.uptime_s)
+    yield gauge("server.concurrency", max(1, process.workers))
+    yield gauge("server.hot_restart_epoch", 0)
+    yield gauge("server.total_connections", sum(one.cx_active for one in process.listeners.values()))
+    for field_name, name in MEMORY_GAUGES.items():
+        if field_name in process.memory:
+            yield gauge(f"server.{name}", process.memory[field_name])
     yield gauge("listener_manager.workers_started", int(process.workers_started))
     yield gauge("listener_manager.total_listeners_active", len(process.listeners))
     yield gauge("cluster_manager.active_clusters", sum(not stats.warming for stats in process.clusters.values()))
@@ -349,10 +441,18 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
             (("part", part),),
             help="Faults of the control side that were caught",
         )
+    yield from _watchdog(process.watchdog)
+    if process.inspected is not None:
+        yield from _inspector(process.inspected)
+    for prefix, chain in process.chains.items():
+        yield from _chain(prefix, chain)
+    yield from process.istio
     for stream in process.streams:
         yield from _stream(stream)
     for name, counters in process.listeners.items():
         yield from _listener(name, counters)
+        if name in process.terminating:
+            yield from _listener_tls(name, counters)
     for name, stats in process.clusters.items():
         yield from _cluster(name, stats)
 

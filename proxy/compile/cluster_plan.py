@@ -69,6 +69,11 @@ class ClusterSpec:
         return self.ramp.weights if self.ramp is not None else FULL_WEIGHTS
 
     @property
+    def secured(self) -> bool:
+        """Whether some of its endpoints are spoken to with TLS."""
+        return self.tls != PLAIN_TEXT
+
+    @property
     def has_endpoints(self) -> bool:
         """Whether there is something to make a table of."""
         return self.discovered is not None and not self.waiting

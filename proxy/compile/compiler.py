@@ -11,8 +11,11 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from json import dumps
 from time import monotonic
 from types import MappingProxyType
+from weakref import WeakValueDictionary
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters, ClusterSlots
+from eastgate.fastpath.match.chain_counts import ChainCounters, ChainCounts
+from eastgate.fastpath.match.chains import ChainSpec
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import Census
@@ -23,7 +26,7 @@ from eastgate.proxy.membership.endpoint_health import EndpointHealth
 from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
 from eastgate.xds.errors import XdsError
-from eastgate.xds.resources import Assignment, Cluster, Criteria, Listener, Locality, Snapshot
+from eastgate.xds.resources import Assignment, Cluster, Criteria, FilterChain, Listener, Locality, Snapshot
 from eastgate.xds.secret import Secret
 from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 from eastgate.xds.tls_records import SecretRef
@@ -97,6 +100,8 @@ class Compiler:
         # Metadata by row of clusters with subsets, and the assignment that it is of.
         self._metadata: dict[str, tuple[Assignment, list[EndpointMetadata]]] = {}
         self._listeners: dict[str, CompiledListener] = {}
+        # By stat_prefix; the route tables hold them.
+        self._counts: WeakValueDictionary[str, ChainCounts] = WeakValueDictionary()
         self._outcomes = Outcomes()
         # Slots still to be given back: of clusters that left, and of names that a listener's routes no longer hold.
         self._gone: list[tuple[str, CompiledCluster]] = []
@@ -116,6 +121,10 @@ class Compiler:
     def rejected(self) -> Mapping[tuple[str, str], str]:
         """(kind, name) -> reason, of resources whose newest version could not be compiled."""
         return self._outcomes.rejected
+
+    def chain_counters(self) -> dict[str, ChainCounters]:
+        """By stat_prefix, of chains that are published."""
+        return {prefix: one.counters() for prefix, one in self._counts.items()}
 
     def counters(self, name: str) -> ClusterCounters:
         """Counters of a known cluster. Raises KeyError."""
@@ -365,16 +374,29 @@ class Compiler:
                 yield
         specs = []
         for index, (chain, name) in enumerate(spec.chains, 1):
-            specs.append(chain_spec(chain, slots, name=name, tls=tls[index - 1]))
+            specs.append(self._chain_spec(spec, chain, slots, name=name, tls=tls[index - 1]))
             if index % CHAINS_PER_SLICE == 0:
                 yield
         last = None
         if spec.default_chain is not None:
             chain, name = spec.default_chain
-            last = chain_spec(chain, slots, name=name, tls=tls[-1])
+            last = self._chain_spec(spec, chain, slots, name=name, tls=tls[-1])
         seen = inspection(spec.listener)
         routes = yield from RouteTable.steps(specs, last, seen, guards_names=self._guards_names)
         return slots, routes
+
+    def _chain_spec(
+        self, spec: ListenerSpec, chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: TlsUse | None
+    ) -> ChainSpec:
+        is_inbound = spec.listener.traffic_direction == "INBOUND"
+        counts = self._counts_of(chain)
+        return chain_spec(chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound)
+
+    def _counts_of(self, chain: FilterChain) -> ChainCounts | None:
+        """What the connections of all chains with this stat_prefix count in; None without one."""
+        if not chain.stat_prefix:
+            return None
+        return self._counts.setdefault(chain.stat_prefix, ChainCounts(chain.stat_prefix))
 
     def _publish_clusters(self, plan: Changes) -> None:
         for name, cluster in plan.clusters.items():

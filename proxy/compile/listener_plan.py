@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from json import dumps
 from socket import AF_INET, AF_INET6, inet_pton
 
+from eastgate.fastpath.match.chain_counts import DESTINATION, SOURCE, ChainCounts
 from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec, Inspection
 from eastgate.fastpath.reason import Reason
 from eastgate.xds.resources import Criteria, FilterChain, Listener
@@ -111,10 +112,19 @@ def chain_targets(chain: FilterChain, slots: Mapping[str, int]) -> tuple[tuple[i
     return tuple((slots[view_name(cluster, criteria)], weight) for (cluster, weight), criteria in both)
 
 
-def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: TlsUse | None = None) -> ChainSpec:
+def chain_spec(
+    chain: FilterChain,
+    slots: Mapping[str, int],
+    *,
+    name: str,
+    tls: TlsUse | None = None,
+    counts: ChainCounts | None = None,
+    is_inbound: bool = False,
+) -> ChainSpec:
     """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them.
 
-    `tls`: what it terminates; a chain whose TLS cannot be terminated refuses.
+    `tls`: what it terminates; a chain whose TLS cannot be terminated refuses. `counts`: of its stat_prefix.
+    `is_inbound`: its listener's connections end here, so that Istio's metrics are those of the destination.
     """
     refusal = Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE
     if tls is not None and tls.context is None and refusal == Reason.NONE:
@@ -142,4 +152,6 @@ def chain_spec(chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: 
         http_routes=compile_routes(chain, slots) if by_request(chain) else None,
         is_http=chain.http is not None,
         sets_alpn=chain.http is not None and chain.http.sets_alpn,
+        counts=counts,
+        telemetry=(DESTINATION if is_inbound else SOURCE) if chain.telemetry else 0,
     )

@@ -162,3 +162,6 @@ def test_thresholds_become_whole_percents_as_in_envoy() -> None:
         for kind, found in zip(("envoy", "eastgate"), counts, strict=True):
             for (case, panic), seen in zip(THRESHOLDS.items(), found, strict=True):
                 assert (len(seen) == case[2]) == panic, f"{kind}, {case}: {seen}"
+        for proxy in (envoy, ours):
+            picked = [proxy.stats(f"cluster.{name}.")["lb_healthy_panic"] for name in clusters]
+            assert picked == [50 if panic else 0 for panic in THRESHOLDS.values()], proxy.kind

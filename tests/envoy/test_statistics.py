@@ -19,8 +19,11 @@ SERVED, UNKNOWN = 20, 3
 LISTENER = {"downstream_cx_total", "downstream_cx_active", "downstream_cx_destroy", "no_filter_chain_match"}
 CLUSTER = {
     *("upstream_cx_total", "upstream_cx_active", "upstream_cx_destroy", "upstream_cx_connect_fail"),
-    *("membership_change", "membership_total", "membership_healthy"),
+    *("membership_change", "membership_total", "membership_healthy", "lb_healthy_panic"),
+    *("update_attempt", "update_success", "update_rejected"),
 }
+# Of the stat_prefix of the chain. What an endpoint sends before its client leaves is not the same each time.
+TCP = {"downstream_cx_total", "downstream_cx_rx_bytes_total", "downstream_cx_no_route", "idle_timeout"}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,14 @@ def endpoints() -> Iterator[list[Endpoint]]:
 
 def connect(address: tuple[str, int], server_name: str) -> socket.socket:
     """A client that has said whom it wants, and has an answer or its end."""
+    return connect_with(address, client_hello(server_name))
+
+
+def connect_with(address: tuple[str, int], said: bytes) -> socket.socket:
+    """The same with other first bytes."""
     peer = socket.create_connection(address, 10)
     peer.settimeout(10)
-    peer.sendall(client_hello(server_name))
+    peer.sendall(said)
     with suppress(ConnectionResetError):
         peer.recv(1)
     return peer
@@ -62,13 +70,22 @@ def counted(kind: str, endpoints: list[Endpoint]) -> list[dict[str, int]]:
 
             def step(total: int) -> None:
                 until(lambda: listener_counters(proxy)["downstream_cx_destroy"] == total, "connections have ended")
-                cluster = proxy.stats(f"cluster.{NAME.replace(':', '_')}.")
-                steps.append({**listener_counters(proxy), **{name: cluster[name] for name in CLUSTER}})
+                cluster, tcp = (proxy.stats(f"{kind}.{NAME.replace(':', '_')}.") for kind in ("cluster", "tcp"))
+                steps.append(
+                    {
+                        **listener_counters(proxy),
+                        **{name: cluster[name] for name in CLUSTER},
+                        **{f"tcp.{name}": tcp[name] for name in TCP},
+                        **{f"tls_inspector.{name}": value for name, value in proxy.stats("tls_inspector.").items()},
+                    }
+                )
 
             for _ in range(SERVED):
                 connect(address, NAME).close()
             for _ in range(UNKNOWN):
                 connect(address, "unknown.test").close()
+            for said in (b"GET / HTTP/1.1\r\n\r\n", client_hello(None), client_hello(NAME, alpn=())):
+                connect_with(address, said).close()
             step(SERVED)
             held = connect(address, NAME)
             step(SERVED)
@@ -87,5 +104,7 @@ def test_counters_are_envoys(endpoints: list[Endpoint]) -> None:
     ours, envoys = counted("eastgate", endpoints), counted("envoy", endpoints)
     assert ours == envoys
     assert ours[0]["downstream_cx_total"] == SERVED
-    assert ours[0]["no_filter_chain_match"] == UNKNOWN
+    assert ours[0]["no_filter_chain_match"] == UNKNOWN + 3
+    assert ours[0]["tls_inspector.tls_not_found"] == 1
+    assert ours[0]["tls_inspector.tls_found"] - ours[0]["tls_inspector.alpn_found"] == 1
     assert [one["membership_change"] for one in ours] == [1, 1, 1, 2, 3, 3]

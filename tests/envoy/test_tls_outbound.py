@@ -175,3 +175,18 @@ def answer(address: tuple[str, int]) -> bytes:
 def test_each_endpoint_is_spoken_to_as_by_envoy(proxies: dict[str, ProxyProcess], case: str) -> None:
     seen = {kind: {answer(one.bound_address(case)) for _ in range(4)} for kind, one in proxies.items()}
     assert seen == dict.fromkeys(proxies, CASES[case][2])
+
+
+COUNTED = ("handshake", "fail_verify_error", "fail_verify_san", "connection_error")
+
+
+@pytest.mark.parametrize(
+    ("case", "counted"),
+    [("mesh", "handshake"), ("wrong-name", "fail_verify_san"), ("wrong-ca", "fail_verify_error")],
+)
+def test_handshakes_are_counted_as_envoys(proxies: dict[str, ProxyProcess], case: str, counted: str) -> None:
+    for kind, proxy in proxies.items():
+        answer(proxy.bound_address(case))
+        found = proxy.stats(f"cluster.{case}.ssl.")
+        # How many attempts a connection has is a default of its own.
+        assert {name for name in COUNTED if found[name]} == {counted}, kind

@@ -243,3 +243,19 @@ def test_ledger_names_versions_and_reasons_by_resource(mesh: Mesh) -> None:
     assert gateway.stat("eastgate.xds.eds.rejections") == 1
     assert gateway.get("/debug/xds?type=vhds")[0] == 400
     assert mesh.answers()
+
+
+def test_pages_of_the_process_have_envoys_shapes(mesh: Mesh) -> None:
+    assert int(mesh.gateway.json("/memory")["total_physical_bytes"]) > 1 << 20
+    assert mesh.gateway.json("/runtime") == {"entries": {}, "layers": []}
+    assert mesh.gateway.json("/init_dump") == {}
+    assert mesh.gateway.get("/hot_restart_version") == (200, "disabled\n")
+    assert mesh.gateway.get("/reopen_logs", method="POST") == (200, "OK\n")
+    assert mesh.gateway.json("/debug/workers")["stuck"] == []
+
+
+@pytest.mark.parametrize("path", ["/contention", "/heap_dump", "/stats/recentlookups", "/reset_counters", "/tap"])
+def test_what_is_not_there_says_why_in_one_line(mesh: Mesh, path: str) -> None:
+    status, text = mesh.gateway.get(path, method="POST")
+    assert (status, text.count("\n")) == (501, 1)
+    assert "eastgate" in text

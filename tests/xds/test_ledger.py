@@ -150,3 +150,15 @@ def test_resources_of_one_response_share_what_is_known_of_it() -> None:
     fed = Fed()
     fed.push(CDS, "v1", [build.cluster(f"outbound_.80_._.s{number}.svc") for number in range(100)])
     assert len({id(one) for one in fed.ledger._accepted[CDS].values()}) == 1
+
+
+def test_assignments_are_counted_one_by_one() -> None:
+    fed = Fed()
+    fed.push(CDS, "1", [build.cluster(A), build.cluster(B)])
+    for version, names in (("1", (A, B)), ("2", (A,)), ("3", (A,))):
+        fed.push(EDS, version, [build.assignment(name, ()) for name in names])
+    assert fed.ledger.assignments_accepted == {A: 3, B: 1}
+    assert not fed.ledger.assignments_rejected
+    # What left the configuration is forgotten.
+    fed.push(CDS, "2", [build.cluster(B)])
+    assert fed.ledger.assignments_accepted == {B: 1}

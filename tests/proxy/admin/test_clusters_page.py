@@ -5,6 +5,7 @@ from typing import Any
 
 from eastgate.proxy.admin import dumps
 from eastgate.proxy.membership.endpoint_health import Cause, key_of
+from eastgate.xds.assignment import decode_assignment
 from eastgate.xds.decode import EDS
 from eastgate.xds.message import encode
 
@@ -81,3 +82,15 @@ def test_an_assignment_that_we_render_ourselves_keeps_what_is_hashed() -> None:
     ((one, other),) = [entry["lb_endpoints"] for entry in dumps.render(EDS, raw)["endpoints"]]
     assert one["metadata"] == {"filter_metadata": {"envoy.lb": {"hash_key": "key"}}}
     assert "metadata" not in other
+
+
+def test_host_names_of_endpoints_are_shown() -> None:
+    address = {"socket_address": {"address": "10.0.0.1", "port_value": 80}}
+    named = {"endpoint": {"address": address, "hostname": "db.example.org"}}
+    said = {"cluster_name": NAME, "endpoints": [{"lb_endpoints": [named]}]}
+    raw = encode("envoy.config.endpoint.v3.ClusterLoadAssignment", said)
+    proxy = Proxy(detecting(), decode_assignment(raw))
+    (host,) = hosts(proxy)
+    assert host["hostname"] == "db.example.org"
+    assert "10.0.0.1:80::hostname::db.example.org" in lines(proxy)
+    assert "10.0.0.0:80::hostname::" in lines(Proxy(detecting()))

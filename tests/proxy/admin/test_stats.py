@@ -126,3 +126,16 @@ def test_histograms_come_last_and_clusters_without_connections_have_none() -> No
 def test_used_histograms_are_those_with_values() -> None:
     every = [Stat(name, value, name, durations=counted([0] * value)) for name, value in (("a", 0), ("b", 1))]
     assert [stat.name for stat in select(every, used_only=True) if stat is not None] == ["b"]
+
+
+def test_misses_of_the_watchdog_are_told_by_worker_and_in_all() -> None:
+    process = ProcessStats(state=0, uptime_s=0, workers_started=True, connected=True, watchdog=((2, 1), (3, 0)))
+    found = {stat.name: (stat.value, stat.labels) for stat in stats_of(process) if "watchdog" in stat.name}
+    assert found == {
+        "workers.watchdog_miss": (5, ()),
+        "workers.watchdog_mega_miss": (1, ()),
+        "server.worker_0.watchdog_miss": (2, (("worker_id", "0"),)),
+        "server.worker_1.watchdog_miss": (3, (("worker_id", "1"),)),
+        "server.worker_0.watchdog_mega_miss": (1, (("worker_id", "0"),)),
+        "server.worker_1.watchdog_mega_miss": (0, (("worker_id", "1"),)),
+    }

@@ -614,10 +614,10 @@ def test_fault_in_one_listener_costs_no_other_one(monkeypatch: pytest.MonkeyPatc
     compiler = Compiler(slots)
     bad = replace(listener(chain(OTHER)), name="bad")
 
-    def faulty(one: FilterChain, names: Any, *, name: str, tls: Any) -> Any:
+    def faulty(one: FilterChain, names: Any, *, name: str, **more: Any) -> Any:
         if name == OTHER:
             raise LookupError("injected")
-        return chain_spec(one, names, name=name, tls=tls)
+        return chain_spec(one, names, name=name, **more)
 
     monkeypatch.setattr(compiler_module, "chain_spec", faulty)
     (error,) = compiler.apply(two(cluster(), listener(chain()), bad))
