@@ -31,6 +31,7 @@ from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.compile.tls_contexts import TlsContexts
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.disk.access_log import AccessLog
+from eastgate.proxy.disk.configured_logs import ConfiguredLogs
 from eastgate.proxy.disk.last_good import LastGood, identity
 from eastgate.proxy.disk.state_file import StateFile
 from eastgate.proxy.history.cluster_events import ClusterEvents
@@ -43,6 +44,7 @@ from eastgate.proxy.membership.health_probes import open_probe
 from eastgate.proxy.membership.name_resolver import resolve
 from eastgate.proxy.membership.slow_start import SlowStarts
 from eastgate.xds import errors as xds_errors
+from eastgate.xds.access_log import AccessLogSpec
 from eastgate.xds.ads import AdsClient, Push
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
@@ -147,6 +149,7 @@ class Proxy:
         self._health = HealthChecks(
             open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random, errors=errors
         )
+        self._configured_logs = ConfiguredLogs(self._logs_of_listener, errors)
         self._compiler = Compiler(
             slots,
             resolved=self._dns.assignment,
@@ -160,6 +163,7 @@ class Proxy:
                 resumes=settings.given.tls_resumption == "on", strict_end=settings.given.tls_strict_end
             ),
             errors=errors,
+            log_number=self._configured_logs.number,
         )
         self._listeners = Listeners(
             self._engine,
@@ -251,6 +255,7 @@ class Proxy:
             overload=self._overload,
             last_good=self._last_good,
             access_log=self._access_log,
+            configured_logs=self._configured_logs,
             recorder=self._recorder,
             errors=errors,
         )
@@ -362,6 +367,7 @@ class Proxy:
             self._engine.close()
             if self._access_log is not None:
                 self._access_log.close()
+            self._configured_logs.close()
             if self._recorder is not None:
                 self._recorder.close()
             self._log.info("stopped")
@@ -467,11 +473,19 @@ class Proxy:
             if self._access_log is not None:
                 with self._errors.guard(Part.DISK):
                     self._access_log.write(events)
+            with self._errors.guard(Part.DISK):
+                self._configured_logs.write(events)
         return len(events) == EVENTS_AT_ONCE
 
     def _reopen_logs(self) -> None:
         if self._access_log is not None:
             self._access_log.reopen()
+        self._configured_logs.reopen()
+
+    def _logs_of_listener(self, number: int) -> tuple[AccessLogSpec, ...]:
+        """Of connections that found no chain."""
+        compiled = self._compiler.listeners.get(self._listeners.name_of(number))
+        return compiled.listener.access_logs if compiled is not None else ()
 
     def _stop_accepting(self, inbound_only: bool) -> None:
         self._listeners.stop_accepting(inbound_only=inbound_only)

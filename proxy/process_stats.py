@@ -22,6 +22,7 @@ from .admin.process_pages import memory_bytes
 from .compile.compiler import Compiler
 from .control_errors import ControlErrors
 from .disk.access_log import AccessLog
+from .disk.configured_logs import ConfiguredLogs
 from .disk.last_good import LastGood
 from .limits import Overload
 from .listeners import Listeners, summed
@@ -66,6 +67,7 @@ class Counting:
     overload: Overload
     last_good: LastGood
     access_log: AccessLog | None
+    configured_logs: ConfiguredLogs
     recorder: "Recorder | None"
     errors: ControlErrors
 
@@ -88,8 +90,8 @@ class Counting:
             stale=self.last_good.stale,
             days_until_first_cert_expiring=days_until_first_expires(self.store.secrets.snapshot, datetime.now(UTC)),
             state_save_failed=self.last_good.save_failed,
-            access_log_failed=self.access_log.failed if self.access_log is not None else 0,
-            access_log_dropped=self.access_log.dropped if self.access_log is not None else 0,
+            access_log_failed=sum(one.failed for one in self._logs()),
+            access_log_dropped=sum(one.dropped for one in self._logs()),
             journal=self.recorder.counters() if self.recorder is not None else (0, 0, 0),
             control_errors={part.value: count for part, count in self.errors.counts.items()},
             terminating=[
@@ -102,6 +104,9 @@ class Counting:
             istio=self.istio.stats(),
             watchdog=tuple((one.miss, one.mega_miss) for one in self.watchdog.misses),
         )
+
+    def _logs(self) -> list[AccessLog | ConfiguredLogs]:
+        return [self.configured_logs, *([self.access_log] if self.access_log is not None else [])]
 
     def _listeners(self) -> dict[str, ListenerCounters]:
         """By address, as Envoy's names have it; the static ones by their names, which are addresses."""

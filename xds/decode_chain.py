@@ -5,10 +5,11 @@ HTTP connection manager that it ends in, and if every field of its match, its fi
 Anything else closes that chain, with a sentence, and no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from .access_log import access_logs
 from .assignment import read_text
 from .cidr import CidrRange, cidr_range
 from .decode_http import http_manager
@@ -52,10 +53,9 @@ _TCP_PROXY_REFUSALS = {
     "on_demand": "tcp_proxy.on_demand asks for clusters on demand, which is not served",
 }
 _TCP_PROXY_WARNINGS = {
-    "access_log": "eastgate writes its own access log",
-    "access_log_flush_interval": "eastgate writes its own access log",
-    "access_log_options": "eastgate writes its own access log",
-    "flush_access_log_on_connected": "eastgate writes its own access log",
+    "access_log_flush_interval": "a connection has one line, when it has ended",
+    "access_log_options": "a connection has one line, when it has ended",
+    "flush_access_log_on_connected": "a connection has one line, when it has ended",
     "check_drain_close": "a drain lets connections end by themselves",
     "proxy_protocol_tlv_merge_policy": "no TLVs are added",
     "backoff_options": "attempts follow each other at once",
@@ -99,6 +99,8 @@ def decode_chain(raw: bytes) -> DecodedChain:
             if tcp_proxy.get(field) not in (None, False, "", [])
         ) + _hash_warnings(tcp_proxy)
     config = tcp_proxy or {}
+    logs = access_logs(_access_log_bytes(message.get("filters", ())))
+    warnings += logs.warnings
     checked_texts(message, "name")
     checked_texts(config, "stat_prefix")
     routes = http_routes(message.get("filters", ()))
@@ -121,6 +123,7 @@ def decode_chain(raw: bytes) -> DecodedChain:
         handshake_timeout_s=seconds(message, "transport_socket_connect_timeout", 0.0),
         refusal=printable("; ".join(filter(None, (refusal, routes.refusal)))),
         telemetry=any(_counts_for_istio(one) for one in message.get("filters", ())),
+        access_logs=logs.logs,
     )
     if tls is not None:
         warnings += tuple(f"transport_socket: {warning}" for warning in tls.warnings)
@@ -218,6 +221,13 @@ def _filter_state_refusal(name: str, config: Mapping[str, Any]) -> str:
         if not key.startswith(_INERT_OBJECTS):
             return f"filter {name} would set {key or 'an object without a key'}, which is not evaluated"
     return ""
+
+
+def _access_log_bytes(filters: Any) -> Iterator[bytes]:
+    for network_filter in filters:
+        config = network_filter.get("typed_config", {})
+        if type_name(config) in (_TCP_PROXY, _HTTP_CONNECTION_MANAGER):
+            yield from config.get("access_log", ())
 
 
 def _real_type(kind: str, config: Mapping[str, Any]) -> str:

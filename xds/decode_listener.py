@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .access_log import access_logs
 from .assignment import read_text
 from .decode_chain import Chains, DecodedChain, decode_chain
 from .errors import XdsError
@@ -27,7 +28,6 @@ from .wire import unknown_fields
 KIND = "LDS"
 _LISTENER = "envoy.config.listener.v3.Listener"
 _LISTENER_WARNINGS = {
-    "access_log": "eastgate writes its own access log",
     "bypass_overload_manager": "its connections count as those of any listener",
     "connection_balance_config": "the kernel spreads connections",
     "drain_type": "it drains as any other listener",
@@ -108,6 +108,8 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
     socket_options = decode_socket_options(message.get("socket_options", ()), warnings)
     filters = listener_filters(message.get("listener_filters", ()))
     warnings += filters.warnings
+    logs = access_logs(message.get("access_log", ()))
+    warnings += logs.warnings
     closed = filters.closed
     if "filter_chain_matcher" in message:
         closed = "the listener's filter_chain_matcher is not evaluated"
@@ -136,6 +138,7 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         backlog=number(message, "tcp_backlog_size", 0, high=BACKLOG_MAX),
         socket_options=socket_options,
         traffic_direction=str(message.get("traffic_direction", "UNSPECIFIED")),
+        access_logs=logs.logs,
         warnings=tuple(map(printable, warnings)),
         raw=raw,
     )

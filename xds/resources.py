@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .access_log import AccessLogSpec
 from .bind_config import SourceAddress
 from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
@@ -375,7 +376,7 @@ class FilterChain:
     routes it has from RDS, or ``route_config`` holds its inline ones. ``secrets``: what its transport socket names;
     ``tls``: what is terminated before anything else is done, None for connections that are taken as they come;
     ``handshake_timeout_s``: how long that may take, 0 where nothing is said. ``telemetry``: Istio's metrics count its
-    connections.
+    connections; ``access_logs``: which logs have a line of them.
     """
 
     name: str
@@ -396,6 +397,7 @@ class FilterChain:
     handshake_timeout_s: float = 0.0
     refusal: str = ""
     telemetry: bool = False
+    access_logs: tuple[AccessLogSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +432,7 @@ class Listener:
     backlog: int = 0
     socket_options: tuple[SocketOption, ...] = ()
     traffic_direction: str = "UNSPECIFIED"
+    access_logs: tuple[AccessLogSpec, ...] = ()
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)
 

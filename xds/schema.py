@@ -1080,6 +1080,65 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(2, "matcher", "message", type="envoy.type.matcher.v3.StringMatcher", presence=True),
         F(3, "oid", "string"),
     ),
+    "envoy.config.accesslog.v3.AccessLog": (
+        F(1, "name", "string"),
+        F(2, "filter", "message", type="envoy.config.accesslog.v3.AccessLogFilter", presence=True),
+        F(4, "typed_config", "any", oneof="config_type", presence=True),
+    ),
+    "envoy.config.accesslog.v3.AccessLogFilter": (
+        F(1, "status_code_filter", "message", type="envoy.config.accesslog.v3.StatusCodeFilter", oneof="filter_specifier", presence=True),
+        F(2, "duration_filter", "message", type="envoy.config.accesslog.v3.DurationFilter", oneof="filter_specifier", presence=True),
+        F(3, "not_health_check_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(4, "traceable_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(5, "runtime_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(6, "and_filter", "message", type="envoy.config.accesslog.v3.AndFilter", oneof="filter_specifier", presence=True),
+        F(7, "or_filter", "message", type="envoy.config.accesslog.v3.OrFilter", oneof="filter_specifier", presence=True),
+        F(8, "header_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(9, "response_flag_filter", "message", type="envoy.config.accesslog.v3.ResponseFlagFilter", oneof="filter_specifier", presence=True),
+        F(10, "grpc_status_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(11, "extension_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(12, "metadata_filter", "opaque", oneof="filter_specifier", presence=True),
+        F(13, "log_type_filter", "opaque", oneof="filter_specifier", presence=True),
+    ),
+    "envoy.config.accesslog.v3.AndFilter": (
+        F(1, "filters", "message", type="envoy.config.accesslog.v3.AccessLogFilter", repeated=True),
+    ),
+    "envoy.config.accesslog.v3.OrFilter": (
+        F(2, "filters", "message", type="envoy.config.accesslog.v3.AccessLogFilter", repeated=True),
+    ),
+    "envoy.config.accesslog.v3.ComparisonFilter": (
+        F(1, "op", "enum", type="envoy.config.accesslog.v3.ComparisonFilterOp"),
+        F(2, "value", "message", type="envoy.config.core.v3.RuntimeUInt32", presence=True),
+    ),
+    "envoy.config.accesslog.v3.StatusCodeFilter": (
+        F(1, "comparison", "message", type="envoy.config.accesslog.v3.ComparisonFilter", presence=True),
+    ),
+    "envoy.config.accesslog.v3.DurationFilter": (
+        F(1, "comparison", "message", type="envoy.config.accesslog.v3.ComparisonFilter", presence=True),
+    ),
+    "envoy.config.accesslog.v3.ResponseFlagFilter": (
+        F(1, "flags", "string", repeated=True),
+    ),
+    "envoy.config.core.v3.RuntimeUInt32": (
+        F(2, "default_value", "uint32"),
+        F(3, "runtime_key", "string"),
+    ),
+    "envoy.extensions.access_loggers.file.v3.FileAccessLog": (
+        F(1, "path", "string"),
+        F(2, "format", "string", oneof="access_log_format", presence=True),
+        F(3, "json_format", "struct", oneof="access_log_format", presence=True),
+        F(4, "typed_json_format", "struct", oneof="access_log_format", presence=True),
+        F(5, "log_format", "message", type="envoy.config.core.v3.SubstitutionFormatString", oneof="access_log_format", presence=True),
+    ),
+    "envoy.config.core.v3.SubstitutionFormatString": (
+        F(1, "text_format", "string", oneof="format", presence=True),
+        F(2, "json_format", "struct", oneof="format", presence=True),
+        F(3, "omit_empty_values", "bool"),
+        F(4, "content_type", "string"),
+        F(5, "text_format_source", "message", type="envoy.config.core.v3.DataSource", oneof="format", presence=True),
+        F(6, "formatters", "message", type="envoy.config.core.v3.TypedExtensionConfig", repeated=True),
+        F(7, "json_format_options", "opaque", presence=True),
+    ),
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol": (
         F(1, "rules", "opaque", repeated=True),
         F(2, "allow_requests_without_proxy_protocol", "bool"),
@@ -1180,6 +1239,12 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
 }
 
 ENUMS: dict[str, dict[int, str]] = {
+    "envoy.config.accesslog.v3.ComparisonFilterOp": {
+        0: "EQ",
+        1: "GE",
+        2: "LE",
+        3: "NE",
+    },
     "envoy.config.cluster.v3.ClusterClusterProtocolSelection": {
         0: "USE_CONFIGURED_PROTOCOL",
         1: "USE_DOWNSTREAM_PROTOCOL",

@@ -25,6 +25,7 @@ from eastgate.proxy.membership.endpoint_flags import Judge, Live, as_discovered,
 from eastgate.proxy.membership.endpoint_health import EndpointHealth
 from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
+from eastgate.xds.access_log import AccessLogSpec
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Assignment, Cluster, Criteria, FilterChain, Listener, Locality, Snapshot
 from eastgate.xds.secret import Secret
@@ -51,6 +52,10 @@ def no_secrets() -> Mapping[SecretRef, Secret]:
     return {}
 
 
+def unlogged(_: tuple[AccessLogSpec, ...]) -> int:
+    return 0
+
+
 def nothing_resolved(_: Cluster) -> Assignment | None:
     return None
 
@@ -62,6 +67,7 @@ class Compiler:
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
     one, empty without. ``secrets``: those accepted, whenever something is compiled. ``guards_names``: see Role.
+    ``log_number``: by which number events name these access logs.
     """
 
     def __init__(
@@ -78,8 +84,10 @@ class Compiler:
         guards_names: bool = True,
         contexts: TlsContexts | None = None,
         errors: ControlErrors | None = None,
+        log_number: Callable[[tuple[AccessLogSpec, ...]], int] = unlogged,
     ) -> None:
         self._slots = slots
+        self._log_number = log_number
         self._secrets = secrets
         self._contexts = contexts if contexts is not None else TlsContexts()
         self._errors = errors if errors is not None else ControlErrors()
@@ -390,7 +398,8 @@ class Compiler:
     ) -> ChainSpec:
         is_inbound = spec.listener.traffic_direction == "INBOUND"
         counts = self._counts_of(chain)
-        return chain_spec(chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound)
+        log = self._log_number((*chain.access_logs, *spec.listener.access_logs))
+        return chain_spec(chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound, log=log)
 
     def _counts_of(self, chain: FilterChain) -> ChainCounts | None:
         """What the connections of all chains with this stat_prefix count in; None without one."""

@@ -120,11 +120,13 @@ def chain_spec(
     tls: TlsUse | None = None,
     counts: ChainCounts | None = None,
     is_inbound: bool = False,
+    log: int = 0,
 ) -> ChainSpec:
     """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them.
 
     `tls`: what it terminates; a chain whose TLS cannot be terminated refuses. `counts`: of its stat_prefix.
-    `is_inbound`: its listener's connections end here, so that Istio's metrics are those of the destination.
+    `is_inbound`: its listener's connections end here, so that Istio's metrics are those of the destination. `log`:
+    number of its access logs.
     """
     refusal = Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE
     if tls is not None and tls.context is None and refusal == Reason.NONE:
@@ -153,5 +155,6 @@ def chain_spec(
         is_http=chain.http is not None,
         sets_alpn=chain.http is not None and chain.http.sets_alpn,
         counts=counts,
+        log=log,
         telemetry=(DESTINATION if is_inbound else SOURCE) if chain.telemetry else 0,
     )

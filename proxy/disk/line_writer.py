@@ -1,7 +1,6 @@
 """Lines to a file on a thread of its own: a disk that stalls holds up nobody; it costs lines, which are counted."""
 
 import os
-import sys
 import threading
 from collections import deque
 
@@ -10,12 +9,14 @@ from eastgate.proxy.log import Log
 
 # What may wait for a slow file: about 30,000 lines.
 QUEUE_BYTES = 8 << 20
+# Paths that are descriptors of this process: opened anew, a socket would refuse.
+STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 # How long close() waits for what is queued.
 CLOSE_S = 2.0
 
 
 class LineWriter:
-    """Appends lines to a file, or to stdout for "-". Made, fed and closed by one thread; `_run` is on the other."""
+    """Appends lines to a file, or to one of STREAMS. Made, fed and closed by one thread; `_run` is on the other."""
 
     def __init__(self, path: str, errors: ControlErrors | None = None) -> None:
         self._errors = errors if errors is not None else ControlErrors()
@@ -61,8 +62,8 @@ class LineWriter:
             self._log.error("access log is stuck, lines are lost", path=self._path, bytes=self._queued_bytes)
 
     def _open(self) -> None:
-        if self._path == "-":
-            self._descriptor = sys.stdout.fileno()
+        if self._path in STREAMS:
+            self._descriptor = STREAMS[self._path]
             return
         try:
             opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
@@ -75,7 +76,7 @@ class LineWriter:
         self._descriptor = opened
 
     def _close_file(self) -> None:
-        if self._descriptor >= 0 and self._path != "-":
+        if self._descriptor >= 0 and self._path not in STREAMS:
             os.close(self._descriptor)
         self._descriptor = -1
 
