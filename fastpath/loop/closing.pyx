@@ -18,7 +18,7 @@ from eastgate.fastpath.loop.leg cimport leg_close, leg_end, leg_receive, leg_res
 from eastgate.fastpath.loop.relay cimport flow_free
 from eastgate.fastpath.loop.telemetry cimport telemetry_unserved
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
-from eastgate.fastpath.loop.times cimport note_end
+from eastgate.fastpath.loop.times cimport end_attempt, note_end
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.chain_counts cimport chain_release
 from eastgate.fastpath.match.policy cimport policies_release
@@ -74,6 +74,7 @@ cdef bint answer(Worker* worker, Connection* connection, int reason) noexcept no
     if length == 0 or leg_send(&connection.down, <const uint8_t*>text, length) != <ssize_t>length:
         return False
     leg_close(&connection.up, &worker.watch)
+    end_attempt(worker, connection)
     give_back(worker, connection, CHARGE_ALL & ~(CHARGE_ENGINE | CHARGE_LISTENER))
     leg_end(&connection.down)
     connection.phase = PHASE_ANSWER

@@ -151,6 +151,7 @@ cdef struct Connection:
     uint8_t asked               # a first request of HTTP/1 was read: a refusal is answered
     uint8_t failure             # Reason why the connection that it waited for could not be made; 0: it still waits
     uint8_t telemetry           # of its chain: Telemetry
+    uint8_t inspected           # what it began with is counted
     uint8_t counted             # bytes are counted by `chain` or `traffic` too
     uint16_t log                # of its chain: which access logs want a line of it; 0: none
     uint16_t destination_port   # for the route match: of the listener, or conveyed

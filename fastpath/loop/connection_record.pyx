@@ -61,9 +61,7 @@ cdef void note_hello(ConnectionRecord* record, const ClientHello* hello) noexcep
 
 cdef void note_for_logs(ConnectionRecord* record, Connection* connection) noexcept nogil:
     """What only access logs of the configuration ask for. Some of it costs a system call."""
-    record.direct_source = connection.direct_source
-    record.destination = connection.destination
-    if connection.up.fd >= 0:
+    if connection.connected:
         leg_local(&connection.up, &record.upstream_local)
     if connection.down.tls != NULL:
         record.downstream_peer = principal_of(connection.down.tls.ssl)
@@ -77,6 +75,9 @@ cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord
     record.reason = <uint16_t>reason
     record.listener = connection.listener.number
     record.downstream = connection.downstream
+    # A refused connection may be for its listener's log, which has no number here.
+    record.direct_source = connection.direct_source
+    record.destination = connection.destination
     record.upstream = connection.upstream
     record.attempts = connection.attempts
     record.rx_bytes = connection.upward.bytes

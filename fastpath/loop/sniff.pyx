@@ -162,7 +162,8 @@ cdef const RouteChain* route(
         refuse(worker, connection, -chain)
         return NULL
     matched = route_chain(routes, chain)
-    connection.routed = worker.now
+    if not connection.routed:
+        connection.routed = worker.now
     connection.log = matched.log
     if matched.log and connection.record == NULL:
         connection.record = begin_record(connection)
@@ -222,7 +223,10 @@ cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint th
     if status == HELLO_NEED_MORE:
         wait_for_more(worker, connection, hello.needed - down.sniffed_length)
         return NULL
-    count(&worker.inspected[inspected(status, &hello)], 1)
+    if not connection.inspected:
+        # What is no hello may be looked at again, for its request.
+        connection.inspected = 1
+        count(&worker.inspected[inspected(status, &hello)], 1)
     if status == HELLO_NOT_TLS and then_http:
         return sniff_http(worker, connection)
     # Whoever comes next, a handshake or the relay, waits for single bytes.

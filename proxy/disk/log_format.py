@@ -1,7 +1,8 @@
 """Envoy's access log formats: a template, compiled once, filled for each connection. Pure.
 
-Every operator that has a meaning for a TCP connection has its value, all others `-` (null in JSON). Worked example:
-`%RESPONSE_FLAGS% "%UPSTREAM_HOST%" %REQ(:METHOD)%` of a connection to 10.0.0.1:80 is `- "10.0.0.1:80" -`.
+Every operator that has a meaning for a TCP connection has its value, all others `-` (null in JSON; no flags are `-`
+there, too). Worked example: `%RESPONSE_FLAGS% "%UPSTREAM_HOST%" %REQ(:METHOD)%` of a connection to 10.0.0.1:80 is
+`- "10.0.0.1:80" -`.
 """
 
 import json
@@ -33,9 +34,9 @@ Value = str | int | None
 Operator = Callable[[ConnectionEvent], Value]
 
 
-def _flags(event: ConnectionEvent) -> str | None:
-    flags = RESPONSE_FLAGS[Reason(event.reason)]
-    return None if flags == NONE else flags
+def _flags(event: ConnectionEvent) -> str:
+    # None of them is a text in Envoy, too.
+    return RESPONSE_FLAGS[Reason(event.reason)]
 
 
 def _local(event: ConnectionEvent) -> str:

@@ -201,6 +201,8 @@ def test_an_http_request_is_an_application_protocol(
                     assert gateway.receive(endpoint, len(data)) == data
             else:
                 gateway.until(lambda: gateway.refused(Reason.UNKNOWN_CLUSTER) == 1)
+            # Once, however often what came was looked at.
+            assert gateway.engine.inspected().tls_not_found == int(inspect_tls)
 
 
 def test_nobody_looks_at_ports_where_inspectors_are_switched_off(server: socket.socket) -> None:

@@ -33,7 +33,7 @@ def test_lines_go_to_the_logs_of_their_chain_and_of_their_listener(tmp_path: Pat
     logs.write([NOT_ROUTED._replace(reason=Reason.IDLE_PROBE)])
     logs.close()
     assert first.read_text() == "2000\n2000\n"
-    assert [json.loads(line) for line in second.read_text().splitlines()] == [{"flags": None}, {"flags": "UF,URX"}]
+    assert [json.loads(line) for line in second.read_text().splitlines()] == [{"flags": "-"}, {"flags": "UF,URX"}]
     assert of_listener.read_text() == "NR\n"
     assert (logs.failed, logs.dropped) == (0, 0)
 

@@ -93,7 +93,7 @@ def test_json_keeps_types_and_sorts_names() -> None:
     assert list(json.loads(line).items()) == [
         ("bytes", 2000),
         ("constant", True),
-        ("flags", None),
+        ("flags", "-"),
         ("nested", {"list": [1567, 7], "server": "store.b"}),
         ("text", "to [fd00::1]:8080"),
     ]
