@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eastgate.fastpath.loop.engine import StuckWorker
+from eastgate.fastpath.loop.worker_totals import StuckWorker
 
 from .log import Log
 

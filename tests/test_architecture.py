@@ -83,6 +83,7 @@ LOOP_ORDER = (
     "journey",
     "acceptor",
     "worker",
+    "worker_totals",
     "engine",
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
@@ -336,3 +337,85 @@ def test_change_map_names_real_places():
     places = re.findall(r"`((?:commands|trial|proxy|insight|mesh|fastpath|xds|tests|docs)/[\w/.-]+\.\w+)`", text)
     assert len(places) > 20
     assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+# Files that are longer than they should be, and may become shorter only; schema.py is generated.
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 60
+STILL_LONGER = {
+    "fastpath/tables/cluster_table.pyx": 681,
+    "insight/read_dump.py": 519,
+    "proxy/admin/stats.py": 516,
+    "proxy/app.py": 561,
+    "xds/endpoint_reader.pyx": 679,
+    "xds/wire.pyx": 670,
+}
+GENERATED = {"xds/schema.py"}
+# Functions likewise.
+STILL_LONGER_FUNCTIONS = {
+    "fastpath/loop/engine.pyx listen": 74,
+    "fastpath/tables/cluster_table.pyx compile": 98,
+    "fastpath/tables/endpoint_state.pyx fill_by_identity": 76,
+    "fastpath/tables/share_plan.pyx find_zones": 63,
+    "insight/read_dump.py read_config_dump": 69,
+    "proxy/admin/config_dump.py sections": 112,
+    "proxy/admin/stats.py _cluster": 68,
+    "proxy/app.py __init__": 184,
+    "proxy/app.py run": 71,
+    "xds/assignment.pyx decode_assignment": 83,
+    "xds/decode_cluster.py _cluster": 83,
+    "xds/wire.pyx read_message": 71,
+}
+CYTHON_FUNCTION = re.compile(r"^( *)(?:cpdef|cdef|def)\b(?!.*\bclass\b)[^=\n(]*?(\w+)\(", re.MULTILINE)
+
+
+def code_lines(lines: list[str]) -> int:
+    return len("\n".join(lines).rstrip().splitlines())
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and length of each function; of Cython by indentation, for no parser of ours reads it."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield node.name, (node.end_lineno or 0) - node.lineno + 1
+        return
+    lines = text.splitlines()
+    for found in CYTHON_FUNCTION.finditer(text):
+        first = text.count("\n", 0, found.start())
+        depth = len(found[1])
+        header = first
+        # Arguments may stand on lines of their own: the body begins behind the line that ends with a colon.
+        while header + 1 < len(lines) and not lines[header].endswith(":"):
+            header += 1
+        end = header + 1
+        while end < len(lines) and (not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > depth):
+            end += 1
+        yield found[2], code_lines(lines[first:end])
+
+
+def test_files_are_short_enough_to_be_read():
+    every = [path for package in PACKAGES for path in sources(package)]
+    sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in every}
+    for name, lines in sizes.items():
+        if name not in GENERATED:
+            most = STILL_LONGER.get(name, LONGEST_FILE)
+            assert lines <= most, f"{name} has {lines} lines, more than {most}: split it by what it is responsible for"
+    for name in STILL_LONGER:
+        assert sizes[name] > LONGEST_FILE, f"{name} has become short: take it out of STILL_LONGER"
+
+
+def test_functions_are_short_enough_to_be_read():
+    paths = [path for package in PACKAGES for path in sources(package) if path.suffix in {".py", ".pyx"}]
+    found = [(path, name, lines) for path in paths for name, lines in functions(path)]
+    assert sum(path.suffix == ".pyx" for path, _, _ in found) > 500
+    longest: dict[str, int] = {}
+    for path, name, lines in found:
+        place = f"{path.relative_to(ROOT)} {name}"
+        longest[place] = max(lines, longest.get(place, 0))
+    for place, lines in longest.items():
+        most = STILL_LONGER_FUNCTIONS.get(place, LONGEST_FUNCTION)
+        assert lines <= most, f"{place} has {lines} lines, more than {most}"
+    for place in STILL_LONGER_FUNCTIONS:
+        assert longest[place] > LONGEST_FUNCTION, f"{place} has become short: take it out of STILL_LONGER_FUNCTIONS"

@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, final
+from typing import final
 
 from eastgate.fastpath.match.listener_table import ListenerAddress
 from eastgate.fastpath.match.route_table import RouteTable
@@ -7,29 +7,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
 from .listener_states import ListenerCounters
-
-class StuckWorker(NamedTuple):
-    """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
-
-    worker: int
-    thread_id: int
-    seconds: float
-
-class Inspected(NamedTuple):
-    """What looking for ClientHellos found, in the words of Envoy's tls_inspector."""
-
-    tls_found: int
-    tls_not_found: int
-    sni_found: int
-    alpn_found: int
-    client_hello_too_large: int
-
-class BusyPolls(NamedTuple):
-    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
-
-    found: int
-    missed: int
-    crowded: int
+from .worker_totals import BusyPolls, Inspected, StuckWorker
 
 @final
 class Engine:

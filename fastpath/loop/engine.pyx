@@ -16,14 +16,15 @@ from eastgate.fastpath.loop.worker cimport (
     worker_await, worker_end, worker_free, worker_new, worker_start, worker_tell, worker_turn,
 )
 from eastgate.fastpath.loop.worker_state cimport (
-    INSPECTED_ALPN, INSPECTED_COUNT, INSPECTED_NOT_TLS, INSPECTED_SNI, INSPECTED_TOO_LARGE, ORDER_ADD_LISTENER,
-    ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
+)
+from eastgate.fastpath.loop.worker_totals cimport (
+    stuck_workers, total_events_dropped, total_inspected, total_pipes_refused, total_polls,
 )
 
 import atexit
 import os
 import socket as sockets
-from typing import NamedTuple
 from weakref import WeakSet
 
 
@@ -42,32 +43,6 @@ def _close_threaded_engines():
 
 
 atexit.register(_close_threaded_engines)
-
-
-class StuckWorker(NamedTuple):
-    """A worker whose turn does not end; `thread_id` as in /proc/PID/task."""
-
-    worker: int
-    thread_id: int
-    seconds: float
-
-
-class Inspected(NamedTuple):
-    """What looking for ClientHellos found, in the words of Envoy's tls_inspector."""
-
-    tls_found: int
-    tls_not_found: int
-    sni_found: int
-    alpn_found: int
-    client_hello_too_large: int
-
-
-class BusyPolls(NamedTuple):
-    """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
-
-    found: int
-    missed: int
-    crowded: int
 
 
 @cython.final
@@ -442,70 +417,31 @@ cdef class Engine:
 
     def events_dropped(self):
         """How many events found the ring full."""
-        cdef uint64_t dropped = 0
-        cdef uint32_t worker
         self.check_open()
-        for worker in range(self.count):
-            dropped += atomic_load64(&self.workers[worker].events.dropped)
-        return dropped
+        return total_events_dropped(self.workers, self.count)
 
     def busy_polls(self):
         """BusyPolls of all workers."""
-        cdef uint64_t totals[3]
-        cdef uint32_t worker
         self.check_open()
-        memset(totals, 0, sizeof(totals))
-        for worker in range(self.count):
-            totals[0] += atomic_load64(&self.workers[worker].polling.found)
-            totals[1] += atomic_load64(&self.workers[worker].polling.missed)
-            totals[2] += atomic_load64(&self.workers[worker].polling.crowded)
-        return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
+        return total_polls(self.workers, self.count)
 
     def inspected(self):
         """Inspected, of all workers."""
-        cdef uint64_t totals[<int>INSPECTED_COUNT]
-        cdef uint32_t worker
-        cdef int kind
         self.check_open()
-        memset(totals, 0, sizeof(totals))
-        for worker in range(self.count):
-            for kind in range(<int>INSPECTED_COUNT):
-                totals[kind] += atomic_load64(&self.workers[worker].inspected[kind])
-        both = totals[<int>INSPECTED_SNI + <int>INSPECTED_ALPN]
-        return Inspected(
-            tls_found=totals[0] + totals[<int>INSPECTED_SNI] + totals[<int>INSPECTED_ALPN] + both,
-            tls_not_found=totals[<int>INSPECTED_NOT_TLS],
-            sni_found=totals[<int>INSPECTED_SNI] + both,
-            alpn_found=totals[<int>INSPECTED_ALPN] + both,
-            client_hello_too_large=totals[<int>INSPECTED_TOO_LARGE],
-        )
+        return total_inspected(self.workers, self.count)
 
     def stuck(self, after_s):
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
 
         A worker that has nothing to do sleeps and is none of them; a hosted loop never is.
         """
-        cdef uint64_t now, since
-        cdef uint32_t number
         self.check_open()
-        found = []
-        if self.shared.threaded:
-            for number in range(self.count):
-                since = atomic_load64(&self.workers[number].awake_since)
-                now = clock_ns(CLOCK_MONOTONIC)
-                if since and now >= since and (now - since) / 1e9 >= after_s:
-                    thread_id = atomic_load(<uint32_t*>&self.workers[number].thread_id)
-                    found.append(StuckWorker(number, thread_id, (now - since) / 1e9))
-        return found
+        return stuck_workers(self.workers, self.count, after_s) if self.shared.threaded else []
 
     def pipes_refused(self):
         """How many times a bulk flow was copied for want of a pipe."""
-        cdef uint64_t refused = 0
-        cdef uint32_t worker
         self.check_open()
-        for worker in range(self.count):
-            refused += atomic_load64(&self.workers[worker].means.pipes.refused)
-        return refused
+        return total_pipes_refused(self.workers, self.count)
 
     cdef void shut_down(self) noexcept:
         cdef uint32_t worker

@@ -14,12 +14,12 @@ from eastgate.fastpath.loop.connection cimport Connection, PHASE_HEAR
 from eastgate.fastpath.loop.leg cimport Leg, leg_hear, leg_local, leg_watch
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.facts cimport Address
+from eastgate.fastpath.match.http_choice cimport (
+    HTTP_FOUND, HTTP_MORE, HTTP_NOBODY, HttpChoice, choose_http_route,
+)
 from eastgate.fastpath.match.http_head cimport (
     AUTHORITY_CAPACITY, HTTP_2, HTTP_COMPLETE, HTTP_LIMIT, HTTP_NEED_MORE, HttpHead, HttpStatus, inspect_http,
     read_http_head,
-)
-from eastgate.fastpath.match.http_routes cimport (
-    HTTP_FOUND, HTTP_MORE, HTTP_NOBODY, HttpChoice, choose_http_route,
 )
 from eastgate.fastpath.match.route_nodes cimport RouteChain
 from eastgate.fastpath.posix cimport AF_INET, AF_INET6, inet_ntop, ssize_t

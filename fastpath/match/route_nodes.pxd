@@ -21,7 +21,7 @@ from libc.stddef cimport size_t
 from libc.string cimport memcpy
 from eastgate.fastpath.match.chain_counts cimport ChainState
 from eastgate.fastpath.match.facts cimport Facts
-from eastgate.fastpath.match.http_routes cimport CompiledHttpRoutes
+from eastgate.fastpath.match.http_choice cimport CompiledHttpRoutes
 from eastgate.fastpath.match.policy cimport CompiledPolicies
 from eastgate.fastpath.tls.handshake cimport TlsContext
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters, TlsCounters
-from eastgate.fastpath.loop.engine import BusyPolls, Inspected
 from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.loop.listener_states import ListenerCounters
+from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected
 from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.proxy.membership.dns_clusters import DnsCounters

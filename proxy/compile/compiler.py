@@ -7,17 +7,12 @@ its last good table stays published.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from json import dumps
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from time import monotonic
 from types import MappingProxyType
-from weakref import WeakValueDictionary
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters, ClusterSlots
-from eastgate.fastpath.match.chain_counts import ChainCounters, ChainCounts
-from eastgate.fastpath.match.chains import ChainSpec
-from eastgate.fastpath.match.route_table import RouteTable
-from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.insight.cluster_model import Census
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
@@ -27,25 +22,21 @@ from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
 from eastgate.xds.access_log import AccessLogSpec
 from eastgate.xds.errors import XdsError
-from eastgate.xds.resources import Assignment, Cluster, Criteria, FilterChain, Listener, Locality, Snapshot
+from eastgate.xds.resources import Assignment, Cluster, Listener, Locality, Snapshot
 from eastgate.xds.secret import Secret
-from eastgate.xds.subsets import EndpointMetadata, endpoint_metadata
 from eastgate.xds.tls_records import SecretRef
 
 from .changes import Changes, Outcomes, fault_reason
-from .cluster_plan import looks_at_zones, plan_cluster, spoken_to
-from .cluster_tables import census_of_local, compile_subset, table_steps, takes_long
+from .cluster_plan import looks_at_zones, plan_cluster
+from .cluster_tables import census_of_local, table_steps, takes_long
+from .cluster_views import ClusterViews
 from .compiled import CompiledCluster, CompiledListener
 from .http_plan import routed, used_routes
-from .listener_plan import ListenerSpec, chain_spec, clashes, inspection, plan_listener, view_name
+from .listener_plan import clashes, plan_listener
+from .listener_tables import ListenerTables
 from .notices import NoticeBook, cluster_notices
-from .slot_book import SlotBook
-from .subsets import select
-from .tls_contexts import TlsContexts, TlsUse
-
-# Looking at a cluster that did not change, and writing the specification of a chain, take 0.5 to 2 us.
-LOOKS_PER_SLICE = 256
-CHAINS_PER_SLICE = 64
+from .slot_book import LOOKS_PER_SLICE, SlotBook
+from .tls_contexts import TlsContexts
 
 
 def no_secrets() -> Mapping[SecretRef, Secret]:
@@ -87,7 +78,6 @@ class Compiler:
         log_number: Callable[[tuple[AccessLogSpec, ...]], int] = unlogged,
     ) -> None:
         self._slots = slots
-        self._log_number = log_number
         self._secrets = secrets
         self._contexts = contexts if contexts is not None else TlsContexts()
         self._errors = errors if errors is not None else ControlErrors()
@@ -99,23 +89,20 @@ class Compiler:
         self._own_locality = own_locality
         self._clock = clock
         self._local_cluster = local_cluster
-        self._guards_names = guards_names
         self._snapshot = Snapshot()
         self._clusters: dict[str, CompiledCluster] = {}
+        self._log = Log("compiler")
         self._book = SlotBook(slots)
+        self._views = ClusterViews(slots, self._book, self._log)
+        self._listener_tables = ListenerTables(self._book, guards_names=guards_names, log_number=log_number)
         self.notices = NoticeBook()
         """What of the published configuration has no effect, and what of it refuses."""
-        # Metadata by row of clusters with subsets, and the assignment that it is of.
-        self._metadata: dict[str, tuple[Assignment, list[EndpointMetadata]]] = {}
         self._listeners: dict[str, CompiledListener] = {}
-        # By stat_prefix; the route tables hold them.
-        self._counts: WeakValueDictionary[str, ChainCounts] = WeakValueDictionary()
         self._outcomes = Outcomes()
         # Slots still to be given back: of clusters that left, and of names that a listener's routes no longer hold.
         self._gone: list[tuple[str, CompiledCluster]] = []
         self._unused: dict[str, list[str]] = {}
         self._held: frozenset[str] = frozenset()
-        self._log = Log("compiler")
 
     @property
     def clusters(self) -> Mapping[str, CompiledCluster]:
@@ -132,7 +119,7 @@ class Compiler:
 
     def chain_counters(self) -> dict[str, ChainCounters]:
         """By stat_prefix, of chains that are published."""
-        return {prefix: one.counters() for prefix, one in self._counts.items()}
+        return self._listener_tables.chain_counters()
 
     def counters(self, name: str) -> ClusterCounters:
         """Counters of a known cluster. Raises KeyError."""
@@ -265,7 +252,7 @@ class Compiler:
         try:
             if cluster.subsets is not None and live is not None:
                 # What cannot be read is said now, while the last good assignment can still be kept.
-                self._metadata_of(name, live.assignment)
+                self._views.metadata_of(name, live.assignment)
             table = yield from table_steps(spec, known.table if known is not None else None)
             if name == self._local_cluster and table is not None:
                 own_census = census_of_local(table)
@@ -346,7 +333,7 @@ class Compiler:
         held, reason = len(plan.acquired), ""
         with self._errors.guard(Part.COMPILE, name) as edge:
             try:
-                slots, routes = yield from self._routes(plan, plan_listener(routed(listener, used)), tls)
+                slots, routes = yield from self._listener_tables.steps(plan, plan_listener(routed(listener, used)), tls)
                 plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls, used)
             except ValueError as error:
                 reason = str(error)
@@ -359,54 +346,6 @@ class Compiler:
         self._book.release(plan.acquired[held:])
         del plan.acquired[held:]
 
-    def _routes(
-        self, plan: Changes, spec: ListenerSpec, tls: Sequence[TlsUse | None]
-    ) -> Generator[None, None, tuple[Mapping[str, int], RouteTable]]:
-        """The route table of a listener, and the slots that it leads to, by name.
-
-        A name that CDS has not sent (yet) gets a slot as well: its connections are refused as unknown cluster, and
-        served from the moment that the cluster comes.
-        """
-        slots: dict[str, int] = {}
-        for index, cluster in enumerate(spec.clusters, 1):
-            slots[cluster] = self._book.take(cluster)
-            plan.acquired.append(cluster)
-            if index % LOOKS_PER_SLICE == 0:
-                yield
-        for index, (cluster, criteria) in enumerate(spec.views, 1):
-            view = view_name(cluster, criteria)
-            slots[view] = self._book.take_view(cluster, criteria, slots[cluster])
-            plan.acquired.append(view)
-            plan.viewed.add(cluster)
-            if index % LOOKS_PER_SLICE == 0:
-                yield
-        specs = []
-        for index, (chain, name) in enumerate(spec.chains, 1):
-            specs.append(self._chain_spec(spec, chain, slots, name=name, tls=tls[index - 1]))
-            if index % CHAINS_PER_SLICE == 0:
-                yield
-        last = None
-        if spec.default_chain is not None:
-            chain, name = spec.default_chain
-            last = self._chain_spec(spec, chain, slots, name=name, tls=tls[-1])
-        seen = inspection(spec.listener)
-        routes = yield from RouteTable.steps(specs, last, seen, guards_names=self._guards_names)
-        return slots, routes
-
-    def _chain_spec(
-        self, spec: ListenerSpec, chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: TlsUse | None
-    ) -> ChainSpec:
-        is_inbound = spec.listener.traffic_direction == "INBOUND"
-        counts = self._counts_of(chain)
-        log = self._log_number((*chain.access_logs, *spec.listener.access_logs))
-        return chain_spec(chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound, log=log)
-
-    def _counts_of(self, chain: FilterChain) -> ChainCounts | None:
-        """What the connections of all chains with this stat_prefix count in; None without one."""
-        if not chain.stat_prefix:
-            return None
-        return self._counts.setdefault(chain.stat_prefix, ChainCounts(chain.stat_prefix))
-
     def _publish_clusters(self, plan: Changes) -> None:
         for name, cluster in plan.clusters.items():
             self._try_publish(plan, name, cluster)
@@ -416,7 +355,7 @@ class Compiler:
         for name in plan.viewed - plan.clusters.keys():
             if (known := self._clusters.get(name)) is not None:
                 with self._errors.guard(Part.PUBLISH, name):
-                    self._publish_tables(name, known)
+                    self._views.publish(name, known)
 
     def _publish(self, plan: Changes, snapshot: Snapshot) -> None:
         """The one point at which a snapshot becomes visible: no await, no yield."""
@@ -459,10 +398,7 @@ class Compiler:
             del self._unused[listener]
         while self._gone:
             name, gone = self._gone.pop()
-            self._slots.publish(gone.slot, None)
-            for slot in self._book.views(name).values():
-                self._slots.publish(slot, None)
-            self._metadata.pop(name, None)
+            self._views.withdraw(name, gone)
             self._slots.release(gone.slot)
             self._outcomes.forget("CDS", name)
             if len(self._gone) % LOOKS_PER_SLICE == 0:
@@ -478,14 +414,14 @@ class Compiler:
         if known is not None:
             self._clusters[name] = known
             with self._errors.guard(Part.PUBLISH, name):
-                self._publish_tables(name, known)
+                self._views.publish(name, known)
         else:
             self._slots.publish(compiled.slot, None)
             self._book.release([name])
         plan.reject("CDS", name, fault_reason(edge.error), kept=self._serves(name))
 
     def _publish_cluster(self, name: str, compiled: CompiledCluster) -> None:
-        self._publish_tables(name, compiled)
+        self._views.publish(name, compiled)
         self._clusters[name] = compiled
         self.health.retain(name, compiled.assignment)
         self.notices.note("CDS", name, cluster_notices(compiled))
@@ -495,40 +431,3 @@ class Compiler:
         for observer in self.observers:
             with self._errors.guard(Part.PUBLISH, name):
                 observer(name, compiled)
-
-    def _publish_tables(self, name: str, compiled: CompiledCluster) -> None:
-        """Publish the cluster's table, and those of its subsets that routes ask for."""
-        arguments = compiled.spec.slot.as_arguments()
-        table = None if compiled.closed else compiled.table
-        for criteria, slot in (((), compiled.slot), *self._book.views(name).items()):
-            view, rows = self._view(compiled, table, criteria)
-            self._slots.publish(slot, view, **arguments, **spoken_to(compiled.spec, rows))
-
-    def _metadata_of(self, name: str, assignment: Assignment) -> list[EndpointMetadata]:
-        """What the endpoints of a cluster with subsets say, by row. Raises ValueError for what cannot be read."""
-        own = self._metadata.get(name)
-        if own is None or own[0] is not assignment:
-            said = endpoint_metadata(assignment.raw)
-            own = self._metadata[name] = assignment, [said.get(key, {}) for key in assignment.columns.all_keys()]
-        return own[1]
-
-    def _view(
-        self, compiled: CompiledCluster, table: ClusterTable | None, criteria: Criteria
-    ) -> tuple[ClusterTable | None, Sequence[int] | None]:
-        """Table for connections with these criteria, and its rows among all endpoints; None for all of them, as in a
-        cluster without subsets.
-        """
-        cluster, assignment = compiled.cluster, compiled.assignment
-        if table is None or assignment is None or cluster.subsets is None:
-            return table, None
-        selection = select(cluster.subsets, criteria, self._metadata_of(cluster.name, assignment))
-        rows: Sequence[int] = selection.rows
-        try:
-            made = compile_subset(compiled.spec, assignment, table, rows)
-            if selection.then_any and not made.finds_endpoints():
-                rows = range(assignment.columns.count)
-                made = compile_subset(compiled.spec, assignment, table, rows)
-        except ValueError as error:
-            self._log.warning("subset not compiled", name=cluster.name, criteria=dumps(criteria), reason=str(error))
-            return None, None
-        return made, rows

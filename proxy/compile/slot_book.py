@@ -8,6 +8,8 @@ from eastgate.xds.resources import Criteria
 
 from .listener_plan import view_name
 
+# Taking or giving back a slot, and looking at a cluster that did not change, take 0.5 to 2 us.
+LOOKS_PER_SLICE = 256
 NO_VIEWS: Mapping[Criteria, int] = MappingProxyType({})
 
 

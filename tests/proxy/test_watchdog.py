@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from eastgate.fastpath.loop.engine import StuckWorker
+from eastgate.fastpath.loop.worker_totals import StuckWorker
 from eastgate.proxy.watchdog import Misses, Watchdog, kernel_view
 
 

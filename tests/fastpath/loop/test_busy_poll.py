@@ -5,7 +5,8 @@ import time
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
-from eastgate.fastpath.loop.engine import BusyPolls, Engine
+from eastgate.fastpath.loop.engine import Engine
+from eastgate.fastpath.loop.worker_totals import BusyPolls
 
 from ..driven_engine import DEADLINE_S, SERVICE, Gateway, accept, client_hello, upstream
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from eastgate.fastpath.loop.engine import StuckWorker
+from eastgate.fastpath.loop.worker_totals import StuckWorker
 from eastgate.fastpath.reason import Reason
 
 from ..driven_engine import Gateway, accept, client_hello, upstream

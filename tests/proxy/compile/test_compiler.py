@@ -13,8 +13,7 @@ from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.admin.dumps import cluster_status, clusters_text
-from eastgate.proxy.compile import cluster_tables
-from eastgate.proxy.compile import compiler as compiler_module
+from eastgate.proxy.compile import cluster_tables, listener_tables
 from eastgate.proxy.compile.cluster_tables import compile_table
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.listener_plan import chain_spec, view_name
@@ -341,24 +340,22 @@ class Tables:
     """A compiler whose published tables are noted by slot."""
 
     def __init__(self) -> None:
-        self.slots = ClusterSlots(16)
-        self.compiler = Compiler(self.slots)
+        self.slots = slots = ClusterSlots(16)
         self.published: dict[int, ClusterTable | None] = {}
-        compiler_slots = self.compiler._slots
         noted = self
 
         class Noting:
             def __getattr__(self, name: str) -> object:
-                return getattr(compiler_slots, name)
+                return getattr(slots, name)
 
             def __contains__(self, name: str) -> bool:
-                return name in compiler_slots
+                return name in slots
 
             def publish(self, slot: int, table: ClusterTable | None, **settings: object) -> None:
                 noted.published[slot] = table
-                compiler_slots.publish(slot, table, **settings)  # type: ignore[arg-type]
+                slots.publish(slot, table, **settings)  # type: ignore[arg-type]
 
-        self.compiler._slots = Noting()  # type: ignore[assignment]
+        self.compiler = Compiler(Noting())  # type: ignore[arg-type]
 
     def size(self, criteria: Criteria = ()) -> int:
         """Endpoints of the table that these connections get; -1: none is published."""
@@ -619,7 +616,7 @@ def test_fault_in_one_listener_costs_no_other_one(monkeypatch: pytest.MonkeyPatc
             raise LookupError("injected")
         return chain_spec(one, names, name=name, **more)
 
-    monkeypatch.setattr(compiler_module, "chain_spec", faulty)
+    monkeypatch.setattr(listener_tables, "chain_spec", faulty)
     (error,) = compiler.apply(two(cluster(), listener(chain()), bad))
     assert (error.kind, error.resource) == ("LDS", "bad")
     assert compiler.listeners.keys() == {"l"}
