@@ -298,7 +298,8 @@ def _header(message: Mapping[str, Any]) -> HeaderMatch:
     if text_match or "safe_regex_match" in message or "range_match" in message:
         return HeaderMatch(name, "unknown")
     # Without a matcher, presence is asked for.
-    return HeaderMatch(name, "present", inverted=inverted != (not message.get("present_match", True)))
+    inverted = inverted != (not message.get("present_match", True))
+    return HeaderMatch(name, "present", inverted=inverted, missing_is_empty=as_empty)
 
 
 def _clusters(action: Mapping[str, Any], warnings: list[str]) -> tuple[tuple[tuple[str, int], ...], str, str]:

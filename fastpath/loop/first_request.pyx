@@ -18,7 +18,8 @@ from eastgate.fastpath.match.http_choice cimport (
     HTTP_FOUND, HTTP_MORE, HTTP_NOBODY, HttpChoice, choose_http_route,
 )
 from eastgate.fastpath.match.http_head cimport (
-    AUTHORITY_CAPACITY, HTTP_2, HTTP_COMPLETE, HTTP_LIMIT, HTTP_NEED_MORE, HttpHead, HttpStatus, inspect_http,
+    AUTHORITY_CAPACITY, HTTP_2, HTTP_COMPLETE, HTTP_LIMIT, HTTP_MALFORMED, HTTP_NEED_MORE, HTTP_NO_AUTHORITY, HttpHead,
+    HttpStatus, inspect_http,
     read_http_head,
 )
 from eastgate.fastpath.match.route_nodes cimport RouteChain
@@ -61,6 +62,7 @@ cdef int choose_by_request(
         needed[0] = head.needed
         return -1
     if status != HTTP_COMPLETE:
+        connection.asked = status == HTTP_MALFORMED or status == HTTP_NO_AUTHORITY
         return <int>Reason.BAD_REQUEST
     connection.asked = head.protocol != HTTP_2
     if head.protocol == HTTP_2:

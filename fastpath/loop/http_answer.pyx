@@ -1,6 +1,6 @@
 """Answers to a first request of HTTP/1 that cannot be served: Envoy's status, headers and body for it, and an end.
 
-Bodies are those of Envoy's router and of its RBAC filter (source/common/router/router.cc,
+Bodies are those of Envoy's codec, of its router and of its RBAC filter (source/common/router/router.cc,
 source/extensions/filters/http/rbac/rbac_filter.cc).
 """
 from libc.stdio cimport snprintf
@@ -33,6 +33,9 @@ cdef bint answer_of(int reason, Answer* answer) noexcept nogil:
     if reason == Reason.POLICY:
         answer.status = b"403 Forbidden"
         answer.body = b"RBAC: access denied"
+    elif reason == Reason.BAD_REQUEST:
+        answer.status = b"400 Bad Request"
+        answer.body = b"Bad Request"
     elif reason == Reason.NO_ROUTE:
         answer.status = b"404 Not Found"
     elif reason == Reason.NO_ENDPOINTS or reason == Reason.NONE_HEALTHY or reason == Reason.PANIC:

@@ -141,7 +141,7 @@ cdef bint find_cluster(Worker* worker, Connection* connection, const RouteChain*
     if reason < 0:
         wait_for_more(worker, connection, needed - down.sniffed_length)
         return False
-    connection.asked = connection.asked and reason == <int>Reason.NO_ROUTE
+    connection.asked = connection.asked and (reason == <int>Reason.NO_ROUTE or reason == <int>Reason.BAD_REQUEST)
     refuse(worker, connection, reason)
     return False
 

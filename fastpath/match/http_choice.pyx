@@ -125,7 +125,8 @@ cdef bint is_normal(const Span* path) noexcept nogil:
 cdef Found match_path(const CompiledHttpRoutes* routes, const Rule* rule, const Span* path) noexcept nogil:
     cdef bint found
     if rule.kind == PATH_ANY:
-        return YES
+        # What begins with a slash. OPTIONS asks for "*", too.
+        return NO if rule.path.length and path.length and path.text[0] == c"*" else YES
     if rule.kind == PATH_NEVER:
         return NO
     if rule.kind == PATH_UNKNOWN or (routes.normalizes_path and not is_normal(path)):
@@ -194,20 +195,29 @@ cdef Found match_value(const CompiledHttpRoutes* routes, const Header* header, c
 cdef bint find_pseudo(
     const CompiledHttpRoutes* routes, const Header* header, const uint8_t* data, const HttpHead* head, Span* value
 ) noexcept nogil:
-    """Of :method, :authority and :path."""
+    """Of :method, :authority and :path, as they were sent."""
     cdef const uint8_t* name = routes.texts + header.name.at
     if header.name.length == 7 and memcmp(name, b":method", 7) == 0:
         value.text = data
         value.length = head.method_length
     elif header.name.length == 10 and memcmp(name, b":authority", 10) == 0:
-        value.text = <const uint8_t*>head.authority
+        value.text = data + head.authority_at
         value.length = head.authority_length
     elif header.name.length == 5 and memcmp(name, b":path", 5) == 0:
         value.text = data + head.path
-        value.length = head.path_length
+        value.length = head.whole_path_length
     else:
         return False
     return True
+
+
+cdef inline bint is_path_known(
+    const CompiledHttpRoutes* routes, const uint8_t* data, const HttpHead* head
+) noexcept nogil:
+    cdef Span path
+    path.text = data + head.path
+    path.length = head.path_length
+    return head.whole_path_length > 0 and (not routes.normalizes_path or is_normal(&path))
 
 
 cdef Found match_header(
@@ -218,6 +228,8 @@ cdef Found match_header(
     cdef Found found = NO
     cdef uint32_t times = 0
     if find_pseudo(routes, header, data, head, &value):
+        if value.text == data + head.path and not is_path_known(routes, data, head):
+            return NOT_KNOWN
         found = match_value(routes, header, &value)
         times = 1
     else:

@@ -30,6 +30,8 @@ cdef struct HttpHead:
     uint32_t method_length
     uint32_t path                   # without query and fragment
     uint32_t path_length
+    uint32_t whole_path_length      # with its query; 0 where that does not stand in one piece
+    uint32_t authority_at           # as it was sent
     uint32_t lines                  # of headers
     uint8_t is_connect
 

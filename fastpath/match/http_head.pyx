@@ -5,8 +5,9 @@ version, and none, is `http/1.0`; `h2c` is the preface of HTTP/2. What no later 
 as soon as it shows: a byte of the method that is none. Everything else waits for the end of the line.
 
 `read_http_head` goes on to the host, like Envoy's router: that of an absolute URL or of CONNECT, else the first line
-that is `Host`. Refused, not guessed: a line that continues the one before, a name with a space before its colon, a host
-with other characters than a URL's authority has, a head without host. After the preface of HTTP/2 nothing is read: a
+that is `Host`, which may be empty. Refused, not guessed: a line that continues the one before, a name with a space before its
+colon, a host with other characters than a URL's authority has, a head without host; a target with a fragment, and `*` of
+any method but OPTIONS. After the preface of HTTP/2 nothing is read: a
 gRPC client waits for our SETTINGS before it says more.
 
 The answer to a prefix is final unless it is NEED_MORE: no later byte changes it, so it does not depend on segmentation.
@@ -205,7 +206,7 @@ cdef HttpStatus inspect(const uint8_t* data, size_t length, RequestLine* line, H
     head.protocol = HTTP_1_0
     head.authority_length = 0
     head.authority[0] = 0
-    head.method_length = head.path = head.path_length = head.lines = 0
+    head.method_length = head.path = head.path_length = head.whole_path_length = head.authority_at = head.lines = 0
     head.is_connect = 0
     if length > HTTP_LIMIT:
         length = HTTP_LIMIT
@@ -227,13 +228,12 @@ cdef HttpStatus inspect_http(const uint8_t* data, size_t length, HttpHead* head)
 cdef HttpStatus keep_authority(const uint8_t* data, size_t at, size_t end, HttpHead* head) noexcept nogil:
     cdef size_t index
     cdef uint8_t byte
-    if at == end:
-        return HTTP_NO_AUTHORITY
     if end - at >= AUTHORITY_CAPACITY or not all_are(data, at, end, IS_HOST):
         return HTTP_MALFORMED
     for index in range(end - at):
         byte = data[at + index]
         head.authority[index] = <char>(byte | 0x20 if c"A" <= byte <= c"Z" else byte)
+    head.authority_at = <uint32_t>at
     head.authority_length = <uint16_t>(end - at)
     head.authority[end - at] = 0
     return HTTP_COMPLETE
@@ -286,15 +286,23 @@ cdef void note_places(const uint8_t* data, const RequestLine* line, size_t host,
             # The root, which no byte stands for but the slash in front of the host.
             at = host - 1 if not line.is_connect else line.target
     end = at
-    while end < line.target_end and data[end] != c"?" and data[end] != c"#":
+    while end < line.target_end and data[end] != c"?":
         end += 1
+    head.whole_path_length = <uint32_t>(line.target_end - at)
     if host and at == host - 1:
         end = host
+        head.whole_path_length = <uint32_t>(host_end(data, host, line.target_end) == line.target_end)
     head.method_length = <uint32_t>line.method_end
     head.path = <uint32_t>at
     head.path_length = <uint32_t>(end - at)
     head.lines = <uint32_t>line.end
     head.is_connect = line.is_connect
+
+
+cdef inline bint is_refused_target(const uint8_t* data, const RequestLine* line) noexcept nogil:
+    if data[line.target] == c"*":
+        return line.target_end - line.target > 1 or line.method_end != 7 or memcmp(data, b"OPTIONS", 7) != 0
+    return memchr(data + line.target, c"#", line.target_end - line.target) != NULL
 
 
 cdef HttpStatus read_http_head(const uint8_t* data, size_t length, HttpHead* head) noexcept nogil:
@@ -305,10 +313,14 @@ cdef HttpStatus read_http_head(const uint8_t* data, size_t length, HttpHead* hea
         return status
     if length > HTTP_LIMIT:
         length = HTTP_LIMIT
+    if is_refused_target(data, &line):
+        return HTTP_MALFORMED
     host = host_of_target(data, &line)
     note_places(data, &line, host, head)
     if host:
         end = host_end(data, host, line.target_end)
+        if end == host:
+            return HTTP_NO_AUTHORITY
         # CONNECT goes to a host, and to nothing below it.
         return HTTP_MALFORMED if line.is_connect and end < line.target_end else keep_authority(data, host, end, head)
     return read_lines(data, length, line.end, head)

@@ -48,12 +48,14 @@ def authority(data: bytes) -> str:
     found = REQUEST.fullmatch(line + b"\n")
     assert found is not None
     method, _, target, _ = found.groups()
+    if b"#" in target or (target.startswith(b"*") and (method, target) != (b"OPTIONS", b"*")):
+        return "<malformed>"
     if not target.startswith((b"/", b"*")):
         whole = (AUTHORITY if method == b"CONNECT" else TARGET).fullmatch(target)
         assert whole is not None
         if method == b"CONNECT" and whole["path"]:
             return "<malformed>"
-        return _checked(whole["host"])
+        return _checked(whole["host"]) if whole["host"] else "<no_authority>"
     for one in rest.split(b"\n")[:-1]:
         text = one.removesuffix(b"\r")
         if not text:
@@ -67,8 +69,6 @@ def authority(data: bytes) -> str:
 
 
 def _checked(host: bytes) -> str:
-    if not host:
-        return "<no_authority>"
     if not re.fullmatch(HOST, host) or len(host) >= 272:
         return "<malformed>"
     return host.decode().lower()

@@ -17,11 +17,13 @@ class Upstreams:
     """Endpoints on a thread with a loop of its own. A connection is answered its endpoint's name after a first line.
 
     A line ``GET path HTTP/1.1`` is answered with the status that ``statuses`` has for the endpoint (200 unless set) and
-    noted in ``requests`` with its headers. ``peers`` has the address that each connection came from, beside the
-    endpoint's name. Nothing is said to a client that says nothing.
+    noted in ``requests`` with its headers; with ``naming`` the body is the endpoint's name, and the connection ends.
+    ``peers`` has the address that each connection came from, beside the endpoint's name. Nothing is said to a client
+    that says nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, naming: bool = False) -> None:
+        self._naming = naming
         self.accepted: Counter[str] = Counter()
         self.requests: list[tuple[str, str]] = []
         self.peers: list[tuple[str, str]] = []
@@ -83,7 +85,11 @@ class Upstreams:
                     head = line + await reader.readuntil(b"\r\n\r\n")
                     self.requests.append((name, head.decode()))
                     status = self.statuses.get(name, 200)
-                    writer.write(f"HTTP/1.1 {status} Status\r\ncontent-length: 2\r\n\r\nok".encode())
+                    body, more = (name, "connection: close\r\n") if self._naming else ("ok", "")
+                    more += f"content-length: {len(body)}\r\n"
+                    writer.write(f"HTTP/1.1 {status} Status\r\n{more}\r\n{body}".encode())
+                    if self._naming:
+                        break
                 else:
                     writer.write(name.encode() + b"\n")
                 await writer.drain()

@@ -156,9 +156,9 @@ def test_a_request_without_a_host_goes_nowhere(workers: int) -> None:
             # Not the default chain, which would be plain text.
             assert two.gateway.end_of(peer) == "RST"
             assert two.gateway.refused(Reason.HELLO_TIMEOUT) == 1
-        for data in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + bytes(1) * 20000):
-            with two.gateway.connect(data) as peer:
-                assert two.gateway.end_of(peer) == "RST"
+        with two.gateway.connect(b"GET / HTTP/1.1\r\nx: " + bytes(1) * 20000) as peer:
+            assert two.gateway.end_of(peer) == "RST"
+        assert status(two.answered(b"GET / HTTP/1.1\r\n\r\n", 1 << 16)) == (b"HTTP/1.1 400 Bad Request", b"Bad Request")
         assert two.gateway.refused(Reason.BAD_REQUEST) == 2
 
 

@@ -14,7 +14,7 @@ def answer(data: bytes) -> str:
 def host(lines: str, *, line: str = "GET / HTTP/1.1") -> str:
     """Host of a whole request head, or the status where there is none."""
     found = parse(f"{line}\r\n{lines}".encode("latin-1"))
-    return found.authority or found.status
+    return found.status if found.status != "complete" else found.authority
 
 
 # ---- protocol
@@ -103,8 +103,8 @@ def test_protocols_stand_for_themselves(protocol):
         (": b\r\nHost: a\r\n", "malformed"),
         ("Host: " + "a" * 271 + "\r\n", "a" * 271),
         ("Host: " + "a" * 272 + "\r\n", "malformed"),
-        ("Host:\r\n", "no_authority"),
-        ("Host: \r\nHost: a\r\n", "no_authority"),
+        ("Host:\r\n", ""),
+        ("Host: \r\nHost: a\r\n", ""),
         ("Accept: b\r\n\r\nHost: a\r\n", "no_authority"),
         ("\r\n", "no_authority"),
         ("\n", "no_authority"),
@@ -129,6 +129,11 @@ def test_host_line(lines, authority):
         ("CONNECT http://a.example HTTP/1.1", "malformed"),
         ("CONNECT /x HTTP/1.1", "b"),
         ("OPTIONS * HTTP/1.1", "b"),
+        ("OPTIONS *x HTTP/1.1", "malformed"),
+        ("GET * HTTP/1.1", "malformed"),
+        ("CONNECT * HTTP/1.1", "malformed"),
+        ("GET /x#y HTTP/1.1", "malformed"),
+        ("GET http://a/#y HTTP/1.1", "malformed"),
         ("GET /http://a HTTP/1.1", "b"),
         ("GET / HTTP/1.0", "b"),
         ("GET b HTTP/1.1", "not_http"),

@@ -82,7 +82,6 @@ def test_first_route_that_matches():
     for target, choice in {
         "/x": goes(1),
         "/x?q=/y": goes(1),
-        "/x#y": goes(1),
         "/x/": NOBODY,
         "/y": goes(2),
         "/y/a": goes(2),
@@ -93,7 +92,6 @@ def test_first_route_that_matches():
         "http://a/x": goes(1),
         "http://b/x?y": goes(1),
         "http://a": NOBODY,
-        "*": NOBODY,
     }.items():
         assert routes.choose(request("a", target)) == choice, target
     root = table(host(to(1, "exact", "/")))
@@ -134,6 +132,8 @@ HEADERS = [
     (header("exact", "GET", ":method"), [], True),
     (header("exact", "a", ":authority"), [], True),
     (header("exact", "/", ":path"), [], True),
+    (header("present", missing_is_empty=True), [], True),
+    (header("present", inverted=True, missing_is_empty=True), [], False),
 ]
 
 
@@ -141,6 +141,26 @@ HEADERS = [
 def test_headers(asked: HeaderSpec, lines: list[str], matches: bool):
     routes = table(host(to(1, headers=(asked,)), to(2)))
     assert routes.choose(request("a", "/", *lines)) == goes(1 if matches else 2)
+
+
+def test_pseudo_headers_are_as_they_were_sent():
+    by_path = table(host(to(1, headers=(header("exact", "/a?x", ":path"),)), to(2)), normalizes_path=True)
+    choices = {"/a?x": goes(1), "/a": goes(2), "http://b/a?x": goes(1), "/%61": UNKNOWN, "http://b?x": UNKNOWN}
+    assert {target: by_path.choose(request("a", target)) for target in choices} == choices
+    by_host = table(host(to(1, headers=(header("exact", "A", ":authority"),)), to(2)))
+    assert [by_host.choose(request(one)) for one in ("A", "a")] == [goes(1), goes(2)]
+    assert by_host.choose(request("a", "http://A/")) == goes(1)
+
+
+def test_a_star_is_no_path_below_the_root():
+    stars = request("a", "*", method="OPTIONS")
+    assert table(host(to(1, "any", "/"))).choose(stars) == NOBODY
+    assert table(host(to(1))).choose(stars) == goes(1)
+
+
+def test_an_empty_host_is_one_of_all():
+    assert table(host(to(1))).choose(request("")) == goes(1)
+    assert table(host(to(1), domains=["a", "a*", "*a"])).choose(request("")) == NOBODY
 
 
 def test_the_head_is_read_to_its_end_where_a_route_asks_for_a_header():
