@@ -5,10 +5,10 @@ version, and none, is `http/1.0`; `h2c` is the preface of HTTP/2. What no later 
 as soon as it shows: a byte of the method that is none. Everything else waits for the end of the line.
 
 `read_http_head` goes on to the host, like Envoy's router: that of an absolute URL or of CONNECT, else the first line
-that is `Host`, which may be empty. Refused, not guessed: a line that continues the one before, a name with a space before its
-colon, a host with other characters than a URL's authority has, a head without host; a target with a fragment, and `*` of
-any method but OPTIONS. After the preface of HTTP/2 nothing is read: a
-gRPC client waits for our SETTINGS before it says more.
+that is `Host`, which may be empty. Refused, not guessed: a line that continues the one before, a name with a space
+before its colon, a host with other characters than a URL's authority has, a head without host; a target with a
+fragment, and `*` of any method but OPTIONS. After the preface of HTTP/2 nothing is read: a gRPC client waits for our
+SETTINGS before it says more.
 
 The answer to a prefix is final unless it is NEED_MORE: no later byte changes it, so it does not depend on segmentation.
 """
