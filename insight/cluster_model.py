@@ -3,7 +3,6 @@
 A model is compiled into the ClusterTable that picks; every number shown to an operator is read off that table.
 """
 
-import struct
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,10 +11,11 @@ from typing import NamedTuple
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.endpoint_rows import first_occurrences
-from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry, ZoneAware
+from eastgate.xds.columns import Columns, EndpointRow, Family, Health, columns_of
+from eastgate.xds.resources import Hashing, Locality, LocalityEntry, ZoneAware
 
 # EDS HealthStatus by number.
-HEALTH_NAMES = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+HEALTH_NAMES = tuple(one.name for one in Health)
 GOOD_HEALTH = (0, 1)
 # Of policies that look at zones.
 ZONED = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
@@ -369,40 +369,25 @@ def compile_model(model: ClusterModel) -> CompiledModel:
 
 def build_columns(model: ClusterModel) -> Columns:
     """The endpoints as the buffers that xds hands to fastpath."""
-    count = len(model.endpoints)
-    family, packed, port = bytearray(count), bytearray(16 * count), array("H", bytes(2 * count))
-    places = {(entry.priority, entry.locality): index for index, entry in enumerate(model.localities)}
-    entries = list(model.localities)
-    locality = array("H", bytes(2 * count))
-    names: dict[str, int] = {}
-    for row, endpoint in enumerate(model.endpoints):
-        host, _, number = endpoint.address.rpartition(":")
-        address = packed_address(host.strip("[]"))
-        if address is None or not number.isdecimal() or int(number) > 65535:
-            family[row] = 1
-            packed[16 * row : 16 * row + 4] = struct.pack("=I", names.setdefault(endpoint.address, len(names)))
-        else:
-            family[row] = 4 if len(address) == 4 else 6
-            packed[16 * row : 16 * row + len(address)] = address
-            port[row] = int(number)
-        place = endpoint.priority, endpoint.locality
-        if place not in places:
-            places[place] = len(entries)
-            entries.append(LocalityEntry(endpoint.locality, endpoint.priority, None))
-        locality[row] = places[place]
-    return Columns(
-        count=count,
-        family=bytes(family),
-        address=bytes(packed),
-        port=port.tobytes(),
+    return columns_of(map(_row, model.endpoints), model.localities)
+
+
+def _row(endpoint: Endpoint) -> EndpointRow:
+    host, _, number = endpoint.address.rpartition(":")
+    packed = packed_address(host.strip("[]"))
+    if packed is None or not number.isdecimal() or int(number) > 65535:
+        family, packed, port = Family.UNIX, endpoint.address.encode(), 0
+    else:
+        family, port = Family.IPV4 if len(packed) == 4 else Family.IPV6, int(number)
+    return EndpointRow(
+        family,
+        packed,
+        port,
         # EDS has no weight 0; whoever wrote one into a dump is told so by a finding.
-        weight=array("I", [max(1, endpoint.weight) for endpoint in model.endpoints]).tobytes(),
-        health=bytes(HEALTH_NAMES.index(endpoint.health) for endpoint in model.endpoints),
-        priority=bytes(endpoint.priority for endpoint in model.endpoints),
-        locality=locality.tobytes(),
-        flags=bytes(count),
-        localities=tuple(entries),
-        names=tuple(name.encode() for name in names),
+        weight=max(1, endpoint.weight),
+        health=HEALTH_NAMES.index(endpoint.health),
+        priority=endpoint.priority,
+        locality=endpoint.locality,
     )
 
 

@@ -71,6 +71,7 @@ LOOP_ORDER = (
     "tls_session",
     "leg",
     "connection",
+    "waiting_list",
     "worker_state",
     "charges",
     "connection_record",

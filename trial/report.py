@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.xds.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -119,21 +120,20 @@ def arithmetic(priorities: Sequence[Sequence[Any]], factor: int) -> str:
     return "; ".join(parts) or "no endpoints"
 
 
-def endpoint_rows(table: ClusterTable, health: Sequence[str], stands_for: Mapping[str, str]) -> tuple[EndpointRow, ...]:
-    """Rows of a compiled table; `health` by endpoint, `stands_for` by address."""
+def endpoint_rows(
+    table: ClusterTable, columns: Columns, health: Sequence[str], stands_for: Mapping[str, str]
+) -> tuple[EndpointRow, ...]:
+    """Rows of a table compiled from `columns`; `health` by endpoint, `stands_for` by address."""
     shares = table.shares()
-    columns = table.columns
     rows = []
-    weights = memoryview(columns.weight).cast("I")
-    places = memoryview(columns.locality).cast("H")
     for index in range(columns.count):
         address = table.address(index)
         rows.append(
             EndpointRow(
                 address=address,
                 priority=columns.priority[index],
-                locality="/".join(columns.localities[places[index]].locality).rstrip("/"),
-                weight=weights[index],
+                locality=str(columns.entry(index).locality),
+                weight=columns.weights[index],
                 health=health[index],
                 share=shares[index],
                 stands_for=stands_for.get(address, ""),

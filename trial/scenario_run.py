@@ -43,11 +43,12 @@ async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Calla
         name = meant_by(step.expected, by_identity[identity])
         observed[name] = observed.get(name, 0) + count
     via_gateway = await trial.routed() - before
-    health = [HEALTH[value] for value in target.assignment.columns.health]
+    columns = target.assignment.columns
+    health = [HEALTH[value] for value in columns.health]
     return StepResult(
         name=step.name,
         why=step.why,
-        endpoints=endpoint_rows(target.table, health, trial.stands_for()),
+        endpoints=endpoint_rows(target.table, columns, health, trial.stands_for()),
         arithmetic=arithmetic(target.table.priorities(), target.assignment.overprovisioning_factor),
         expected=step.expected,
         observed=observed,

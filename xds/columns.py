@@ -1,6 +1,6 @@
 """Endpoints of an assignment as typed columns: the contract with fastpath, and the one place that knows their bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -166,6 +166,45 @@ class Columns:
             names=tuple(names),
             **joined,
         )
+
+
+class EndpointRow(NamedTuple):
+    """One endpoint on its way into Columns. ``address``: network order, or the path of a Unix socket."""
+
+    family: Family
+    address: bytes
+    port: int = 0
+    weight: int = 1
+    health: int = Health.UNKNOWN
+    priority: int = 0
+    locality: Locality = Locality()
+
+
+def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] = ()) -> Columns:
+    """The buffers of these endpoints; what is not among ``localities`` comes behind them, without a weight.
+
+    Raises OverflowError for a number that does not fit into its column.
+    """
+    entries = list(localities)
+    places = {(one.priority, one.locality): index for index, one in enumerate(entries)}
+    names: dict[bytes, int] = {}
+    buffers = {name: bytearray() for name in _WIDTHS}
+    for row in rows:
+        place = places.setdefault((row.priority, row.locality), len(entries))
+        if place == len(entries):
+            entries.append(LocalityEntry(row.locality, row.priority, None))
+        packed = row.address
+        if row.family == _UNIX:
+            packed = names.setdefault(packed, len(names)).to_bytes(4, byteorder)
+        numbers = {
+            "family": row.family, "port": row.port, "weight": row.weight, "health": row.health,
+            "priority": row.priority, "locality": place, "flags": 0,
+        }  # fmt: skip
+        for name, number in numbers.items():
+            buffers[name] += int(number).to_bytes(_WIDTHS[name], byteorder)
+        buffers["address"] += packed.ljust(_ADDRESS, b"\0")
+    columns: dict[str, Any] = {name: bytes(buffer) for name, buffer in buffers.items()}
+    return Columns(len(buffers["family"]), localities=tuple(entries), names=tuple(names), **columns)
 
 
 # Bytes of a row.

@@ -62,8 +62,8 @@ cdef void turn_away(Worker* worker, Listener* listener, int fd, Reason reason) n
 
 cdef void make_room(Worker* worker) noexcept nogil:
     # Another worker may be closing one for the same reason: then it is one too many that goes, and that was silent too.
-    if worker.silent_first != NULL and atomic_load64(&worker.shared.silent) > worker.shared.max_silent:
-        refuse(worker, worker.silent_first, Reason.SILENT)
+    if worker.silent.first != NULL and atomic_load64(&worker.shared.silent) > worker.shared.max_silent:
+        refuse(worker, worker.silent.first, Reason.SILENT)
 
 
 cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* peer) noexcept nogil:

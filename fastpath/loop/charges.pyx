@@ -2,7 +2,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue
-from eastgate.fastpath.loop.endpoint_queue cimport queue_drop, queue_remove
+from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
+from eastgate.fastpath.loop.waiting_list cimport list_append, list_remove
 from eastgate.fastpath.loop.worker_state cimport Worker, wake_queue
 from eastgate.fastpath.posix cimport atomic_add, atomic_add64, count
 from eastgate.fastpath.tables.endpoint_state cimport open_of
@@ -13,28 +14,13 @@ cdef void charge_accepted(Worker* worker, Connection* connection) noexcept nogil
     count(&connection.listener.cx_active, 1)
     count(&connection.listener.cx_pre_active, 1)
     atomic_add64(&worker.shared.silent, 1)
-    connection.next_waiting = NULL
-    connection.previous_waiting = worker.silent_last
-    if worker.silent_last != NULL:
-        worker.silent_last.next_waiting = connection
-    else:
-        worker.silent_first = connection
-    worker.silent_last = connection
+    list_append(&worker.silent, connection)
 
 
 cdef void no_longer_silent(Worker* worker, Connection* connection) noexcept nogil:
     count(&connection.listener.cx_pre_active, <uint64_t>-1)
     atomic_add64(&worker.shared.silent, <uint64_t>-1)
-    if connection.previous_waiting != NULL:
-        connection.previous_waiting.next_waiting = connection.next_waiting
-    else:
-        worker.silent_first = connection.next_waiting
-    if connection.next_waiting != NULL:
-        connection.next_waiting.previous_waiting = connection.previous_waiting
-    else:
-        worker.silent_last = connection.previous_waiting
-    connection.next_waiting = NULL
-    connection.previous_waiting = NULL
+    list_remove(&worker.silent, connection)
 
 
 cdef void leave_queue(Worker* worker, Connection* connection, int held) noexcept nogil:
@@ -49,5 +35,5 @@ cdef void leave_queue(Worker* worker, Connection* connection, int held) noexcept
         queue.own -= 1
         wake_queue(worker, queue)
     else:
-        queue_remove(queue, connection)
+        list_remove(&queue.waiting, connection)
     queue_drop(&worker.waiting, queue)

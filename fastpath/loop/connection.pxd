@@ -123,14 +123,18 @@ cdef struct Listener:
     Listener* next              # of the worker
     ListenerState* state        # of connections that come by it
 
+# Connections in the order in which they came; see waiting_list.pxd. One is in one such list at most.
+cdef struct WaitingList:
+    Connection* first
+    Connection* last
+
 # Of one worker and one endpoint with a limit of connections; see endpoint_queue.pxd.
 cdef struct EndpointQueue:
     EndpointState* endpoint     # held by the connections that are counted here
     uint32_t own                # connections to it, connecting ones too
     uint8_t kept                # somebody up the stack goes on with it
     uint8_t due                 # in the worker's list of those to look at when the turn ends
-    Connection* first           # waiting, in the order in which they came
-    Connection* last
+    WaitingList waiting
     EndpointQueue* next         # of its bucket
     EndpointQueue* next_due
 
@@ -176,7 +180,7 @@ cdef struct Connection:
     Connection* previous        # among all open connections of the worker
     Connection* next            # also: the list of closed ones until the turn ends
     Connection* next_busy
-    Connection* previous_waiting    # in the queue of the endpoint; before it is routed, among the silent ones
+    Connection* previous_waiting    # in a WaitingList: of its endpoint; before it is routed, that of the silent ones
     Connection* next_waiting
     # Times are nanoseconds of the monotonic clock; 0 where there is none.
     uint64_t started

@@ -4,8 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.charges cimport CHARGE_CLUSTER, CHARGE_PLACE, CHARGE_WAITING, give_back
 from eastgate.fastpath.loop.cluster_slots cimport SlotVersion, UNLIMITED
 from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, PHASE_WAIT
-from eastgate.fastpath.loop.endpoint_queue cimport queue_append, queue_of
+from eastgate.fastpath.loop.endpoint_queue cimport queue_of
 from eastgate.fastpath.loop.leg cimport leg_watch
+from eastgate.fastpath.loop.waiting_list cimport list_append
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, OWN_WAIT_MS, Worker, schedule_in, wake_queue
 from eastgate.fastpath.posix cimport atomic_add, atomic_add64
 from eastgate.fastpath.tables.endpoint_state cimport open_of
@@ -54,13 +55,13 @@ cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nog
     connection.charged |= CHARGE_WAITING
     atomic_add(&connection.cluster.waiting, 1)
     connection.queue = queue
-    queue_append(queue, connection)
+    list_append(&queue.waiting, connection)
     schedule_in(worker, &connection.timer, most)
     return True
 
 
 cdef void fail_waiting(Worker* worker, EndpointQueue* queue, int reason) noexcept nogil:
-    cdef Connection* connection = queue.first
+    cdef Connection* connection = queue.waiting.first
     while connection != NULL:
         connection.failure = <uint8_t>reason
         connection = connection.next_waiting

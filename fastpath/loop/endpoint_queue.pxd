@@ -1,6 +1,6 @@
 # Of one worker: its connections to endpoints with a limit of connections, and those that wait for one to end.
 from libc.stdint cimport uint32_t
-from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue
+from eastgate.fastpath.loop.connection cimport EndpointQueue
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 
 cdef struct EndpointQueues:
@@ -10,9 +10,6 @@ cdef struct EndpointQueues:
 
 # That of an endpoint, made when it is not there; NULL without memory.
 cdef EndpointQueue* queue_of(EndpointQueues* queues, EndpointState* endpoint) noexcept nogil
-# Put a connection behind those that wait, or take it out from among them.
-cdef void queue_append(EndpointQueue* queue, Connection* connection) noexcept nogil
-cdef void queue_remove(EndpointQueue* queue, Connection* connection) noexcept nogil
 # Free it if no connection belongs to it any more, and nobody holds it.
 cdef void queue_drop(EndpointQueues* queues, EndpointQueue* queue) noexcept nogil
 cdef void queues_free(EndpointQueues* queues) noexcept nogil

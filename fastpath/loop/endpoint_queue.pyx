@@ -6,7 +6,7 @@ connections to it, or some that wait: endpoints without a limit never are.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue
+from eastgate.fastpath.loop.connection cimport EndpointQueue
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 
 cdef enum:
@@ -66,32 +66,9 @@ cdef EndpointQueue* queue_of(EndpointQueues* queues, EndpointState* endpoint) no
     return found
 
 
-cdef void queue_append(EndpointQueue* queue, Connection* connection) noexcept nogil:
-    connection.next_waiting = NULL
-    connection.previous_waiting = queue.last
-    if queue.last != NULL:
-        queue.last.next_waiting = connection
-    else:
-        queue.first = connection
-    queue.last = connection
-
-
-cdef void queue_remove(EndpointQueue* queue, Connection* connection) noexcept nogil:
-    if connection.previous_waiting != NULL:
-        connection.previous_waiting.next_waiting = connection.next_waiting
-    else:
-        queue.first = connection.next_waiting
-    if connection.next_waiting != NULL:
-        connection.next_waiting.previous_waiting = connection.previous_waiting
-    else:
-        queue.last = connection.previous_waiting
-    connection.next_waiting = NULL
-    connection.previous_waiting = NULL
-
-
 cdef void queue_drop(EndpointQueues* queues, EndpointQueue* queue) noexcept nogil:
     cdef EndpointQueue** place
-    if queue.own or queue.kept or queue.due or queue.first != NULL:
+    if queue.own or queue.kept or queue.due or queue.waiting.first != NULL:
         return
     place = bucket_of(queues.buckets, queues.bits, queue.endpoint)
     while place[0] != queue:

@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset, strlen
 
 from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.cluster_slots cimport (
-    TLS_FAULT_OTHER, TLS_FAULT_SAN, TLS_FAULT_VERIFY, ClusterTraffic, TlsFault, cluster_traffic,
+    TLS_FAULT_OTHER, TLS_FAULT_SAN, TLS_FAULT_VERIFY, ClusterTraffic, cluster_traffic,
 )
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_SEAL, PHASE_UNSEAL
 from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_secure, leg_watch
@@ -36,36 +36,43 @@ cdef const char** ISTIO_OFFERS = [
 ]
 
 
-cdef int client_reason(uint8_t failure) noexcept nogil:
-    if failure == TlsFailure.TLS_UNKNOWN_CA:
-        return <int>Reason.TLS_UNKNOWN_CA
-    if failure == TlsFailure.TLS_EXPIRED or failure == TlsFailure.TLS_NOT_YET_VALID:
-        return <int>Reason.TLS_EXPIRED
-    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
-        return <int>Reason.TLS_WRONG_NAME
-    if failure == TlsFailure.TLS_NO_CERTIFICATE:
-        return <int>Reason.TLS_NO_CERTIFICATE
-    if failure == TlsFailure.TLS_VERSION:
-        return <int>Reason.TLS_VERSION
-    if failure == TlsFailure.TLS_HELLO_CHANGED:
-        return <int>Reason.TLS_HELLO_CHANGED
-    if failure == TlsFailure.TLS_PEER_ALERT:
-        return <int>Reason.TLS_REFUSED
-    return <int>Reason.TLS_FAILED
+# What a failure means: for a connection, by the side on which it happened, and for the statistics of a cluster.
+cdef struct Meaning:
+    int client
+    int endpoint
+    int fault
+
+cdef Meaning[<int>TlsFailure.TLS_PROTOCOL + 1] MEANINGS
 
 
-cdef int endpoint_reason(uint8_t failure) noexcept nogil:
-    if failure == TlsFailure.TLS_UNKNOWN_CA:
-        return <int>Reason.UPSTREAM_TLS_UNKNOWN_CA
-    if failure == TlsFailure.TLS_EXPIRED or failure == TlsFailure.TLS_NOT_YET_VALID:
-        return <int>Reason.UPSTREAM_TLS_EXPIRED
-    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
-        return <int>Reason.UPSTREAM_TLS_WRONG_NAME
-    if failure == TlsFailure.TLS_VERSION:
-        return <int>Reason.UPSTREAM_TLS_VERSION
-    if failure == TlsFailure.TLS_PEER_ALERT:
-        return <int>Reason.UPSTREAM_TLS_REFUSED
-    return <int>Reason.UPSTREAM_TLS_FAILED
+cdef void mean(int failure, int client, int endpoint, int fault=TLS_FAULT_OTHER) noexcept:
+    MEANINGS[failure].client = client
+    MEANINGS[failure].endpoint = endpoint
+    MEANINGS[failure].fault = fault
+
+
+cdef void fill_meanings() noexcept:
+    cdef int failure
+    for failure in range(<int>TlsFailure.TLS_PROTOCOL + 1):
+        mean(failure, Reason.TLS_FAILED, Reason.UPSTREAM_TLS_FAILED)
+    mean(TlsFailure.TLS_UNKNOWN_CA, Reason.TLS_UNKNOWN_CA, Reason.UPSTREAM_TLS_UNKNOWN_CA, TLS_FAULT_VERIFY)
+    mean(TlsFailure.TLS_EXPIRED, Reason.TLS_EXPIRED, Reason.UPSTREAM_TLS_EXPIRED, TLS_FAULT_VERIFY)
+    mean(TlsFailure.TLS_NOT_YET_VALID, Reason.TLS_EXPIRED, Reason.UPSTREAM_TLS_EXPIRED, TLS_FAULT_VERIFY)
+    mean(TlsFailure.TLS_BAD_CERTIFICATE, Reason.TLS_FAILED, Reason.UPSTREAM_TLS_FAILED, TLS_FAULT_VERIFY)
+    mean(TlsFailure.TLS_WRONG_NAME, Reason.TLS_WRONG_NAME, Reason.UPSTREAM_TLS_WRONG_NAME, TLS_FAULT_SAN)
+    mean(TlsFailure.TLS_TWO_IDENTITIES, Reason.TLS_WRONG_NAME, Reason.UPSTREAM_TLS_WRONG_NAME, TLS_FAULT_SAN)
+    mean(TlsFailure.TLS_VERSION, Reason.TLS_VERSION, Reason.UPSTREAM_TLS_VERSION)
+    mean(TlsFailure.TLS_PEER_ALERT, Reason.TLS_REFUSED, Reason.UPSTREAM_TLS_REFUSED)
+    # Endpoints show a certificate, and their hello is ours.
+    mean(TlsFailure.TLS_NO_CERTIFICATE, Reason.TLS_NO_CERTIFICATE, Reason.UPSTREAM_TLS_FAILED)
+    mean(TlsFailure.TLS_HELLO_CHANGED, Reason.TLS_HELLO_CHANGED, Reason.UPSTREAM_TLS_FAILED)
+
+
+fill_meanings()
+
+
+cdef inline Meaning* meaning_of(uint8_t failure) noexcept nogil:
+    return &MEANINGS[min(<int>failure, <int>TlsFailure.TLS_PROTOCOL)]
 
 
 cdef bint describe(const ClientHello* hello, uint8_t* alpn, Offer* offer) noexcept nogil:
@@ -112,7 +119,7 @@ cdef bint unsealed(Worker* worker, Connection* connection) noexcept nogil:
         if not leg_watch(&connection.down, &worker.watch):
             refuse(worker, connection, Reason.LIMIT)
     elif status != TLS_DONE:
-        refuse(worker, connection, client_reason(connection.down.tls.handshake.failure))
+        refuse(worker, connection, meaning_of(connection.down.tls.handshake.failure).client)
     else:
         count(&connection.listener.tls_handshakes, 1)
         if SSL_session_reused(connection.down.tls.ssl):
@@ -124,14 +131,6 @@ cdef void unseal_timeout(Worker* worker, Connection* connection) noexcept nogil:
     refuse(worker, connection, Reason.TLS_TIMEOUT)
 
 
-cdef TlsFault fault_of(uint8_t failure) noexcept nogil:
-    if failure == TlsFailure.TLS_WRONG_NAME or failure == TlsFailure.TLS_TWO_IDENTITIES:
-        return TLS_FAULT_SAN
-    if TlsFailure.TLS_UNKNOWN_CA <= failure <= TlsFailure.TLS_BAD_CERTIFICATE:
-        return TLS_FAULT_VERIFY
-    return TLS_FAULT_OTHER
-
-
 cdef void count_sealed(Connection* connection, bint succeeded) noexcept nogil:
     cdef ClusterTraffic* traffic = cluster_traffic(connection.cluster)
     if traffic == NULL:
@@ -139,7 +138,7 @@ cdef void count_sealed(Connection* connection, bint succeeded) noexcept nogil:
     if not succeeded:
         # A socket that broke is no fault of TLS.
         if connection.up.tls.handshake.failure != TlsFailure.TLS_RESET:
-            atomic_add64(&traffic.tls_failed[<int>fault_of(connection.up.tls.handshake.failure)], 1)
+            atomic_add64(&traffic.tls_failed[meaning_of(connection.up.tls.handshake.failure).fault], 1)
         return
     atomic_add64(&traffic.tls_handshakes, 1)
     if SSL_session_reused(connection.up.tls.ssl):
@@ -171,5 +170,5 @@ cdef bint sealed(Worker* worker, Connection* connection) noexcept nogil:
     if status != TLS_WAIT:
         count_sealed(connection, status == TLS_DONE)
     if status != TLS_DONE and status != TLS_WAIT:
-        connect_failed(worker, connection, endpoint_reason(connection.up.tls.handshake.failure))
+        connect_failed(worker, connection, meaning_of(connection.up.tls.handshake.failure).endpoint)
     return status == TLS_DONE

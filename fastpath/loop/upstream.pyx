@@ -377,10 +377,10 @@ cdef bint serve_first(Worker* worker, Connection* connection) noexcept nogil:
 
 cdef void serve_queue(Worker* worker, EndpointQueue* queue) noexcept nogil:
     queue.kept = 1
-    while queue.first != NULL:
-        if queue.first.failure:
-            connect_failed(worker, queue.first, queue.first.failure)
-        elif not serve_first(worker, queue.first):
+    while queue.waiting.first != NULL:
+        if queue.waiting.first.failure:
+            connect_failed(worker, queue.waiting.first, queue.waiting.first.failure)
+        elif not serve_first(worker, queue.waiting.first):
             break
     queue.kept = 0
     queue_drop(&worker.waiting, queue)

@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.busy_poll cimport BusyPoll
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlot
-from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, Listener
+from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, Listener, WaitingList
 from eastgate.fastpath.loop.endpoint_queue cimport EndpointQueues
 from eastgate.fastpath.loop.event_ring cimport EventRing
 from eastgate.fastpath.loop.leg cimport Watch
@@ -89,8 +89,7 @@ cdef struct Worker:
     Connection* busy            # relays that stopped at their budget
     EndpointQueue* due          # queues that somebody may leave
     EndpointQueues waiting
-    Connection* silent_first    # not routed yet, in the order in which they came
-    Connection* silent_last
+    WaitingList silent          # not routed yet
     Connection* spare           # free list
     uint32_t spare_count
     Listener* listeners         # owned
@@ -112,7 +111,7 @@ cdef inline void raise_ready(Worker* worker) noexcept nogil:
 
 # Whoever waits in it may go on, or has failed: look at the end of the turn. A due queue is not freed.
 cdef inline void wake_queue(Worker* worker, EndpointQueue* queue) noexcept nogil:
-    if queue.due or queue.first == NULL:
+    if queue.due or queue.waiting.first == NULL:
         return
     queue.due = 1
     queue.next_due = worker.due

@@ -22,23 +22,16 @@ cdef extern from "openssl/ssl.h" nogil:
         pass
     ctypedef struct X509_STORE_CTX:
         pass
-    ctypedef struct X509_VERIFY_PARAM:
-        pass
     ctypedef struct EVP_PKEY:
         pass
 
     enum:
-        SSL_ERROR_NONE
-        SSL_ERROR_SSL
         SSL_ERROR_WANT_READ
-        SSL_ERROR_WANT_WRITE
-        SSL_ERROR_SYSCALL
         SSL_ERROR_ZERO_RETURN
         SSL_VERIFY_NONE
         SSL_VERIFY_PEER
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         SSL_MODE_RELEASE_BUFFERS
-        SSL_MODE_ENABLE_PARTIAL_WRITE
         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
         SSL_SESS_CACHE_OFF
         SSL_SENT_SHUTDOWN
@@ -55,8 +48,6 @@ cdef extern from "openssl/ssl.h" nogil:
         SSL_R_WRONG_SSL_VERSION
         SSL_R_NO_SHARED_CIPHER
         SSL_R_NO_SHARED_GROUPS
-        SSL_R_UNEXPECTED_EOF_WHILE_READING
-        SSL_R_CERTIFICATE_VERIFY_FAILED
         TLS1_2_VERSION
         TLS1_3_VERSION
         TLSEXT_TYPE_server_name
@@ -89,7 +80,6 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_CTX_set_num_tickets(SSL_CTX* context, size_t count)
     int SSL_CTX_set_session_id_context(SSL_CTX* context, const unsigned char* name, unsigned int length)
     void SSL_CTX_set_verify(SSL_CTX* context, int mode, void* callback)
-    void SSL_CTX_set_verify_depth(SSL_CTX* context, int depth)
     void SSL_CTX_set_cert_verify_callback(
         SSL_CTX* context, int (*callback)(X509_STORE_CTX*, void*) noexcept nogil, void* argument
     )
@@ -121,7 +111,6 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_set_session(SSL* ssl, SSL_SESSION* session)
     int SSL_session_reused(const SSL* ssl)
     void SSL_SESSION_free(SSL_SESSION* session)
-    int SSL_SESSION_up_ref(SSL_SESSION* session)
     int SSL_SESSION_is_resumable(const SSL_SESSION* session)
     X509* SSL_SESSION_get0_peer(SSL_SESSION* session)
     int SSL_SESSION_set1_ticket_appdata(SSL_SESSION* session, const void* data, size_t length)
@@ -141,7 +130,6 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_read_ex(SSL* ssl, void* buffer, size_t length, size_t* got)
     int SSL_write_ex(SSL* ssl, const void* data, size_t length, size_t* written)
     int SSL_shutdown(SSL* ssl)
-    int SSL_get_shutdown(const SSL* ssl)
     void SSL_set_shutdown(SSL* ssl, int mode)
     int SSL_get_error(const SSL* ssl, int result)
     int SSL_is_init_finished(const SSL* ssl)
@@ -171,7 +159,6 @@ cdef extern from "openssl/bio.h" nogil:
 
 cdef extern from "openssl/pem.h" nogil:
     X509* PEM_read_bio_X509(BIO* bio, X509** into, void* callback, void* argument)
-    X509* PEM_read_bio_X509_AUX(BIO* bio, X509** into, void* callback, void* argument)
     EVP_PKEY* PEM_read_bio_PrivateKey(
         BIO* bio, EVP_PKEY** into, int (*password)(char*, int, int, void*) noexcept nogil, void* argument
     )
@@ -210,8 +197,6 @@ cdef extern from "openssl/x509_vfy.h" nogil:
         X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
         X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
         X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
-        X509_V_ERR_CERT_SIGNATURE_FAILURE
-        X509_V_ERR_INVALID_PURPOSE
 
 cdef extern from "openssl/x509v3.h" nogil:
     ctypedef struct ASN1_STRING:
@@ -224,7 +209,6 @@ cdef extern from "openssl/x509v3.h" nogil:
         NID_subject_alt_name
         GEN_DNS
         GEN_URI
-        GEN_EMAIL
     int sk_GENERAL_NAME_num(const GENERAL_NAMES* names)
     GENERAL_NAME* sk_GENERAL_NAME_value(const GENERAL_NAMES* names, int index)
     void GENERAL_NAMES_free(GENERAL_NAMES* names)
@@ -241,6 +225,3 @@ cdef extern from "openssl/err.h" nogil:
     const char* ERR_reason_error_string(unsigned long code)
     enum:
         ERR_LIB_SSL
-
-cdef extern from "openssl/crypto.h" nogil:
-    void OPENSSL_cleanse(void* data, size_t length)

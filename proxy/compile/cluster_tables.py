@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from struct import pack
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.insight.cluster_model import Census
 from eastgate.proxy.membership.endpoint_flags import judged
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Weights
 from eastgate.proxy.slices import Errand, Steps
+from eastgate.xds.columns import EndpointRow, Family, columns_of
 from eastgate.xds.hashing import endpoint_hash_keys
-from eastgate.xds.resources import Assignment, Cluster, Columns, Locality, LocalityEntry
+from eastgate.xds.resources import Assignment, Cluster, Locality
 
 from .cluster_plan import ClusterSpec
 from .subsets import subset_columns
@@ -142,7 +142,4 @@ def census_of_local(table: ClusterTable) -> Census:
 
 def stand_in_table(previous: ClusterTable | None) -> ClusterTable:
     """Table of a cluster without endpoints of its own: one that counts connections and is never connected to."""
-    localities = (LocalityEntry(Locality(), 0, None),)
-    one, word = bytes(1), bytes(2)
-    columns = Columns(1, b"\4", bytes(16), word, pack("=I", 1), one, one, word, one, localities)
-    return ClusterTable.compile(columns, previous=previous)
+    return ClusterTable.compile(columns_of([EndpointRow(Family.IPV4, bytes(4))]), previous=previous)

@@ -4,8 +4,9 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
@@ -13,7 +14,7 @@ from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.xds.resources import Columns, Locality, LocalityEntry
+from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry
 
 from ..support import hellos
 
@@ -169,6 +170,20 @@ class Gateway:
 
     def close(self) -> None:
         self.engine.close()
+
+
+def gateway_to(
+    *addresses: tuple[str, int],
+    policy: str = "ROUND_ROBIN",
+    hashing: Hashing | None = None,
+    slot: Mapping[str, int] = MappingProxyType({}),
+    **settings: object,
+) -> Gateway:
+    """A gateway whose service is these endpoints by this policy, with these settings of its slot."""
+    gateway = Gateway(*addresses, **settings)  # type: ignore[arg-type]
+    gateway.table = ClusterTable.compile(columns(*addresses), policy=policy, hashing=hashing)
+    gateway.slots.publish(gateway.slot, gateway.table, **slot)  # type: ignore[arg-type]
+    return gateway
 
 
 @contextmanager

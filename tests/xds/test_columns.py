@@ -1,6 +1,9 @@
 """Columns, read and cut by row."""
 
-from eastgate.xds.columns import Columns, EndpointFlag, Family, Health, LocalityEntry
+from dataclasses import replace
+
+import pytest
+from eastgate.xds.columns import Columns, EndpointFlag, EndpointRow, Family, Health, Locality, LocalityEntry, columns_of
 from eastgate.xds.decode import decode_assignment
 
 from . import istiod as build
@@ -57,3 +60,30 @@ def test_rows_of_others_stand_behind_ones_own() -> None:
     assert joined.entry(4) is joined.entry(5)
     # One that was there already keeps it.
     assert columns.with_rows(columns, (0,)).entry(4) == columns.entry(0)
+
+
+def test_columns_are_built_as_the_reader_builds_them() -> None:
+    read = mixed()
+    rows = [
+        EndpointRow(
+            Family(read.family[row]),
+            read.packed(row)[:4] if read.family[row] == Family.IPV4 else read.packed(row),
+            read.ports[row],
+            read.weights[row],
+            read.health[row],
+            read.entry(row).priority,
+            read.entry(row).locality,
+        )
+        for row in range(read.count)
+    ]
+    assert columns_of(rows, read.localities) == replace(read, flags=bytes(4))
+    # Places that nobody named come in the order of their endpoints, without a weight.
+    assert columns_of(rows).localities == tuple(replace(one, weight=None) for one in read.localities)
+    assert columns_of(iter(())).count == 0
+
+
+@pytest.mark.parametrize("field", ["port", "weight", "priority"])
+def test_number_that_does_not_fit_its_column_is_an_error(field: str) -> None:
+    one = EndpointRow(Family.IPV4, bytes(4), locality=Locality("r"))
+    with pytest.raises(OverflowError):
+        columns_of([one._replace(**{field: 1 << 32})])

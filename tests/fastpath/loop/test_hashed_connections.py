@@ -9,7 +9,7 @@ from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.hashing import source_ip_hash
 from eastgate.xds.resources import Hashing
 
-from ..driven_engine import Gateway, accept, client_hello, columns, upstream, with_workers
+from ..driven_engine import Gateway, accept, client_hello, gateway_to, upstream, with_workers
 
 HELLO = client_hello()
 ENDPOINTS = 5
@@ -24,15 +24,11 @@ def servers() -> Iterator[list[socket.socket]]:
         yield [stack.enter_context(upstream(backlog=64)) for _ in range(ENDPOINTS)]
 
 
-def gateway_to(
+def hashed_gateway(
     servers: list[socket.socket], policy: str, *, hashed: bool = True, balance_factor: int = 0, **listen: object
 ) -> Gateway:
-    addresses = [server.getsockname() for server in servers]
-    gateway = Gateway(*addresses, **listen)  # type: ignore[arg-type]
-    gateway.table = ClusterTable.compile(
-        columns(*addresses), policy=policy, hashing=Hashing(table_size=251, balance_factor=balance_factor)
-    )
-    gateway.slots.publish(gateway.slot, gateway.table)
+    hashing = Hashing(table_size=251, balance_factor=balance_factor)
+    gateway = gateway_to(*(server.getsockname() for server in servers), policy=policy, hashing=hashing, **listen)
     gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, hash_source_ip=hashed))
     return gateway
 
@@ -56,7 +52,7 @@ def taken_by(gateway: Gateway, servers: list[socket.socket], source: str, data: 
 
 @pytest.mark.parametrize("policy", ["RING_HASH", "MAGLEV"])
 def test_a_source_always_gets_the_endpoint_of_its_hash(servers: list[socket.socket], policy: str) -> None:
-    gateway = gateway_to(servers, policy)
+    gateway = hashed_gateway(servers, policy)
     sources = [f"127.0.{number}.{7 * number + 1}" for number in range(20)]
     expected = [gateway.table.pick_hash(source_ip_hash(source)) for source in sources]
     assert len(set(expected)) > 1
@@ -66,14 +62,14 @@ def test_a_source_always_gets_the_endpoint_of_its_hash(servers: list[socket.sock
 
 
 def test_without_a_hash_policy_connections_get_random_hashes(servers: list[socket.socket]) -> None:
-    gateway = gateway_to(servers, "MAGLEV", hashed=False)
+    gateway = hashed_gateway(servers, "MAGLEV", hashed=False)
     # All 30 at one of five endpoints: 5 ** -29.
     assert len({taken_by(gateway, servers, "127.0.0.1") for _ in range(30)}) > 1
     gateway.close()
 
 
 def test_the_address_of_a_proxy_header_is_hashed(servers: list[socket.socket]) -> None:
-    gateway = gateway_to(servers, "RING_HASH", proxy_protocol=True)
+    gateway = hashed_gateway(servers, "RING_HASH", proxy_protocol=True)
     for conveyed in ("203.0.113.9", "203.0.113.77", "198.51.100.3", "198.51.100.200"):
         header = f"PROXY TCP4 {conveyed} 192.0.2.1 1000 15443\r\n".encode()
         assert taken_by(gateway, servers, "127.0.0.1", header + HELLO) == gateway.table.pick_hash(
@@ -88,7 +84,7 @@ def test_the_address_of_a_proxy_header_is_hashed(servers: list[socket.socket]) -
 
 
 def test_a_mapped_client_of_a_dual_stack_listener_is_hashed_as_ipv4(servers: list[socket.socket]) -> None:
-    gateway = gateway_to(servers, "RING_HASH", host="::", ipv6_only=False)
+    gateway = hashed_gateway(servers, "RING_HASH", host="::", ipv6_only=False)
     gateway.address = ("127.0.0.1", gateway.address[1])
     for number in range(6):
         source = f"127.0.1.{number + 1}"
@@ -97,7 +93,7 @@ def test_a_mapped_client_of_a_dual_stack_listener_is_hashed_as_ipv4(servers: lis
 
 
 def test_a_dead_endpoint_hands_its_sources_to_the_next(servers: list[socket.socket]) -> None:
-    gateway = gateway_to(servers, "RING_HASH")
+    gateway = hashed_gateway(servers, "RING_HASH")
     source = "127.0.0.9"
     first = gateway.table.pick_hash(source_ip_hash(source))
     servers[first].close()
@@ -112,7 +108,7 @@ def test_a_dead_endpoint_hands_its_sources_to_the_next(servers: list[socket.sock
 
 
 def test_bounded_load_counts_the_cluster_and_moves_what_is_too_much(servers: list[socket.socket]) -> None:
-    gateway = gateway_to(servers, "RING_HASH", balance_factor=100)
+    gateway = hashed_gateway(servers, "RING_HASH", balance_factor=100)
     with ExitStack() as clients:
         for number in range(10):
             client = socket.create_connection(gateway.address, source_address=("127.0.0.9", 0))

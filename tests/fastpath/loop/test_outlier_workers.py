@@ -15,6 +15,7 @@ from ..driven_engine import (
     accept,
     client_hello,
     columns,
+    gateway_to,
     upstream,
     with_workers,
 )
@@ -25,10 +26,10 @@ HELLO = client_hello()
 pytestmark = with_workers(0, 1, 4)
 
 
-def gateway_to(*addresses: tuple[str, int], failures: int, timeout_ms: int = 5000, events: int = 4096) -> Gateway:
-    gateway = Gateway(*addresses, event_capacity=events)
-    gateway.slots.publish(gateway.slot, gateway.table, failure_threshold=failures, connect_timeout_ms=timeout_ms)
-    return gateway
+def counting(*addresses: tuple[str, int], failures: int, timeout_ms: int = 5000, events: int = 4096) -> Gateway:
+    """A gateway that marks an endpoint at so many failures in a row."""
+    slot = {"failure_threshold": failures, "connect_timeout_ms": timeout_ms}
+    return gateway_to(*addresses, slot=slot, event_capacity=events)
 
 
 def turn(gateway: Gateway, wait_s: float = 0.02) -> None:
@@ -59,7 +60,7 @@ def visit(gateway: Gateway, server: socket.socket) -> None:
 
 def test_threshold_is_crossed_by_attempts_and_success_begins_anew(closed_port: ClosedPort) -> None:
     with upstream(backlog=64) as server:
-        gateway = gateway_to(closed_port(), server.getsockname(), failures=4)
+        gateway = counting(closed_port(), server.getsockname(), failures=4)
         while gateway.table.state(0)[2] < 3:
             visit(gateway, server)
         assert gateway.slots.take_dirty() == []
@@ -70,7 +71,7 @@ def test_threshold_is_crossed_by_attempts_and_success_begins_anew(closed_port: C
         gateway.close()
     # The same endpoint fails three times, answers, and fails three times more.
     refusing = closed_port()
-    gateway = gateway_to(refusing, failures=4)
+    gateway = counting(refusing, failures=4)
     fail(gateway, 1)
     with socket.create_server(refusing) as server:
         server.settimeout(DEADLINE_S)
@@ -83,7 +84,7 @@ def test_threshold_is_crossed_by_attempts_and_success_begins_anew(closed_port: C
 
 def test_marks_outlive_rings_that_overflow_and_tables_that_change(closed_port: ClosedPort) -> None:
     addresses = [closed_port() for _ in range(20)]
-    gateway = gateway_to(*addresses, failures=1, events=1)
+    gateway = counting(*addresses, failures=1, events=1)
     for _ in range(12):
         fail(gateway, 20)
     assert gateway.engine.events_dropped() > 200
@@ -100,7 +101,7 @@ def test_timeout_counts_as_a_failure() -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())
-        gateway = gateway_to(server.getsockname(), failures=3, timeout_ms=30)
+        gateway = counting(server.getsockname(), failures=3, timeout_ms=30)
         fail(gateway, 1)
         assert gateway.slots.take_dirty() == [SERVICE]
         gateway.close()
@@ -111,7 +112,7 @@ def test_timeout_counts_as_a_failure() -> None:
 def test_control_side_is_woken_though_it_takes_no_events(workers: int, closed_port: ClosedPort) -> None:
     if not workers:
         return  # whoever hosts the loop looks after each turn
-    gateway = gateway_to(closed_port(), failures=6)
+    gateway = counting(closed_port(), failures=6)
     fail(gateway, 1)
     # The ring has said that there are events, and says no more until they are taken.
     while select.select([gateway.engine.fileno()], [], [], 0.1)[0]:

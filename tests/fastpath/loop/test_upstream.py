@@ -7,7 +7,7 @@ import pytest
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, upstream, with_workers
+from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, gateway_to, upstream, with_workers
 
 HELLO = client_hello()
 CONNECTIONS = 12
@@ -45,10 +45,11 @@ def served(gateway: Gateway, server: socket.socket, count: int) -> None:
         gateway.until(lambda: gateway.engine.active_connections() == 0)
 
 
-def gateway_to(*addresses: tuple[str, int], live: int, policy: str = "ROUND_ROBIN", timeout_ms: int = 5000) -> Gateway:
-    gateway = Gateway(*addresses)
-    gateway.table = ClusterTable.compile(columns(*addresses), policy=policy)
-    gateway.slots.publish(gateway.slot, gateway.table, connect_timeout_ms=timeout_ms)
+def failing_over(
+    *addresses: tuple[str, int], live: int, policy: str = "ROUND_ROBIN", timeout_ms: int = 5000
+) -> Gateway:
+    """`live`: the row of the endpoint that answers."""
+    gateway = gateway_to(*addresses, policy=policy, slot={"connect_timeout_ms": timeout_ms})
     gateway.live = live  # type: ignore[attr-defined]
     return gateway
 
@@ -60,7 +61,7 @@ def test_refusing_endpoints_cost_no_connection(
 ) -> None:
     # 127.0.0.2 has no listener at the port either.
     addresses = [closed_port(), ("127.0.0.2", server.getsockname()[1])][:dead]
-    gateway = gateway_to(*addresses, server.getsockname(), live=dead, policy=policy)
+    gateway = failing_over(*addresses, server.getsockname(), live=dead, policy=policy)
     served(gateway, server, CONNECTIONS)
     assert sum(gateway.engine.listener_counters(gateway.listener).refused) == 0
     failures = [gateway.table.state(number) for number in range(dead)]
@@ -79,7 +80,7 @@ def test_refusing_endpoints_cost_no_connection(
 def test_an_endpoint_that_does_not_answer_costs_its_timeout_only(server: socket.socket) -> None:
     fillers: list[socket.socket] = []
     with unanswered(fillers) as silent:
-        gateway = gateway_to(silent.getsockname(), server.getsockname(), live=1, timeout_ms=60)
+        gateway = failing_over(silent.getsockname(), server.getsockname(), live=1, timeout_ms=60)
         served(gateway, server, 4)
         counters = gateway.slots.counters(gateway.slot)
         assert counters.cx_connect_timeout == counters.cx_connect_fail > 0
@@ -92,7 +93,7 @@ def test_an_endpoint_that_does_not_answer_costs_its_timeout_only(server: socket.
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 def test_attempts_of_the_chain_bound_the_search(closed_port: ClosedPort, attempts: int) -> None:
     dead = [closed_port() for _ in range(8)]
-    gateway = gateway_to(*dead, live=0)
+    gateway = failing_over(*dead, live=0)
     gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=attempts))
     with gateway.connect(HELLO) as client:
         assert gateway.end_of(client) == "RST"
@@ -107,7 +108,7 @@ def test_attempts_of_the_chain_bound_the_search(closed_port: ClosedPort, attempt
 
 
 def test_unreachable_path_is_followed_by_the_next_endpoint(server: socket.socket) -> None:
-    gateway = gateway_to(("/nowhere/socket", 0), server.getsockname(), live=1)
+    gateway = failing_over(("/nowhere/socket", 0), server.getsockname(), live=1)
     served(gateway, server, 4)
     assert gateway.table.state(0)[2] > 0
     gateway.close()
@@ -116,7 +117,7 @@ def test_unreachable_path_is_followed_by_the_next_endpoint(server: socket.socket
 def test_the_next_endpoint_comes_from_the_newest_table(server: socket.socket) -> None:
     fillers: list[socket.socket] = []
     with unanswered(fillers) as silent:
-        gateway = gateway_to(silent.getsockname(), live=0, timeout_ms=150)
+        gateway = failing_over(silent.getsockname(), live=0, timeout_ms=150)
         with gateway.connect(HELLO):
             gateway.until(lambda: gateway.slots.counters(gateway.slot).pending_active == 1)
             gateway.table = ClusterTable.compile(columns(server.getsockname()), previous=gateway.table)
@@ -130,7 +131,7 @@ def test_the_next_endpoint_comes_from_the_newest_table(server: socket.socket) ->
 def test_a_slot_given_away_meanwhile_gets_none_of_the_attempts(server: socket.socket) -> None:
     fillers: list[socket.socket] = []
     with unanswered(fillers) as silent:
-        gateway = gateway_to(silent.getsockname(), live=0, timeout_ms=150)
+        gateway = failing_over(silent.getsockname(), live=0, timeout_ms=150)
         with gateway.connect(HELLO) as client:
             gateway.until(lambda: gateway.slots.counters(gateway.slot).pending_active == 1)
             gateway.slots.release(gateway.slot)

@@ -254,7 +254,7 @@ def test_without_descriptors_for_pipes_bulk_is_copied(gateway: Gateway, server: 
 # In a user namespace of its own even root has an ordinary user's budget of pipe pages, which this uses up first.
 SMALL_PIPES = """
 import fcntl, os, socket, sys, threading
-from tests.fastpath.loop.test_splice import MEGABYTE, Receiver, Sender, drive, established
+from tests.fastpath.loop.test_relay import MEGABYTE, Receiver, Sender, drive, established
 from tests.fastpath.driven_engine import Gateway
 
 used, size = [], MEGABYTE
