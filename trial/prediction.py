@@ -76,7 +76,9 @@ def _clusters(mesh: Mesh, node: NodeView, *, gateway: bool) -> Iterator[tuple[st
 def _rows(mesh: Mesh, name: str, raw: bytes, assigned: bytes | None) -> Iterator[Predicted]:
     model = cluster_of(decode_cluster(raw), decode_assignment(assigned) if assigned is not None else None)
     if not model.endpoints:
-        yield Predicted(name, "", "", 0, "", 0, "", 0.0, "no endpoints: connections are refused")
+        without = sum(not one.address for one in mesh.workloads)
+        why = f"; {without} workloads have no address in this file" if without else ""
+        yield Predicted(name, "", "", 0, "", 0, "", 0.0, f"no endpoints: connections are refused{why}")
         return
     explanation = explain(compile_model(model))
     loads = {one.priority: one.arithmetic for one in explanation.priorities}

@@ -39,6 +39,13 @@ def test_a_cluster_without_endpoints_is_told() -> None:
     assert (one.address, one.share, one.why) == ("", 0.0, "no endpoints: connections are refused")
 
 
+def test_a_file_without_addresses_says_that_it_has_none() -> None:
+    """The demo's workloads get theirs when it runs."""
+    demo = load(Path(__file__).parents[2] / "mesh" / "demo.yaml").mesh
+    (one,) = predicted(demo, workload_named(demo, "anthos/client"), gateway=False)
+    assert one.why == "no endpoints: connections are refused; 7 workloads have no address in this file"
+
+
 def test_a_change_is_told_in_points_for_each_client_and_gateway() -> None:
     changes = {(one.client, one.cluster): one for one in moved(OLD, NEW)}
     client = changes["west/shop/client", f"outbound|80||{HOST}"]
