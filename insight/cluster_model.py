@@ -11,16 +11,13 @@ from typing import NamedTuple
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.endpoint_rows import first_occurrences
+from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.xds.columns import Columns, EndpointRow, Family, Health, columns_of
 from eastgate.xds.resources import Hashing, Locality, LocalityEntry, ZoneAware
 
 # EDS HealthStatus by number.
 HEALTH_NAMES = tuple(one.name for one in Health)
 GOOD_HEALTH = (0, 1)
-# Of policies that look at zones.
-ZONED = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM")
-Census = tuple[int, int, int, int, dict[tuple[str, str, str], tuple[int, int, int]]]
-"""What ClusterTable.census says of a local cluster"""
 UNHEALTHY = HEALTH_NAMES.index("UNHEALTHY")
 # Where east-west gateways take connections for other clusters.
 GATEWAY_PORT = 15443

@@ -8,7 +8,6 @@ the endpoints are those of the config_dump and their health that of /clusters.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from eastgate.xds.fields import whole_percent
@@ -26,6 +25,7 @@ from .cluster_model import (
     RejectedResource,
     with_zones,
 )
+from .dump_fields import flat_address, get, number, text
 from .read_hashing import endpoint_key, read_hashing, whole
 from .read_pages import read_ledger, read_listeners
 
@@ -37,46 +37,6 @@ ENDPOINT_FIELDS = ("static_endpoint_configs", "dynamic_endpoint_configs")
 
 class DumpShapeError(ValueError):
     """A document that is not what an admin interface writes."""
-
-
-@cache
-def camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.title() for part in rest)
-
-
-def get(message: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """A field by its proto name, also when the document has the camelCase form."""
-    if name in message:
-        return message[name]
-    return message.get(camel_case(name), default)
-
-
-def number(message: Mapping[str, Any], name: str, default: int) -> int:
-    """An integer, also from a wrapper that is written as a message."""
-    value = get(message, name)
-    if isinstance(value, Mapping):
-        value = value.get("value", 0)
-    return default if value is None else int(value)
-
-
-def text(value: Any) -> str:
-    """A name. Raises TypeError for anything but a string, which would only fail later and elsewhere."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} where a name belongs")
-    return value
-
-
-def flat_address(address: Mapping[str, Any]) -> str:
-    """host:port, [host]:port or the path of a Unix socket; empty for an address that has neither."""
-    pipe = get(address, "pipe")
-    if pipe is not None:
-        return text(pipe["path"])
-    socket = get(address, "socket_address")
-    if socket is None:
-        return ""
-    host, port = text(socket["address"]), int(get(socket, "port_value", 0))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def locality_of(message: Mapping[str, Any] | None) -> Locality:

@@ -1,7 +1,8 @@
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, final, type_check_only
+from typing import Any, Protocol, final, type_check_only
 
 from .endpoints import Endpoint, Locality
+from .zones import Census
 
 @type_check_only
 class LocalityEntry(Protocol):
@@ -66,8 +67,6 @@ class ZoneAware(Protocol):
     def by_weight(self) -> bool: ...
 
 # (hosts, healthy, degraded, excluded, {locality: (hosts, healthy, their weights)}) of P0.
-_Census: TypeAlias = tuple[int, int, int, int, dict[tuple[str, str, str], tuple[int, int, int]]]
-
 @final
 class ClusterTable:
     """Compiled endpoints of one cluster."""
@@ -113,7 +112,7 @@ class ClusterTable:
         factors: bytes = b"",
         by_weight: bool = False,
         zone_aware: ZoneAware | None = None,
-        local: _Census | None = None,
+        local: Census | None = None,
         previous: ClusterTable | None = None,
         seed: int = 0,
         failed: bytes = b"",
@@ -153,7 +152,7 @@ class ClusterTable:
 
         Availability is that of healthy and degraded endpoints together, 100 at most.
         """
-    def census(self) -> _Census:
+    def census(self) -> Census:
         """Endpoints of P0 as `local` of another table's compile takes them."""
     def address(self, endpoint: int) -> str:
         """host:port, [host]:port, or unix:path."""

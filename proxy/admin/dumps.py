@@ -12,15 +12,14 @@ from types import MappingProxyType
 from typing import Any
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.insight.cluster_model import HEALTH_NAMES
-from eastgate.insight.read_dump import flat_address
+from eastgate.insight.dump_fields import flat_address
 from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.membership import endpoint_flags
 from eastgate.proxy.membership.endpoint_health import EndpointKey, key_of
 from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
 from eastgate.proxy.open_listener import OpenListener
-from eastgate.xds.columns import Columns, Family, LocalityEntry
+from eastgate.xds.columns import Columns, Family, Health, LocalityEntry
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.endpoint_messages import endpoint_messages
 from eastgate.xds.errors import XdsError
@@ -152,7 +151,7 @@ def host_status(
     health = columns.health[row]
     status: dict[str, Any] = {
         # istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open.
-        "eds_health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY"
+        "eds_health_status": Health(health).name if 2 <= health < len(Health) else "HEALTHY"
     }
     status |= {name: True for bit, (name, _) in FLAG_NAMES.items() if flags & bit}
     return {
@@ -347,7 +346,7 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
         entries[localities[row]]["lb_endpoints"].append(
             {
                 "endpoint": {"address": endpoint_address(columns, row)},
-                "health_status": HEALTH_NAMES[health] if 2 <= health < len(HEALTH_NAMES) else "HEALTHY",
+                "health_status": Health(health).name if 2 <= health < len(Health) else "HEALTHY",
                 "load_balancing_weight": weights[row],
                 **({"metadata": {"filter_metadata": metadata}} if metadata else {}),
             }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eastgate.insight.cluster_model import ZONED, Census
+from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.proxy.membership.endpoint_flags import Live
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
 from eastgate.xds.bind_config import SourceAddress

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.insight.cluster_model import Census
+from eastgate.fastpath.tables.zones import Census
 from eastgate.proxy.membership.endpoint_flags import judged
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Weights
 from eastgate.proxy.slices import Errand, Steps

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.insight.cluster_model import Census
+from eastgate.fastpath.tables.zones import Census
 from eastgate.proxy.membership.endpoint_flags import FAILED
 from eastgate.proxy.membership.slow_start import Ramp, Weights
 from eastgate.xds.resources import Assignment, Cluster, Listener

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters, ClusterSlots
 from eastgate.fastpath.match.chain_counts import ChainCounters
-from eastgate.insight.cluster_model import Census
+from eastgate.fastpath.tables.zones import Census
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.proxy.membership.endpoint_flags import Judge, Live, as_discovered, combined

@@ -123,6 +123,9 @@ def test_a_gateway_loads_no_page_and_no_file_that_nobody_has_asked_for() -> None
     loaded = set(run.stdout.split())
     asked = ("admin.config_dump", "admin.ledger_page", "disk.recorder", "disk.journal")
     assert not {f"eastgate.proxy.{one}" for one in asked} & loaded
+    # Of what explains a configuration, the words of its documents alone.
+    assert {one for one in loaded if one.startswith("eastgate.insight.")} == {"eastgate.insight.dump_fields"}
+    assert not {one for one in loaded if one.startswith(("eastgate.mesh", "eastgate.trial", "eastgate.commands"))}
     # Commands, libraries of tables, and what only makes messages.
     assert not {"click", "rich", "envoy_data_plane", "pydantic", "platform", "eastgate.mesh"} & loaded
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from eastgate.insight.answer import answer
+from eastgate.insight.dump_fields import flat_address
 from eastgate.insight.dump_source import live_proxy
-from eastgate.insight.read_dump import flat_address
 from envoy_data_plane.envoy.extensions.load_balancing_policies.maglev.v3 import Maglev
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
