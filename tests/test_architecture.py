@@ -419,3 +419,14 @@ def test_functions_are_short_enough_to_be_read():
         assert lines <= most, f"{place} has {lines} lines, more than {most}"
     for place in STILL_LONGER_FUNCTIONS:
         assert longest[place] > LONGEST_FUNCTION, f"{place} has become short: take it out of STILL_LONGER_FUNCTIONS"
+
+
+def test_change_map_names_what_stands_in_these_places():
+    """A stranger looks for `name` of `file`."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`([\w.]+)` of `([\w/]+\.(?:py|pyx|pxd))`", text)
+    named += [("ENTRIES", "commands/cli.py"), ("RULES", "insight/findings.py"), ("PROXY_RULES", "insight/doctor.py")]
+    assert len(named) > 7
+    for name, place in named:
+        assert re.search(rf"\b{name.rpartition('.')[2]}\b", (ROOT / place).read_text()), f"no {name} in {place}"
+    assert all(f"`{name}`" in text for name in ("ENTRIES", "RULES", "PROXY_RULES"))
