@@ -101,3 +101,22 @@ def test_a_predicate_that_is_not_known_closes_all_chains():
 def test_other_filters_always_run():
     found = listener_filters([one("original_dst", "OriginalDst", filter_disabled={"any_match": True})])
     assert found.warnings == ("listener_filters.original_dst.filter_disabled: the filter always runs",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rules", [{"tlv_type": 1}]),
+        ("allow_requests_without_proxy_protocol", True),
+        # The first version is the number 0.
+        ("disallowed_versions", [0]),
+    ],
+)
+def test_settings_of_the_proxy_protocol_that_are_not_used_are_named(name: str, value: object) -> None:
+    filtered = one("proxy_protocol", "ProxyProtocol")
+    assert listener_filters([filtered]).warnings == ()
+    filtered["typed_config"][name] = value
+    found = listener_filters([filtered])
+    assert found.warnings == (f"listener_filters.proxy_protocol.{name}: not used",)
+    assert "proxy_protocol" in found
+    assert found.closed == ""
