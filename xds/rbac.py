@@ -19,7 +19,7 @@ class Predicate:
     """A Permission or a Principal. By ``kind``:
 
     - any: true; and, or, not: of ``parts``
-    - authenticated: the peer's name as ``match`` says, any peer's without one; server_name: that of the ClientHello
+    - authenticated: any name of the peer as ``match`` says, any peer without one; server_name: that of the ClientHello
     - destination_ip, direct_remote_ip, remote_ip, source_ip: an address in ``range``
     - destination_port: a port from ``first`` up to but without ``end``
     - unknown: what layer 4 cannot tell, or nobody here; ``what`` says what that is

@@ -239,7 +239,8 @@ cdef void leg_will_secure(Leg* leg, TlsContext* context) noexcept nogil
 cdef bint leg_secure(Leg* leg, TlsScratch* scratch, const Offer* offer, TicketPlace* tickets) noexcept nogil
 # Nothing may be received or sent before it is done. The leg's session holds the failure.
 cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil
-# URI of its peer's certificate, 0 for one that has none or a longer one; -1 where there is no certificate, or no TLS.
+# Names of its peer's certificate with a NUL between (all_names), 0 where they do not fit; -1 where there is no
+# certificate, or no TLS.
 cdef ssize_t leg_peer(const Leg* leg, char* into, size_t capacity) noexcept nogil
 # Server name that the handshake was held to, until it is forgotten; NULL for none.
 cdef const char* leg_offered_name(const Leg* leg, uint16_t* length) noexcept nogil

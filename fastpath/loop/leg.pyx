@@ -11,7 +11,9 @@ from eastgate.fastpath.loop.tls_session cimport (
     TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
 )
 from eastgate.fastpath.match.facts cimport Address
-from eastgate.fastpath.tls.handshake cimport has_certificate, peer_uri, tls_context_acquire, tls_context_release
+from eastgate.fastpath.tls.handshake cimport has_certificate, tls_context_acquire, tls_context_release
+from eastgate.fastpath.tls.openssl cimport SSL_get0_peer_certificate
+from eastgate.fastpath.tls.peer_names cimport all_names
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.tables.picker cimport EndpointAddress
 
@@ -212,7 +214,7 @@ cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil:
 cdef ssize_t leg_peer(const Leg* leg, char* into, size_t capacity) noexcept nogil:
     if leg.tls == NULL or not has_certificate(leg.tls.ssl):
         return -1
-    return <ssize_t>peer_uri(leg.tls.ssl, into, capacity)
+    return <ssize_t>all_names(SSL_get0_peer_certificate(leg.tls.ssl), into, capacity)
 
 
 cdef const char* leg_offered_name(const Leg* leg, uint16_t* length) noexcept nogil:

@@ -11,11 +11,11 @@ cdef enum Truth:
 cdef enum:
     NO_POLICY = -1
 
-# Who is at the other end of a TLS connection: the URI of its certificate. NULL: no certificate was shown.
+# Who is at the other end of a TLS connection: all names of its certificate, with a NUL between. NULL: none was shown.
 cdef struct Peer:
     const char* name
     uint32_t length
-    uint8_t unread              # it was shown, and has no URI, or one that is too long to keep: `name` is not NULL
+    uint8_t unread              # it was shown, and its names are too long to keep: `name` is not NULL
 
 cdef struct PolicyVerdict:
     uint8_t allowed

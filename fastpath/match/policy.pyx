@@ -13,7 +13,7 @@ Layout: `words` as in route_nodes.pxd, a node by its offset.
     AND, OR     kind, count, nodes
     NOT         kind, node
     TRUE, UNKNOWN, PEER     kind
-    TEXT        kind, whose, how, whether cases are one, length, a byte a word; in a pattern also ANY_BYTE and ANY_BYTES
+    TEXT        kind, whose, and what policy_text.pxd has
     ADDRESS     kind, whose, family, bits, four words
     PORTS       kind, first, end
 """
@@ -21,9 +21,10 @@ cimport cython
 from cpython.array cimport array
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from eastgate.fastpath.match.facts cimport Address, Facts, Observed
+from eastgate.fastpath.match.policy_text cimport CONTAINS, EXACT, PATTERN, PREFIX, SUFFIX, match_text
 from eastgate.fastpath.posix cimport atomic_add, atomic_sub_release
 
 from eastgate.fastpath.match.patterns import pattern_alternatives
@@ -51,22 +52,12 @@ cdef enum AddressOf:
     OF_SOURCE
     OF_DIRECT_SOURCE
 
-cdef enum How:
-    EXACT
-    PREFIX
-    SUFFIX
-    CONTAINS
-    PATTERN
-
 cdef enum Action:
     ALLOW
     DENY
     LOG
 
 cdef enum:
-    # In patterns; bytes stand for themselves.
-    ANY_BYTE = 256
-    ANY_BYTES = 257
     DEEPEST = 64
     MOST_RULES = 1024
 
@@ -111,81 +102,27 @@ class Decision(NamedTuple):
     logged: int = 0
 
 
-# ---- texts
+# ---- peer
 
-cdef inline uint32_t folded(uint8_t byte, bint ignore_case) noexcept nogil:
-    return byte | 0x20 if ignore_case and c"A" <= byte <= c"Z" else byte
-
-
-cdef inline bint same(
-    const uint32_t* wanted, const uint8_t* text, uint32_t length, bint ignore_case
-) noexcept nogil:
-    cdef uint32_t at
-    for at in range(length):
-        if folded(text[at], ignore_case) != wanted[at]:
-            return False
-    return True
-
-
-cdef bint contains(
-    const uint32_t* wanted, uint32_t size, const uint8_t* text, uint32_t length, bint ignore_case
-) noexcept nogil:
-    cdef uint32_t at
-    if size > length:
-        return False
-    for at in range(length - size + 1):
-        if same(wanted, text + at, size, ignore_case):
-            return True
-    return False
-
-
-cdef bint is_like(const uint32_t* pattern, uint32_t size, const uint8_t* text, uint32_t length) noexcept nogil:
-    """Whether the whole text has the shape. What a wildcard took is taken back from the last one only."""
-    cdef uint32_t at = 0
-    cdef uint32_t step = 0
-    cdef uint32_t wildcard = size
-    cdef uint32_t taken = 0
-    while at < length:
-        if step < size and pattern[step] == ANY_BYTES:
-            wildcard = step
-            taken = at
-            step += 1
-        elif step < size and (pattern[step] == ANY_BYTE or pattern[step] == text[at]):
-            step += 1
-            at += 1
-        elif wildcard < size:
-            taken += 1
-            at = taken
-            step = wildcard + 1
-        else:
-            return False
-    while step < size and pattern[step] == ANY_BYTES:
-        step += 1
-    return step == size
-
-
-cdef Truth match_text(const uint32_t* node, const uint8_t* text, uint32_t length) noexcept nogil:
-    cdef uint32_t size = node[4]
-    cdef const uint32_t* wanted = node + 5
-    cdef bint ignore_case = node[3] != 0
-    cdef uint32_t at
-    cdef bint found = False
-    if node[2] == PATTERN:
-        for at in range(length):
-            # A dot is a character there, and a byte here; and no dot is a line's end.
-            if text[at] >= 0x80 or text[at] == c"\n":
-                return TRUTH_UNKNOWN
-        found = is_like(wanted, size, text, length)
-    elif node[2] == CONTAINS:
-        found = contains(wanted, size, text, length, ignore_case)
-    elif size <= length:
-        if node[2] == EXACT:
-            found = size == length and same(wanted, text, size, ignore_case)
-        elif node[2] == PREFIX:
-            found = same(wanted, text, size, ignore_case)
-        else:
-            found = same(wanted, text + length - size, size, ignore_case)
-    return TRUTH_TRUE if found else TRUTH_FALSE
+cdef Truth match_peer(const uint32_t* node, const Peer* peer) noexcept nogil:
+    """Whether any name of the peer matches: as in Envoy its URIs, DNS names and subject."""
+    cdef const uint8_t* name = <const uint8_t*>peer.name
+    cdef const uint8_t* end
+    cdef uint32_t left = peer.length
+    cdef uint32_t size
+    cdef Truth found = TRUTH_FALSE
+    cdef Truth one
+    if peer.unread:
+        return TRUTH_UNKNOWN
+    while name != NULL:
+        end = <const uint8_t*>memchr(name, 0, left)
+        size = left if end == NULL else <uint32_t>(end - name)
+        one = match_text(node, name, size)
+        if one > found:
+            found = one
+        left -= min(left, size + 1)
+        name = NULL if end == NULL else end + 1
+    return found
 
 
 # ---- addresses
@@ -239,9 +176,7 @@ cdef Truth ask(const uint32_t* words, uint32_t node_at, const Facts* facts, cons
     if node[0] == TEXT:
         if node[1] == OF_SERVER_NAME:
             return match_text(node, <const uint8_t*>facts.server_name, facts.server_name_length)
-        if peer.unread:
-            return TRUTH_UNKNOWN
-        return TRUTH_FALSE if peer.name == NULL else match_text(node, <const uint8_t*>peer.name, peer.length)
+        return match_peer(node, peer)
     if node[0] == ADDRESS:
         return match_address(node, address_of(facts, node[1]))
     if node[0] == PORTS:
@@ -478,7 +413,7 @@ cdef class PolicySet:
         return policies
 
     def judge(self, Observed observed not None, peer=None):
-        """Decision on a connection. `peer`: URI of its certificate; None: it showed none."""
+        """Decision on a connection. `peer`: names of its certificate, NUL between them; None: it showed none."""
         cdef PolicyVerdict verdict
         cdef Peer who
         cdef bytes name = b"" if peer is None else peer.encode("utf-8", "surrogateescape")

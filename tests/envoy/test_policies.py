@@ -1,7 +1,8 @@
 """Random authorization policies before real Envoy and eastgate: one verdict for all that layer 4 knows, and none
 that is more open for the rest.
 
-One listener, a chain for each policy by its server name, each with istiod's TLS; clients of two service accounts.
+One listener, a chain for each policy by its server name, each with istiod's TLS, but for any name of the mesh's CA;
+clients of two service accounts, with DNS names and subjects beside them or in their place.
 """
 
 import os
@@ -17,8 +18,10 @@ from typing import Any
 
 import pytest
 from eastgate.xds.message import encode
+from envoy_data_plane.envoy.config.core.v3 import TransportSocket
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import DownstreamTlsContext
 
 from ..support import messages, tls_messages
 from ..support.ads_thread import AdsThread
@@ -34,6 +37,16 @@ AT_ONCE = 12
 TIMEOUT_S = 20.0
 ROOT = Authority("root")
 ACCOUNTS = ("spiffe://cluster.local/ns/a/sa/client", "spiffe://cluster.local/ns/b/sa/other")
+HOST, ALSO = "client.shop.example", "spiffed.example"
+# Names and subject of each client.
+CLIENTS = (
+    ((ACCOUNTS[0],), "test"),
+    ((ACCOUNTS[1], HOST), "Acme, Inc. <é>"),
+    ((HOST, ALSO), "test"),
+    ((), "spiffe://cluster.local/ns/a/sa/client"),
+    ((ACCOUNTS[0], ALSO), ""),
+)
+SUBJECTS = ("O=test", "O=Acme\\, Inc. \\<\\C3\\A9\\>", "O=spiffe://cluster.local/ns/a/sa/client", "")
 RBAC = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC"
 KNOWN, UNKNOWN = "known", "unknown"
 
@@ -54,14 +67,13 @@ class Policies:
         return {"address_prefix": address, "prefix_len": length}
 
     def _name(self) -> dict[str, Any]:
-        whole = self._rng.choice(ACCOUNTS)
+        whole = self._rng.choice([*ACCOUNTS, *ACCOUNTS, HOST, ALSO, *SUBJECTS[:3]])
         kind = self._rng.choice(["exact", "prefix", "suffix", "contains", "safe_regex"])
         text = {
             "exact": whole,
-            "prefix": whole[: self._rng.randint(20, len(whole))],
-            # Of a single letter it would be that of the certificate's subject, too, on which Envoy falls back.
-            "suffix": whole[-self._rng.randint(2, 12) :],
-            "contains": self._rng.choice(["/ns/a/", "/ns/b/", "sa", "zz"]),
+            "prefix": whole[: self._rng.randint(1, len(whole))],
+            "suffix": whole[-self._rng.randint(1, 12) :],
+            "contains": self._rng.choice(["/ns/a/", "/ns/b/", "sa", "zz", "shop", "O=", "Acme\\,", "C3"]),
         }
         if kind == "safe_regex":
             # As istiod writes namespaces.
@@ -122,6 +134,14 @@ class Policies:
         return encode("envoy.extensions.filters.network.rbac.v3.RBAC", message)
 
 
+def any_client() -> TransportSocket:
+    """Whoever the CA knows, with a certificate of any name."""
+    context = DownstreamTlsContext(
+        common_tls_context=tls_messages.common([], ["h2", "http/1.1"]), require_client_certificate=True
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=messages.pack(context))
+
+
 def chain(number: int, configs: list[bytes]) -> FilterChain:
     filters = [
         Filter(name="envoy.filters.network.rbac", typed_config=messages.PackedAny(type_url=RBAC, value=config))
@@ -133,7 +153,7 @@ def chain(number: int, configs: list[bytes]) -> FilterChain:
         name=name_of(number),
         filter_chain_match=FilterChainMatch(transport_protocol="tls", server_names=[name_of(number)]),
         filters=filters,
-        transport_socket=tls_messages.downstream(),
+        transport_socket=any_client(),
     )
 
 
@@ -159,10 +179,11 @@ class Asked:
         envoy = stack.enter_context(Envoy(ads.address, node={"id": "envoy", "cluster": "test"}))
         ours = stack.enter_context(Eastgate(ads.address, "--node-id", "router~127.0.0.1~g.test~test.svc.cluster.local"))
         self.running: list[ProxyProcess] = [one.wait_ready() for one in (envoy, ours)]
-        self._contexts = [self._context(folder, account) for account in ACCOUNTS]
+        self._addresses = {one.kind: one.bound_address(messages.LISTENER) for one in self.running}
+        self._contexts = [self._context(folder, names, subject) for names, subject in CLIENTS]
 
-    def _context(self, folder: Path, account: str) -> ssl.SSLContext:
-        identity = ROOT.issue(account)
+    def _context(self, folder: Path, names: tuple[str, ...], subject: str) -> ssl.SSLContext:
+        identity = ROOT.issue(*names, organization=subject)
         (folder / "pem").write_bytes(identity.key + identity.chain)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -170,11 +191,11 @@ class Asked:
         context.load_cert_chain(folder / "pem")
         return context
 
-    def allowed(self, proxy: ProxyProcess, number: int, account: int) -> bool:
+    def allowed(self, proxy: ProxyProcess, number: int, client: int) -> bool:
         try:
             with (
-                socket.create_connection(proxy.bound_address(messages.LISTENER), TIMEOUT_S) as raw,
-                self._contexts[account].wrap_socket(raw, server_hostname=name_of(number)) as tls,
+                socket.create_connection(self._addresses[proxy.kind], TIMEOUT_S) as raw,
+                self._contexts[client].wrap_socket(raw, server_hostname=name_of(number)) as tls,
             ):
                 tls.sendall(b"ping")
                 return tls.recv(4) == b"ping"
@@ -191,7 +212,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 
 
 def test_verdicts_are_envoys_and_never_more_open(asked: Asked) -> None:
-    cases = [(number, account) for number in range(POLICIES) for account in range(len(ACCOUNTS))]
+    cases = [(number, client) for number in range(POLICIES) for client in range(len(CLIENTS))]
 
     def verdicts(case: tuple[int, int]) -> tuple[bool, ...]:
         return tuple(asked.allowed(proxy, *case) for proxy in asked.running)
@@ -199,9 +220,9 @@ def test_verdicts_are_envoys_and_never_more_open(asked: Asked) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(verdicts, cases))
     seen: Counter[tuple[str, bool, bool]] = Counter()
-    for (number, account), (theirs, ours) in zip(cases, found, strict=True):
+    for (number, client), (theirs, ours) in zip(cases, found, strict=True):
         known = asked.known[number]
         seen[KNOWN if known else UNKNOWN, theirs, ours] += 1
-        assert ours <= theirs if not known else ours == theirs, (ACCOUNTS[account], asked.policies[number])
+        assert ours <= theirs if not known else ours == theirs, (CLIENTS[client], asked.policies[number])
     # Both kinds of verdict came about, often.
     assert min(seen[KNOWN, True, True], seen[KNOWN, False, False]) > POLICIES // 10, seen

@@ -37,10 +37,20 @@ class Authority:
         )
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, *names: str, starts: timedelta = -HOUR, ends: timedelta = HOUR, key: Key | None = None) -> Identity:
-        """A certificate for these SPIFFE URIs and host names, valid from and to so far from now."""
+    def issue(
+        self,
+        *names: str,
+        starts: timedelta = -HOUR,
+        ends: timedelta = HOUR,
+        key: Key | None = None,
+        organization: str = "test",
+    ) -> Identity:
+        """A certificate for these SPIFFE URIs and host names, valid from and to so far from now.
+
+        ``organization`` is its subject; empty: it has none.
+        """
         key = key or ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "test")])
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else [])
         builder = _builder(subject, self._name, key, starts, ends)
         if names:
             kinds = [x509.UniformResourceIdentifier(one) if "://" in one else x509.DNSName(one) for one in names]

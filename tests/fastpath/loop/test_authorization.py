@@ -69,9 +69,10 @@ def verdicts(gateway: Gateway) -> tuple[int, ...]:
     return gateway.engine.listener_counters(gateway.listener).rbac
 
 
-def answered(gateway: Gateway, folder: Path) -> bytes:
+def answered(gateway: Gateway, folder: Path, *more: str) -> bytes:
+    """To a client with these names beside its own."""
     with suppress(ssl.SSLError, ConnectionError):
-        return sealed_exchange(gateway, client_context(folder, ROOT.issue(CLIENT)), b"ping")
+        return sealed_exchange(gateway, client_context(folder, ROOT.issue(CLIENT, *more)), b"ping")
     return b""
 
 
@@ -97,6 +98,24 @@ def test_the_clients_certificate_decides(workers: int, endpoint: Server, tmp_pat
         assert (event.policy, event.policy_unknown, event.server_name) == ("ns[x]-policy[p0]", False, SERVICE)
         # Nothing was connected for it.
         assert (event.upstream, gateway.slots.counters(gateway.slot).cx_total) == ("", 0)
+
+
+@pytest.mark.parametrize("name", ["client.example", "O=test"])
+def test_every_name_of_a_certificate_may_be_denied(workers: int, endpoint: Server, tmp_path: Path, name: str) -> None:
+    with guarded(workers, endpoint, compiled(rules("DENY", named(name))), terminating()) as gateway:
+        assert answered(gateway, tmp_path, "client.example") == b""
+        gateway.until(lambda: gateway.refused(Reason.POLICY) == 1)
+        assert gateway.events[0].policy_unknown is False
+
+
+@pytest.mark.parametrize("action", ["ALLOW", "DENY"])
+def test_more_names_than_are_read_are_not_known(workers: int, endpoint: Server, tmp_path: Path, action: str) -> None:
+    # 2,048 bytes together; an ALLOW for the first of them does not act either.
+    many = [f"{number}{'x' * 60}.example" for number in range(40)]
+    with guarded(workers, endpoint, compiled(rules(action, named(CLIENT))), terminating()) as gateway:
+        assert answered(gateway, tmp_path, *many) == b""
+        gateway.until(lambda: gateway.refused(Reason.POLICY) == 1)
+        assert gateway.events[0].policy_unknown is True
 
 
 def test_a_resumed_session_is_judged_by_its_certificate(workers: int, endpoint: Server, tmp_path: Path) -> None:

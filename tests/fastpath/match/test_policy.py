@@ -149,6 +149,22 @@ def test_peer(one, value):
     assert holds(one) is False
 
 
+def test_any_name_of_the_peer_may_match():
+    # URI, DNS name and subject of one certificate.
+    names = f"{SLEEP}\0sleep.example\0O=Acme"
+    for one in ("O=Acme", "sleep.example", SLEEP):
+        assert holds(peer("exact", one), names) is True
+        assert holds(Predicate("not", parts=(peer("exact", one),)), names) is False
+    assert holds(peer("exact", "O=Acm"), names) is False
+    assert holds(peer("suffix", "sleep\0"), names) is False
+    assert holds(peer("exact", names), names) is False
+    # An empty subject is a name.
+    assert holds(peer("exact", ""), SLEEP + "\0") is True
+    assert holds(peer("exact", ""), SLEEP) is False
+    assert holds(peer("regex", ".*/ns/sleep/.*"), "ä\0" + SLEEP) is True
+    assert holds(peer("regex", ".*/ns/sleepy/.*"), "ä\0" + SLEEP) is None
+
+
 @pytest.mark.parametrize("name", ["spiffe://a/ns/b/sa/\n", "spiffe://a/ns/b/sa/ä"])
 def test_peer_whose_name_no_pattern_can_judge_by_bytes(name):
     assert holds(peer("regex", ".*/ns/b/.*"), name) is None
