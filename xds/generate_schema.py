@@ -147,6 +147,7 @@ HONOURED = (
     "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     "envoy.config.core.v3.SubstitutionFormatString",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     "envoy.extensions.filters.network.set_filter_state.v3.Config",
     "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue",
     "envoy.extensions.filters.network.rbac.v3.RBAC",

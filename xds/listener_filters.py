@@ -18,7 +18,16 @@ _FILTERS = {
     "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": "http_inspector",
 }
 _INSPECTORS = ("tls_inspector", "http_inspector")
-_UNUSED = ("rules", "allow_requests_without_proxy_protocol", "disallowed_versions")
+# Settings that change what Envoy does and nothing here. How much is read at once is nobody's matter but the reader's.
+_UNUSED = {
+    "proxy_protocol": ("rules", "allow_requests_without_proxy_protocol", "disallowed_versions"),
+    "tls_inspector": (
+        "enable_ja3_fingerprinting",
+        "enable_ja4_fingerprinting",
+        "close_connection_on_client_hello_parsing_errors",
+        "max_client_hello_size",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,8 @@ def listener_filters(filters: Sequence[Mapping[str, Any]]) -> ListenerFilters:
             warnings.append(f"listener_filters.{kind}.filter_disabled: the filter always runs")
         # One of the same kind that is not switched off looks in any case.
         skipped[kind] = ports if kind not in skipped else intersected(skipped[kind], ports)
-        if kind == "proxy_protocol":
-            warnings += [f"listener_filters.proxy_protocol.{field}: not used" for field in _UNUSED if config.get(field)]
+        unused = (field for field in _UNUSED.get(kind, ()) if config.get(field))
+        warnings += [f"listener_filters.{kind}.{field}: not used" for field in unused]
     return ListenerFilters(skipped, closed, tuple(warnings))
 
 

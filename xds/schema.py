@@ -1147,6 +1147,13 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(5, "stat_prefix", "string"),
         F(6, "tlv_location", "enum", type="envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocolTlvLocation"),
     ),
+    "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": (
+        F(1, "enable_ja3_fingerprinting", "wrapped bool", presence=True),
+        F(2, "initial_read_buffer_size", "wrapped uint32", presence=True),
+        F(3, "enable_ja4_fingerprinting", "wrapped bool", presence=True),
+        F(4, "close_connection_on_client_hello_parsing_errors", "bool"),
+        F(5, "max_client_hello_size", "wrapped uint32", presence=True),
+    ),
     "envoy.extensions.filters.network.set_filter_state.v3.Config": (
         F(1, "on_new_connection", "message", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue", repeated=True),
         F(2, "on_downstream_tls_handshake", "message", type="envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue", repeated=True),

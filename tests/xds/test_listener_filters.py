@@ -104,19 +104,23 @@ def test_other_filters_always_run():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("kind", "message", "name", "value"),
     [
-        ("rules", [{"tlv_type": 1}]),
-        ("allow_requests_without_proxy_protocol", True),
+        ("proxy_protocol", "ProxyProtocol", "rules", [{"tlv_type": 1}]),
+        ("proxy_protocol", "ProxyProtocol", "allow_requests_without_proxy_protocol", True),
         # The first version is the number 0.
-        ("disallowed_versions", [0]),
+        ("proxy_protocol", "ProxyProtocol", "disallowed_versions", [0]),
+        ("tls_inspector", "TlsInspector", "max_client_hello_size", 1024),
+        ("tls_inspector", "TlsInspector", "enable_ja3_fingerprinting", True),
+        ("tls_inspector", "TlsInspector", "enable_ja4_fingerprinting", True),
+        ("tls_inspector", "TlsInspector", "close_connection_on_client_hello_parsing_errors", True),
     ],
 )
-def test_settings_of_the_proxy_protocol_that_are_not_used_are_named(name: str, value: object) -> None:
-    filtered = one("proxy_protocol", "ProxyProtocol")
+def test_settings_that_are_not_used_are_named(kind: str, message: str, name: str, value: object) -> None:
+    filtered = one(kind, message)
     assert listener_filters([filtered]).warnings == ()
     filtered["typed_config"][name] = value
     found = listener_filters([filtered])
-    assert found.warnings == (f"listener_filters.proxy_protocol.{name}: not used",)
-    assert "proxy_protocol" in found
+    assert found.warnings == (f"listener_filters.{kind}.{name}: not used",)
+    assert kind in found
     assert found.closed == ""
