@@ -76,7 +76,7 @@ cdef void deny(
     if connection.record != NULL:
         connection.record.policy_unknown = verdict.unknown
         name_policy(connection.record, policies, verdict.policy)
-    if connection.is_http and connection.down.tls != NULL:
+    if connection.is_http and not connection.asked:
         hear(worker, connection)
     else:
         refuse(worker, connection, Reason.POLICY)

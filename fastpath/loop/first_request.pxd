@@ -10,8 +10,8 @@ cdef int choose_by_request(
     Worker* worker, Connection* connection, const RouteChain* chain, uint32_t* slot, uint32_t* needed
 ) noexcept nogil
 
-# It is denied, and what it asks comes through TLS: wait for that, so that it can be answered. The record is the
-# connection's already.
+# It is denied, and nobody has looked for its request yet: it comes through TLS, or no filter asked for it. Wait for it,
+# so that it can be answered. The record is the connection's already.
 cdef void hear(Worker* worker, Connection* connection) noexcept nogil
 cdef void heard(Worker* worker, Connection* connection) noexcept nogil
 cdef void hear_timeout(Worker* worker, Connection* connection) noexcept nogil

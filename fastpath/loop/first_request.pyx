@@ -11,7 +11,7 @@ from libc.string cimport strlen
 
 from eastgate.fastpath.loop.closing cimport refuse
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_HEAR
-from eastgate.fastpath.loop.leg cimport Leg, leg_hear, leg_local, leg_watch
+from eastgate.fastpath.loop.leg cimport Leg, leg_hear, leg_local, leg_want, leg_watch
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.http_choice cimport (
@@ -82,17 +82,29 @@ cdef int choose_by_request(
 cdef void hear(Worker* worker, Connection* connection) noexcept nogil:
     connection.phase = PHASE_HEAR
     schedule_in(worker, &connection.timer, <uint64_t>HEAR_MS * MILLISECOND)
-    heard(worker, connection)
+    leg_want(&connection.down, 1)
+    # What was read for another filter may hold it.
+    if find_request(connection) == HTTP_NEED_MORE:
+        heard(worker, connection)
+    else:
+        refuse(worker, connection, Reason.POLICY)
+
+
+cdef HttpStatus find_request(Connection* connection) noexcept nogil:
+    cdef HttpHead head
+    cdef HttpStatus status = HTTP_NEED_MORE
+    if connection.down.sniffed_length:
+        status = inspect_http(connection.down.sniffed, connection.down.sniffed_length, &head)
+        connection.asked = status == HTTP_COMPLETE and head.protocol != HTTP_2
+    return status
 
 
 cdef void heard(Worker* worker, Connection* connection) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ssize_t got = leg_hear(down, worker.means.buffer, HTTP_LIMIT - down.sniffed_length)
-    cdef HttpHead head
     cdef HttpStatus status = HTTP_NEED_MORE
     if got > 0:
-        status = inspect_http(down.sniffed, down.sniffed_length, &head)
-        connection.asked = status == HTTP_COMPLETE and head.protocol != HTTP_2
+        status = find_request(connection)
     if status == HTTP_NEED_MORE and (got > 0 or (got == 0 and not down.ended)):
         if leg_watch(down, &worker.watch):
             return

@@ -223,6 +223,22 @@ def test_a_denied_request_is_answered(two: Two) -> None:
     assert [one.policy for one in two.gateway.events] == ["p", "p"]
 
 
+@pytest.mark.parametrize("inspection", [Inspection(tls_skipped=((0, 65536),)), Inspection()], ids=["nothing", "tls"])
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_a_denied_request_is_answered_where_no_filter_looked_for_it(
+    two: Two, inspection: Inspection, bytewise: bool
+) -> None:
+    """istiod's inbound chains of HTTP ports: of plain text they ask no more than that it is not TLS."""
+    chain = ChainSpec(name="http", targets=((two.a, 1),), is_http=True, policies=denying())
+    two.gateway.engine.publish_routes(two.gateway.listener, RouteTable.compile([chain], None, inspection))
+    assert status(two.answered(request("a"), 1 << 16, bytewise=bytewise)) == DENIED
+    for data in (b"ruok\n", PREFACE):
+        with two.gateway.connect(data) as peer:
+            assert two.gateway.end_of(peer) == "RST"
+    two.gateway.until(lambda: two.gateway.engine.active_connections() == 0)
+    assert two.gateway.refused(Reason.POLICY) == 3
+
+
 @pytest.mark.parametrize("data", [request("a"), PREFACE, b""])
 def test_a_denied_request_through_tls_is_read_before_it_is_answered(two: Two, tmp_path: Path, data: bytes) -> None:
     chain = ChainSpec(name="http", targets=((two.a, 1),), is_http=True, policies=denying(), tls=terminating())

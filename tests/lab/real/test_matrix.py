@@ -35,8 +35,6 @@ MIXTURES: Mapping[str, Mapping[str, Proxies]] = {
     "gateways alone eastgate": everywhere(Proxies("stock", "stock", "eastgate")),
     "all stock": everywhere(STOCK),
 }
-# Raw TCP: what every proxy of a mixture serves.
-SERVED = ("echo-tcp",)
 TOLD = MIXTURES if WHOLE else [ALL_EASTGATE]
 
 
@@ -54,6 +52,6 @@ def placed(lab: Lab, _mesh: Mesh) -> Iterator[Lab]:
 def test_story_of_a_mixture(placed: Lab, mesh: Mesh, mixture: str, client: Cluster) -> None:
     proxies = MIXTURES[mixture]
     placed.place(proxies)
-    told(mesh, client, f"{mixture}: ", proxies[client.name], SERVED)
+    told(mesh, client, f"{mixture}: ", proxies[client.name])
     if WHOLE:
-        stages(mesh, client, f"{mixture}: ", SERVED)
+        stages(mesh, client, f"{mixture}: ")
