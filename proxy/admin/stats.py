@@ -43,8 +43,6 @@ BEFORE_CHAIN = (
     Reason.TRUNCATED_HELLO,
     Reason.HELLO_TOO_LARGE,
     Reason.MALFORMED_PROXY_HEADER,
-    Reason.MANY_PROTOCOLS,
-    Reason.ADDRESS_MISMATCH,
     Reason.SILENT,
     Reason.OVERLOAD,
 )

@@ -2,12 +2,24 @@
 
 import json
 
+import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.loop.histogram import counted
 from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.admin.exposition import as_prometheus
-from eastgate.proxy.admin.stats import TYPES, ClusterStats, ProcessStats, Stat, as_json, as_text, select, stats_of
+from eastgate.proxy.admin.stats import (
+    BEFORE_CHAIN,
+    ENDED,
+    TYPES,
+    ClusterStats,
+    ProcessStats,
+    Stat,
+    as_json,
+    as_text,
+    select,
+    stats_of,
+)
 from eastgate.proxy.membership.outlier import Counters, Detector, EjectionType
 from eastgate.xds.resources import CircuitBreakers, OutlierDetection
 
@@ -85,6 +97,19 @@ def test_connection_counts_from_its_filter_chain_on() -> None:
     assert {stat.family.partition("_")[0] for name, stat in found.items() if name.startswith("eastgate.")} == {
         "eastgate"
     }
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one != Reason.REASON_COUNT], ids=lambda one: one.name)
+def test_each_refusal_is_taken_off_once_at_most(reason: Reason) -> None:
+    refused = [0] * Reason.REASON_COUNT
+    refused[reason] = 10
+    counted = ListenerCounters(
+        cx_total=10, cx_active=0, cx_pre_active=0, rx_bytes=0, tx_bytes=0, refused=tuple(refused)
+    )
+    process = ProcessStats(state=0, uptime_s=0, workers_started=True, connected=True, listeners={"0.0.0.0:1": counted})
+    found = {stat.name.removeprefix("listener.0.0.0.0_1.downstream_cx_"): stat.value for stat in stats_of(process)}
+    assert found["total"] == found["destroy"] == (0 if reason in BEFORE_CHAIN else 10)
+    assert not {reason} & set(BEFORE_CHAIN) & set(ENDED)
 
 
 def test_kinds_of_stats_are_told_apart() -> None:
