@@ -131,6 +131,20 @@ def test_a_resumed_session_is_judged_by_its_certificate(workers: int, endpoint: 
             assert sealed_exchange(gateway, context, b"ping") == b"ping"
 
 
+def test_a_policy_that_changes_holds_for_connections_that_begin_afterwards(workers: int, endpoint: Server) -> None:
+    local = Predicate("direct_remote_ip", range=CidrRange(bytes((127, 0, 0, 0)), 8))
+    with (
+        guarded(workers, endpoint, compiled(rules("ALLOW", local)), inspect_tls=False) as gateway,
+        gateway.connect(b"ping") as earlier,
+    ):
+        assert gateway.receive(earlier, 4) == b"ping"
+        gateway.engine.publish_routes(gateway.listener, routes(gateway, compiled(rules("DENY", local))))
+        with gateway.connect(b"ping") as later:
+            assert gateway.end_of(later) in ("FIN", "RST")
+        earlier.sendall(b"pong")
+        assert gateway.receive(earlier, 4) == b"pong"
+
+
 def test_without_a_certificate_nobody_has_a_name(workers: int, endpoint: Server) -> None:
     # False, not unknown: DENY lets it pass, ALLOW does not.
     for action, passes in (("DENY", True), ("ALLOW", False)):
