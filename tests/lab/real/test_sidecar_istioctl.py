@@ -70,10 +70,11 @@ def test_tables_of_proxy_config_are_equal(pairs: Pairs, view: str) -> None:
 
 
 def test_secrets_are_active_and_valid(pairs: Pairs) -> None:
-    ours, theirs = (rows(shown(pairs, proxy, "proxy-config", "secret")) for proxy in PROXIES)
-    # Name, type, status, valid; then what each certificate has of its own.
-    assert [row[:5] for row in ours] == [row[:5] for row in theirs]
-    assert any("default" in row and "true" in row for row in ours)
+    def ask(proxy: str) -> list[list[str]]:
+        # Name, type, status, valid; then what each certificate has of its own.
+        return [row[:5] for row in rows(shown(pairs, proxy, "proxy-config", "secret"))]
+
+    assert any("default" in row and "true" in row for row in agreed("secrets", ask))
 
 
 def test_bootstrap_is_what_pilot_agent_rendered(pairs: Pairs) -> None:
@@ -94,9 +95,11 @@ def test_a_log_level_can_be_set_and_read(pairs: Pairs) -> None:
 
 
 def test_all_of_it_at_once(pairs: Pairs) -> None:
-    ours, theirs = (shown(pairs, proxy, "proxy-config", "all", "-o", "json") for proxy in PROXIES)
-    kinds = [{one["@type"] for one in json.loads(text)["configs"]} for text in (ours, theirs)]
-    assert kinds[0] == kinds[1]
+    def kinds(proxy: str) -> set[str]:
+        said = json.loads(shown(pairs, proxy, "proxy-config", "all", "-o", "json"))
+        return {one["@type"] for one in said["configs"]}
+
+    assert len(agreed("all of it", kinds)) > 3
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
