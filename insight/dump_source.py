@@ -36,6 +36,8 @@ def admin_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
+        # What the resolver refuses with a ValueError of its own.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ValueError(f"no address: {error}; expected HOST:PORT or a URL, {example}") from None
     if not parts.hostname or port == 0 or parts.username is not None or parts.query or parts.fragment:

@@ -115,6 +115,8 @@ def probe(address: tuple[str, int], hello: Hello, *, timeout_s: float = 5.0, wai
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         return replace(unanswered, detail=f"cannot connect: {reason}")
+    except UnicodeError:
+        return replace(unanswered, detail=f"cannot connect: {address[0]!r} is no name of a host")
 
 
 def flat(name: Sequence[object]) -> str:

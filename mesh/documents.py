@@ -140,10 +140,20 @@ class _Walk:
             return found
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        return self._scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        """What a text stands for. Raises MeshError for what is not of its kind."""
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            # PyYAML lets out whatever its constructors meet: dates that no month has, `!!bool x`.
+            kind = node.tag.rpartition(":")[2]
+            cause = f"{node.value[:60]!r} is no {kind}: quote it where text is meant"
+            raise MeshError(self._file, node.start_mark.line + 1, cause) from None
 
     def _key(self, node: yaml.Node) -> str:
-        key = self._loader.construct_object(node) if isinstance(node, yaml.ScalarNode) else None
+        key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, str | int):
             raise MeshError(self._file, node.start_mark.line + 1, "a key must be text")
         return str(key)

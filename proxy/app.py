@@ -323,8 +323,8 @@ class Proxy:
         loop.add_reader(self._engine.fileno(), self._engine_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.signalled, number)
-        if self._settings.envoy is not None:
-            loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        # As Envoy eats it: the end of a terminal, or a habit of log rotation, is no reason to cut connections.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         await self._last_good.restore()
         if self._recorder is not None:

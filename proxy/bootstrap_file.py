@@ -60,6 +60,9 @@ def _yaml(source: str, text: str) -> Any:
         raise BootstrapError(source, "", f"is neither JSON nor YAML{where}") from None
     except RecursionError:
         raise BootstrapError(source, "", "is nested too deeply") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # PyYAML lets out whatever its constructors meet: dates that no month has, numbers of 5,000 digits, `!!bool x`.
+        raise BootstrapError(source, "", f"holds a value that is not of its kind: {error}") from None
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -103,10 +103,21 @@ def parse_host_port(said_by: str, text: str, *, allow_port_zero: bool = False) -
         raise SettingsError(said_by, text, "an IPv6 address needs brackets: [::1]:15010")
     if not colon or not host:
         raise SettingsError(said_by, text, "expected HOST:PORT")
+    if not _may_be_host(host):
+        raise SettingsError(said_by, text, f"{host!r} is no name of a host")
     low = 0 if allow_port_zero else 1
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and low <= int(port) <= 65535):
         raise SettingsError(said_by, text, f"port {port!r} is not a number from {low} to 65535")
     return host, int(port)
+
+
+def _may_be_host(host: str) -> bool:
+    """Whether the resolver takes it: parts of 1 to 63 bytes. Else it raises what is no OSError."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable()
 
 
 def join_host_port(host: str, port: int) -> str:

@@ -58,6 +58,22 @@ def _check(key: str, value: Any) -> None:
         raise XdsError("node metadata", key, f"it must be {wanted}, not {value!r}")
 
 
+def _check_text(name: str, value: Any) -> None:
+    """Raise XdsError for text that UTF-8 cannot hold: bytes of a flag or variable, half a surrogate pair in JSON."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise XdsError("node", name, f"{value!r} is no text in UTF-8") from None
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            _check_text(f"key of {name}", key)
+            _check_text(str(key), one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check_text(name, one)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeIdentity:
     """One xDS node. Checked when made: XdsError names the setting that istiod would refuse.
@@ -107,6 +123,7 @@ class NodeIdentity:
             raise XdsError("node", "id", f"{self.id!r} is not {self.type}~<ip>~<pod>.<namespace>~<dns domain>")
         for key, value in self.metadata.items():
             _check(key, value)
+        _check_text("node", self.message)
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ WRONG = [
     ("http://127.0.0.1:99999", "Port out of range"),
     ("http://127.0.0.1:0", "expected HOST:PORT"),
     ("http://[::1", "Invalid IPv6 URL"),
+    ("a..b:15000", "label empty or too long"),
     ("http://127.0.0.1:15000/a b", "without blanks"),
     ("http://127.0.0.1:15000/\n", "without blanks"),
     ("http://\N{SNOWMAN}:15000", "without blanks"),

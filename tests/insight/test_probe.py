@@ -180,6 +180,13 @@ def test_nobody_listening_is_said() -> None:
     assert (answer.verdict, answer.detail) == (Verdict.UNREACHABLE, "cannot connect: Connection refused")
 
 
+def test_a_name_that_no_resolver_takes_is_said() -> None:
+    for host in ("a..b", "a" * 64):
+        answer = probe((host, 15443), Hello("sni"))
+        assert answer.verdict is Verdict.UNREACHABLE
+        assert answer.detail == f"cannot connect: {host!r} is no name of a host"
+
+
 def test_tls_1_2_shows_whose_certificate_it_is(authority: Authority, tmp_path: Path) -> None:
     tls = context(tmp_path, authority.issue(POD), "istio", newest=ssl.TLSVersion.TLSv1_2)
     with serving(over(tls)) as address:

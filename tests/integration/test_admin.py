@@ -198,6 +198,14 @@ def test_second_signal_ends_at_once() -> None:
     mesh.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE])
+def test_signals_that_envoy_lives_through_end_nothing(mesh: Mesh, number: signal.Signals) -> None:
+    mesh.gateway.signal(number)
+    # Handled by the thread that answers.
+    assert mesh.gateway.is_ready()
+    assert mesh.gateway.running
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_ends_a_gateway_to_which_nobody_has_come(number: signal.Signals) -> None:
     mesh = Mesh(drain_time_s=600.0)

@@ -31,6 +31,10 @@ def test_json_and_yaml_and_trailing_commas(text: str) -> None:
         ("[" * 100_000, "-c x: is nested too deeply"),
         ("{a: " * 3000, "-c x: is ne"),
         ("a: !!python/object:os.system x", "-c x: is neither JSON nor YAML"),
+        ("a: 2026-13-45", "-c x: holds a value that is not of its kind: month must be in 1..12"),
+        ('{"a": ' + "9" * 5000 + "}", "-c x: holds a value that is not of its kind: Exceeds the limit"),
+        ("a: !!bool x", "-c x: holds a value that is not of its kind"),
+        ("a: !!timestamp x", "-c x: holds a value that is not of its kind"),
     ],
 )
 def test_bad_text_is_one_line(text: str, reason: str) -> None:

@@ -109,6 +109,9 @@ def test_what_was_said_wins_over_the_environment() -> None:
         ("ISTIO_METAJSON_LABELS", "[]", "node metadata LABELS rejected"),
         ("ISTIO_META_ENVOY_STATUS_PORT", "http", "ENVOY_STATUS_PORT rejected: it must be a number, not 'http'"),
         ("ISTIO_META_ENABLE_HBONE", "yes", "ENABLE_HBONE rejected"),
+        ("ISTIO_META_OWNER", "\udcff", "node OWNER rejected: '\\udcff' is no text in UTF-8"),
+        ("ISTIO_METAJSON_PLACE", r'{"rack": [1, "\ud800"]}', "node rack rejected: '\\ud800' is no text in UTF-8"),
+        ("ISTIO_METAJSON_LABELS", r'{"\ud800": "a"}', "node key of LABELS rejected: '\\ud800' is no text"),
     ],
 )
 def test_bad_environment_is_named(variable: str, value: str, text: str) -> None:
