@@ -33,13 +33,14 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 .PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
 	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn \
-	deploy-test docker-image wheel-test
+	deploy-test docker-image wheel-test browser
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
 	@echo "make demo        two meshed clusters on loopback, failing over and back"
 	@echo "make test        check, then all tests"
 	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
+	@echo "make browser     Debian's chromium, for the tests of the page (root)"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -112,7 +113,14 @@ stubs: dev
 	@$(BIN)/python -P -m mypy.stubtest --concise --mypy-config-file pyproject.toml \
 		--allowlist tests/stubtest-allowlist.txt --ignore-unused-allowlist $(STUBBED)
 
-test: check
+# The page for people is looked at by a real browser. Who may not install one is told so, here and by the tests.
+browser:
+	@command -v chromium chromium-browser > /dev/null || { echo "== chromium"; mkdir -p build; \
+		[ "$$(id -u)" = 0 ] && { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		> build/browser.log 2>&1 || { echo "eastgate: no chromium, which the tests of the page need" \
+		"(Debian, as root: apt-get install chromium; see build/browser.log)"; exit 1; }; }
+
+test: check browser
 	@echo "== tests"
 	@$(PYTEST) --ignore=tests/lab/real
 

@@ -26,7 +26,7 @@ from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
-from . import certs, dumps, exposition, process_pages, stats
+from . import certs, dumps, exposition, page, process_pages, stats
 from .events_page import STREAM, EventsPage, parsed
 from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
@@ -144,6 +144,7 @@ class Admin:
         self._tags = None if tags is None else StatTags(tags, defaults=sources.stats.default_tags)
         self._texts = SharedTexts(asyncio.get_running_loop().time)
         self._events = EventsPage(sources.events)
+        self._people = page.PeoplesPage(sources)
         self._pages = self._paths()
         self._server = HttpServer(self._answer, sources.errors, max_connections=max_connections)
 
@@ -190,7 +191,11 @@ class Admin:
     def _paths(self) -> dict[str, tuple[Page, str, bool]]:
         """path -> (page, help, whether it changes something)"""
         return {
-            "/": (self._help, "this page", False),
+            "/": (self._front, "this page; for browsers, the page for people", False),
+            **{f"/ui/{name}": (self._file, "part of the page for people", False) for name in page.FILES},
+            "/ui/clusters": (lambda _: self._people.clusters(), "clusters in short, for that page", False),
+            "/ui/cluster": (self._explained, "a cluster explained (name=, what_if=KIND=VALUE,...)", False),
+            "/ui/findings": (lambda _: self._people.findings(), "what doctor finds here", False),
             "/help": (self._help, "this page", False),
             "/ready": (self._ready, "LIVE, or the state that is not", False),
             "/server_info": (self._server_info, "version, state, node", False),
@@ -244,6 +249,15 @@ class Admin:
             f"  {path} ({'POST' if mutates else 'GET'}): {text}" for path, (_, text, mutates) in self._pages.items()
         ]
         return Response("eastgate admin commands:\n" + "\n".join(lines) + "\n")
+
+    def _front(self, request: Request) -> Response:
+        return page.file_response("index.html") if page.wants_html(request) else self._help(request)
+
+    def _file(self, request: Request) -> Response:
+        return page.file_response(request.path.removeprefix("/ui/"))
+
+    async def _explained(self, request: Request) -> Response:
+        return await self._people.cluster(query_of(request))
 
     def _unknown(self, request: Request) -> Response:
         page = self._help(request)

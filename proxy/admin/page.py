@@ -1,0 +1,243 @@
+"""The page for people at / of admin: its files, and the JSON that it asks for beside the other pages. Decides no share.
+
+Shares, reasons, what-if and findings are those of `eastgate explain` and `eastgate doctor`, made by the same functions
+out of the same dumps. What takes longer than a slice is done on another thread, one at a time.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eastgate.insight.dump_fields import flat_address
+from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.slices import Errand, encoded
+from eastgate.xds.resources import Snapshot
+
+from . import dumps
+from .http_server import JSON, Request, Response
+
+if TYPE_CHECKING:
+    from eastgate.insight.cluster_model import ProxyModel
+
+FOLDER = Path(__file__).with_name("ui")
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+# Names come from strangers. The page makes text nodes alone; were it otherwise, nothing that is not ours would run.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+# Who may wait while one answer is computed.
+MAX_WAITING = 8
+SOURCE = "this proxy"
+NO_ANSWER = "others ask for as much as can be computed; ask again\n"
+
+
+class Shown(Protocol):
+    """What the page is made of, as admin has it. All callables are for the loop's thread."""
+
+    @property
+    def snapshot(self) -> Callable[[], Snapshot]: ...
+    @property
+    def bootstrap(self) -> Callable[[], Mapping[str, Any]]: ...
+    @property
+    def compiler(self) -> Compiler: ...
+    @property
+    def detector(self) -> dumps.DetectorOf: ...
+
+
+@cache
+def text_of(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def file_response(name: str) -> Response:
+    """One of FILES."""
+    return Response(text_of(name), content_type=FILES[name], headers=HEADERS)
+
+
+def wants_html(request: Request) -> bool:
+    """Whether a browser asks; curl and Prometheus get text."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def state_of(compiled: CompiledCluster, *, warming: bool) -> str:
+    """How a cluster is, in one word. The first that holds of what an operator wants to know first."""
+    if compiled.closed:
+        return "refusing"
+    if compiled.table is None:
+        return "warming" if warming else "empty"
+    if compiled.assignment is None:
+        return "direct"
+    if not compiled.table.finds_endpoints():
+        return "refusing" if len(compiled.table) else "empty"
+    rows = compiled.table.priorities()
+    if any(panic and load + degraded for *_, load, degraded, _, panic in rows):
+        return "panic"
+    first = next((row for row in rows if row[0]), None)
+    if first is not None and first[4] + first[5] < 100:
+        return "spilled"
+    return "well" if sum(row[1] for row in rows) == sum(row[0] for row in rows) else "reduced"
+
+
+def overview(name: str, compiled: CompiledCluster, *, warming: bool) -> dict[str, Any]:
+    """One line of the list: state, endpoints, open connections, percent by priority."""
+    table = compiled.table if compiled.assignment is not None else None
+    rows = table.priorities() if table is not None else ()
+    return {
+        "name": name,
+        "type": compiled.cluster.type,
+        "state": state_of(compiled, warming=warming),
+        "endpoints": sum(row[0] for row in rows),
+        "healthy": sum(row[1] for row in rows),
+        "loads": [row[4] + row[5] for row in rows],
+        "active": sum(table.state(row)[0] for row in range(len(table))) if table is not None else 0,
+    }
+
+
+def pieces(clusters: Mapping[str, CompiledCluster], warming: frozenset[str]) -> Iterator[str]:
+    """The JSON text of all clusters, a piece for each."""
+    yield '{"clusters": ['
+    separator = "\n"
+    for name, compiled in clusters.items():
+        yield separator + json.dumps(overview(name, compiled, warming=name in warming))
+        separator = ",\n"
+    yield "\n]}\n"
+
+
+def only(snapshot: Snapshot, names: frozenset[str]) -> Snapshot:
+    """The snapshot with nothing but these clusters and their assignments."""
+    clusters = {name: snapshot.clusters[name] for name in names if name in snapshot.clusters}
+    assigned = {one.assignment_name or one.name for one in clusters.values()}
+    return replace(
+        snapshot,
+        clusters=clusters,
+        waiting={},
+        assignments={name: one for name, one in snapshot.assignments.items() if name in assigned},
+        listeners={},
+        routes={},
+        rejections=(),
+    )
+
+
+def modelled(configuration: bytes, statuses: Mapping[str, Any]) -> "ProxyModel":
+    """What the dumps of a proxy say, read as `eastgate explain` reads them."""
+    from eastgate.insight.read_dump import join, read_document
+
+    return join(read_document(json.loads(configuration), SOURCE), read_document(statuses, SOURCE))
+
+
+def connections_of(status: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """(open, so far, failed to connect) by address."""
+    found = {}
+    for host in status.get("host_statuses", ()):
+        values = {one["name"]: int(one["value"]) for one in host["stats"]}
+        found[flat_address(host["address"])] = (
+            values["cx_active"],
+            values["cx_total"],
+            values["cx_connect_fail"],
+        )
+    return found
+
+
+def answered(name: str, what_if: str, configuration: bytes, statuses: Mapping[str, Any]) -> dict[str, Any]:
+    """What `eastgate explain` says of the cluster. Raises InsightError."""
+    from eastgate.insight.answer import answer, answer_json, find_cluster
+
+    proxy, model = find_cluster([modelled(configuration, statuses)], name)
+    shown = answer_json(answer(proxy, model, what_if=[what_if] if what_if else [], duplicates="first"))
+    own = next(one for one in statuses["cluster_statuses"] if one["name"] == name)
+    return {**shown, "connections": connections_of(own)}
+
+
+def examined(configuration: bytes, statuses: Mapping[str, Any]) -> dict[str, Any]:
+    """What `eastgate doctor` finds."""
+    from dataclasses import asdict
+
+    from eastgate.insight.doctor import examine
+
+    return {"findings": [asdict(one) for one in examine([modelled(configuration, statuses)])]}
+
+
+class PeoplesPage:
+    """Answers of one proxy."""
+
+    def __init__(self, sources: Shown) -> None:
+        self._sources = sources
+        self._busy = asyncio.Lock()
+        self._waiting = 0
+
+    def clusters(self) -> Response:
+        """All clusters, in short."""
+        clusters = dict(self._sources.compiler.clusters)
+        return Response(chunks=encoded(pieces(clusters, self._sources.snapshot().warming)), content_type=JSON)
+
+    async def cluster(self, query: Mapping[str, str]) -> Response:
+        """``name``: which cluster; ``what_if``: what is down, as `eastgate explain --what-if` takes it."""
+        name = query.get("name", "")
+        if name not in self._sources.compiler.clusters:
+            return Response(f"no cluster {name!r}\n", status=404)
+        local = (self._sources.bootstrap().get("cluster_manager") or {}).get("local_cluster_name", "")
+        wanted = frozenset({name, str(local)})
+        closed = self._sources.compiler.clusters[name].closed
+        # Shares hold of what would be picked, did it not refuse for another reason.
+        more = {"refused_because": closed} if closed else {}
+        return await self._computed(partial(answered, name, query.get("what_if", "")), wanted, more)
+
+    async def findings(self) -> Response:
+        """Everything that doctor finds in this proxy."""
+        return await self._computed(examined, None, {})
+
+    async def _computed(
+        self,
+        work: Callable[[bytes, Mapping[str, Any]], dict[str, Any]],
+        names: frozenset[str] | None,
+        more: Mapping[str, str],
+    ) -> Response:
+        from eastgate.insight.errors import InsightError
+
+        if self._waiting >= MAX_WAITING:
+            return Response(NO_ANSWER, status=503, headers={"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            async with self._busy:
+                configuration, statuses = await self._dumps(names)
+                errand = Errand(lambda: json.dumps({**work(configuration, statuses), **more}))
+                await errand.run_aside()
+                return Response(errand.result() + "\n", content_type=JSON, headers={"Cache-Control": "no-store"})
+        except InsightError as error:
+            return Response(f"{error}\n", status=400)
+        finally:
+            self._waiting -= 1
+
+    async def _dumps(self, names: frozenset[str] | None) -> tuple[bytes, Mapping[str, Any]]:
+        """/config_dump?include_eds and /clusters?format=json, of these clusters or of all."""
+        # Late, as insight is: most gateways are never asked.
+        from . import config_dump
+
+        sources, snapshot = self._sources, self._sources.snapshot()
+        clusters = {key: one for key, one in sources.compiler.clusters.items() if names is None or key in names}
+        shown = config_dump.chunks(
+            snapshot if names is None else only(snapshot, names),
+            sources.bootstrap(),
+            config_dump.Query(include_eds=True),
+            notices=sources.compiler.notices.by_resource,
+        )
+        configuration = b"".join([chunk async for chunk in shown])
+        text = b"".join([chunk async for chunk in encoded(dumps.clusters_json(clusters, sources.detector))])
+        return configuration, json.loads(text)

@@ -1,0 +1,318 @@
+// The page for people. Everything shown is made of text nodes: names come from strangers. Asks with GET, changes nothing.
+"use strict";
+
+const MAIN = document.getElementById("main");
+const VIEWS = { traffic: "Traffic", refusals: "Refusals", events: "Events", resources: "Resources", certs: "Certificates", doctor: "Doctor" };
+const STATES = {
+  well: "well", reduced: "endpoints missing", spilled: "spilled over", panic: "panic", refusing: "refuses connections",
+  warming: "waits for endpoints", direct: "no load balancing", empty: "no endpoints",
+};
+const REFRESH_MS = 5000;
+const ROWS = 200;
+const SVG = "http://www.w3.org/2000/svg";
+let shown = {};
+let rows = ROWS;
+
+/* Nodes: attributes by name, a function is a listener, all other content is text. */
+function make(tag, attributes = {}, ...content) {
+  return fill(document.createElement(tag), attributes, content);
+}
+function draw(tag, attributes = {}, ...content) {
+  return fill(document.createElementNS(SVG, tag), attributes, content);
+}
+function fill(node, attributes, content) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name, value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : String(value));
+  }
+  for (const one of content.flat(Infinity)) if (one !== null && one !== undefined && one !== false) node.append(one instanceof Node ? one : String(one));
+  return node;
+}
+
+/* The question stands in the URL, so that it can be sent to somebody: #view=traffic&cluster=NAME&down=zone=z1&down=... */
+function question() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const view = asked.get("view") ?? "traffic";
+  return { view: Object.hasOwn(VIEWS, view) ? view : "traffic", cluster: asked.get("cluster") ?? "", down: [...new Set(asked.getAll("down"))] };
+}
+function link({ view = "traffic", cluster = "", down = [] }) {
+  const asked = new URLSearchParams({ view });
+  if (cluster) asked.set("cluster", cluster);
+  for (const one of down) asked.append("down", one);
+  return `#${asked}`;
+}
+
+async function ask(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `${answer.status}`);
+  return answer.json();
+}
+const percent = (part) => (part === 0 ? "0 %" : part < 0.001 ? "< 0.1 %" : `${(100 * part).toFixed(1).replace(/\.0$/, "")} %`);
+const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const kin = (priority) => Math.min(priority, 4);
+
+/* outbound|80|v1|web.shop.svc.cluster.local and its SNI form, as people say it. */
+function spoken(name) {
+  const parts = name.startsWith("outbound_.") ? name.split("_.") : name.split("|");
+  if (parts.length !== 4 || !/^(outbound|inbound)$/.test(parts[0])) return { title: name, more: "" };
+  const [host, ...rest] = [parts[3] || "(no host)", parts[1] && `port ${parts[1]}`, parts[2] && `subset ${parts[2]}`].filter(Boolean);
+  return { title: host.replace(/\.svc\.cluster\.local$/, ""), more: rest.join(", ") };
+}
+
+/* New content takes the old one's place; who had the focus keeps it. */
+function put(place, ...content) {
+  const key = document.activeElement?.dataset?.key;
+  const lists = [...place.querySelectorAll("[data-scroll]")].map((one) => [one.dataset.scroll, one.scrollTop]);
+  place.replaceChildren(...content.flat(Infinity).filter(Boolean));
+  for (const [name, top] of lists) { const one = place.querySelector(`[data-scroll="${name}"]`); if (one) one.scrollTop = top; }
+  if (key) [...place.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus({ preventScroll: true });
+}
+function table(caption, heads, lines) {
+  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    make("table", {}, make("caption", { class: "hidden" }, caption),
+      make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col", class: head.startsWith("#") && "number" }, head.replace("#", ""))))),
+      make("tbody", {}, lines.map((line) => make("tr", {}, line.map((cell, column) => make("td", { class: heads[column].startsWith("#") && "number" }, cell)))))));
+}
+
+/* Where connections go: bands from all of them to priorities, and on to localities. */
+function flow(said, explained) {
+  const width = Math.max(300, Math.min(1000, shown.width ?? 800)), narrow = width < 560, x = narrow ? [0, width * 0.36, width * 0.64] : [0, width * 0.34, width * 0.68];
+  const groups = new Map();
+  for (const one of explained.endpoints) {
+    const key = `${one.priority} ${one.locality}`;
+    const group = groups.get(key) ?? { priority: one.priority, name: one.locality || "no locality", share: 0, endpoints: 0 };
+    group.share += one.share; group.endpoints += 1;
+    groups.set(key, group);
+  }
+  let localities = [...groups.values()].sort((a, b) => a.priority - b.priority || b.share - a.share);
+  if (localities.length > 24) {
+    const rest = localities.slice(23);
+    localities = [...localities.slice(0, 23), ...[...new Set(rest.map((one) => one.priority))].map((priority) => {
+      const those = rest.filter((one) => one.priority === priority);
+      return { priority, name: `${those.length} more localities`, share: those.reduce((sum, one) => sum + one.share, 0), endpoints: those.reduce((sum, one) => sum + one.endpoints, 0) };
+    })];
+  }
+  const gap = 42, tall = 120, height = Math.max(localities.length * gap + tall, 150);
+  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": sentence(explained) });
+  let left = 20, down = 20;
+  const shorten = (text, room) => (text.length > room ? `${text.slice(0, room - 1)}…` : text);
+  const letters = Math.max(8, Math.floor((width - x[2] - 14) / 7.4));
+  for (const priority of explained.priorities) {
+    const mine = localities.filter((one) => one.priority === priority.priority);
+    const share = mine.reduce((sum, one) => sum + one.share, 0);
+    const from = left + (share * tall) / 2;
+    const start = down;
+    let inner = 0;
+    for (const one of mine) {
+      const thick = Math.max(one.share * tall, 1.5), y = down + Math.max(thick, 22) / 2, middle = start + inner + thick / 2;
+      const path = `M ${x[1] + 12} ${middle} C ${(x[1] + x[2]) / 2} ${middle}, ${(x[1] + x[2]) / 2} ${y}, ${x[2]} ${y}`;
+      picture.append(draw("path", { d: path, class: `band k${kin(one.priority)} ${one.share ? "" : "gone"}`, "stroke-width": thick }));
+      if (one.share) picture.append(draw("path", { d: path, class: `pulse k${kin(one.priority)}` }));
+      picture.append(draw("text", { x: x[2] + 10, y: y - 1 }, shorten(one.name, letters), draw("title", {}, one.name)),
+        draw("text", { x: x[2] + 10, y: y + 14, class: "soft" }, `${percent(one.share)} · ${count(one.endpoints, "endpoint")}`));
+      inner += thick;
+      down += Math.max(thick, 22) + 20;
+    }
+    const middle = start + Math.max(inner, 3) / 2;
+    const path = `M 8 ${from} C ${x[1] / 2} ${from}, ${x[1] / 2} ${middle}, ${x[1]} ${middle}`;
+    picture.append(draw("path", { d: path, class: `band k${kin(priority.priority)} ${share ? "" : "gone"}`, "stroke-width": Math.max(share * tall, 1.5) }));
+    if (share) picture.append(draw("path", { d: path, class: `pulse k${kin(priority.priority)}` }));
+    picture.append(draw("line", { x1: x[1] + 6, x2: x[1] + 6, y1: start, y2: start + Math.max(inner, 6), class: `k${kin(priority.priority)}`, "stroke-width": 12 }));
+    picture.append(draw("text", { x: x[1] - 4, y: middle - 2, "text-anchor": "end" }, `P${priority.priority} ${priority.load_percent} %`));
+    left += share * tall;
+    if (!mine.length) down += 30;
+  }
+  picture.append(draw("line", { x1: 4, x2: 4, y1: 20, y2: Math.max(left, 26), class: explained.refused ? "kr" : "k0", "stroke-width": 8 }));
+  picture.setAttribute("viewBox", `0 0 ${width} ${Math.max(down, left) + 10}`);
+  return picture;
+}
+
+function sentence(explained) {
+  if (explained.refused) return "Every new connection is refused: no endpoint can be picked.";
+  const carried = explained.priorities.filter((one) => one.load_percent > 0);
+  const refused = explained.refused_share ? ` ${percent(explained.refused_share)} are refused.` : "";
+  return `${carried.map((one) => `${one.load_percent} % go to P${one.priority} (${one.localities || "no locality"})`).join(", ")}.${refused}`;
+}
+
+function listOf(overview, asked) {
+  const wanted = (shown.filter ?? "").toLowerCase();
+  const found = overview.clusters.filter((one) => one.name.toLowerCase().includes(wanted));
+  const items = found.map((one) => {
+    const { title, more } = spoken(one.name);
+    return make("li", {}, make("a", { href: link({ cluster: one.name }), "aria-current": one.name === asked.cluster && "true", title: one.name, "data-key": `cluster ${one.name}` },
+      title, make("small", {}, make("span", {}, [more, one.name.startsWith("outbound_.") && "SNI"].filter(Boolean).join(", ") || one.type),
+        make("span", { class: `state ${one.state in STATES && !["warming", "direct", "empty"].includes(one.state) ? one.state : "idle"}` }, STATES[one.state] ?? one.state))));
+  });
+  return [make("p", { class: "soft", role: "status" }, `${found.length} of ${count(overview.clusters.length, "cluster")}`),
+    make("ul", { "data-scroll": "clusters" }, items)];
+}
+
+function tiles(overview) {
+  const all = overview.clusters, sum = (of) => all.reduce((total, one) => total + of(one), 0), of = (...states) => all.filter((one) => states.includes(one.state)).length;
+  return make("div", { class: "tiles" }, [
+    [all.length, "clusters", ""],
+    [`${sum((one) => one.healthy).toLocaleString("en")} / ${sum((one) => one.endpoints).toLocaleString("en")}`, "healthy endpoints", ""],
+    [sum((one) => one.active).toLocaleString("en"), "open connections", ""],
+    [of("spilled", "panic"), "clusters spilled over or in panic", of("spilled", "panic") ? "spilled" : ""],
+    [of("refusing"), "clusters that refuse", of("refusing") ? "refusing" : ""],
+  ].map(([number, text, kind]) => make("div", { class: "tile" }, make("b", { class: kind }, number), make("span", {}, text))));
+}
+
+function switches(asked, explained) {
+  const toggle = (what) => asked.down.includes(what) ? asked.down.filter((one) => one !== what) : [...asked.down, what];
+  const flip = (what, text) => make("button", { type: "button", "aria-pressed": String(asked.down.includes(what)), "data-key": `flip ${what}`,
+    click: () => { location.hash = link({ ...asked, down: toggle(what) }); } }, text);
+  // A comma divides outages in a question, so a name that holds one cannot be asked about.
+  const names = (of) => [...new Set(explained.endpoints.map(of))].filter((one) => one && !one.includes(",")).slice(0, 30);
+  const regions = names((one) => one.locality.split("/")[0]);
+  const zones = names((one) => one.locality.split("/").slice(0, 2).join("/")).filter((one) => one.includes("/"));
+  return { flip, all: make("div", { class: "choices" },
+    regions.map((one) => flip(`region=${one}`, `region ${one}`)), zones.map((one) => flip(`zone=${one}`, `zone ${one}`)),
+    explained.priorities.map((one) => flip(`priority=P${one.priority}`, `P${one.priority}`)),
+    asked.down.length ? make("a", { href: link({ cluster: asked.cluster }), "data-key": "clear" }, "everything up again") : null) };
+}
+
+function endpointTable(said, explained, asked, flip) {
+  const before = new Map(said.endpoints.map((one, row) => [row, one.share]));
+  const lines = explained.endpoints.map((one, row) => ({ ...one, row }));
+  const chosen = lines.slice(0, rows).map((one) => {
+    const [active, total, failed] = said.connections[one.address] ?? [0, 0, 0];
+    const bar = make("i"); bar.style.width = `${100 * one.share}%`;
+    const was = asked.down.length ? ` (was ${percent(before.get(one.row) ?? 0)})` : "";
+    return [make("span", { class: "mono" }, one.address), one.locality || "–", `P${one.priority}`, one.weight, one.health.toLowerCase(),
+      [`${percent(one.share)}${was}`, make("span", { class: "bar", "aria-hidden": "true" }, bar), one.reason && make("span", { class: "soft" }, one.reason)],
+      active, total, failed,
+      one.address.includes(",") ? "" : flip(`down=${one.address}`, [asked.down.includes(`down=${one.address}`) ? "bring up" : "take down", make("span", { class: "hidden" }, ` ${one.address}`)])];
+  });
+  return [table("Endpoints", ["Address", "Locality", "Priority", "#Weight", "Health", "Share of new connections", "#Open", "#So far", "#Failed", "What if"], chosen),
+    lines.length > rows && make("p", {}, make("button", { type: "button", "data-key": "more", click: () => { rows += 5 * ROWS; refresh(true); } }, `show more of ${lines.length.toLocaleString("en")}`))];
+}
+
+function clusterView(said, asked) {
+  const { title, more } = spoken(said.cluster);
+  const then = said.what_if ? { ...said, ...said.what_if } : said;
+  const { flip, all } = switches(asked, said);
+  return [
+    make("section", { class: `card ${said.what_if ? "question" : ""}` },
+      make("h1", {}, title), make("p", { class: "soft" }, [more, said.policy.toLowerCase().replace("_", " "), `overprovisioning ${said.overprovisioning_factor} %`, `panic threshold ${said.panic_threshold} %`].filter(Boolean).join(" · ")),
+      make("p", { class: "mono soft" }, said.cluster),
+      said.refused_because && make("p", { class: "headline refusing" }, `Connections are refused: ${said.refused_because}`),
+      make("p", { class: "headline", id: "headline", role: "status" }, said.what_if ? "What if: " : "", sentence(then)),
+      said.what_if && make("p", { class: "spilled" }, `Computed with ${said.what_if.changes.join(", ")}; nothing is touched. Now: ${sentence(said)}`)),
+    make("section", { class: "card flow", "aria-labelledby": "flow" }, make("h2", { id: "flow" }, "Where new connections go"), flow(said, then)),
+    make("section", { class: "card", "aria-labelledby": "why" }, make("h2", { id: "why" }, "Why"),
+      make("div", { class: "why" }, then.priorities.map((one) => make("div", { class: `b${kin(one.priority)}` },
+        make("h3", {}, `P${one.priority}: ${one.load_percent} %`), one.arithmetic.map((line) => make("p", {}, line)),
+        one.gateways.length > 0 && make("p", { class: "soft" }, `through ${one.gateways.slice(0, 3).join(", ")}`)))),
+      then.localities?.length > 0 && make("ul", { class: "plain" }, then.localities.map((one) => make("li", {}, `P${one.priority} ${one.locality}: ${one.arithmetic}`))),
+      said.notes.length > 0 && make("ul", { class: "plain soft" }, said.notes.map((one) => make("li", {}, one)))),
+    make("section", { class: "card", "aria-labelledby": "whatif" }, make("h2", { id: "whatif" }, "What if these were down?"),
+      make("p", { class: "soft" }, "Computed by the tables that connections are picked from. The address of this page holds the question."), all),
+    said.runway.length > 0 && make("section", { class: "card", "aria-labelledby": "runway" }, make("h2", { id: "runway" }, "How much may fail until traffic moves"),
+      make("ul", { class: "plain" }, said.runway.map((one) => make("li", {}, `P${one.priority} (${one.healthy} of ${one.total} healthy): ${one.sentence}`)))),
+    said.findings.length > 0 && make("section", { class: "card", "aria-labelledby": "found" }, make("h2", { id: "found" }, "Findings"), said.findings.map(finding)),
+    make("section", { class: "card", "aria-labelledby": "endpoints" }, make("h2", { id: "endpoints" }, count(said.endpoints.length, "endpoint")), endpointTable(said, then, asked, flip)),
+  ];
+}
+
+function finding(one) {
+  return make("div", { class: "finding" },
+    make("h3", { class: one.severity === "error" ? "refusing" : "spilled" }, `${one.severity}: ${one.rule}`),
+    one.cluster && make("p", { class: "mono" }, make("a", { href: link({ cluster: one.cluster }) }, one.cluster)),
+    make("p", {}, one.evidence), make("p", { class: "soft" }, `Cause: ${one.cause}`), make("p", {}, `Fix: ${one.fix}`), one.yaml && make("p", { class: "mono" }, one.yaml));
+}
+
+async function traffic(asked) {
+  const overview = await ask("ui/clusters");
+  if (!asked.cluster && overview.clusters.length) {
+    const worst = ["refusing", "panic", "spilled", "reduced", "warming"];
+    const rank = (one) => (worst.indexOf(one.state) + worst.length + 1) % (worst.length + 1);
+    asked = { ...asked, cluster: [...overview.clusters].sort((a, b) => rank(a) - rank(b))[0].name };
+  }
+  let detail = [make("p", { class: "card" }, "No cluster has been accepted yet.")];
+  if (asked.cluster) {
+    const path = new URLSearchParams({ name: asked.cluster });
+    if (asked.down.length) path.set("what_if", asked.down.join(","));
+    try {
+      detail = clusterView(await ask(`ui/cluster?${path}`.replaceAll("+", "%20")), asked);
+    } catch (error) {
+      detail = [make("section", { class: "card" }, make("h1", {}, spoken(asked.cluster).title), make("p", { role: "alert" }, error.message),
+        asked.down.length > 0 && make("p", {}, make("a", { href: link({ cluster: asked.cluster }) }, "everything up again")))];
+    }
+  }
+  const list = make("div", { id: "clusters" }, listOf(overview, asked));
+  const search = make("input", { type: "search", id: "search", placeholder: "web.shop, outbound, …", "data-key": "search", autocomplete: "off", value: shown.filter ?? "",
+    input: (event) => { shown.filter = event.target.value; list.replaceChildren(...listOf(overview, asked)); } });
+  return [tiles(overview), make("div", { class: "split" },
+    make("section", { class: "card side", "aria-label": "Clusters" }, make("label", { for: "search", class: "hidden" }, "Find a cluster"), search, list),
+    make("div", { id: "detail" }, detail))];
+}
+
+async function refusals() {
+  const { refusals: all } = await ask("refusals");
+  const lines = all.slice(0, ROWS).map((one) => [one.time, make("b", {}, one.reason), make("span", { class: "mono" }, one.server_name || "–"),
+    one.nearest_server_name ? make("span", { class: "mono" }, one.nearest_server_name) : "–", one.downstream, one.listener, one.policy || one.cluster || "–"]);
+  return card("Latest refused connections", lines.length ? table("Refused connections", ["When", "Why", "Server name", "Nearest known name", "Client", "Listener", "Cluster or policy"], lines) : "None was refused.");
+}
+async function events() {
+  const { events: all, forgotten } = await ask("events");
+  const lines = all.reverse().slice(0, ROWS).map((one) => [one.at.replace("T", " ").slice(0, 19), make("b", {}, one.kind),
+    make("span", { class: "mono" }, one.subject), one.cause, one.moved === undefined ? "–" : percent(one.moved)]);
+  return card("What has happened to traffic", lines.length ? table("Events", ["When (UTC)", "What", "Whom", "Cause", "#Moved"], lines) : "Nothing yet.",
+    forgotten > 0 && make("p", { class: "soft" }, `${forgotten} older ones are forgotten.`));
+}
+async function resources() {
+  const found = await ask("debug/xds");
+  const rank = { NACKED: 0, REQUESTED: 1, RESTORED: 2, ACKED: 3 };
+  const all = found.resources.sort((a, b) => rank[a.state] - rank[b.state]);
+  const lines = all.slice(0, ROWS).map((one) => [one.type, make("b", { class: one.state === "NACKED" ? "refusing" : "" }, one.state), make("span", { class: "mono" }, one.name), one.rejected?.reason ?? "–"]);
+  return card("What the control plane sent", make("p", { class: "soft" }, `${count(all.length, "resource")}, rejected ones first`), table("Resources", ["Type", "State", "Name", "Rejected because"], lines));
+}
+async function certs() {
+  const { certificates } = await ask("certs");
+  const lines = certificates.flatMap((set) => [...set.cert_chain.map((one) => ["own", one]), ...set.ca_cert.map((one) => ["trusted", one])])
+    .map(([kind, one]) => [kind, make("span", { class: "mono" }, one.subject_alt_names.flatMap(Object.values).join(", ") || one.serial_number), one.days_until_expiration, one.expiration_time]);
+  return card("Certificates", lines.length ? table("Certificates", ["Kind", "Names", "#Days left", "Ends"], lines) : "None came by SDS.");
+}
+async function doctor() {
+  const { findings } = await ask("ui/findings");
+  return card("Why failover or cross-network traffic may not work", findings.length ? findings.map(finding) : "Nothing found.");
+}
+function card(title, ...content) {
+  return [make("section", { class: "card" }, make("h1", {}, title), content)];
+}
+
+const PAGES = { traffic, refusals, events, resources, certs, doctor };
+let turn = 0;
+async function refresh(always = false) {
+  const mine = ++turn, asked = question();
+  for (const one of document.querySelectorAll("#views a")) one.toggleAttribute("aria-current", false);
+  document.querySelector(`#views a[data-view="${asked.view}"]`)?.setAttribute("aria-current", "page");
+  document.title = `${asked.cluster ? spoken(asked.cluster).title : VIEWS[asked.view]} – eastgate`;
+  const server = document.getElementById("server");
+  let content;
+  try {
+    shown.width = document.getElementById("detail")?.clientWidth - 34 || Math.min(innerWidth, 1440) - (innerWidth > 900 ? 470 : 60);
+    content = await PAGES[asked.view](asked);
+    const { version, state } = await ask("server_info");
+    if (mine === turn) server.replaceChildren(make("span", { class: `state ${state === "LIVE" ? "well" : "spilled"}` }, state.toLowerCase()), ` ${version}`);
+  } catch (error) {
+    if (mine !== turn) return;
+    server.replaceChildren(make("span", { class: "state refusing" }, "no answer"), ", what is shown may be old");
+    content = MAIN.childElementCount && !always && shown.view === asked.view ? null : card(VIEWS[asked.view], make("p", { role: "alert" }, error.message));
+  }
+  if (mine !== turn || content === null) return;
+  shown.view = asked.view;
+  const made = make("div", {}, content);
+  // What did not change stays: selections, and what a screen reader is at.
+  if (!always && MAIN.firstElementChild?.isEqualNode(made)) return;
+  put(MAIN, made);
+  MAIN.dataset.ready = String(Number(MAIN.dataset.ready ?? 0) + 1);
+}
+
+document.getElementById("views").append(...Object.entries(VIEWS).map(([view, text]) => make("a", { href: link({ view }), "data-view": view }, text)));
+addEventListener("hashchange", () => { rows = ROWS; refresh(true); });
+addEventListener("resize", () => { clearTimeout(shown.resized); shown.resized = setTimeout(() => refresh(true), 200); });
+// What takes long to find is asked for once, not again and again.
+setInterval(() => { if (!document.hidden && question().view !== "doctor" && document.activeElement?.id !== "search") refresh(); }, REFRESH_MS);
+refresh(true);

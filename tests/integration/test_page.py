@@ -1,0 +1,184 @@
+"""The page for people, in a real Chromium, served by a running gateway."""
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from envoy_data_plane.envoy.config.core.v3 import HealthStatus
+from playwright.sync_api import Browser, Page, expect
+
+from ..support import messages
+from ..support.browser import Looked, chromium
+from ..support.gateway_process import Eastgate, run_command
+from ..support.hellos import client_hello
+from ..support.replay_ads import ReplayThread
+from ..support.waiting import until
+
+NAME = messages.sni("echo")
+# What a stranger may call a cluster, and a client a server.
+HOSTILE = "outbound_.80_._.<img src=x onerror=alert(1)>\"'&amp;</script><script>alert(2)</script>"
+DOWN = HealthStatus.UNHEALTHY
+# 2 of 3 healthy at P0 and one at P1: 93 % and 7 %.
+LOCAL = [
+    messages.At(("127.0.0.1", 1 + n), weight=1 + n, health=DOWN if n == 0 else HealthStatus.HEALTHY) for n in range(3)
+]
+REMOTE = [messages.At(("127.0.0.1", 9), priority=1, weight=5)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Eastgate]:
+    clusters = {NAME: [*LOCAL, *REMOTE], HOSTILE: [messages.At(("127.0.0.1", 7))]}
+    clusters |= {messages.sni(f"s{n}"): [messages.At(("127.0.0.1", 8))] for n in range(40)}
+    # A listener of its own: no server name may be like that, and a plain chain may lead to it all the same.
+    chains = [messages.chain(name) for name in clusters if name != HOSTILE]
+    listeners = [messages.listener(chains), messages.listener([messages.plain_chain(HOSTILE)], name="plain")]
+    server = ReplayThread(messages.resources(clusters, listeners=listeners))
+    with Eastgate(server.address) as running:
+        running.wait_ready()
+        yield running
+    server.close()
+
+
+@pytest.fixture
+def looked(browser: Browser, gateway: Eastgate) -> Iterator[Looked]:
+    """A page of its own, that complains of nothing and asks nobody else."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(10_000)
+        found = Looked(context.new_page())
+        yield found
+        assert found.complaints == []
+        assert {url for url in found.asked if not url.startswith(gateway.admin + "/")} == set()
+
+
+def opened(looked: Looked, gateway: Eastgate, fragment: str = "") -> Page:
+    looked.page.goto("about:blank")
+    looked.page.goto(f"{gateway.admin}/{fragment}")
+    looked.page.wait_for_selector("main[data-ready]")
+    return looked.page
+
+
+def asking(name: str, *down: str) -> str:
+    return "#view=traffic&cluster=" + quote(name, safe="") + "".join(f"&down={quote(one, safe='')}" for one in down)
+
+
+def test_browsers_get_the_page_and_curl_gets_text(gateway: Eastgate) -> None:
+    assert gateway.get("/")[1].startswith("eastgate admin commands:\n")
+    assert gateway.get("/", headers={"Accept": "text/html,*/*"})[1].startswith("<!doctype html>")
+    assert gateway.get("/ui/../page.py")[0] == 404
+    assert gateway.get("/ui/cluster?name=nothing") == (404, "no cluster 'nothing'\n")
+    status, text = gateway.get(f"/ui/cluster?name={NAME}&what_if=zone=nowhere")
+    assert (status, text.count("\n")) == (400, 1)
+
+
+def test_page_says_what_explain_says(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway, asking(NAME))
+    expect(page.locator("#headline")).to_have_text("93 % go to P0 (r1/z0), 7 % go to P1 (r1/z1).")
+    expect(page.get_by_text("2 of 3 healthy: 140 % x 2 / 3 = 93 % available")).to_be_visible()
+    shares = page.get_by_role("region", name="Endpoints").locator("tbody tr td:nth-child(6)").all_inner_texts()
+    # 93 % by weights 2 and 3 of 5.
+    assert [text.split("\n")[0] for text in shares] == ["0 %", "37.2 %", "55.8 %", "7 %"]
+    expect(page.locator("#server")).to_contain_text("live")
+
+
+def test_cluster_that_needs_somebody_is_shown_first(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway)
+    expect(page.get_by_role("heading", level=1)).to_have_text("echo.test")
+    expect(page.locator(".tile").nth(3)).to_contain_text("1")
+
+
+def test_what_if_is_asked_by_keyboard_and_stands_in_the_url(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway, asking(NAME))
+    button = page.get_by_role("button", name="zone r1/z0")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
+    # Whoever presses it has the focus still, and can press again.
+    expect(button).to_be_focused()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    sent = page.url.partition("/#")[2]
+    page = opened(looked, gateway, "#" + sent)
+    expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
+    page.get_by_role("link", name="everything up again").click()
+    expect(page.locator("#headline")).to_have_text("93 % go to P0 (r1/z0), 7 % go to P1 (r1/z1).")
+    # Nothing was touched.
+    said = run_command("explain", NAME, "--admin", gateway.admin).stdout
+    assert "93 %" in said
+
+
+def test_hostile_names_are_text(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway, asking(HOSTILE))
+    expect(page.locator("p.mono.soft", has_text=HOSTILE)).to_be_visible()
+    opened(looked, gateway, asking("<img src=x onerror=alert(3)>"))
+    # The name that is not there is said back: looked for by the page itself, and refused with a status.
+    expect(page.get_by_role("alert")).to_contain_text("no cluster '<img src=x")
+    assert any("404" in text for text in looked.complaints)
+    looked.complaints.clear()
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_policy_keeps_out_what_is_not_ours(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway)
+    run = """() => { try { const one = document.createElement('script');
+        one.textContent = 'window.ran = 1'; document.body.append(one) } catch { } return window.ran ?? 0 }"""
+    assert page.evaluate(run) == 0
+    assert looked.complaints != []
+    looked.complaints.clear()
+
+
+def test_refusals_show_the_nearest_name(looked: Looked, gateway: Eastgate) -> None:
+    with socket.create_connection(gateway.bound_address(messages.LISTENER), 10) as peer:
+        peer.sendall(client_hello(NAME.replace("echo", "ecko")))
+        peer.settimeout(10)
+        with pytest.raises(ConnectionResetError):
+            peer.recv(1)
+    until(lambda: gateway.json("/refusals")["refusals"], "the refusal is shown")
+    page = opened(looked, gateway, "#view=refusals")
+    row = page.get_by_role("row").filter(has_text="ecko")
+    expect(row).to_contain_text("unknown_server_name")
+    expect(row).to_contain_text(NAME)
+
+
+@pytest.mark.parametrize("view", ["events", "resources", "certs", "doctor"])
+def test_every_view_opens(looked: Looked, gateway: Eastgate, view: str) -> None:
+    page = opened(looked, gateway, f"#view={view}")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert page.get_by_role("alert").count() == 0
+    if view == "doctor":
+        expect(page.get_by_role("heading", name=re.compile("no-outlier-detection")).first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_serious_and_nothing_is_cut_off(
+    looked: Looked, gateway: Eastgate, scheme: Any, width: int
+) -> None:
+    looked.page.emulate_media(color_scheme=scheme)
+    looked.page.set_viewport_size({"width": width, "height": 800})
+    for fragment in (asking(NAME, "zone=r1/z0"), "#view=resources"):
+        page = opened(looked, gateway, fragment)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        with page.context.browser.new_context(bypass_csp=True, color_scheme=scheme) as context:  # type: ignore[union-attr]
+            # axe has to be put into the page, which its policy rightly forbids.
+            again = context.new_page()
+            again.set_viewport_size({"width": width, "height": 800})
+            again.goto(f"{gateway.admin}/{fragment}")
+            again.wait_for_selector("main[data-ready]")
+            found = Axe().run(again).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def test_list_of_clusters_is_searched(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway)
+    page.get_by_role("searchbox", name="Find a cluster").fill("s3")
+    # s3 and s30 to s39.
+    expect(page.locator("#clusters li")).to_have_count(11)
