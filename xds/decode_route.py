@@ -288,7 +288,8 @@ def _header(message: Mapping[str, Any]) -> HeaderMatch:
     name = message.get("name", "").lower()
     inverted, as_empty = message.get("invert_match", False), message.get("treat_missing_header_as_empty", False)
     if unknown_fields(message):
-        return HeaderMatch(name, "unknown")
+        # Not even what it says of a header that is missing.
+        return HeaderMatch(name, "unknown", missing_is_empty=True)
     text_match = message.get("string_match", {})
     for kind in _TEXT_KINDS:
         if kind in text_match:
@@ -296,7 +297,7 @@ def _header(message: Mapping[str, Any]) -> HeaderMatch:
         if f"{kind}_match" in message:
             return HeaderMatch(name, kind, message[f"{kind}_match"], inverted=inverted, missing_is_empty=as_empty)
     if text_match or "safe_regex_match" in message or "range_match" in message:
-        return HeaderMatch(name, "unknown")
+        return HeaderMatch(name, "unknown", inverted=inverted, missing_is_empty=as_empty)
     # Without a matcher, presence is asked for.
     inverted = inverted != (not message.get("present_match", True))
     return HeaderMatch(name, "present", inverted=inverted, missing_is_empty=as_empty)

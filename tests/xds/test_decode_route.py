@@ -212,6 +212,10 @@ def test_headers_are_read() -> None:
     assert header_match(string_match={"safe_regex": {"regex": "a"}}) == HeaderMatch("x-y", "unknown")
     assert header_match(safe_regex_match={"regex": "a"}) == HeaderMatch("x-y", "unknown")
     assert header_match(range_match={"end": 2}) == HeaderMatch("x-y", "unknown")
+    # What a header that is missing counts as is known all the same.
+    assert header_match(
+        string_match={"safe_regex": {"regex": "a"}}, invert_match=True, treat_missing_header_as_empty=True
+    ) == HeaderMatch("x-y", "unknown", inverted=True, missing_is_empty=True)
 
 
 def test_known_virtual_hosts_are_not_read_again() -> None:

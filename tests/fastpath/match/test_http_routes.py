@@ -182,6 +182,7 @@ def test_what_is_not_known_stops_the_search():
     assert (
         table(host(to(1, headers=(header("exact", "1"),)), to(2))).choose(request("a", "/", "x: 1", "x: 2")) == UNKNOWN
     )
+    assert table(host(to(1, headers=(header("unknown", missing_is_empty=True),)), to(2))).choose(request()) == UNKNOWN
     assert table(host(to(1, "unknown"), to(2))).choose(request()) == UNKNOWN
     assert table(host(closed, to(2))).choose(request()) == CLOSED
     assert table(host(to(1), is_closed=True)).choose(request()) == CLOSED
