@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from eastgate.xds.whole_number import PORT, whole_number
 
 from .asked import Asked, asked_options
 from .options import dump_option, json_option, plain_option
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 def host_port(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
     """HOST:PORT, or [HOST]:PORT. Raises BadParameter."""
     host, mark, port = value.rpartition(":")
-    if not mark or not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 65536:
+    number = whole_number(port, PORT)
+    if not mark or not host.strip("[]") or not number:
         raise click.BadParameter(f"{value!r}: expected HOST:PORT, such as 192.0.2.2:15443", context, parameter)
-    return host.strip("[]"), int(port)
+    return host.strip("[]"), number
 
 
 SERVICE = "NAME.NAMESPACE:PORT[/SUBSET]"

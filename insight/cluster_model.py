@@ -14,6 +14,7 @@ from eastgate.fastpath.tables.endpoint_rows import first_occurrences
 from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.xds.columns import Columns, EndpointRow, Family, Health, columns_of
 from eastgate.xds.resources import Hashing, Locality, LocalityEntry, ZoneAware
+from eastgate.xds.whole_number import PORT, whole_number
 
 # EDS HealthStatus by number.
 HEALTH_NAMES = tuple(one.name for one in Health)
@@ -69,8 +70,7 @@ class Endpoint(NamedTuple):
 
     @property
     def port(self) -> int:
-        port = self.plain_address.rpartition(":")[2]
-        return int(port) if port.isdecimal() else 0
+        return whole_number(self.plain_address.rpartition(":")[2], PORT) or 0
 
     @property
     def cluster_id(self) -> str:
@@ -370,12 +370,12 @@ def build_columns(model: ClusterModel) -> Columns:
 
 
 def _row(endpoint: Endpoint) -> EndpointRow:
-    host, _, number = endpoint.address.rpartition(":")
-    packed = packed_address(host.strip("[]"))
-    if packed is None or not number.isdecimal() or int(number) > 65535:
+    host, _, digits = endpoint.address.rpartition(":")
+    packed, port = packed_address(host.strip("[]")), whole_number(digits, PORT)
+    if packed is None or port is None:
         family, packed, port = Family.UNIX, endpoint.address.encode(), 0
     else:
-        family, port = Family.IPV4 if len(packed) == 4 else Family.IPV6, int(number)
+        family = Family.IPV4 if len(packed) == 4 else Family.IPV6
     return EndpointRow(
         family,
         packed,

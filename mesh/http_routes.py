@@ -6,6 +6,7 @@ Source of the rules: istio, pilot/pkg/networking/core/route/route.go and route/r
 from collections.abc import Mapping
 from datetime import timedelta
 
+from eastgate.xds.whole_number import UINT32, whole_number
 from envoy_data_plane.envoy.config.route.v3 import (
     Decorator,
     DirectResponseAction,
@@ -225,8 +226,9 @@ def _retries(wanted: HttpRetry, predicate: list[RetryPolicyRetryHostPredicate]) 
     if wanted.attempts <= 0:
         return None
     words = [word.strip() for word in wanted.retry_on.split(",") if word.strip()]
-    codes = [int(word) for word in words if word.isdecimal()]
-    named = [word for word in words if not word.isdecimal()]
+    numbers = [whole_number(word, UINT32) for word in words]
+    codes = [number for number in numbers if number is not None]
+    named = [word for word, number in zip(words, numbers, strict=True) if number is None]
     if codes and "retriable-status-codes" not in named:
         named.append("retriable-status-codes")
     return RetryPolicy(

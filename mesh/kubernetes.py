@@ -7,6 +7,7 @@ labels name, as istiod's Kubernetes registry reads it (pilot/pkg/serviceregistry
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from eastgate.xds.whole_number import UINT32, whole_number
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
@@ -206,8 +207,8 @@ class KubernetesService(Read):
         """The port of a cross-network gateway that it is labelled as; None: it is none, or has no such port."""
         if not self.metadata.labels.get(NETWORK):
             return None
-        text = self.metadata.labels.get(GATEWAY_PORT, "")
-        number = int(text) if text.isdigit() else MTLS_PORT
+        said = whole_number(self.metadata.labels.get(GATEWAY_PORT, ""), UINT32)
+        number = MTLS_PORT if said is None else said
         return number if any(one.port == number for one in self.spec.ports) else None
 
 

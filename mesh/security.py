@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
+from eastgate.xds.whole_number import PORT, whole_number
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
@@ -35,7 +36,7 @@ def _block(text: str) -> str:
 
 
 def _port(text: str) -> str:
-    if not (text.isdecimal() and int(text) < 65536):
+    if whole_number(text, PORT) is None:
         raise ValueError(f"{text!r} is no port")
     return text
 

@@ -15,6 +15,7 @@ from typing import Any
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
 from eastgate.proxy.log import one_line
+from eastgate.xds.whole_number import PORT, whole_number
 
 NONE = "-"
 # %NAME%, %NAME(argument)%, %NAME(argument):length%, and %%.
@@ -49,8 +50,7 @@ def _host(address: str) -> str:
 
 
 def _port(address: str) -> Value:
-    port = address.rpartition(":")[2]
-    return int(port) if port.isdecimal() else None
+    return whole_number(address.rpartition(":")[2], PORT)
 
 
 _ADDRESSES: dict[str, Callable[[ConnectionEvent], str]] = {

@@ -13,6 +13,7 @@ from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.dump_source import Admin, live_proxy, proxies
 from eastgate.insight.errors import DumpError
 from eastgate.insight.traffic_diff import Difference, difference
+from eastgate.xds.whole_number import UINT32, whole_number
 
 from .journal import JournalError, holds_journal, is_journal
 from .replay import Journal, Wanted, described, moment
@@ -32,8 +33,8 @@ def parsed(text: str) -> tuple[str, Wanted | None]:
     path, at, which = text.rpartition("@")
     if not at or Path(text).exists():
         return text, None
-    if which.isascii() and which.isdigit() and int(which) > 0:
-        return path, Wanted(number=int(which))
+    if number := whole_number(which, UINT32):
+        return path, Wanted(number=number)
     try:
         return path, Wanted(at=moment(which))
     except ValueError:

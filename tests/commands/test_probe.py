@@ -23,6 +23,7 @@ def test_a_web_server_in_the_place_of_a_gateway() -> None:
     ("words", "reason"),
     [
         (["x", "--service", "a.b:1"], "HOST:PORT: 'x': expected HOST:PORT, such as 192.0.2.2:15443"),
+        ([f"x:{'1' * 5000}", "--service", "a.b:1"], "expected HOST:PORT, such as 192.0.2.2:15443"),
         (["127.0.0.1:1"], "--service or --all"),
         (["127.0.0.1:1", "--service", "a.b:1", "--all"], "--service or --all"),
         (["127.0.0.1:1", "--service", "a"], "--service 'a': expected NAME.NAMESPACE:PORT"),

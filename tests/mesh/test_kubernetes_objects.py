@@ -9,6 +9,7 @@ import pytest
 import yaml
 from eastgate.mesh.errors import MeshError
 from eastgate.mesh.importing import ClusterObjects, collect, mesh_text
+from eastgate.mesh.kubernetes import GATEWAY_PORT, NETWORK, KubernetesService
 from eastgate.mesh.mesh_file import load, parse
 from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.xds.resources import Locality
@@ -197,3 +198,13 @@ def test_what_kubectl_says_is_one_line() -> None:
 
     with pytest.raises(MeshError, match=r'^kubectl --context x: error: context "x" does not exist$'):
         collect(kubectl, "")
+
+
+@pytest.mark.parametrize(
+    ("label", "port"), [(None, 15443), ("x", 15443), ("²", 15443), ("9" * 5000, 15443), ("80", 80), ("81", None)]
+)
+def test_port_of_a_gateway_is_what_its_label_says(label: str | None, port: int | None) -> None:
+    """Of the ports that it has; what is no number says nothing, as in Istio."""
+    labels = {NETWORK: "net-w", **({GATEWAY_PORT: label} if label is not None else {})}
+    spec = {"ports": [{"name": "tls", "port": 15443}, {"name": "tcp", "port": 80}]}
+    assert KubernetesService.model_validate({"metadata": meta("ewgw", labels), "spec": spec}).gateway_port() == port

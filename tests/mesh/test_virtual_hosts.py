@@ -124,6 +124,18 @@ def test_retries_and_timeouts_of_a_route() -> None:
     assert policy.retriable_status_codes == [503]
 
 
+def test_what_is_no_status_is_left_to_the_proxy() -> None:
+    """A number that no field of Envoy holds is a word like any other."""
+    huge = "9" * 5000
+    mesh = routed(f"[{{retries: {{attempts: 1, retryOn: '503,{huge},²'}}, route: [{{destination: {{host: web}}}}]}}]")
+    (route,) = hosts(mesh)[f"{WEB}:80"].routes
+    assert route.route
+    policy = route.route.retry_policy
+    assert policy
+    assert policy.retriable_status_codes == [503]
+    assert policy.retry_on == f"{huge},²,retriable-status-codes"
+
+
 def test_retries_may_be_switched_off() -> None:
     (route,) = hosts(routed("[{retries: {attempts: 0}, route: [{destination: {host: web}}]}]"))[f"{WEB}:80"].routes
     assert route.route
