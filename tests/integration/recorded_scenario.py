@@ -424,6 +424,9 @@ def listens(address: tuple[str, int]) -> bool:
         connect(address).close()
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        # It came while the socket was being closed.
+        return True
     return True
 
 

@@ -82,6 +82,9 @@ def refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It came while the socket was being closed.
+        return False
     return False
 
 
