@@ -1,4 +1,6 @@
 """Which OpenSSL the native modules call, and the file that it was loaded from."""
+import os
+
 from eastgate.fastpath.tls.openssl cimport SSL_version
 
 cdef extern from "openssl/crypto.h" nogil:
@@ -17,5 +19,6 @@ def openssl():
     path = ""
     # The address of any function of it; ours are linked with libssl alone, never with a copy.
     if dladdr(<const void*>SSL_version, &found) != 0 and found.dli_fname != NULL:
-        path = found.dli_fname.decode(errors="replace")
+        # A wheel's own is loaded by a path through its parents.
+        path = os.path.realpath(found.dli_fname).decode(errors="replace")
     return OpenSSL_version(OPENSSL_VERSION).decode(errors="replace"), path
