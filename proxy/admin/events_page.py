@@ -6,11 +6,14 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from eastgate.proxy.history.event_log import Event, EventLog, Kind
+from eastgate.xds.whole_number import whole_number
 
 STREAM = "text/event-stream; charset=utf-8"
 # Who only listens learns by these that we are still there; whoever stands between does, too.
 HEARTBEAT_S = 15.0
 MAX_FOLLOWERS = 16
+# Ids of 18 digits.
+MOST = 10**18 - 1
 
 
 class EventsPage:
@@ -53,11 +56,12 @@ class EventsPage:
 def parsed(query: Mapping[str, str]) -> tuple[int, str]:
     """(since, kind) of a query. Raises ValueError."""
     since, kind = query.get("since", "0"), query.get("kind", "")
-    if not (since.isascii() and since.isdigit() and len(since) < 19):
+    number = whole_number(since, MOST)
+    if number is None:
         raise ValueError(f"since {since!r} is no id of an event")
     if kind and kind not in set(Kind):
         raise ValueError(f"kind {kind!r} is none of {', '.join(Kind)}")
-    return int(since), kind
+    return number, kind
 
 
 def sent(event: Event) -> bytes:

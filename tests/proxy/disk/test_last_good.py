@@ -71,11 +71,17 @@ def test_another_pod_of_the_same_gateway_has_the_same_configuration() -> None:
     assert identity(NODE) != identity(replace(NODE, type="sidecar", id=""))
 
 
+def answered_side(folder: Path) -> Side:
+    """One that an istiod has sent everything."""
+    side = Side(folder)
+    side.fill()
+    side.stream.answer()
+    return side
+
+
 def test_what_was_saved_is_served_stale_until_both_types_were_answered(tmp_path: Path) -> None:
     async def steps() -> None:
-        before = Side(tmp_path)
-        before.fill()
-        before.stream.answer()
+        before = answered_side(tmp_path)
         await before.saved_on_the_way_out()
         after = Side(tmp_path)
         assert after.kept.describe() == {"stale": False}
@@ -93,9 +99,7 @@ def test_what_was_saved_is_served_stale_until_both_types_were_answered(tmp_path:
 
 def test_what_came_from_the_file_is_not_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps() -> None:
-        before = Side(tmp_path)
-        before.fill()
-        before.stream.answer()
+        before = answered_side(tmp_path)
         await before.saved_on_the_way_out()
         after = Side(tmp_path)
         await after.kept.restore()
@@ -114,9 +118,7 @@ def test_full_disk_is_counted_and_asked_again_with_the_next_change_only(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async def steps() -> None:
-        side = Side(tmp_path)
-        side.fill()
-        side.stream.answer()
+        side = answered_side(tmp_path)
         monkeypatch.setattr(StateFile, "save", full)
         await side.saved_on_the_way_out()
         assert side.kept.save_failed == 1
