@@ -23,24 +23,25 @@ RESIDENT_TEST := leave_no_tables_behind
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=0
 # What runs worker threads. Not chaos: its children are forked beside them, which ThreadSanitizer does not follow.
-THREADED_TESTS := $(wildcard $(foreach test,engine workers splice connect_attempts outlier_workers endpoint_limit soak,\
+THREADED_TESTS := $(wildcard $(foreach test,engine journey closing workers splice connect_attempts outlier_workers endpoint_limit review soak,\
 	tests/fastpath/loop/test_$(test).py))
-THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66
+THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS="exitcode=66 log_path=$(CURDIR)/build/tsan/report"
 
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
 .PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-pickers bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn \
-	deploy-test docker-image wheel-test browser
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn kind-up kind-down kind-test \
+	deploy-test docker-image wheel-test browser prometheus
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
-	@echo "make demo        two meshed clusters on loopback, failing over and back"
+	@echo "make demo        two meshed clusters on loopback, failing over and back (DEMO_FLAGS=--stay keeps them up)"
 	@echo "make test        check, then all tests"
 	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
 	@echo "make browser     Debian's chromium, for the tests of the page (root)"
+	@echo "make prometheus  Debian's prometheus in build/, for the tests of dashboards and alerts"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
 	@echo "make test-debug  native tests against a build with bounds checks and assertions"
 	@echo "make test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -53,6 +54,9 @@ help:
 	@echo "make bench       benchmarks of the parts (bench-parts), then of the whole proxy (bench-peers)"
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
+	@echo "make bench-admin round trips of open connections while hostile clients are at admin, beside Envoy"
+	@echo "make bench-predict [SERVICES=5000] CPU and memory of mesh endpoints and mesh diff, by size of the mesh and kind of change"
+	@echo "make bench-sidecars pairs of sidecars with mesh mTLS beside pairs of Envoy: CPU, latency, memory"
 	@echo "make callgrind   instructions of the hot functions; fails when one takes 5 % more than is kept (callgrind-renew keeps them)"
 	@echo "make bench-syscalls system calls of a connection by proxy; bench-table: results into README.md and docs/"
 	@echo "make settings-table  settings, as they are declared, into docs/run-a-gateway.md"
@@ -62,6 +66,7 @@ help:
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
 	@echo "make lab-matrix  the story in every mixture of eastgate and stock sidecars and gateways"
+	@echo "make kind-test   deploy/kind with real kind, made here: gateways and sidecars of each sort (root; kind-up, kind-down)"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
 	@echo "make image       image of the gateway, without an engine; make docker-image: with one, of deploy/Dockerfile"
 	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
@@ -72,7 +77,7 @@ dev: $(BUILT)
 
 demo: dev
 	@echo "== demo"
-	@$(BIN)/eastgate demo
+	@$(BIN)/eastgate demo $(DEMO_FLAGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("eastgate: needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0])'
@@ -120,9 +125,17 @@ browser:
 		> build/browser.log 2>&1 || { echo "eastgate: no chromium, which the tests of the page need" \
 		"(Debian, as root: apt-get install chromium; see build/browser.log)"; exit 1; }; }
 
-test: check browser
+# Dashboards and alerts are asked of a real one. Debian's package is unpacked, not installed: no service is started.
+PROMETHEUS := build/prometheus/usr/bin/prometheus
+prometheus:
+	@command -v prometheus > /dev/null || [ -x $(PROMETHEUS) ] || { echo "== prometheus"; mkdir -p build/prometheus; \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; cd build/prometheus && apt-get download -qq prometheus \
+		&& dpkg-deb -x prometheus_*.deb . ; } > build/prometheus.log 2>&1 || { echo "eastgate: no prometheus, which the" \
+		"tests of deploy/monitoring need (Debian: apt-get install prometheus; see build/prometheus.log)"; exit 1; }; }
+
+test: check browser prometheus
 	@echo "== tests"
-	@$(PYTEST) --ignore=tests/lab/real
+	@$(PYTEST) --ignore=tests/lab/real --ignore=tests/lab/kind
 
 # Each run has a seed of its own, and prints it.
 ENVOY_RUNS ?= 10
@@ -136,7 +149,7 @@ test-envoy-long: dev
 build-debug build-asan build-tsan: build-%: dev
 	@echo "== copy to build/$*"
 	@mkdir -p build/$*
-	@cd build/$* && rm -rf bench commands fastpath insight mesh proxy tests trial xds
+	@cd build/$* && rm -rf bench commands deploy fastpath insight mesh proxy tests trial xds
 	@tar --exclude='./.*' --exclude=./build --exclude=./dist --exclude='*.so' --exclude=__pycache__ -cf - . | tar -xf - -C build/$*
 	@echo "== native modules, $* build"
 	$(call logged,native-$*,cd build/$* && EASTGATE_BUILD=$* $(BIN)/python setup.py build_ext --inplace)
@@ -169,11 +182,13 @@ ci-asan: build-asan
 	@cd build/asan && EASTGATE_CHAOS_S=$(CI_CHAOS_S) PYTHONPATH=$(CURDIR)/build/asan/build/tree $(SANITIZED) \
 		$(PYTEST) --durations=15 -k "$(OURS) and not $(MEMORY_TEST) and not $(RESIDENT_TEST)" $(CI_ASAN_TESTS)
 
-# A report makes the exit code 66.
+# A report makes the exit code 66; pytest would keep it to itself, so it goes to a file and is shown at the end.
 test-tsan: build-tsan
 	@echo "== tests with worker threads, tsan build"
+	@rm -f build/tsan/report.*
 	@cd build/tsan && PYTHONPATH=$(CURDIR)/build/tsan/build/tree $(THREAD_SANITIZED) \
-		$(PYTEST) -k "not $(MEMORY_TEST) and not $(RESIDENT_TEST)" $(THREADED_TESTS)
+		$(PYTEST) -k "not $(MEMORY_TEST) and not $(RESIDENT_TEST)" $(THREADED_TESTS) \
+		|| { code=$$?; cat report.* 2> /dev/null; exit $$code; }
 
 $(VENV)/.fuzz: $(INSTALLED)
 	@echo "== atheris"
@@ -260,6 +275,10 @@ bench-faults: dev bench-build
 	@$(BIN)/python -m bench.faults
 	@$(MAKE) --no-print-directory bench-table
 
+bench-admin: dev bench-build
+	@$(BIN)/python -m bench.admin $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-table
+
 # Counts, not times: renew them in the commit that changes them, with the tools that the file names.
 callgrind: dev
 	@echo "== instructions of the hot functions, beside bench/results/callgrind.json"
@@ -267,6 +286,13 @@ callgrind: dev
 
 callgrind-renew: dev
 	@$(BIN)/python -m bench.callgrind --renew
+	@$(MAKE) --no-print-directory bench-table
+
+bench-predict: dev
+	@$(BIN)/python -m bench.predict $(SERVICES)
+
+bench-sidecars: dev bench-build
+	@$(BIN)/python -m bench.sidecars $(BENCH_FLAGS)
 	@$(MAKE) --no-print-directory bench-table
 
 bench-syscalls: dev bench-build
@@ -323,20 +349,31 @@ lab-build lab-up lab-down lab-status: lab-%: dev
 lab-shell: dev
 	@$(LAB) shell $(or $(CLUSTER),gke)
 
+# Bringing a lab up takes as long as it takes: the time limit is one of each test.
+IN_LAB := $(PYTEST) -s -o timeout_func_only=true
+
 # Stops at the first failure: what is left of the lab after one says little.
 lab-test: dev
 	@echo "== tests against real istiods"
-	@$(PYTEST) -x -s tests/lab/real
+	@$(IN_LAB) -x tests/lab/real
 
 # One minute of each fault of istiod, ten thousand connections meanwhile.
 lab-test-long: dev
 	@echo "== faults of real istiods, a minute each"
-	@EASTGATE_LAB_LONG=1 $(PYTEST) -s tests/lab/real/test_same_as_istiod.py tests/lab/real/test_istiod_faults.py
+	@EASTGATE_LAB_LONG=1 $(IN_LAB) tests/lab/real/test_same_as_istiod.py tests/lab/real/test_istiod_faults.py
 
 # Each mixture of eastgate and stock proxies, one after the other.
 lab-matrix: dev
 	@echo "== the story in every mixture of proxies"
-	@EASTGATE_LAB_MATRIX=1 $(PYTEST) -s tests/lab/real/test_matrix.py
+	@EASTGATE_LAB_MATRIX=1 $(IN_LAB) tests/lab/real/test_matrix.py
+
+# Real kind, in an engine of its own: gateways and sidecars of each sort.
+kind-up kind-down: kind-%: dev
+	@$(BIN)/python -m lab.kind $*
+
+kind-test: dev
+	@echo "== deploy/kind with real kind"
+	@$(IN_LAB) -x tests/lab/kind
 
 # In a lab that is up; started otherwise, and left up.
 CHURN ?= 120 1000 20

@@ -10,6 +10,7 @@ Environment:
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,9 +89,14 @@ def packages() -> list[str]:
 
 def require_toolchain() -> None:
     """Say in one sentence what is missing before a compiler says it in fifty."""
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        fail(f"no C compiler: {compiler!r} is not on PATH (Debian: apt-get install gcc libc6-dev)")
+    said = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    try:
+        compiler, flags = shlex.split(said), shlex.split(os.environ.get("CFLAGS", ""))
+    except ValueError as error:
+        fail(f"CC or CFLAGS is no command line: {error}")
+    # All of it is run: the first word may start what comes behind it, as in "ccache cc".
+    if not compiler or shutil.which(compiler[0]) is None:
+        fail(f"no C compiler: {(compiler or [said])[0]!r} is not on PATH (Debian: apt-get install gcc libc6-dev)")
     headers = {
         "stdio.h": "apt-get install libc6-dev",
         "Python.h": "apt-get install python3-dev",
@@ -101,7 +107,7 @@ def require_toolchain() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "probe.c"
             source.write_text(f"#include <{header}>\n")
-            command = [compiler, *includes, "-fsyntax-only", *os.environ.get("CFLAGS", "").split(), str(source)]
+            command = [*compiler, *includes, "-fsyntax-only", *flags, str(source)]
             probe = subprocess.run(command, capture_output=True, text=True, check=False)
         if probe.returncode != 0:
             fail(f"the C header <{header}> is missing or unusable (Debian: {remedy})")
