@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from . import images, layers
+from .command_line import run_command
 from .errors import LabError
 from .lab import Lab
 from .settings import CLUSTERS, from_environment
@@ -112,17 +113,5 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }  # fmt: skip
 
 
-def main() -> int:
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        print(USAGE, file=sys.stderr)
-        return 2
-    try:
-        COMMANDS[sys.argv[1]](sys.argv[2:])
-    except LabError as error:
-        print(f"lab: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("lab", USAGE, COMMANDS))

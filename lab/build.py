@@ -1,9 +1,11 @@
 """Binaries from Go modules, and Debian packages that are missing. Done once; a stamp names the versions."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ class Target:
     packages: tuple[str, ...]
     ldflags: str = "-s -w"
     tags: str = ""
+    # What says that it is built; another part of a module that is built already has another.
+    part: str = ""
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -33,7 +37,10 @@ class Target:
 
     @property
     def stamp(self) -> str:
-        return f"{self.module} {self.version} {self.ldflags} {self.tags}\n"
+        """Changes with what is built: version, flags, and the source where there is some of ours."""
+        sources = sorted((MODULES / self.module).glob("*.go"))
+        ours = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest() if sources else ""
+        return f"{self.module} {self.version} {self.ldflags} {self.tags}{ours}\n"
 
 
 def kubernetes_flags(version: str) -> str:
@@ -81,17 +88,30 @@ TARGETS = (
         tags="vtprotobuf,disable_pgv",
     ),
 )
+# For `make kind-test`: kind itself, and what its node needs beside the programs above.
+KIND_TARGETS = (
+    Target("kind", versions.KIND, ("sigs.k8s.io/kind",)),
+    Target("etcd", versions.ETCD, ("eastgate.lab/etcd",)),
+    Target("crictl", versions.CRI_TOOLS, ("sigs.k8s.io/cri-tools/cmd/crictl",)),
+    Target(
+        "kube",
+        versions.KUBERNETES,
+        ("k8s.io/kubernetes/cmd/kubeadm",),
+        ldflags=kubernetes_flags(versions.KUBERNETES),
+        part="kubeadm",
+    ),
+)
 BOOTSTRAP_TEMPLATE = "envoy_bootstrap.json"
 
 
-def build_all(settings: Settings) -> None:
-    """Have every binary in the cache. Raises LabError."""
+def build_all(settings: Settings, targets: Sequence[Target] = TARGETS) -> None:
+    """Have every binary of these in the cache. Raises LabError."""
     settings.binaries.mkdir(parents=True, exist_ok=True)
-    for number, target in enumerate(TARGETS, 1):
-        stamp = settings.binaries / f".{target.module}"
+    for number, target in enumerate(targets, 1):
+        stamp = settings.binaries / f".{target.part or target.module}"
         if stamp.exists() and stamp.read_text() == target.stamp and not absent(settings.binaries, target):
             continue
-        build(settings.binaries, target, f"{number} of {len(TARGETS)}")
+        build(settings.binaries, target, f"{number} of {len(targets)}")
         stamp.write_text(target.stamp)
 
 
@@ -135,10 +155,10 @@ def build(folder: Path, target: Target, which: str) -> None:
     say(f"   {target.module}: built in {time.monotonic() - begin:.0f} s")
 
 
-def missing_packages() -> list[str]:
-    """Debian packages whose programs are not on this machine."""
+def missing_packages(programs: Mapping[str, str] = versions.HOST_PACKAGES) -> list[str]:
+    """Debian packages of these programs that are not on this machine."""
     path = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
-    wanted = {package for name, package in versions.HOST_PACKAGES.items() if shutil.which(name, path=path) is None}
+    wanted = {package for name, package in programs.items() if shutil.which(name, path=path) is None}
     if not Path(versions.CNI_PLUGINS, "bridge").exists():
         wanted.add(versions.CNI_PACKAGE)
     return sorted(wanted)
@@ -153,9 +173,9 @@ def apt_get(*arguments: str) -> None:
         run(*command, env=environment, timeout_s=600)
 
 
-def install_packages() -> None:
+def install_packages(programs: Mapping[str, str] = versions.HOST_PACKAGES) -> None:
     """Install what is missing, without starting a service of it. Raises LabError when that is not possible."""
-    wanted = missing_packages()
+    wanted = missing_packages(programs)
     if not wanted:
         return
     sentence = f"these Debian packages are missing: {' '.join(wanted)}"
@@ -175,5 +195,5 @@ def install_packages() -> None:
     finally:
         if mine:
             policy.unlink()
-    if still := missing_packages():
+    if still := missing_packages(programs):
         raise LabError(f"installed, and still missing: {' '.join(still)}")

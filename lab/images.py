@@ -90,12 +90,12 @@ def make_images(settings: Settings) -> None:
     """Have an archive of every image in the cache."""
     layers = all_layers(settings)
     for image in IMAGES:
-        make_image(settings, image, [made(settings, layers[name]) for name in image.layers])
+        make_image(settings.images, image, [made(settings, layers[name]) for name in image.layers])
 
 
-def make_image(settings: Settings, image: Image, tars: list[Path]) -> Path:
-    """Have this image's archive in the cache; return it."""
-    target = archive_of(settings, image)
+def make_image(folder: Path, image: Image, tars: list[Path]) -> Path:
+    """Have this image's archive in the folder; return it."""
+    target = folder / f"{image.name}.tar"
     if not target.exists() or any(target.stat().st_mtime_ns < tar.stat().st_mtime_ns for tar in tars):
         write_archive(target, image, tars)
         say(f"   image {image.name}: {target.stat().st_size / 2**20:.0f} MiB")

@@ -8,6 +8,12 @@ HELM = "4.2.0"
 ISTIO_MODULE = "v0.0.0-20260827124520-eed52ebb66ad"
 # What that commit calls itself: main before release 1.31.
 ISTIO = "1.31.0"
+# Kubernetes in kind (docs/kind.md): what kubeadm of this Kubernetes asks for by these tags.
+KIND = "0.33.0"
+ETCD = "3.6.5"
+ETCD_TAG = "3.6.5-0"
+PAUSE_TAG = "3.10.1"
+CRI_TOOLS = "1.34.0"
 
 # Debian packages whose programs run on this machine: program -> package.
 HOST_PACKAGES = {
@@ -35,3 +41,13 @@ TOOL_PACKAGES = (
     "bash", "coreutils", "curl", "findutils", "grep", "hostname", "iproute2", "iptables", "libpython3-stdlib", "mount",
     "procps", "python3-minimal", "sed",
 )  # fmt: skip
+
+# What kind needs beside: an engine, and a root file system for its node's image.
+KIND_HOST_PACKAGES = {"docker": "docker.io", "dockerd": "docker.io", "jq": "jq", "mmdebstrap": "mmdebstrap"}
+NODE_RELEASE = "bookworm"
+NODE_PACKAGES = (
+    "bash", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "e2fsprogs", "ethtool",
+    "iproute2", "iptables", "jq", "kmod", "libseccomp2", "mount", "nftables", "procps", "runc", "socat", "systemd",
+    "util-linux",
+)  # fmt: skip
+KUBE_PROXY_PACKAGES = ("conntrack", "iptables", "kmod", "nftables")

@@ -17,7 +17,7 @@ KUSTOMIZE = ROOT / "deploy/kustomize"
 RELEASE = "istio-eastwestgateway"
 NAMES = ("cluster.id=cluster1", "cluster.network=network1")
 # No schemas of these in Kubernetes; the lab's API server checks Istio's.
-CUSTOM = {"Gateway", "PodMonitor"}
+CUSTOM = {"Gateway", "PodMonitor", "PrometheusRule"}
 
 
 def objects_of(text: str) -> list[Object]:
@@ -41,7 +41,8 @@ def chart(*settings: str, values: Object | None = None) -> list[Object]:
     return objects_of(run.stdout)
 
 
-def kustomized(folder: str) -> list[Object]:
+def kustomized(folder: str | Path) -> list[Object]:
+    """Objects of this folder below deploy/kustomize, or of one that is an absolute path."""
     run = subprocess.run(
         [tool("kubectl"), "kustomize", KUSTOMIZE / folder], capture_output=True, text=True, check=False
     )

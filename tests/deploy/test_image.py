@@ -54,7 +54,7 @@ def test_compilers_stay_in_the_stages_that_compile():
 
 
 def test_scripts_are_clean():
-    files = [path for folder in ("deploy", "release") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files = [path for folder in ("deploy", "lab", "release") for path in (ROOT / folder).rglob("*") if path.is_file()]
     scripts = [path for path in files if is_script(path.read_bytes())]
     assert {ROOT / "deploy/image/install.sh", ROOT / "release/wheels.sh"} <= set(scripts)
     # What a script sources lies beside it.

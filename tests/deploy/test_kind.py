@@ -1,6 +1,6 @@
 """The scripts of deploy/kind beside programs that only note what they were asked: which way a run goes.
 
-Real kind is for `deploy/kind/up` and `story` by hand: it needs a container engine.
+Real kind runs them in tests/lab/kind; here is what it does not do on request.
 """
 
 import os
@@ -259,8 +259,9 @@ def test_a_stage_that_is_not_as_expected_fails_and_rules_are_taken_back(quick):
 
 def test_manifests_are_valid_once_names_are_filled_in():
     for path in sorted((KIND / "manifests").glob("*.yaml")):
-        text = path.read_text().replace("ANNOTATIONS", "{}")
-        check_schemas(objects_of(text), "1.34")
+        objects = objects_of(path.read_text().replace("ANNOTATIONS", "{}"))
+        assert objects, path
+        check_schemas(objects, "1.34")
 
 
 def test_only_the_settings_differ_on_a_machine_without_a_registry():

@@ -25,7 +25,7 @@ def test_without_cgroup_v1_there_is_no_lab(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_missing_packages_are_named_to_whoever_may_not_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(build, "missing_packages", lambda: ["containerd", "runc"])
+    monkeypatch.setattr(build.shutil, "which", lambda name, path: None if name in {"containerd", "runc"} else name)
     with pytest.raises(LabError, match="missing: containerd runc; install them, or run this as root"):
         build.install_packages()
 

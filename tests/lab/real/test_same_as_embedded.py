@@ -236,7 +236,7 @@ def compared(
         return seen["istiod"] == seen["embedded"] != before
 
     with suppress(LabError):
-        wait_for(f"{cluster.name}, {stage}: both agree", agree, seconds=20, every=0.5)
+        wait_for(f"{cluster.name}, {stage}: both agree", agree, seconds=60, every=0.5)
     assert seen["embedded"] == seen["istiod"]
     assert seen["istiod"] != before
     assert len(seen["istiod"][1]) >= 10

@@ -62,8 +62,8 @@ def proxies(cluster: str) -> dict[str, Proxy]:
     }
     for one in SETS:
         if not one.refused:
-            found[one.shop] = world.client(cluster, one.shop, LABELS, 2 * one.number, one.shop)
-            found[one.away] = world.client(cluster, one.away, LABELS, 2 * one.number + 1, one.shop)
+            found[one.shop] = world.client(cluster, one.shop, one.client_labels, 2 * one.number, one.shop)
+            found[one.away] = world.client(cluster, one.away, one.client_labels, 2 * one.number + 1, one.shop)
     return found
 
 

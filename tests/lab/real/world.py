@@ -18,6 +18,7 @@ from .rules import Object
 
 FOLDER = Path(__file__).parent / "sets"
 NETWORK = "topology.istio.io/network"
+HOSTNAME = "kubernetes.io/hostname"
 TLS_MODE = "security.istio.io/tlsMode"
 # Localities of the nodes that do not run.
 NODES = {
@@ -40,7 +41,8 @@ EVERYWHERE = {"operator": "Exists"}
 class RuleSet:
     """One set: what is applied, and whether istiod's validation refuses it.
 
-    ``objects``: in both clusters; ``only``: in one. ``pods``, ``services``: in the place of the usual ones.
+    ``objects``: in both clusters; ``only``: in one. ``pods``, ``services``: in the place of the usual ones. ``node``:
+    where its clients say that they run, empty: they do not say it.
     ``differs``: what is known to be otherwise, and stands in docs/mesh-vs-istiod.md.
     """
 
@@ -50,6 +52,7 @@ class RuleSet:
     only: Mapping[str, list[Object]] = field(default_factory=dict)
     pods: Mapping[str, list[Object]] = field(default_factory=dict)
     services: list[Object] = field(default_factory=list)
+    node: str = ""
     refused: bool = False
     differs: str = ""
 
@@ -63,9 +66,16 @@ class RuleSet:
         """Another namespace with clients."""
         return f"s{self.number:03}-away"
 
-    def filled(self, value: Any) -> Any:
-        """A part of the set with its own namespaces in it."""
+    @property
+    def client_labels(self) -> dict[str, str]:
+        """Labels of its clients."""
+        return {"app": "client", **({HOSTNAME: self.node} if self.node else {})}
+
+    def filled(self, value: Any, cluster: str = "") -> Any:
+        """A part of the set with its own namespaces in it, and for a cluster with the range of its pods there."""
         text = yaml.safe_dump(value).replace("$shop", self.shop).replace("$away", self.away)
+        if cluster:
+            text = text.replace("$pods", f"{POD_RANGE[cluster]}.{self.number}")
         return yaml.safe_load(text.replace("$id", f"s{self.number:03}"))
 
 
@@ -147,7 +157,7 @@ def pods(one: RuleSet, cluster: str) -> list[Object]:
 
 def rules(one: RuleSet, cluster: str) -> list[Object]:
     """Istio's resources of the set, as validated ones."""
-    found = [*one.filled(one.objects), *one.filled(one.only.get(cluster, []))]
+    found = [*one.filled(one.objects), *one.filled(one.only.get(cluster, []), cluster)]
     for rule in found:
         meta = rule["metadata"]
         meta.setdefault("namespace", one.shop)
@@ -158,12 +168,14 @@ def rules(one: RuleSet, cluster: str) -> list[Object]:
 
 def client(cluster: str, namespace: str, labels: Mapping[str, str], number: int, part: str = "") -> Proxy:
     """A sidecar without a pod: it says itself where it is."""
-    metadata = {
+    metadata: Object = {
         "CLUSTER_ID": cluster,
         "NETWORK": CLUSTERS[cluster].network,
         "NAMESPACE": namespace,
         "LABELS": dict(labels),
     }
+    if HOSTNAME in labels:
+        metadata["NODE_NAME"] = labels[HOSTNAME]
     where = HOME if cluster == "gke" else NODES[cluster]["a"]
     name = f"sidecar~10.99.{number // 250}.{number % 250 + 1}~client.{namespace}~{namespace}.svc.cluster.local"
     return Proxy(name, metadata, where, part)

@@ -1,0 +1,1 @@
+"""deploy/kind with real kind, real Kubernetes and a real Istio."""
