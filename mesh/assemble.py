@@ -98,16 +98,17 @@ def services(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Se
     for index, (entry, addresses, where) in enumerate([*own, *gathered.services]):
         if (entry.namespace, entry.name) in found:
             raise where.document.error(where.path, f"a second service {entry.name}.{entry.namespace}")
-        for name in (*entry.clusters, *entry.endpoints):
+        for name in (*entry.clusters, *entry.endpoints, *entry.endpoint_ports, *entry.endpoint_ready):
             if name not in section.clusters:
                 raise where.document.error((*where.path, "clusters"), f"service {entry.name}: unknown cluster {name!r}")
         ports = [one.port for one in entry.ports]
         if len(set(ports)) != len(ports):
             raise where.document.error((*where.path, "ports"), f"service {entry.name}: a port stands twice")
         found[entry.namespace, entry.name] = _service(section, entry, addresses, index)
+    known = {f"{one.name}.{one.namespace}" for one in found.values()}
     for cluster_name, one_cluster in section.clusters.items():
         for short in one_cluster.addresses:
-            if short not in {f"{one.name}.{one.namespace}" for one in found.values()}:
+            if short not in known:
                 raise place.document.error(("clusters", cluster_name, "addresses", short), f"unknown service {short!r}")
     return tuple(found.values())
 
@@ -137,4 +138,13 @@ def _service(section: MeshSection, entry: ServiceSection, addresses: Mapping[str
         headless=entry.headless,
         export_to=frozenset(entry.export_to),
         endpoints={name: frozenset(found) for name, found in entry.endpoints.items()},
+        node_local=entry.node_local,
+        publishes_unready=entry.publishes_unready,
+        endpoint_ports={
+            cluster: {
+                (address, name): number for address, ports in by_address.items() for name, number in ports.items()
+            }
+            for cluster, by_address in entry.endpoint_ports.items()
+        },
+        endpoint_ready=entry.endpoint_ready,
     )

@@ -1,5 +1,8 @@
 """EDS: the groups of endpoints.py as ClusterLoadAssignments."""
 
+from collections.abc import Iterable
+from ipaddress import ip_address
+
 from envoy_data_plane.envoy.config.core.v3 import HealthStatus
 from envoy_data_plane.envoy.config.core.v3 import Locality as LocalityPb
 from envoy_data_plane.envoy.config.endpoint.v3 import (
@@ -12,15 +15,37 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from .endpoints import ClusterKey, behind, groups
 from .locality import Group
 from .messages import address, metadata
-from .model import Mesh
+from .model import Mesh, Workload
 from .node_view import NodeView
 from .split_horizon import Seen
 
 
 def assignment(mesh: Mesh, node: NodeView, key: ClusterKey) -> ClusterLoadAssignment:
     """The assignment of one cluster for one node; no endpoints is an answer, too."""
-    found = groups(mesh, node, key)
-    return ClusterLoadAssignment(cluster_name=key.name, endpoints=[_locality(group) for group in found])
+    return assignment_of(key.name, groups(mesh, node, key))
+
+
+def assignment_of(name: str, found: Iterable[Group]) -> ClusterLoadAssignment:
+    """The assignment of a cluster with these groups."""
+    return ClusterLoadAssignment(cluster_name=name, endpoints=[_locality(group) for group in found])
+
+
+def place_of(seen: object) -> str:
+    """Address and port of an endpoint of a group, as dumps write them."""
+    assert isinstance(seen, Seen)
+    if seen.gateway:
+        host, port = seen.gateway.address, seen.gateway.port
+    else:
+        assert seen.member is not None
+        workload, port = behind(seen.member)
+        host = workload.address
+    return f"[{ip_address(host)}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def health_of(seen: object) -> HealthStatus:
+    """Health that an endpoint of a group is sent with; nobody says it of a gateway."""
+    assert isinstance(seen, Seen)
+    return HealthStatus.UNKNOWN if seen.member is None else _health(behind(seen.member)[0])
 
 
 def _locality(group: Group) -> LocalityLbEndpoints:
@@ -31,6 +56,12 @@ def _locality(group: Group) -> LocalityLbEndpoints:
         load_balancing_weight=group.weight,
         priority=group.priority,
     )
+
+
+def _health(workload: Workload) -> HealthStatus:
+    if not workload.watched:
+        return HealthStatus.UNKNOWN
+    return HealthStatus.HEALTHY if workload.ready else HealthStatus.UNHEALTHY
 
 
 def _endpoint(seen: object) -> LbEndpoint:
@@ -49,7 +80,7 @@ def _endpoint(seen: object) -> LbEndpoint:
     istio = {"workload": ";".join(names)}
     return LbEndpoint(
         endpoint=Endpoint(address=address(workload.address, port)),
-        health_status=HealthStatus.HEALTHY if workload.ready else HealthStatus.UNHEALTHY,
+        health_status=health_of(seen),
         metadata=(
             metadata(envoy__transport_socket_match={"tlsMode": "istio"}, istio=istio)
             if seen.member.mtls

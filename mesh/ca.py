@@ -60,12 +60,15 @@ class MeshCa:
         """The root certificate, PEM."""
         return _pem(self._root.certificate)
 
-    def issue(self, spiffe_id: str, *, cluster: str, lifetime: timedelta = LIFETIME) -> WorkloadCertificate:
-        """A certificate for this SPIFFE id, signed by the cluster's intermediate.
+    def issue(
+        self, spiffe_id: str, *, cluster: str, lifetime: timedelta = LIFETIME, with_rsa: bool = False
+    ) -> WorkloadCertificate:
+        """A certificate for this SPIFFE id, signed by the cluster's intermediate. ``with_rsa``: with a key of RSA-2048,
+        as istiod's workloads have by default, in the place of P-256.
 
         Raises ValueError for a name outside of the trust domain.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa_key() if with_rsa else ec.generate_private_key(ec.SECP256R1())
         leaf, issuer = self._leaf(key.public_key(), spiffe_id, (), cluster, lifetime)
         return WorkloadCertificate(spiffe_id, leaf + issuer, _private(key), self.root)
 
@@ -131,7 +134,12 @@ def _host_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> str:
+def rsa_key() -> rsa.RSAPrivateKey:
+    """A new key of the size that istiod's workloads have."""
+    return rsa.generate_private_key(65537, SMALLEST_RSA_BITS)
+
+
+def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
 

@@ -48,7 +48,7 @@ def doubts(mesh: Mesh, resource: Resource, external: Set[str] = frozenset()) -> 
 
 
 def _policies(mesh: Mesh, resource: Resource, spec: DestinationRuleSpec) -> Iterator[Problem]:
-    regions = {one.locality.region for one in mesh.workloads}
+    regions = mesh.known("regions", lambda: {one.locality.region for one in mesh.workloads})
     layers: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), spec.traffic_policy)]
     layers += [(("spec", "subsets", i, "trafficPolicy"), one.traffic_policy) for i, one in enumerate(spec.subsets)]
     inherited = _inherits_outlier_detection(mesh, resource)
@@ -85,8 +85,10 @@ def _regions(setting: LocalityLbSetting) -> set[str]:
 
 
 def _is_known(mesh: Mesh, host: str, external: Set[str]) -> bool:
-    hosts = (*(service.host for service in mesh.services), *external)
-    return any(covers(host, one) or covers(one, host) for one in hosts)
+    known = mesh.known("hosts", lambda: frozenset(service.host for service in mesh.services))
+    if host in known or host in external:
+        return True
+    return any(covers(host, one) or covers(one, host) for one in (*known, *external))
 
 
 def _unknown_host(mesh: Mesh, resource: Resource, host: str, path: Path, external: Set[str]) -> Iterator[Problem]:

@@ -59,10 +59,10 @@ POLICIES = {
 }
 
 
-def keys(mesh: Mesh, node: NodeView, *, sni_dnat: bool) -> tuple[ClusterKey, ...]:
-    """Clusters of every service port, each followed by its subsets; UDP ports have none."""
+def keys(mesh: Mesh, node: NodeView, *, sni_dnat: bool, hosts: frozenset[str] | None = None) -> tuple[ClusterKey, ...]:
+    """Clusters of every service port, each followed by its subsets; UDP ports have none. ``hosts``: of these alone."""
     found: list[ClusterKey] = []
-    for service in scope_of(mesh, node).services:
+    for service in scope_of(mesh, node, hosts).services:
         if sni_dnat and service.external:
             continue
         names = subsets(rule_of(mesh, node.cluster, service, node.namespace, node.labels))

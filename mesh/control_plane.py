@@ -38,13 +38,13 @@ def resources(mesh: Mesh, node: NodeView) -> Mapping[str, Mapping[str, bytes]]:
     }
 
 
-def cluster_resources(mesh: Mesh, node: NodeView) -> dict[str, dict[str, bytes]]:
-    """CDS and EDS alone: what is asked where nobody connects."""
-    wanted = list(keys(mesh, node, sni_dnat=False))
+def cluster_resources(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None = None) -> dict[str, dict[str, bytes]]:
+    """CDS and EDS alone: what is asked where nobody connects. ``hosts``: only clusters that lead to these."""
+    wanted = list(keys(mesh, node, sni_dnat=False, hosts=hosts))
     if has_passthrough(mesh, node):
-        wanted += keys(mesh, node, sni_dnat=True)
+        wanted += keys(mesh, node, sni_dnat=True, hosts=hosts)
     clusters: list[Cluster] = [outbound_cluster(mesh, node, key) for key in wanted] + [black_hole()]
-    if node.type == "sidecar":
+    if node.type == "sidecar" and hosts is None:
         clusters += sidecar_clusters(mesh, node)
     return {
         CDS: {cluster.name: bytes(cluster) for cluster in clusters},

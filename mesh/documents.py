@@ -1,10 +1,12 @@
 """YAML documents that remember on which line everything stands. Knows nothing of meshes."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from eastgate.xds.outside_text import YAML_VALUE_FAULTS
 
 from .errors import MeshError
 
@@ -41,12 +43,32 @@ class Document:
         return MeshError(self.file, self.line(path), cause)
 
 
+NOT_PLAIN = frozenset({"timestamp", "value", "int", "float"})
+INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
+FLOAT = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.)(?:[eE][-+]?[0-9]+)?\Z|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+)
+TEMPLATE = "a template such as {{ .Values.x }} is rendered first (helm template)"
+"""Why YAML of a repository is often none."""
+
 # libyaml's, where PyYAML has it: ten times as fast.
 _Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Safe):  # type: ignore[misc, valid-type]
-    """A safe loader as it is; a name of its own, because PyYAML registers constructors by class."""
+    """A safe loader that takes plain texts for what Kubernetes takes them for: no dates, no 22:00 for a number, no "=".
+
+    PyYAML registers constructors by class; these are resolvers alone.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in NOT_PLAIN]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 
 
 class _Stream:
@@ -96,14 +118,20 @@ def read_documents(text: str | bytes, file: str, progress: Progress = silent) ->
                 documents.append(Document(file, content, walk.lines))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        cause = ", ".join(part for part in (error.context, error.problem) if part)
-        raise MeshError(file, mark.line + 1 if mark else 0, f"not YAML: {cause}") from None
+        line = mark.line + 1 if mark else 0
+        parts = (error.context, error.problem, TEMPLATE if _is_template(data, line) else "")
+        raise MeshError(file, line, f"not YAML: {', '.join(filter(None, parts))}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MeshError(file, 0, f"not YAML: {_sentence(error)}") from None
     finally:
         if loader is not None:
             loader.dispose()
     return tuple(documents)
+
+
+def _is_template(data: bytes, line: int) -> bool:
+    """Whether a line, or the one before it, where a parser may have noticed nothing yet, is of a template."""
+    return any(b"{{" in one for one in data.split(b"\n", line)[max(0, line - 2) : line])
 
 
 def _sentence(error: Exception) -> str:
@@ -146,14 +174,14 @@ class _Walk:
         """What a text stands for. Raises MeshError for what is not of its kind."""
         try:
             return self._loader.construct_object(node)
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
-            # PyYAML lets out whatever its constructors meet: dates that no month has, `!!bool x`.
+        except YAML_VALUE_FAULTS:
             kind = node.tag.rpartition(":")[2]
             cause = f"{node.value[:60]!r} is no {kind}: quote it where text is meant"
             raise MeshError(self._file, node.start_mark.line + 1, cause) from None
 
     def _key(self, node: yaml.Node) -> str:
-        key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            raise MeshError(self._file, node.start_mark.line + 1, "a key must be text")
-        return str(key)
+        """The text of a key. What looks like true or 1.5 is one in Kubernetes, too."""
+        if not isinstance(node, yaml.ScalarNode):
+            hint = f"; {TEMPLATE}" if isinstance(node, yaml.MappingNode) else ""
+            raise MeshError(self._file, node.start_mark.line + 1, f"a key must be text{hint}")
+        return str(node.value)

@@ -5,7 +5,7 @@ mTLS filter of SNI-DNAT clusters, last the locality setting (pilot/pkg/xds/endpo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from eastgate.xds.resources import Locality
@@ -13,7 +13,8 @@ from eastgate.xds.resources import Locality
 from . import locality as locality_rules
 from .istio import Subset
 from .locality import Candidate, Group
-from .model import CLUSTER_LABEL, NETWORK_LABEL, Mesh, Service, ServicePort, Workload
+from .model import CLUSTER_LABEL, HOSTNAME_LABEL, NETWORK_LABEL, Mesh, Service, ServicePort, Workload
+from .networks import is_address
 from .node_view import NodeView
 from .peer_authentication import DISABLE, workload_modes
 from .policy import (
@@ -54,6 +55,14 @@ def target_port(workload: Workload, port: ServicePort) -> int:
     return workload.listens.get(target, target)
 
 
+def endpoint_port(service: Service, workload: Workload, port: ServicePort) -> int:
+    """Where an endpoint listens for a service port: what its entry or slice says, else its target port; 0: nowhere."""
+    if workload in service.own:
+        return service.own_ports.get((workload.address, port.name), 0)
+    stated = service.endpoint_ports.get(workload.cluster)
+    return target_port(workload, port) if stated is None else stated.get((workload.address, port.name), 0)
+
+
 def accepts_mtls(mesh: Mesh, cluster: str, workload: Workload, port: int) -> bool:
     """Whether endpoints of the workload are marked for mesh mTLS, before any DestinationRule."""
     if not workload.mtls:
@@ -67,15 +76,21 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
     mode = tls_mode(rule, key.subset, key.port.number)
     local = is_cluster_local(key.service.host, mesh.config)
     found = []
-    for workload in mesh.behind(key.service):
+    for one in mesh.behind(key.service):
+        workload = _as_told(key.service, one)
         if hide_unready and not workload.ready:
+            continue
+        if key.service.node_local and not _shares_node(workload, node):
             continue
         if subset and not subset.labels.items() <= workload.topology_labels().items():
             continue
         if local and workload.cluster != node.cluster:
             continue
-        port = target_port(workload, key.port)
+        port = endpoint_port(key.service, one, key.port)
         if not port:
+            continue
+        if workload.address and not key.service.by_name and not is_address(workload.address):
+            # A name among static endpoints of a ServiceEntry.
             continue
         # A rule cannot make a pod without a sidecar speak mTLS.
         asked = mode == "ISTIO_MUTUAL" if mode else accepts_mtls(mesh, node.cluster, workload, port)
@@ -84,6 +99,19 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
             Member(workload.address, workload.network, workload.cluster, workload.weight, mtls, (workload, port))
         )
     return found
+
+
+def _as_told(service: Service, workload: Workload) -> Workload:
+    """The workload as ready as its slice says, where one does."""
+    told = service.endpoint_ready.get(workload.cluster, {}).get(workload.address)
+    ready = workload.ready if told is None else told
+    ready |= service.publishes_unready and workload.cluster not in service.endpoints
+    return workload if ready == workload.ready else replace(workload, ready=ready)
+
+
+def _shares_node(workload: Workload, node: NodeView) -> bool:
+    """Nodes of two clusters may have one name."""
+    return workload.cluster == node.cluster and workload.node == node.labels.get(HOSTNAME_LABEL, "")
 
 
 def behind(member: Member) -> tuple[Workload, int]:

@@ -8,20 +8,17 @@ from .documents import Document, Path
 from .kubernetes import (
     DISABLE_INJECTION,
     EXPORT_TO,
-    INJECT_LABEL,
     NETWORK,
     ApiGateway,
-    Deployment,
     Endpoints,
     EndpointSlice,
     KubernetesService,
     Namespace,
-    NodeObject,
-    Pod,
-    Read,
     SliceEndpoint,
     traffic_distribution,
 )
+from .kubernetes_part import Read
+from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod, Template
 from .mesh_schema import GatewaySection, NodeSection, PortSection, ServiceSection, WorkloadSection
 from .model import TLS_MODE_LABEL
 
@@ -77,11 +74,9 @@ def gather(objects: Iterable[Found], root_namespace: str, note: Note) -> Gathere
                 gathered.networks[cluster] = labels[NETWORK]
             asked = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
             injected[cluster, namespace.metadata.name] = asked and DISABLE_INJECTION not in labels.items()
-    slices = [(one, part) for one, part in _each(by_kind, EndpointSlice)]
-    slices += [(one, old.as_slice()) for one, old in _each(by_kind, Endpoints)]
     _pods(gathered, by_kind)
-    _deployments(gathered, by_kind, injected)
-    _services(gathered, by_kind, slices, note)
+    _deployments(gathered, by_kind, injected, note)
+    _services(gathered, by_kind, note)
     _api_gateways(gathered, by_kind)
     return gathered
 
@@ -110,40 +105,50 @@ def _pods(gathered: Gathered, by_kind: Mapping[type[Read], list[Found]]) -> None
 
 
 def _deployments(
-    gathered: Gathered, by_kind: Mapping[type[Read], list[Found]], injected: Mapping[tuple[str, str], bool]
+    gathered: Gathered, by_kind: Mapping[type[Read], list[Found]], injected: Mapping[tuple[str, str], bool], note: Note
 ) -> None:
-    """Pods that a Deployment will have, where no pod of it is in the file."""
-    there = [(cluster, one.namespace, one.labels) for cluster, one, _ in gathered.workloads]
-    for one, deployment in _each(by_kind, Deployment):
+    """Pods that Deployments and DaemonSets will have, where no pod of them is in the file."""
+    there: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for cluster, work, _ in gathered.workloads:
+        there.setdefault((cluster, work.namespace), []).append(work.labels)
+    for one, deployment in (*_each(by_kind, Deployment), *_each(by_kind, DaemonSet)):
         namespace = deployment.metadata.namespace or "default"
         spec, template = deployment.spec, deployment.spec.template
-        labels = template.metadata.labels
-        selected = spec.selector.match_labels or labels
+        selected = spec.selector.match_labels or template.metadata.labels
         for cluster in sorted(one.clusters):
-            if any(
-                (cluster, namespace) == (where, place) and selected.items() <= has.items()
-                for where, place, has in there
-            ):
+            if any(selected.items() <= has.items() for has in there.get((cluster, namespace), ())):
                 continue
-            asked = labels.get(INJECT_LABEL, "")
-            section = WorkloadSection.model_construct(
-                namespace=namespace,
-                labels=labels,
-                node=_node_for(gathered, cluster, template.spec.node_selector),
-                service_account=template.spec.service_account_name,
-                # Without its Namespace in the file: as in a mesh where every namespace is injected.
-                mtls=asked == "true" or (asked != "false" and injected.get((cluster, namespace), True)),
-                ports=template.spec.named_ports,
-            )
-            gathered.workloads += [
-                (cluster, section.model_copy(update={"name": f"{deployment.metadata.name}-{index}"}), one.place)
-                for index in range(spec.replicas)
-            ]
+            # Without its Namespace in the file: as in a mesh where every namespace is injected.
+            mtls = template.is_injected(by_namespace=injected.get((cluster, namespace), True))
+            section = _of_template(template, namespace, mtls=mtls)
+            if isinstance(deployment, Deployment):
+                node = _node_for(gathered, cluster, template.spec.node_selector)
+                places = [(str(index), node) for index in range(deployment.spec.replicas)]
+            else:
+                nodes = _nodes_of(by_kind, cluster)
+                places = [(node.metadata.name, node.metadata.name) for node in nodes if deployment.is_on(node)]
+                if not nodes:
+                    title = f"DaemonSet {namespace}/{deployment.metadata.name}"
+                    note(one.place, f"{title}: no Node of {cluster} is in the files: its pods are not known")
+            for suffix, node in places:
+                pod = section.model_copy(update={"name": f"{deployment.metadata.name}-{suffix}", "node": node})
+                gathered.workloads.append((cluster, pod, one.place))
+
+
+def _of_template(template: Template, namespace: str, *, mtls: bool) -> WorkloadSection:
+    """A pod as its template says it, without a name and a place."""
+    return WorkloadSection.model_construct(
+        namespace=namespace,
+        labels=template.metadata.labels,
+        service_account=template.spec.service_account_name,
+        mtls=mtls,
+        ports=template.spec.named_ports,
+    )
 
 
 def _node_for(gathered: Gathered, cluster: str, selector: Mapping[str, str]) -> str:
     """The node whose region and zone a nodeSelector names, or the only locality that there is."""
-    wanted = NodeObject.model_validate({"metadata": {"name": "-", "labels": dict(selector)}}).locality()
+    wanted = NodeObject.model_validate({"metadata": {"name": "any", "labels": dict(selector)}}).locality()
     nodes = gathered.nodes.get(cluster, {})
     fitting = [
         name for name, node in nodes.items() if all(getattr(node, part) == value for part, value in wanted.items())
@@ -152,22 +157,26 @@ def _node_for(gathered: Gathered, cluster: str, selector: Mapping[str, str]) -> 
     return fitting[0] if len(localities) == 1 else ""
 
 
+def _nodes_of(by_kind: Mapping[type[Read], list[Found]], cluster: str) -> list[NodeObject]:
+    return [node for one, node in _each(by_kind, NodeObject) if cluster in one.clusters]
+
+
 def _services(
     gathered: Gathered,
     by_kind: Mapping[type[Read], list[Found]],
-    slices: list[tuple[Found, EndpointSlice]],
     note: Note,
 ) -> None:
+    namespaces = {namespace.metadata.name: namespace.metadata.annotations for _, namespace in _each(by_kind, Namespace)}
     merged: dict[tuple[str, str], tuple[ServiceSection, dict[str, str], Place]] = {}
     for one, service in _each(by_kind, KubernetesService):
         meta = service.metadata
         title = f"Service {meta.namespace or 'default'}/{meta.name}"
         for cluster in sorted(one.clusters):
-            _labelled_gateways(gathered, cluster, service, one.place, note)
+            _labelled_gateways(gathered, by_kind, cluster, service, one.place, note)
         if service.spec.type == "ExternalName" or not service.spec.ports:
             note(one.place, f"{title}: {'ExternalName' if service.spec.ports else 'without ports'}, left out")
             continue
-        section = _section(service, one.clusters)
+        section = _section(service, one.clusters, namespaces.get(meta.namespace or "default", {}))
         addresses = {} if service.is_headless else dict.fromkeys(sorted(one.clusters), service.spec.cluster_ip)
         key = (section.namespace, section.name)
         known = merged.get(key)
@@ -178,12 +187,11 @@ def _services(
             note(one.place, f"{title}: not as in {', '.join(known[0].clusters)}, whose ports and selector are taken")
         clusters = [*known[0].clusters, *(name for name in section.clusters if name not in known[0].clusters)]
         merged[key] = (known[0].model_copy(update={"clusters": clusters}), {**known[1], **addresses}, known[2])
-    for section, addresses, place in merged.values():
-        members = _members(gathered, section, slices, note)
-        gathered.services.append((section.model_copy(update={"endpoints": members}), addresses, place))
+    slices = _Slices(gathered, by_kind, note)
+    gathered.services += [(slices.members(section), addresses, place) for section, addresses, place in merged.values()]
 
 
-def _section(service: KubernetesService, clusters: frozenset[str]) -> ServiceSection:
+def _section(service: KubernetesService, clusters: frozenset[str], namespace: Mapping[str, str]) -> ServiceSection:
     meta = service.metadata
     ports = [
         PortSection.model_construct(
@@ -203,51 +211,99 @@ def _section(service: KubernetesService, clusters: frozenset[str]) -> ServiceSec
         ports=[one for one in ports if one.protocol == "TCP" or one.port not in numbers],
         selector=service.spec.selector,
         clusters=sorted(clusters),
-        traffic_distribution=traffic_distribution(service),
+        traffic_distribution=traffic_distribution(service, namespace),
         headless=service.is_headless,
+        node_local=service.spec.internal_traffic_policy == "Local",
+        publishes_unready=service.spec.publish_not_ready_addresses,
         export_to=[word.strip() for word in meta.annotations.get(EXPORT_TO, "").split(",") if word.strip()],
     )
 
 
-def _members(
-    gathered: Gathered, section: ServiceSection, slices: list[tuple[Found, EndpointSlice]], note: Note
-) -> dict[str, list[str]]:
-    """Addresses of the service's slices by cluster, where its selector does not say who its endpoints are.
+class _Slices:
+    """Slices by service, and what of the workloads is known already."""
 
-    An address that no pod of the file has becomes a workload of its own.
-    """
-    found: dict[str, list[str]] = {}
-    for one, part in slices:
-        if (part.service, part.metadata.namespace or "default") != (section.name, section.namespace):
-            continue
-        for cluster in sorted(one.clusters):
-            pods = {work.address for where, work, _ in gathered.workloads if where == cluster}
-            selected = any(
-                where == cluster
-                and work.namespace == section.namespace
-                and section.selector.items() <= work.labels.items()
-                for where, work, _ in gathered.workloads
-            )
-            if section.selector and selected:
-                continue
-            for endpoint in part.endpoints:
-                if endpoint.conditions.terminating:
-                    continue
-                found.setdefault(cluster, []).extend(endpoint.addresses)
-                missing = [address for address in endpoint.addresses if address not in pods]
-                if missing and endpoint.target_ref.kind == "Pod":
-                    title = f"{section.name}.{section.namespace}"
-                    note(one.place, f"{title}: its pods are not in the file, taken as injected")
-                gathered.workloads += [
-                    (cluster, _bare(address, section.namespace, endpoint), one.place) for address in missing
-                ]
-    return found
+    def __init__(self, gathered: Gathered, by_kind: Mapping[type[Read], list[Found]], note: Note) -> None:
+        self._gathered, self._note = gathered, note
+        self._of: dict[tuple[str, str], list[tuple[Found, EndpointSlice]]] = {}
+        found = [(one, part) for one, part in _each(by_kind, EndpointSlice) if part.address_type != "FQDN"]
+        found += [(one, part) for one, old in _each(by_kind, Endpoints) for part in old.as_slices()]
+        for one, part in found:
+            self._of.setdefault((part.service, part.metadata.namespace or "default"), []).append((one, part))
+        self._labels: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+        # Whether the workload at an address is ready, by cluster.
+        self._ready: dict[str, dict[str, bool]] = {}
+        self._names: set[tuple[str, str, str]] = set()
+        for cluster, work, _ in gathered.workloads:
+            self._labels.setdefault((cluster, work.namespace), []).append(work.labels)
+            self._ready.setdefault(cluster, {})[work.address or ""] = work.ready
+            self._names.add((cluster, work.namespace, work.name))
+
+    def members(self, section: ServiceSection) -> ServiceSection:
+        """The service with addresses and ports of its slices, where its selector does not say who its endpoints are.
+
+        An address that no pod of the file has becomes a workload of its own.
+        """
+        endpoints: dict[str, list[str]] = {}
+        ports: dict[str, dict[str, dict[str, int]]] = {}
+        ready: dict[str, dict[str, bool]] = {}
+        for one, part in self._of.get((section.name, section.namespace), ()):
+            for cluster in sorted(one.clusters - self._selected_in(section, one.clusters)):
+                taken = [endpoint for endpoint in part.endpoints if self._is_member(section, one, endpoint)]
+                for endpoint in taken:
+                    self._add(cluster, section, endpoint, one.place)
+                told = {address: endpoint.conditions.ready for endpoint in taken for address in endpoint.addresses}
+                addresses = list(told)
+                endpoints.setdefault(cluster, []).extend(addresses)
+                unlike = {address: word for address, word in told.items() if self._ready[cluster][address] != word}
+                ready.setdefault(cluster, {}).update(unlike)
+                stated = ports.setdefault(cluster, {})
+                for address in addresses:
+                    numbers = {port.name: port.port for port in part.ports if port.port}
+                    stated[address] = {**stated.get(address, {}), **numbers}
+        found = {cluster: words for cluster, words in ready.items() if words}
+        return section.model_copy(update={"endpoints": endpoints, "endpoint_ports": ports, "endpoint_ready": found})
+
+    def _selected_in(self, section: ServiceSection, clusters: frozenset[str]) -> set[str]:
+        if not section.selector:
+            return set()
+        wanted = section.selector.items()
+        return {
+            name
+            for name in clusters
+            if any(wanted <= labels.items() for labels in self._labels.get((name, section.namespace), ()))
+        }
+
+    @staticmethod
+    def _is_member(section: ServiceSection, one: Found, endpoint: SliceEndpoint) -> bool:
+        if section.selector and isinstance(one.value, Endpoints):
+            # Not copied into a slice: the one that Kubernetes makes of the selector says that it does not end.
+            return True
+        return endpoint.conditions.is_member
+
+    def _add(self, cluster: str, section: ServiceSection, endpoint: SliceEndpoint, place: Place) -> None:
+        known = self._ready.setdefault(cluster, {})
+        missing = [address for address in endpoint.addresses if address not in known]
+        if missing and endpoint.target_ref.kind == "Pod":
+            title = f"{section.name}.{section.namespace}"
+            self._note(place, f"{title}: its pods are not in the file, taken as injected, their labels are not known")
+        for address in missing:
+            known[address] = endpoint.conditions.ready
+            work = _bare(address, section.namespace, endpoint)
+            if (cluster, work.namespace, work.name) in self._names:
+                # One pod with addresses of two families.
+                work = work.model_copy(update={"name": f"{work.name}-{_as_name(address)}"})
+            self._names.add((cluster, work.namespace, work.name))
+            self._gathered.workloads.append((cluster, work, place))
+
+
+def _as_name(address: str) -> str:
+    """A name may not hold the colons of IPv6."""
+    return address.replace(":", "-")
 
 
 def _bare(address: str, namespace: str, endpoint: SliceEndpoint) -> WorkloadSection:
     return WorkloadSection.model_construct(
-        # A name may not hold the colons of IPv6.
-        name=endpoint.target_ref.name or address.replace(":", "-"),
+        name=endpoint.target_ref.name or _as_name(address),
         namespace=namespace,
         address=address,
         node=endpoint.node_name,
@@ -256,21 +312,36 @@ def _bare(address: str, namespace: str, endpoint: SliceEndpoint) -> WorkloadSect
     )
 
 
-def _labelled_gateways(gathered: Gathered, cluster: str, service: KubernetesService, place: Place, note: Note) -> None:
+def _labelled_gateways(
+    gathered: Gathered,
+    by_kind: Mapping[type[Read], list[Found]],
+    cluster: str,
+    service: KubernetesService,
+    place: Place,
+    note: Note,
+) -> None:
     """A Service that is labelled with a network, and has an address outside, is a way into it."""
     network = service.metadata.labels.get(NETWORK)
     if not network:
         return
     port = service.gateway_port()
-    title = f"Service {service.metadata.namespace}/{service.metadata.name}"
+    title = f"Service {service.metadata.namespace}/{service.metadata.name}: labelled as gateway of {network}, and"
+    addresses = service.outside_addresses
+    if not addresses and service.is_on_nodes:
+        wanted = service.nodes_wanted().items()
+        chosen = [node for node in _nodes_of(by_kind, cluster) if wanted <= node.metadata.labels.items()]
+        addresses = [node.external_ip for node in chosen if node.external_ip]
     if port is None:
-        note(place, f"{title}: labelled as gateway of {network}, and has no port for it: nobody goes through it")
-    elif not service.outside_addresses:
-        note(place, f"{title}: labelled as gateway of {network}, and has no address outside: nobody goes through it")
+        note(place, f"{title} has no port for it: nobody goes through it")
+    elif not addresses:
+        missing = "no chosen node has an ExternalIP" if service.is_on_nodes else "has no address outside"
+        note(place, f"{title} {missing}: nobody goes through it")
+    elif not (outside := service.outside_port(port)):
+        note(place, f"{title} has no nodePort for port {port} in the file: nobody goes through it")
     else:
         found = gathered.gateways.setdefault(cluster, [])
-        for address in service.outside_addresses:
-            found.append((GatewaySection(address=address, port=port), network, place))
+        for address in addresses:
+            found.append((GatewaySection(address=address, port=outside), network, place))
 
 
 def _api_gateways(gathered: Gathered, by_kind: Mapping[type[Read], list[Found]]) -> None:

@@ -36,7 +36,7 @@ from .node_view import NodeView
 from .policy import effective
 from .routes import MESH, gateway_name, spec_of
 from .rules import full_host, rule_of
-from .service_entries import services_of
+from .service_entries import service_of
 from .virtual_service import Destination, HttpMatch, HttpRetry, HttpRoute, StringMatch
 
 NO_LIMIT = timedelta(0)
@@ -189,7 +189,7 @@ def _cluster(resource: Resource, destination: Destination, port: int) -> str:
 
 def _hashed(mesh: Mesh, node: NodeView, resource: Resource, destination: Destination, port: int) -> bool:
     host = full_host(destination.host, resource.namespace)
-    service = next((one for one in services_of(mesh, node.cluster) if one.host == host), None)
+    service = service_of(mesh, node.cluster, host, node.namespace)
     number = destination.port.number if destination.port else port
     return service is not None and _hashes_sources(mesh, node, service, destination.subset, number)
 

@@ -35,10 +35,11 @@ Identity = tuple[str, str, str]
 class Identities:
     """Keeps the folder in step with a mesh. Owner: the event loop."""
 
-    def __init__(self, folder: Path, ca: MeshCa) -> None:
-        self._folder, self._ca = folder, ca
+    def __init__(self, folder: Path, ca: MeshCa, *, sockets: bool = True) -> None:
+        """``sockets``: with SDS servers; without, a token is all that a workload gets beside the root."""
+        self._folder, self._ca, self._sockets = folder, ca, sockets
         self._tokens = Tokens()
-        self._servers: dict[Identity, SdsServer] = {}
+        self._servers: dict[Identity, SdsServer | None] = {}
         self._renewing: asyncio.Task[None] | None = None
 
     @property
@@ -56,7 +57,7 @@ class Identities:
         """Give new workloads theirs, and end the sockets of those that are gone. Raises OSError."""
         workloads = {one.identity: one for one in mesh.workloads}
         for gone in set(self._servers) - set(workloads):
-            await self._servers.pop(gone).stop()
+            await self._end(self._servers.pop(gone))
         for identity, workload in workloads.items():
             if identity not in self._servers:
                 await self._add(identity, workload)
@@ -66,6 +67,11 @@ class Identities:
         if self._renewing is not None:
             self._renewing.cancel()
         for server in self._servers.values():
+            await self._end(server)
+
+    @staticmethod
+    async def _end(server: SdsServer | None) -> None:
+        if server is not None:
             await server.stop()
 
     def place(self, workload: Workload) -> Path:
@@ -79,6 +85,9 @@ class Identities:
     async def _add(self, identity: Identity, workload: Workload) -> None:
         where = self.place(workload)
         await asyncio.to_thread(self._make_place, where, workload)
+        if not self._sockets:
+            self._servers[identity] = None
+            return
         server = SdsServer(lambda: self._certificate(workload))
         await server.start(where / SOCKET)
         self._servers[identity] = server

@@ -199,6 +199,9 @@ def _cluster(name: str, gathered: Gathered) -> Object:
     made: Object = {"network": network} if network else {}
     made.update({"gateways": ways} if ways else {})
     made["nodes"] = {node: _plain(one) for node, one in gathered.nodes.get(name, {}).items()}
+    for work in workloads:
+        # A pod may outlive its node.
+        made["nodes"].update({work["node"]: {}} if work.get("node") and work["node"] not in made["nodes"] else {})
     made.update({"addresses": addresses} if addresses else {})
     made["workloads"] = workloads
     return made

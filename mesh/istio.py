@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from eastgate.xds.hashing import is_prime
 from pydantic import Field, model_validator
 
-from .part import Part, Percent, Port, PortSelector, Seconds, Selector, in_camel_case
+from .part import Int32, Part, Percent, Port, PortSelector, Seconds, Selector, Uint32, in_camel_case
 from .sidecar import OutboundTrafficPolicy
 
 MAGLEV_LIMIT = 5_000_011
@@ -91,7 +91,7 @@ class ZoneAwareLbSetting(Part):
     enabled: bool = True
     failover: list[Failover] = []
     failover_priority: list[str] = []
-    min_cluster_size: int | None = Field(default=None, ge=0)
+    min_cluster_size: Uint32 | None = None
 
     @model_validator(mode="after")
     def _without_topology(self) -> "ZoneAwareLbSetting":
@@ -103,7 +103,7 @@ class ZoneAwareLbSetting(Part):
 class RingHash(Part):
     """ringHash; 0: Envoy's default."""
 
-    minimum_ring_size: int = Field(default=0, ge=0)
+    minimum_ring_size: int = Field(default=0, ge=0, le=2**63 - 1)
 
 
 class Maglev(Part):
@@ -125,7 +125,7 @@ class ConsistentHash(Part):
     ring_hash: RingHash | None = None
     maglev: Maglev | None = None
     # Deprecated by Istio: now part of ringHash.
-    minimum_ring_size: int = Field(default=0, ge=0)
+    minimum_ring_size: int = Field(default=0, ge=0, le=2**63 - 1)
 
     @model_validator(mode="after")
     def _one_algorithm(self) -> "ConsistentHash":
@@ -154,14 +154,14 @@ class LoadBalancer(Part):
 class OutlierDetection(Part):
     """outlierDetection; None: not given."""
 
-    consecutive_5xx_errors: int | None = Field(default=None, ge=0, alias="consecutive5xxErrors")
-    consecutive_gateway_errors: int | None = Field(default=None, ge=0)
+    consecutive_5xx_errors: Uint32 | None = Field(default=None, alias="consecutive5xxErrors")
+    consecutive_gateway_errors: Uint32 | None = Field(default=None)
     interval: Seconds | None = None
     base_ejection_time: Seconds | None = None
     max_ejection_percent: Percent = 0
     min_health_percent: Percent = 0
     split_external_local_origin_errors: bool = False
-    consecutive_local_origin_failures: int | None = Field(default=None, ge=0)
+    consecutive_local_origin_failures: Uint32 | None = None
 
     @model_validator(mode="after")
     def _split(self) -> "OutlierDetection":
@@ -173,7 +173,7 @@ class OutlierDetection(Part):
 class TcpKeepalive(Part):
     """tcpKeepalive of a connection pool."""
 
-    probes: int | None = None
+    probes: Uint32 | None = None
     time: Seconds | None = None
     interval: Seconds | None = None
 
@@ -181,7 +181,7 @@ class TcpKeepalive(Part):
 class TcpSettings(Part):
     """connectionPool.tcp."""
 
-    max_connections: int | None = Field(default=None, ge=0)
+    max_connections: Int32 | None = None
     connect_timeout: Seconds | None = None
     tcp_keepalive: TcpKeepalive | None = None
     max_connection_duration: Seconds | None = None
@@ -191,9 +191,9 @@ class TcpSettings(Part):
 class HttpSettings(Part):
     """connectionPool.http, as far as it becomes a limit of the cluster."""
 
-    http1_max_pending_requests: int | None = Field(default=None, ge=0, alias="http1MaxPendingRequests")
-    http2_max_requests: int | None = Field(default=None, ge=0, alias="http2MaxRequests")
-    max_retries: int | None = Field(default=None, ge=0)
+    http1_max_pending_requests: Int32 | None = Field(default=None, alias="http1MaxPendingRequests")
+    http2_max_requests: Int32 | None = Field(default=None, alias="http2MaxRequests")
+    max_retries: Int32 | None = None
 
 
 class ConnectionPool(Part):

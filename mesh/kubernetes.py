@@ -4,145 +4,28 @@ What is read of each: where pods are and what they are labelled, what services s
 labels name, as istiod's Kubernetes registry reads it (pilot/pkg/serviceregistry/kube).
 """
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from eastgate.xds.whole_number import UINT32, whole_number
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, model_validator
+
+from .kubernetes_part import Address, Meta, Read, checked_address
+from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod
 
 NETWORK = "topology.istio.io/network"
 GATEWAY_PORT = "networking.istio.io/gatewayPort"
-INJECT_LABEL = "sidecar.istio.io/inject"
 EXPORT_TO = "networking.istio.io/exportTo"
 LISTENER_MODE = "gateway.istio.io/listener-protocol"
+NODE_SELECTOR = "traffic.istio.io/nodeSelector"
+NODE_PORT = "NodePort"
 DISABLE_INJECTION = ("istio-injection", "disabled")
-REGION_KEYS = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
-ZONE_KEYS = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
-SUB_ZONE_KEY = "topology.istio.io/subzone"
 MTLS_PORT = 15443
 
 
-class Read(BaseModel):
-    """A part of a Kubernetes object, of which only what is named here is read."""
-
-    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _null_is_absent(cls, value: Any, info: Any) -> Any:
-        """Kubernetes writes null for what is empty."""
-        if value is None:
-            field = cls.model_fields[info.field_name]
-            return field.get_default(call_default_factory=True) if not field.is_required() else value
-        return value
-
-
-class Meta(Read):
-    """metadata."""
-
-    name: str
-    namespace: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    deletion_timestamp: str = ""
-
-
-class Condition(Read):
-    """A condition of a status."""
-
-    type: str
-    status: str = ""
-
-
-class ContainerPort(Read):
-    """A port of a container."""
-
-    name: str = ""
-    container_port: int = 0
-
-
-class Container(Read):
-    """A container; init containers that restart are sidecars, and have ports too."""
-
-    ports: list[ContainerPort] = []
-
-
-class PodSpec(Read):
-    """spec of a pod, or of a template."""
-
-    node_name: str = ""
-    service_account_name: str = "default"
-    host_network: bool = False
-    containers: list[Container] = []
-    init_containers: list[Container] = []
-    node_selector: dict[str, str] = {}
-
-    @property
-    def named_ports(self) -> dict[str, int]:
-        """Container ports that services may name."""
-        containers = (*self.init_containers, *self.containers)
-        return {port.name: port.container_port for one in containers for port in one.ports if port.name}
-
-
-class PodStatus(Read):
-    """status of a pod."""
-
-    pod_ip: str = Field(default="", alias="podIP")
-    phase: str = ""
-    conditions: list[Condition] = []
-
-
-class Pod(Read):
-    """A pod."""
-
-    metadata: Meta
-    spec: PodSpec = PodSpec()
-    status: PodStatus = PodStatus()
-
-    @property
-    def is_member(self) -> bool:
-        """Whether istiod may have it as an endpoint: it has an address of its own, and neither ended nor is ending."""
-        over = self.status.phase in ("Succeeded", "Failed") or bool(self.metadata.deletion_timestamp)
-        return bool(self.status.pod_ip) and not over
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it is Ready."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
-
-
-class Template(Read):
-    """Pod template; its metadata has no name."""
-
-    class TemplateMeta(Read):
-        """metadata of a template."""
-
-        labels: dict[str, str] = {}
-
-    metadata: TemplateMeta = TemplateMeta()
-    spec: PodSpec = PodSpec()
-
-
-class LabelSelector(Read):
-    """selector of a Deployment; expressions are not read."""
-
-    match_labels: dict[str, str] = {}
-
-
-class DeploymentSpec(Read):
-    """spec of a Deployment or StatefulSet."""
-
-    replicas: int = 1
-    selector: LabelSelector = LabelSelector()
-    template: Template = Template()
-
-
-class Deployment(Read):
-    """A Deployment or a StatefulSet: pods that will be."""
-
-    metadata: Meta
-    spec: DeploymentSpec = DeploymentSpec()
+def _cluster_ip(text: str) -> str:
+    return text if text == "None" else checked_address(text)
 
 
 class Port(Read):
@@ -153,17 +36,20 @@ class Port(Read):
     target_port: int | str | None = None
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     app_protocol: str = ""
+    node_port: int = 0
 
 
 class ServiceSpec(Read):
     """spec of a Service."""
 
     type: str = "ClusterIP"
-    cluster_ip: str = Field(default="", alias="clusterIP")
+    cluster_ip: Annotated[str, AfterValidator(_cluster_ip)] = Field(default="", alias="clusterIP")
     ports: list[Port] = []
     selector: dict[str, str] = {}
     external_ips: list[str] = Field(default=[], alias="externalIPs")
     traffic_distribution: str = ""
+    internal_traffic_policy: str = ""
+    publish_not_ready_addresses: bool = False
 
 
 class Ingress(Read):
@@ -203,6 +89,26 @@ class KubernetesService(Read):
         """Without a virtual address: clients dial pods."""
         return self.spec.cluster_ip == "None"
 
+    @property
+    def is_on_nodes(self) -> bool:
+        """Whether it is reached at ports of nodes, which an annotation chooses."""
+        return self.spec.type == NODE_PORT and NODE_SELECTOR in self.metadata.annotations
+
+    def nodes_wanted(self) -> Mapping[str, str]:
+        """Labels of these nodes; what is no JSON chooses all, as istiod has it."""
+        try:
+            found = json.loads(self.metadata.annotations.get(NODE_SELECTOR) or "{}")
+        except ValueError:
+            return {}
+        texts = isinstance(found, dict) and all(isinstance(one, str) for one in found.values())
+        return found if texts else {}
+
+    def outside_port(self, number: int) -> int:
+        """Where one of its ports is reached from outside; 0: no node port is known."""
+        if not self.is_on_nodes:
+            return number
+        return next((one.node_port for one in self.spec.ports if one.port == number), number)
+
     def gateway_port(self) -> int | None:
         """The port of a cross-network gateway that it is labelled as; None: it is none, or has no such port."""
         if not self.metadata.labels.get(NETWORK):
@@ -210,22 +116,6 @@ class KubernetesService(Read):
         said = whole_number(self.metadata.labels.get(GATEWAY_PORT, ""), UINT32)
         number = MTLS_PORT if said is None else said
         return number if any(one.port == number for one in self.spec.ports) else None
-
-
-class NodeObject(Read):
-    """A Node: where its pods are."""
-
-    metadata: Meta
-
-    def locality(self) -> dict[str, str]:
-        """Region, zone and sub zone of its labels, the older names too."""
-        labels = self.metadata.labels
-        found = {
-            "region": next((labels[key] for key in REGION_KEYS if labels.get(key)), ""),
-            "zone": next((labels[key] for key in ZONE_KEYS if labels.get(key)), ""),
-            "sub_zone": labels.get(SUB_ZONE_KEY, ""),
-        }
-        return {name: value for name, value in found.items() if value}
 
 
 class Namespace(Read):
@@ -242,10 +132,15 @@ class Target(Read):
 
 
 class SliceConditions(Read):
-    """Conditions of an endpoint of a slice; a missing one is as good as true."""
+    """Conditions of an endpoint of a slice; a missing one is as good as true, as istiod has it."""
 
     ready: bool = True
-    terminating: bool = False
+    terminating: bool = True
+
+    @property
+    def is_member(self) -> bool:
+        """Whether istiod takes it as an endpoint: it is ready, or not about to end."""
+        return self.ready or not self.terminating
 
 
 class SliceEndpoint(Read):
@@ -257,11 +152,27 @@ class SliceEndpoint(Read):
     target_ref: Target = Target()
 
 
+class SlicePort(Read):
+    """A port of a slice; its name is that of the service's port."""
+
+    name: str = ""
+    port: int = 0
+
+
 class EndpointSlice(Read):
-    """An EndpointSlice; the label says of which service."""
+    """An EndpointSlice; the label says of which service. Of addresses that are names istiod takes no notice."""
 
     metadata: Meta
+    address_type: str = "IPv4"
+    ports: list[SlicePort] = []
     endpoints: list[SliceEndpoint] = []
+
+    @model_validator(mode="after")
+    def _addresses(self) -> "EndpointSlice":
+        for one in self.endpoints if self.address_type != "FQDN" else ():
+            for text in one.addresses:
+                checked_address(text)
+        return self
 
     @property
     def service(self) -> str:
@@ -272,7 +183,7 @@ class EndpointSlice(Read):
 class EndpointAddress(Read):
     """An address of Endpoints."""
 
-    ip: str
+    ip: Address
     node_name: str = ""
     target_ref: Target = Target()
 
@@ -282,6 +193,7 @@ class EndpointSubset(Read):
 
     addresses: list[EndpointAddress] = []
     not_ready_addresses: list[EndpointAddress] = []
+    ports: list[SlicePort] = []
 
 
 class Endpoints(Read):
@@ -290,21 +202,24 @@ class Endpoints(Read):
     metadata: Meta
     subsets: list[EndpointSubset] = []
 
-    def as_slice(self) -> EndpointSlice:
-        """The same as a slice."""
-        found = [
-            SliceEndpoint.model_construct(
-                addresses=[one.ip],
-                conditions=SliceConditions(ready=ready),
-                node_name=one.node_name,
-                target_ref=one.target_ref,
-            )
-            for part in self.subsets
-            for ready, addresses in ((True, part.addresses), (False, part.not_ready_addresses))
-            for one in addresses
-        ]
+    def as_slices(self) -> Iterator[EndpointSlice]:
+        """The same as slices. Kubernetes copies what a controller wrote without a word about ending."""
         labels = {"kubernetes.io/service-name": self.metadata.name}
-        return EndpointSlice(metadata=self.metadata.model_copy(update={"labels": labels}), endpoints=found)
+        metadata = self.metadata.model_copy(update={"labels": labels})
+        for part in self.subsets:
+            found = [
+                SliceEndpoint.model_construct(
+                    addresses=[one.ip],
+                    conditions=SliceConditions(ready=ready),
+                    node_name=one.node_name,
+                    target_ref=one.target_ref,
+                )
+                for ready, addresses in ((True, part.addresses), (False, part.not_ready_addresses))
+                for one in addresses
+            ]
+            yield EndpointSlice.model_construct(
+                metadata=metadata, address_type="IPv4", ports=part.ports, endpoints=found
+            )
 
 
 class ListenerTls(Read):
@@ -382,6 +297,7 @@ KINDS: Mapping[tuple[str, str], type[Read]] = {
     ("discovery.k8s.io", "EndpointSlice"): EndpointSlice,
     ("apps", "Deployment"): Deployment,
     ("apps", "StatefulSet"): Deployment,
+    ("apps", "DaemonSet"): DaemonSet,
     ("gateway.networking.k8s.io", "Gateway"): ApiGateway,
 }
 """What is read, by API group and kind."""
@@ -393,8 +309,19 @@ def group_of(api_version: object) -> str:
     return group if slash else ""
 
 
-def traffic_distribution(service: KubernetesService) -> str:
-    """trafficDistribution, of its spec or of Istio's annotation."""
-    return service.spec.traffic_distribution or service.metadata.annotations.get(
-        "networking.istio.io/traffic-distribution", ""
-    )
+TRAFFIC_DISTRIBUTION = "networking.istio.io/traffic-distribution"
+DISTRIBUTIONS = {one.lower(): one for one in ("PreferClose", "PreferSameZone", "PreferSameNode")}
+
+
+def traffic_distribution(service: KubernetesService, namespace: Mapping[str, str]) -> str:
+    """trafficDistribution of the spec, else of Istio's annotation, of the service before that of its namespace.
+
+    An annotation that is no word for it is one for none at all (GetTrafficDistribution in pilot/pkg/model/service.go).
+    """
+    said = service.spec.traffic_distribution
+    if said in DISTRIBUTIONS.values():
+        return said
+    for annotations in (service.metadata.annotations, namespace):
+        if text := annotations.get(TRAFFIC_DISTRIBUTION, ""):
+            return DISTRIBUTIONS.get(text.lower(), "")
+    return ""

@@ -61,6 +61,21 @@ def gateway_listeners(mesh: Mesh, node: NodeView) -> list[Listener]:
     ]
 
 
+def gateway_clusters(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None = None) -> frozenset[str]:
+    """SNI-DNAT clusters that a filter chain of the gateway leads to. ``hosts``: of these alone."""
+    patterns = [
+        host.rpartition("/")[2]
+        for _, server in gateway_servers(mesh, node)
+        if is_auto_passthrough(server)
+        for host in server.hosts
+    ]
+    return frozenset(
+        key.name
+        for key in keys(mesh, node, sni_dnat=True, hosts=hosts)
+        if any(covers(pattern, key.service.host) for pattern in patterns)
+    )
+
+
 def _gateway_listener(bind: str, port: int, chains: list[FilterChain], *, inspected: bool) -> Listener:
     return Listener(
         name=f"{bind}_{port}",

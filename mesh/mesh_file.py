@@ -22,9 +22,9 @@ from .istio import MeshConfig
 from .kubernetes import KINDS, KubernetesService
 from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection
 from .model import Cluster, Mesh, Options, Resource
-from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved
+from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved, unread_of_networks
 from .no_effect import meaning
-from .part import unread
+from .part import object_name, unread
 from .placed import CLUSTERS_ANNOTATION, Placed, files_of, read_bytes, read_placed
 from .routes import is_served
 from .scenario import (
@@ -45,6 +45,7 @@ from .virtual_service import GatewaySpec, VirtualServiceSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 OURS = ("Mesh", "Scenario")
+KNOWN_ELSEWHERE = frozenset({"gateway.networking.k8s.io"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ def load(path: str | FilePath, progress: Progress = silent, *, resolve: Resolve 
     ``resolve``: addresses of a gateway that is a host name.
     """
     found: list[Placed] = []
+    mixed = FilePath(path).is_dir()
     for file, folders in files_of(FilePath(path)):
-        found += read_placed(read_bytes(file), str(file), folders, progress)
+        found += read_placed(read_bytes(file), str(file), folders, progress, mixed=mixed)
     return read_objects(found, str(path), resolve)
 
 
@@ -78,15 +80,19 @@ def parse(text: str | bytes, file: str, progress: Progress = silent, *, resolve:
 
 def read_objects(objects: Iterable[Placed], file: str, resolve: Resolve) -> MeshFile:
     """Read objects wherever they come from. Raises MeshError."""
-    found = list(objects)
-    meshes = [one for one in found if one.kind == "Mesh"]
+    everything = list(objects)
+    found = [one for one in everything if one.kind]
+    meshes = [one for one in found if one.is_ours("Mesh")]
     if len(meshes) != 1:
         raise MeshError(file, 0, f"{len(meshes)} documents of kind Mesh, and it takes one")
-    scenarios = [one for one in found if one.kind == "Scenario"]
+    scenarios = [one for one in found if one.is_ours("Scenario")]
     if len(scenarios) > 1:
         raise scenarios[1].place.document.error((), "a second Scenario, and a mesh file has at most one")
     reader = _Reader(resolve)
-    mesh = reader.mesh(meshes[0], [one for one in found if one.kind not in OURS])
+    for one in everything:
+        if not one.kind:
+            reader.findings.left_out(one.place, "a document without a kind", "no object, left out")
+    mesh = reader.mesh(meshes[0], [one for one in found if not any(map(one.is_ours, OURS))])
     scenario = reader.scenario(scenarios[0].place.document, mesh) if scenarios else None
     return MeshFile(mesh, scenario, reader.findings.lines())
 
@@ -127,6 +133,8 @@ class _Reader:
         document = placed.place.document
         section = _validated(MeshSection, document, placed.place.path, placed.content)
         for path in unread(section.mesh_config, ("meshConfig",)):
+            self.findings.unread(Place(document, path), "", path)
+        for path in unread_of_networks(section, document):
             self.findings.unread(Place(document, path), "", path)
         found = [read for one in objects if (read := self._kubernetes(one, section))]
         gathered = gather(found, section.mesh_config.root_namespace, self.findings.note)
@@ -197,12 +205,20 @@ class _Reader:
         """An Istio resource; None, and a finding, for a kind that the embedded control plane does not have."""
         document, path, content, kind = placed.place.document, placed.place.path, placed.content, placed.kind
         if kind not in SPECS or placed.group != GROUPS[kind]:
-            self.findings.left_out(placed.place, kind, meaning(placed.group, kind))
+            why = meaning(placed.group, kind, content)
+            if kind in SPECS and placed.group not in KNOWN_ELSEWHERE:
+                why = f"not applied: its apiVersion is not of {GROUPS[kind]}"
+            self.findings.left_out(placed.place, kind, why)
             return None
         metadata = content.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             raise document.error(path, f"{kind}: metadata.name is missing")
         namespace, name = placed.namespace, metadata["name"]
+        for field, text in (("name", name), ("namespace", namespace)):
+            try:
+                object_name(text)
+            except ValueError as error:
+                raise document.error((*path, "metadata", field), f"{kind}: metadata.{field}: {error}") from None
         title = f"{kind} {namespace}/{name}"
         spec = _validated(SPECS[kind], document, (*path, "spec"), content.get("spec") or {})
         for where in unread(spec, ("spec",)):
@@ -255,7 +271,7 @@ class _Reader:
             step = self._one_step(document, ("steps", index), entry, mesh)
             steps.append(step)
             mesh = step.mesh
-        return Scenario(client, service, port, section.connections, tuple(steps))
+        return Scenario(client, service, port, section.connections, tuple(steps), section.sidecars)
 
     def _one_step(self, document: Document, path: Path, entry: StepSection, mesh: Mesh) -> Step:
         options = _options(document, (*path, "options"), entry.options)

@@ -10,6 +10,8 @@ from .part import Percent, Port
 
 NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME, max_length=253)]
+# As people name them, istiod's own default "Kubernetes" among it.
+ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=253)]
 
 
 def _address(text: str) -> str:
@@ -93,6 +95,10 @@ class ServiceSection(Section):
     """A Kubernetes Service that exists in these clusters; none named: in all.
 
     ``endpoints``: addresses by cluster, where no selector says who they are. ``export_to``: namespaces that see it.
+    ``node_local``: clients see endpoints of their own node (internalTrafficPolicy Local). ``publishes_unready``:
+    unready endpoints count as ready (publishNotReadyAddresses). ``endpoint_ports``: where ``endpoints`` listen, by
+    cluster, address and name of the service's port; a cluster that is not named: at the target port.
+    ``endpoint_ready``: whether they are ready, by cluster and address; one that is not named: as the workload is.
     """
 
     name: Name
@@ -104,6 +110,10 @@ class ServiceSection(Section):
     headless: bool = False
     export_to: list[str] = []
     endpoints: dict[str, list[Address]] = {}
+    node_local: bool = False
+    publishes_unready: bool = False
+    endpoint_ports: dict[str, dict[Address, dict[str, Port]]] = {}
+    endpoint_ready: dict[str, dict[Address, bool]] = {}
 
 
 class MeshSection(Section):
@@ -113,7 +123,7 @@ class MeshSection(Section):
     options: OptionsSection = OptionsSection()
     mesh_config: MeshConfig = Field(default_factory=MeshConfig, alias="meshConfig")
     mesh_networks: MeshNetworks = Field(default_factory=MeshNetworks, alias="meshNetworks")
-    clusters: dict[Name, ClusterSection] = Field(min_length=1)
+    clusters: dict[ClusterName, ClusterSection] = Field(min_length=1)
     services: list[ServiceSection] = []
 
 
@@ -161,4 +171,5 @@ class ScenarioSection(Section):
     service: str = Field(min_length=1)
     port: Port = 80
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    sidecars: bool = False
     steps: list[StepSection] = Field(min_length=1)

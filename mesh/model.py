@@ -3,8 +3,9 @@
 mesh_file.py reads it, a scenario changes it, control_plane.py says what each node gets of it. No YAML, no xDS.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from eastgate.xds.resources import Locality
 
@@ -12,6 +13,7 @@ from .istio import MeshConfig
 from .part import Part
 from .split_horizon import NetworkGateway
 
+Known = TypeVar("Known")
 NETWORK_LABEL = "topology.istio.io/network"
 CLUSTER_LABEL = "topology.istio.io/cluster"
 REGION_LABEL = "topology.kubernetes.io/region"
@@ -47,6 +49,8 @@ class Options:
 class Workload:
     """A pod. ``named_ports``: container ports that services may name. ``listens``: real port by target port, where
     something else than the target port was bound. ``role`` and ``answer`` say what a trial starts for it.
+
+    ``service_account`` empty: it shows no name. ``watched``: somebody says whether it is ready.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Workload:
     role: str = ""
     answer: str = ""
     weight: int = 1
+    watched: bool = True
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -88,7 +93,7 @@ class Workload:
         return "" if revision == "latest" else revision
 
     def spiffe_id(self, trust_domain: str) -> str:
-        """Name in its certificate."""
+        """Name in its certificate, for one that has an account."""
         return f"spiffe://{trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
     def topology_labels(self) -> dict[str, str]:
@@ -121,8 +126,13 @@ class Service:
     ``endpoints``: addresses of workloads by cluster, where no selector says who they are. ``export_to`` empty: all see
     it. ``hostname``: where it is not the one that Kubernetes would give it.
 
-    Of a ServiceEntry: ``external``: outside of the mesh; ``resolution``: its own word; ``own``: its endpoints, beside
-    workloads that it selects; ``accounts``: names that its endpoints may have in certificates.
+    ``node_local``: clients see endpoints of their own node. ``publishes_unready``: unready endpoints count as ready.
+    ``endpoint_ports``: where ``endpoints`` listen, by cluster, then by address and name of the service's port.
+    ``endpoint_ready``: whether they are ready, by cluster and address, where that is not the workload's own word.
+
+    Of a ServiceEntry: ``external``: outside of the mesh; ``resolution``: its own word; ``accounts``: names that its
+    endpoints may have in certificates. ``own``: endpoints that entries give the host, ``own_ports``: where these
+    listen, by address and name of the service's port; a service of Kubernetes may have them too.
     """
 
     name: str
@@ -139,7 +149,17 @@ class Service:
     external: bool = False
     resolution: str = ""
     own: tuple[Workload, ...] = ()
+    own_ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
+    node_local: bool = False
+    publishes_unready: bool = False
+    endpoint_ports: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
+    endpoint_ready: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether a ServiceEntry says it, and not Kubernetes."""
+        return bool(self.resolution)
 
     @property
     def by_name(self) -> bool:
@@ -158,8 +178,8 @@ class Service:
 
     def selects(self, workload: Workload) -> bool:
         """Whether the workload stands behind this service in its own cluster."""
-        if self.own:
-            return workload in self.own
+        if workload in self.own:
+            return True
         if workload.cluster in self.endpoints:
             return bool(workload.address) and workload.address in self.endpoints[workload.cluster]
         return (
@@ -174,10 +194,15 @@ class Service:
         own = self.addresses.get(cluster, "")
         return own or next((self.addresses[name] for name in sorted(self.addresses)), "")
 
+    @property
+    def is_public(self) -> bool:
+        """Whether everybody sees it."""
+        return not self.export_to or "*" in self.export_to
+
     def is_visible_in(self, namespace: str) -> bool:
         """Whether proxies of a namespace see it."""
         to = {self.namespace if one == "." else one for one in self.export_to}
-        return not to or "*" in to or namespace in to
+        return self.is_public or namespace in to
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,30 +246,57 @@ class Mesh:
     resources: tuple[Resource, ...] = ()
     config: MeshConfig = field(default_factory=MeshConfig)
     options: Options = Options()
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def known(self, key: Hashable, make: Callable[[], Known]) -> Known:
+        """What `make` answers, asked once: a mesh does not change, and is asked for each cluster of each node."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: Known = self._known[key]
+        return found
 
     def behind(self, service: Service) -> list[Workload]:
-        """Everything that stands behind a service."""
-        return [one for one in (*self.workloads, *service.own) if service.selects(one)]
+        """Everything that stands behind a service, in the order of the mesh."""
+        places = self.known("behind", lambda: _places(self.workloads))
+        candidates: dict[int, Workload] = {}
+        for cluster in {*service.clusters, *service.endpoints}:
+            if cluster in service.endpoints:
+                for address in service.endpoints[cluster]:
+                    candidates.update(places.get((cluster, address), ()))
+            elif service.selector:
+                of = (cluster, service.namespace)
+                candidates.update(min((places.get((*of, *item), ()) for item in service.selector.items()), key=len))
+        there = [candidates[at] for at in sorted(candidates) if service.selects(candidates[at])]
+        return [*there, *service.own]
 
-    def of_kind(self, kind: str, cluster: str) -> list[Resource]:
+    def of_kind(self, kind: str, cluster: str) -> tuple[Resource, ...]:
         """Resources of a kind that this cluster's istiod reads."""
-        return [one for one in self.resources if one.kind == kind and cluster in one.clusters]
+        return self.known(
+            (kind, cluster),
+            lambda: tuple(one for one in self.resources if one.kind == kind and cluster in one.clusters),
+        )
 
     def applied(self, resources: Iterable[Resource]) -> "Mesh":
         """With these resources added; one that exists is replaced, and keeps its age."""
-        found = list(self.resources)
-        for one in resources:
+        found = dict(enumerate(self.resources))
+        places: dict[tuple[str, str, str], list[int]] = {}
+        for at, one in found.items():
+            places.setdefault(one.identity, []).append(at)
+        for number, one in enumerate(resources, len(found)):
             changed = one
-            for known in [known for known in found if known.identity == one.identity]:
-                at = found.index(known)
+            for at in places.get(one.identity, ()):
+                known = found.get(at)
+                if known is None:
+                    continue
                 if known.clusters <= one.clusters:
                     found.pop(at)
                     changed = replace(one, created=known.created)
                 elif rest := known.clusters - one.clusters:
                     # The same name may stand for another object in another cluster.
                     found[at] = replace(known, clusters=rest)
-            found.append(changed)
-        return replace(self, resources=tuple(found))
+            found[number] = changed
+            places.setdefault(one.identity, []).append(number)
+        return replace(self, resources=tuple(found.values()))
 
     def without(self, identities: Iterable[tuple[str, str, str]]) -> "Mesh":
         """With these resources deleted. Raises LookupError for one that does not exist."""
@@ -259,6 +311,16 @@ class Mesh:
     def changed(self, change: Callable[[Workload], Workload]) -> "Mesh":
         """With each workload replaced by what `change` answers."""
         return replace(self, workloads=tuple(change(workload) for workload in self.workloads))
+
+
+def _places(workloads: Iterable[Workload]) -> dict[tuple[str, ...], list[tuple[int, Workload]]]:
+    """Workloads, with their place in the order, by cluster and address, and by cluster, namespace and each label."""
+    found: dict[tuple[str, ...], list[tuple[int, Workload]]] = {}
+    for at, one in enumerate(workloads):
+        found.setdefault((one.cluster, one.address), []).append((at, one))
+        for label in one.labels.items():
+            found.setdefault((one.cluster, one.namespace, *label), []).append((at, one))
+    return found
 
 
 def port_protocol(name: str, app_protocol: str, protocol: str) -> str:

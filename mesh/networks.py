@@ -6,9 +6,12 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import combinations
 
-from .documents import Path
+from eastgate.xds.outside_text import may_be_host
+
+from .documents import Document, Path
 from .mesh_schema import MeshSection
 from .model import NETWORK_LABEL
+from .part import unread
 from .split_horizon import NetworkGateway
 
 
@@ -80,11 +83,20 @@ def is_address(text: str) -> bool:
 
 def look_up(name: str) -> list[str]:
     """Addresses of a name, as the machine resolves it; empty when it does not."""
+    if not may_be_host(name):
+        return []
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except OSError:
         return []
     return sorted({str(entry[4][0]) for entry in found})
+
+
+def unread_of_networks(section: MeshSection, document: Document) -> Iterator[Path]:
+    """Where meshNetworks says what nobody reads: a misspelt field there leaves a network without what it names."""
+    for path in unread(section.mesh_networks, ("meshNetworks",)):
+        # As Helm has it, there is no "networks" around the networks.
+        yield path if path[:2] in document.lines else (*path[:1], *path[2:])
 
 
 def network_problems(section: MeshSection) -> Iterator[tuple[Path, str]]:

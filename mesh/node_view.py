@@ -1,6 +1,6 @@
 """Who asks: the xDS Node as the embedded control plane understands it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,11 +90,9 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
         raise NodeRefusedError(f"node {node_id!r}: CLUSTER_ID {cluster!r} is no cluster of this mesh ({known})")
     name, _, pod_namespace = pod.rpartition(".")
     namespace = str(metadata.get("NAMESPACE") or domain.partition(".")[0] or pod_namespace)
-    identity = (cluster, namespace, name)
-    own = [one for one in mesh.workloads if one.cluster == cluster]
-    named = [one for one in own if one.identity == identity]
     # Several workloads of a trial share an address: the name counts first.
-    workload = next(iter(named or [one for one in own if one.address == addresses[0]]), None)
+    there = mesh.known("workloads", lambda: _by_name_and_address(mesh.workloads))
+    workload = there.get((cluster, namespace, name)) or there.get((cluster, addresses[0]))
     labels = dict(workload.labels) if workload else _texts(metadata.get("LABELS"))
     view = NodeView(
         type=kind,
@@ -114,7 +112,16 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
         unprivileged=str(metadata.get("UNPRIVILEGED_POD")) == "true",
         idle_timeout_s=_idle_timeout(metadata),
     )
-    return replace(view, labels={**labels, **_topology(view)})
+    return replace(view, labels={**labels, **_topology(view, str(metadata.get("NODE_NAME") or ""))})
+
+
+def _by_name_and_address(workloads: Iterable[Workload]) -> dict[tuple[str, ...], Workload]:
+    """Workloads by cluster, namespace and name, and by cluster and address; of several the first."""
+    found: dict[tuple[str, ...], Workload] = {}
+    for one in workloads:
+        found.setdefault(one.identity, one)
+        found.setdefault((one.cluster, one.address), one)
+    return found
 
 
 def _locality(workload: Workload | None, labels: Mapping[str, str], told: Locality) -> Locality:
@@ -132,13 +139,13 @@ def locality_label(labels: Mapping[str, str]) -> str:
     return text if "/" in text else text.replace(".", "/")
 
 
-def _topology(view: NodeView) -> dict[str, str]:
+def _topology(view: NodeView, node_name: str) -> dict[str, str]:
     added = {
         CLUSTER_LABEL: view.cluster,
         NETWORK_LABEL: view.network,
         REGION_LABEL: view.locality.region,
         ZONE_LABEL: view.locality.zone,
         SUB_ZONE_LABEL: view.locality.sub_zone,
-        HOSTNAME_LABEL: view.workload.node if view.workload else "",
+        HOSTNAME_LABEL: view.workload.node if view.workload else node_name,
     }
     return {key: value for key, value in added.items() if value}

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+INT32, UINT32 = 2**31 - 1, 2**32 - 1
+LONGEST_S = (2**63 - 1) / 1e9
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+")
 _PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)")
@@ -19,12 +21,39 @@ def seconds(text: object) -> float:
     """Seconds of a Go duration such as "1m30s". Raises ValueError for anything else."""
     if not isinstance(text, str) or not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration such as 1s, 500ms or 1m30s")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    found = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    if found > LONGEST_S:
+        raise ValueError(f"{text!r} is longer than Go's longest duration, {LONGEST_S:.0f}s")
+    return found
 
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Int32 = Annotated[int, Field(ge=0, le=INT32)]
+Uint32 = Annotated[int, Field(ge=0, le=UINT32)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_OBJECT = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_HOST = re.compile(
+    r"(\*|(\*-)?[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)(\.[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)*\.?", re.IGNORECASE
+)
+LONGEST_NAME = 253
+
+
+def object_name(text: str) -> str:
+    """A name that Kubernetes gives to an object or a namespace. Raises ValueError."""
+    if len(text) > LONGEST_NAME or not _OBJECT.fullmatch(text):
+        raise ValueError(f"{text[:LONGEST_NAME]!r} is no name of an object: small letters, digits, - and . alone")
+    return text
+
+
+def host_name(text: str) -> str:
+    """A name of hosts in a rule, a * first or none. Raises ValueError."""
+    if len(text) > LONGEST_NAME or not _HOST.fullmatch(text):
+        raise ValueError(f"{text[:LONGEST_NAME]!r} is no name of a host: letters, digits, -, _ and . alone")
+    return text
 
 
 class Part(BaseModel):

@@ -11,6 +11,7 @@ from .gather import Place
 from .kubernetes import group_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
+OBJECT_KEYS = frozenset({"kind", "metadata", "spec"})
 CLUSTERS_ANNOTATION = "eastgate/clusters"
 """Annotation of an object that is applied to some clusters only, their names separated by commas."""
 
@@ -25,8 +26,18 @@ class Placed:
 
     @property
     def kind(self) -> str:
-        """Its kind."""
-        return str(self.content["kind"])
+        """Its kind; empty: it is no object at all, and stands beside those of a folder."""
+        return str(self.content.get("kind", ""))
+
+    def is_ours(self, kind: str) -> bool:
+        """Whether it is a document of our own of this kind: other meshes have a `Mesh` as well."""
+        return self.kind == kind and not self.group
+
+    @property
+    def name(self) -> str:
+        """Its name; empty: it has none."""
+        metadata = self.content.get("metadata")
+        return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
 
     @property
     def group(self) -> str:
@@ -73,11 +84,21 @@ def files_of(path: FilePath) -> list[tuple[FilePath, tuple[str, ...]]]:
 
 
 def read_placed(
-    text: str | bytes, file: str, folders: tuple[str, ...] = (), progress: Progress = silent
+    text: str | bytes, file: str, folders: tuple[str, ...] = (), progress: Progress = silent, *, mixed: bool = False
 ) -> Iterator[Placed]:
-    """The objects of a file. Raises MeshError for what is no object with a kind."""
+    """The objects of a file. Raises MeshError for what is no object with a kind.
+
+    ``mixed``: there may be other things, as in a repository: values of Helm, a package.json.
+    """
     for document in read_documents(text, file, progress):
-        yield from _opened(Place(document, ()), document.content, folders)
+        if mixed and not _looks_like_object(document.content):
+            yield Placed(Place(document, ()), {}, folders)
+        else:
+            yield from _opened(Place(document, ()), document.content, folders)
+
+
+def _looks_like_object(content: Any) -> bool:
+    return isinstance(content, dict) and bool(OBJECT_KEYS & content.keys())
 
 
 def _opened(place: Place, content: Any, folders: tuple[str, ...]) -> Iterator[Placed]:

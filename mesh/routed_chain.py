@@ -21,7 +21,7 @@ TLS_HANDSHAKE = timedelta(seconds=15)
 def routed_filters(mesh: Mesh, node: NodeView, route: Route, port: int) -> list[Filter]:
     """Filters of a chain with this route, for connections to a port."""
     resource = route.resource
-    targets = [(*cluster_of(mesh, node.cluster, resource, one.destination, port), one) for one in route.destinations]
+    targets = [(*cluster_of(mesh, node, resource, one.destination, port), one) for one in route.destinations]
     (service, name, first), *more = targets
     # The rule of the first one counts for all, without its subset.
     proxy = tcp_proxy(mesh, node, service, "" if more else first.destination.subset, name)

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from .model import Mesh, Resource, Service, port_protocol
 from .node_view import NodeView
 from .rules import PRIVATE, PUBLIC, covers, full_host
-from .service_entries import services_of
-from .virtual_service import Destination, L4Match, RouteDestination, Server, VirtualServiceSpec
+from .service_entries import service_of
+from .virtual_service import (
+    Destination,
+    HttpRoute,
+    L4Match,
+    RouteDestination,
+    Server,
+    TcpRoute,
+    TlsRoute,
+    VirtualServiceSpec,
+)
 
 MESH = "mesh"
 
@@ -29,6 +38,12 @@ def spec_of(resource: Resource) -> VirtualServiceSpec:
     """The spec of a VirtualService."""
     assert isinstance(resource.spec, VirtualServiceSpec)
     return resource.spec
+
+
+def entries_of(resource: Resource) -> list[HttpRoute | TcpRoute | TlsRoute]:
+    """All routes of a VirtualService, of whichever protocol."""
+    spec = spec_of(resource)
+    return [*spec.http, *spec.tcp, *spec.tls]
 
 
 def virtual_services(mesh: Mesh, node: NodeView, gateway: str) -> list[Resource]:
@@ -73,7 +88,7 @@ def _fits_client(match: L4Match, resource: Resource, node: NodeView, port: int) 
 
 def tcp_route(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> Route | None:
     """The first tcp route of these VirtualServices that this proxy's connections to a service port take."""
-    for resource in _of_host(resources, service):
+    for resource in of_host(resources, service):
         for entry in spec_of(resource).tcp:
             if not entry.match or any(_fits_client(match, resource, node, port) for match in entry.match):
                 return Route(resource, tuple(entry.route))
@@ -83,7 +98,7 @@ def tcp_route(resources: Sequence[Resource], node: NodeView, service: Service, p
 def tls_routes(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> list[Route]:
     """The tls routes of a port whose protocol is TLS; of two for the same server names the first."""
     found: dict[tuple[str, ...], Route] = {}
-    for resource in _of_host(resources, service):
+    for resource in of_host(resources, service):
         for entry in spec_of(resource).tls:
             for match in entry.match:
                 if _fits_client(match, resource, node, port):
@@ -92,11 +107,32 @@ def tls_routes(resources: Sequence[Resource], node: NodeView, service: Service, 
     return list(found.values())
 
 
-def _of_host(resources: Sequence[Resource], service: Service) -> Iterator[Resource]:
+def of_host(resources: Sequence[Resource], service: Service) -> Iterator[Resource]:
+    """Those of VirtualServices that have a host of the service."""
     for resource in resources:
         hosts = (full_host(host, resource.namespace) for host in spec_of(resource).hosts)
         if any(covers(host, service.host) or covers(service.host, host) for host in hosts):
             yield resource
+
+
+class RoutesByHost:
+    """VirtualServices by their hosts, for who asks of many services."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self._resources = resources
+        self._by_host: dict[str, list[int]] = {}
+        for at, resource in enumerate(resources):
+            for host in dict.fromkeys(full_host(host, resource.namespace) for host in spec_of(resource).hosts):
+                self._by_host.setdefault(host, []).append(at)
+        self._wild = [host for host in self._by_host if host.startswith("*")]
+
+    def of(self, service: Service) -> tuple[Resource, ...]:
+        """What `of_host` yields."""
+        hosts = {service.host, *(one for one in self._wild if covers(one, service.host))}
+        if service.host.startswith("*"):
+            hosts |= {one for one in self._by_host if covers(service.host, one)}
+        places = {at for host in hosts for at in self._by_host.get(host, ())}
+        return tuple(self._resources[at] for at in sorted(places))
 
 
 def is_auto_passthrough(server: Server) -> bool:
@@ -146,14 +182,14 @@ def _serves(host: str, resource: Resource, gateway: Resource) -> bool:
 
 
 def cluster_of(
-    mesh: Mesh, cluster: str, resource: Resource, destination: Destination, port: int
+    mesh: Mesh, node: NodeView, resource: Resource, destination: Destination, port: int
 ) -> tuple[Service | None, str]:
     """The service of a destination, None when the mesh has none, and the name of the cluster that istiod makes of it.
 
     Without a port of its own it is the service's only one, else that of the listener.
     """
     host = full_host(destination.host, resource.namespace)
-    service = next((one for one in services_of(mesh, cluster) if one.host == host), None)
+    service = service_of(mesh, node.cluster, host, node.namespace)
     number = destination.port.number if destination.port else port
     if destination.port is None and service is not None and len(service.ports) == 1:
         number = service.ports[0].number

@@ -43,20 +43,39 @@ def rule_of(
     finds there first only what is exported to nobody else. Whoever is asked and has a rule for the host ends the
     search, also when no workloadSelector of it fits.
     """
-    rules = mesh.of_kind("DestinationRule", cluster)
     root = mesh.config.root_namespace
     default = frozenset(mesh.config.default_destination_rule_export_to)
-    own = [one for one in rules if one.namespace == namespace and _is_for_own(one)]
+    own = [one for one in _covering(mesh, cluster, namespace, service.host) if _is_for_own(one)]
     if namespace == root:
         own = [one for one in own if _is_private(one, default)]
     merged = _most_specific(own, service.host)
     if merged is None:
         for place in (service.namespace, root):
-            exported = [one for one in rules if one.namespace == place and not _is_private(one, default)]
+            covering = _covering(mesh, cluster, place, service.host)
+            exported = [one for one in covering if not _is_private(one, default)]
             merged = tuple(one for one in _most_specific(exported, service.host) or () if _reaches(one, namespace))
             if merged:
                 break
     return _selected(merged or (), namespace, labels or {})
+
+
+def _covering(mesh: Mesh, cluster: str, namespace: str, host: str) -> list[Resource]:
+    """DestinationRules of a namespace whose host covers `host`."""
+    by_host = mesh.known(("rules", cluster), lambda: _by_host(mesh.of_kind("DestinationRule", cluster)))
+    wild = [
+        one for pattern, found in by_host.get((namespace, "*"), {}).items() if covers(pattern, host) for one in found
+    ]
+    return [*by_host.get((namespace, ""), {}).get(host, ()), *wild]
+
+
+def _by_host(rules: Iterable[Resource]) -> dict[tuple[str, str], dict[str, list[Resource]]]:
+    """Rules by namespace, apart where their host is a wildcard, then by host."""
+    found: dict[tuple[str, str], dict[str, list[Resource]]] = {}
+    for rule in rules:
+        host = full_host(spec_of(rule).host, rule.namespace)
+        key = rule.namespace, "*" if host.startswith("*") else ""
+        found.setdefault(key, {}).setdefault(host, []).append(rule)
+    return found
 
 
 def exports(rule: Resource) -> frozenset[str]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 
 from .model import Mesh, Service, ServicePort, Workload
 
+NAMED = 20
+"""Names that an error lists."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
@@ -40,13 +43,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``client`` connects `connections` times to the service port in each step. Each step holds the whole mesh."""
+    """``client`` connects `connections` times to the service port in each step. Each step holds the whole mesh.
+
+    ``sidecars``: client and echo workloads have one each, and themselves know nothing of a mesh.
+    """
 
     client: Workload
     service: Service
     port: ServicePort
     connections: int
     steps: tuple[Step, ...]
+    sidecars: bool = False
 
 
 REFUSED = "refused"
@@ -90,15 +97,21 @@ def workload_named(mesh: Mesh, text: str) -> Workload:
         one for one in mesh.workloads if parts in ([one.cluster, one.name], [one.cluster, one.namespace, one.name])
     ]
     if len(found) != 1:
-        known = ", ".join("/".join(one.identity) for one in mesh.workloads)
+        known = _some(["/".join(one.identity) for one in mesh.workloads])
         raise LookupError(f"{text!r} means {len(found) or 'no'} workloads; known are {known}")
     return found[0]
+
+
+def _some(names: list[str]) -> str:
+    """Names in a sentence: not all of thousands."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def service_named(mesh: Mesh, text: str) -> Service:
     """The service "name", "name.namespace" or a full host means. Raises LookupError."""
     found = [one for one in mesh.services if text in (one.name, f"{one.name}.{one.namespace}", one.host)]
     if len(found) != 1:
-        known = ", ".join(one.host for one in mesh.services)
+        known = _some([one.host for one in mesh.services])
         raise LookupError(f"{text!r} means {len(found) or 'no'} services; known are {known}")
     return found[0]

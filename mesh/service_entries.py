@@ -3,7 +3,8 @@
 Pure functions. Source of the rules: istio, pilot/pkg/serviceregistry/serviceentry/conversion.go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from .locality import parse_locality
 from .model import TLS_MODE_LABEL, Mesh, Resource, Service, ServicePort, Workload, port_protocol
@@ -19,33 +20,127 @@ def spec_of(resource: Resource) -> ServiceEntrySpec:
 
 
 def services_of(mesh: Mesh, cluster: str) -> tuple[Service, ...]:
-    """All services that a cluster's istiod knows. One of Kubernetes hides entries for its host."""
-    hosts = {one.host for one in mesh.services}
-    entries = sorted(mesh.of_kind("ServiceEntry", cluster), key=lambda one: (one.created, one.name))
-    found = [service for one in entries for service in _services(one, cluster) if service.host not in hosts]
-    return (*mesh.services, *found)
+    """All services that a cluster's istiod knows: those of Kubernetes, then those of entries, the oldest first.
+
+    A host may have several, of which a client has those of one namespace (`of_one_namespace`).
+    """
+    return mesh.known(("services", cluster), lambda: _all_services(mesh, cluster))
 
 
-def _services(resource: Resource, cluster: str) -> Iterator[Service]:
-    """One for each host and address; hosts share everything else."""
-    spec = spec_of(resource)
-    selector = spec.workload_selector
-    for host in spec.hosts:
-        for address in spec.addresses or [""]:
-            yield Service(
-                name=host,
-                namespace=resource.namespace,
-                hostname=host,
-                ports=tuple(_port(one) for one in spec.ports),
-                selector=selector.labels if selector else {},
-                clusters=resource.clusters,
-                addresses={cluster: address.removesuffix("/32")} if address else {},
-                export_to=frozenset(spec.export_to),
-                external=spec.location == "MESH_EXTERNAL",
-                resolution=spec.resolution,
-                own=tuple(_members(resource, host, cluster)),
-                accounts=tuple(spec.subject_alt_names),
-            )
+def _all_services(mesh: Mesh, cluster: str) -> tuple[Service, ...]:
+    entries = sorted(mesh.of_kind("ServiceEntry", cluster), key=lambda one: (one.created, one.namespace, one.name))
+    by_place: dict[tuple[str, str], list[Resource]] = {}
+    for one in entries:
+        for host in dict.fromkeys(spec_of(one).hosts):
+            by_place.setdefault((one.namespace, host), []).append(one)
+    known = []
+    for service in mesh.services:
+        found = by_place.pop((service.namespace, service.host), None)
+        if found:
+            instances = _Instances.of(mesh, found, service.host, cluster)
+            known.append(replace(service, own=instances.members, own_ports=instances.ports))
+        else:
+            known.append(service)
+    added = (one for (_, host), found in by_place.items() for one in _merged(mesh, found, host, cluster))
+    return (*known, *added)
+
+
+def of_one_namespace(services: Iterable[Service], namespace: str) -> list[Service]:
+    """Of services of one host those that a client of a namespace has: its own namespace's, else that of Kubernetes,
+    else those of the first (selectServices in pilot/pkg/model/sidecar.go). ``namespace`` empty: a gateway's.
+    """
+    ordered = list(services)
+    chosen: dict[str, Service] = {}
+    for one in ordered:
+        known = chosen.setdefault(one.host, one)
+        if known.namespace != namespace and (one.namespace == namespace or (known.is_entry and not one.is_entry)):
+            chosen[one.host] = one
+    return [one for one in ordered if one.namespace == chosen[one.host].namespace]
+
+
+def contested(mesh: Mesh, cluster: str) -> Mapping[str, frozenset[str]]:
+    """Hosts that services of several namespaces have, and these namespaces, whose clients have their own."""
+    return mesh.known(("contested", cluster), lambda: _contested(services_of(mesh, cluster)))
+
+
+def _contested(services: Iterable[Service]) -> dict[str, frozenset[str]]:
+    by_host: dict[str, set[str]] = {}
+    for one in services:
+        by_host.setdefault(one.host, set()).add(one.namespace)
+    return {host: frozenset(names) for host, names in by_host.items() if len(names) > 1}
+
+
+def service_of(mesh: Mesh, cluster: str, host: str, namespace: str = "") -> Service | None:
+    """The service of a host that clients of a namespace have, None: nobody knows it, or it is not theirs to see."""
+    by_host = mesh.known(("service", cluster), lambda: _by_host(services_of(mesh, cluster)))
+    found = by_host.get(host, ())
+    seen = [one for one in found if one.is_visible_in(namespace)] if namespace else found
+    return next(iter(of_one_namespace(seen, namespace)), None)
+
+
+def _by_host(services: Iterable[Service]) -> dict[str, list[Service]]:
+    found: dict[str, list[Service]] = {}
+    for one in services:
+        found.setdefault(one.host, []).append(one)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Instances:
+    """Endpoints of a host in a namespace, and where they listen, by address and name of the service's port."""
+
+    members: tuple[Workload, ...]
+    ports: Mapping[tuple[str, str], int]
+
+    @classmethod
+    def of(cls, mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> "_Instances":
+        """Those of all entries: each port has the endpoints of all that have one of its name
+        (mergeServicesInstancesByNamespaceHost in serviceentry/conversion.go).
+        """
+        # Of names that DNS answers one at a time there can be only one.
+        once = spec_of(entries[0]).resolution == "DNS_ROUND_ROBIN"
+        members: dict[str, Workload] = {}
+        ports: dict[tuple[str, str], int] = {}
+        for one in entries[:1] if once else entries:
+            for member, stated in _members(mesh, one, host, cluster):
+                members.setdefault(member.address, member)
+                for port in spec_of(one).ports:
+                    number = stated.get(port.name) or port.target_port or port.number
+                    ports.setdefault((member.address, port.name), number)
+        return cls(tuple(members.values()), ports)
+
+
+def _merged(mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> Iterator[Service]:
+    """Entries of one namespace for one host: the oldest one's service, and the ports of those that are like it
+    (appendSidecarServices in model/sidecar.go), one service for each address.
+    """
+    first = spec_of(entries[0])
+    ports = {one.number: one for one in first.ports}
+    for spec in (spec_of(one) for one in entries[1:]):
+        if _kind(spec) == _kind(first):
+            ports = {**{one.number: one for one in spec.ports}, **ports}
+    instances = _Instances.of(mesh, entries, host, cluster)
+    for address in first.addresses or [""]:
+        yield Service(
+            name=host,
+            namespace=entries[0].namespace,
+            hostname=host,
+            ports=tuple(_port(one) for one in ports.values()),
+            selector={},
+            clusters=entries[0].clusters,
+            addresses={cluster: address.removesuffix("/32")} if address else {},
+            export_to=frozenset(first.export_to),
+            external=first.location == "MESH_EXTERNAL",
+            resolution=first.resolution,
+            own=instances.members,
+            own_ports=instances.ports,
+            # The last one that is registered leaves its names.
+            accounts=tuple(spec_of(entries[-1]).subject_alt_names),
+        )
+
+
+def _kind(spec: ServiceEntrySpec) -> tuple[object, ...]:
+    return spec.resolution, spec.workload_selector, frozenset(spec.export_to)
 
 
 def _port(port: EntryPort) -> ServicePort:
@@ -53,20 +148,26 @@ def _port(port: EntryPort) -> ServicePort:
     return ServicePort(port.number, port.target_port or port.number, protocol, port.name)
 
 
-def _members(resource: Resource, host: str, cluster: str) -> Iterator[Workload]:
+def _members(mesh: Mesh, resource: Resource, host: str, cluster: str) -> Iterator[tuple[Workload, Mapping[str, int]]]:
+    """Endpoints of an entry, each with what it says itself of its ports, by name."""
     spec = spec_of(resource)
     for at, endpoint in enumerate(spec.endpoints):
-        yield _member(resource, endpoint, at, cluster)
-    if spec.resolution in DNS and not spec.endpoints and not spec.workload_selector:
+        yield _member(resource, endpoint, at, cluster), endpoint.ports
+    if spec.workload_selector:
+        wanted = spec.workload_selector.labels.items()
+        for one in mesh.workloads:
+            # Pods of all clusters, as soon as they are ready (pod.go of istiod's Kubernetes registry).
+            if one.ready and one.namespace == resource.namespace and wanted <= one.labels.items():
+                yield one, one.named_ports
+    elif spec.resolution in DNS and not spec.endpoints:
         # What DNS says of the host itself.
-        yield Workload(resource.name, resource.namespace, cluster, "", host, {})
+        yield Workload(resource.name, resource.namespace, cluster, "", host, {}, service_account="", watched=False), {}
 
 
 def _member(resource: Resource, endpoint: EntryEndpoint, at: int, cluster: str) -> Workload:
     labels = dict(endpoint.labels)
     if endpoint.service_account:
         labels.setdefault(TLS_MODE_LABEL, "istio")
-    targets = {one.name: one.target_port or one.number for one in spec_of(resource).ports}
     return Workload(
         name=f"{resource.name}-{at}",
         namespace=resource.namespace,
@@ -75,7 +176,7 @@ def _member(resource: Resource, endpoint: EntryEndpoint, at: int, cluster: str) 
         address=endpoint.address,
         labels=labels,
         locality=parse_locality(endpoint.locality),
-        service_account=endpoint.service_account or "default",
-        listens={targets[name]: number for name, number in endpoint.ports.items()},
+        service_account=endpoint.service_account,
         weight=endpoint.weight or 1,
+        watched=False,
     )

@@ -1,10 +1,11 @@
 """ServiceEntry of Istio's API, as far as it is read."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .part import Part, Port
+from .networks import is_address
+from .part import Part, Port, Uint32, host_name
 
 
 class EntryPort(Part):
@@ -16,15 +17,21 @@ class EntryPort(Part):
     target_port: int = Field(default=0, ge=0, le=65535)
 
 
+def _place(address: str) -> str:
+    if address.startswith("unix:"):
+        raise ValueError(f"unix sockets are not read here: {address}")
+    return address if is_address(address) else host_name(address)
+
+
 class EntryEndpoint(Part):
     """endpoints entry: where the service is, beside what a port says."""
 
-    address: str = Field(min_length=1)
+    address: Annotated[str, Field(min_length=1), AfterValidator(_place)]
     ports: dict[str, Port] = {}
     labels: dict[str, str] = {}
     network: str = ""
     locality: str = ""
-    weight: int = Field(default=0, ge=0)
+    weight: Uint32 = 0
     service_account: str = ""
 
 
@@ -37,7 +44,7 @@ class EntrySelector(Part):
 class ServiceEntrySpec(Part):
     """spec of a ServiceEntry."""
 
-    hosts: list[str] = Field(min_length=1)
+    hosts: list[Annotated[str, AfterValidator(host_name)]] = Field(min_length=1)
     addresses: list[str] = []
     ports: list[EntryPort] = []
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"

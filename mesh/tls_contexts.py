@@ -3,6 +3,8 @@
 Source of the rules: istio, pilot/pkg/networking/core/cluster_tls.go and pilot/pkg/security/authn/utils.
 """
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.core.v3 import TransportSocket
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -38,33 +40,39 @@ CIPHERS = (
 def client_socket(mesh: Mesh, key: ClusterKey, tls: ClientTls | None) -> TransportSocket:
     """What clients of a cluster do. ``tls``: what its rule says of it."""
     names = list(tls.subject_alt_names) if tls and tls.subject_alt_names else spiffe_ids(mesh, key.service)
-    return _socket(
-        UpstreamTlsContext(
-            sni=(tls.sni if tls else "") or key.sni,
-            common_tls_context=_common(
-                _client_alpn(mesh, http2=key.port.protocol in HTTP2),
-                [StringMatcher(exact=name) for name in names],
-            ),
-        )
+    return upstream_socket(
+        (tls.sni if tls else "") or key.sni, _client_alpn(mesh, http2=key.port.protocol in HTTP2), names
     )
+
+
+def upstream_socket(server_name: str, alpn: list[str], names: list[str]) -> TransportSocket:
+    """A client of the mesh, and who it takes for a server."""
+    common = _common(alpn, [StringMatcher(exact=name) for name in names])
+    return _socket(UpstreamTlsContext(sni=server_name, common_tls_context=common))
 
 
 def server_socket(mesh: Mesh, *, http: bool) -> TransportSocket:
     """What an inbound chain does: a client must show a certificate of a trust domain of the mesh."""
     exchange = not http and mesh.options.metadata_exchange and mesh.options.metadata_exchange_alpn
-    common = _common(
-        [*([EXCHANGE_ALPN] if exchange else []), *HTTP_ALPN],
-        [StringMatcher(prefix=f"spiffe://{domain}/") for domain in mesh.config.trust_domains],
-    )
+    return downstream_socket([*([EXCHANGE_ALPN] if exchange else []), *HTTP_ALPN], mesh.config.trust_domains)
+
+
+def downstream_socket(alpn: list[str], trust_domains: Sequence[str], *, resumption: bool = True) -> TransportSocket:
+    """A server of the mesh, to clients of these trust domains. ``resumption``: it gives them tickets."""
+    common = _common(alpn, [StringMatcher(prefix=f"spiffe://{domain}/") for domain in trust_domains])
     assert common.tls_params
     common.tls_params.cipher_suites = list(CIPHERS)
-    return _socket(DownstreamTlsContext(common_tls_context=common, require_client_certificate=True))
+    context = DownstreamTlsContext(common_tls_context=common, require_client_certificate=True)
+    if not resumption:
+        context.disable_stateless_session_resumption = context.disable_stateful_session_resumption = True
+    return _socket(context)
 
 
 def spiffe_ids(mesh: Mesh, service: Service) -> list[str]:
     """Names that the service's workloads may have in their certificates."""
     domain = mesh.config.trust_domain
-    return sorted({*(one.spiffe_id(domain) for one in mesh.behind(service)), *service.accounts})
+    own = (one.spiffe_id(domain) for one in mesh.behind(service) if one.service_account)
+    return sorted({*own, *service.accounts})
 
 
 def _client_alpn(mesh: Mesh, *, http2: bool) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .part import Part, Port, PortSelector, Seconds
+from .part import Int32, Part, Port, PortSelector, Seconds, Uint32
 
 
 class Destination(Part):
@@ -19,7 +19,7 @@ class RouteDestination(Part):
     """A destination and its share of the route."""
 
     destination: Destination
-    weight: int = Field(default=0, ge=0)
+    weight: Int32 = 0
 
 
 def _refuse_no_weight(route: list[RouteDestination]) -> None:
@@ -33,7 +33,7 @@ class L4Match(Part):
 
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
-    port: int = 0
+    port: Uint32 = 0
     gateways: list[str] = []
 
 
@@ -94,7 +94,7 @@ class HttpMatch(Part):
     scheme: StringMatch | None = None
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
-    port: int = 0
+    port: Uint32 = 0
     gateways: list[str] = []
 
 
@@ -104,7 +104,7 @@ class HttpRedirect(Part):
     uri: str = ""
     authority: str = ""
     scheme: str = ""
-    port: int = 0
+    port: Uint32 = 0
     redirect_code: Literal[301, 302, 303, 307, 308] = 301
 
 
@@ -117,7 +117,7 @@ class DirectResponse(Part):
 class HttpRetry(Part):
     """retries of an http route."""
 
-    attempts: int = 0
+    attempts: Int32 = 0
     per_try_timeout: Seconds | None = None
     retry_on: str = ""
 
@@ -132,6 +132,11 @@ class HttpRoute(Part):
     direct_response: DirectResponse | None = None
     timeout: Seconds | None = None
     retries: HttpRetry | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "HttpRoute":
+        _refuse_no_weight(self.route)
+        return self
 
 
 def _is_part(name: str, host: str) -> bool:

@@ -6,10 +6,9 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from eastgate.fastpath.reason import LABELS, Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -22,6 +21,8 @@ from eastgate.xds.resources import Assignment, Cluster, Snapshot
 from eastgate.xds.store import Store
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as ClusterPb
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import UpstreamTlsContext
+
+from .ends import Traffic
 
 # Istio's own ALPN would begin a private conversation in front of the payload.
 NEVER_OFFERED = "istio-peer-exchange"
@@ -36,20 +37,6 @@ class TlsSettings:
     server_name: str
     alpn: tuple[str, ...]
     peer_names: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What became of connections: answers by text, connections by endpoint address, failures by kind."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    endpoints: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: "Traffic") -> None:
-        self.answers += other.answers
-        self.endpoints += other.endpoints
-        self.errors += other.errors
 
 
 @dataclass(frozen=True, slots=True)

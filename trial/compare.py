@@ -67,7 +67,9 @@ class FixedSource:
 
 @dataclass
 class Measured:
-    """What one proxy did with its connections. Latencies in seconds."""
+    """What one proxy, or pair, did with its connections. Latencies in seconds. ``handshakes``: of TLS, where it
+    ends it; ``resumed``: those of them that went on with an earlier session.
+    """
 
     answers: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -75,6 +77,8 @@ class Measured:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     resident_kb: int = 0
+    handshakes: int = 0
+    resumed: int = 0
 
     @property
     def connections(self) -> int:
@@ -93,10 +97,21 @@ class Measured:
 class Compared:
     """A running proxy: its process, and where it listens."""
 
-    def __init__(self, name: str, child: Child, admin: Callable[[], str]) -> None:
-        self.name, self.child, self._admin = name, child, admin
+    def __init__(self, name: str, child: Child, admin: Callable[[], str], listeners: int = 1) -> None:
+        """``admin``: its URL, empty as long as nobody knows it; ``listeners``: how many it must have."""
+        self.name, self.child, self._admin, self._listeners = name, child, admin, listeners
         self.measured = Measured()
-        self.port = 0
+        self.ports: dict[str, int] = {}
+
+    @property
+    def port(self) -> int:
+        """Where it listens for what is compared."""
+        return next(iter(self.ports.values()))
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Its processes."""
+        return (self.child.pid,)
 
     async def wait(self) -> None:
         """Until it listens. Raises TrialError."""
@@ -119,9 +134,16 @@ class Compared:
                 entries = json.load(answer).get("listener_statuses", [])
         except OSError:
             return False
-        ports = [entry["local_address"]["socket_address"].get("port_value", 0) for entry in entries]
-        self.port = int(ports[0]) if ports else 0
-        return self.port != 0
+        ports = {one["name"]: one["local_address"]["socket_address"].get("port_value", 0) for one in entries}
+        self.ports = {name: int(port) for name, port in ports.items() if port}
+        return len(self.ports) >= self._listeners
+
+    def counter(self, ending: str) -> int:
+        """All counters of its listeners whose name ends so, together."""
+        with urllib.request.urlopen(f"{self._admin()}/stats?format=json", timeout=TIMEOUT_S) as answer:
+            found = json.load(answer)["stats"]
+        named = [one for one in found if str(one.get("name", "")).startswith("listener.")]
+        return sum(int(one["value"]) for one in named if one["name"].endswith(ending))
 
     def cpu_s(self) -> float:
         """CPU seconds of the process so far, all threads."""
@@ -175,16 +197,21 @@ async def start_eastgate(discovery: str) -> Compared:
 
 async def start_envoy(binary: Path, discovery: str, folder: Path) -> Compared:
     """Envoy with one worker."""
-    bootstrap, announced = folder / "bootstrap.json", folder / "admin"
-    bootstrap.write_text(json.dumps(envoy_bootstrap(discovery, NODE)))
-    arguments = ["-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return await launched_envoy(binary, envoy_bootstrap(discovery, NODE), folder / "envoy")
+
+
+async def launched_envoy(binary: Path, bootstrap: Mapping[str, Any], name: Path, listeners: int = 1) -> Compared:
+    """Envoy with one worker and this bootstrap; its files have names that begin so."""
+    file, announced = name.with_suffix(".json"), name.with_suffix(".admin")
+    file.write_text(json.dumps(bootstrap))
+    arguments = ["-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     child = await Child.start("envoy", str(binary), [*arguments, "--admin-address-path", str(announced)])
 
     def admin() -> str:
         text = announced.read_text().strip() if announced.exists() else ""
         return f"http://{text}" if text else ""
 
-    return Compared("envoy", child, admin)
+    return Compared("envoy", child, admin, listeners)
 
 
 async def compare(model: ClusterModel, binary: Path, connections: int, say: Callable[[str], None]) -> list[Compared]:

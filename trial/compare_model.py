@@ -9,9 +9,10 @@ from typing import Any
 from eastgate.insight.answer import find_cluster
 from eastgate.insight.cluster_model import ClusterModel
 from eastgate.insight.dump_source import proxies
-from eastgate.insight.read_dump import read_cluster, with_assignment
+from eastgate.insight.read_cluster import read_cluster, with_assignment
 from eastgate.mesh.assignments import assignment
 from eastgate.mesh.clusters import outbound_cluster
+from eastgate.mesh.connection_pool import unlimited
 from eastgate.mesh.endpoints import ClusterKey
 from eastgate.mesh.mesh_file import load
 from eastgate.mesh.messages import CDS, EDS, LDS, address, from_ads, pack
@@ -22,6 +23,7 @@ from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.proxy.errors import MeshFileError, SettingsError, TrialError
 from eastgate.xds.resources import Hashing, Locality
 from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
     Cluster,
     ClusterCommonLbConfig,
     ClusterCommonLbConfigConsistentHashingLbConfig,
@@ -35,7 +37,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterRingHashLbConfig,
     ClusterRingHashLbConfigHashFunction,
 )
-from envoy_data_plane.envoy.config.core.v3 import HealthStatus, Metadata
+from envoy_data_plane.envoy.config.core.v3 import HealthStatus, Metadata, TransportSocket
 from envoy_data_plane.envoy.config.core.v3 import Locality as LocalityPb
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
@@ -156,6 +158,50 @@ def _set_hashing(cluster: Cluster, model: ClusterModel) -> None:
         cluster.common_lb_config.consistent_hashing_lb_config = ClusterCommonLbConfigConsistentHashingLbConfig(
             hash_balance_factor=hashing.balance_factor
         )
+
+
+def sidecar_resources(
+    model: ClusterModel, ports: Sequence[int], socket: TransportSocket | None
+) -> Mapping[str, Mapping[str, bytes]]:
+    """The same of a sidecar whose clients come in plaintext, and whose endpoints speak TLS so; None: they do not."""
+    found = loopback_resources(model, ports)
+    cluster = Cluster.parse(found[CDS][SERVER_NAME])
+    cluster.transport_socket = socket
+    cluster.circuit_breakers = CircuitBreakers(thresholds=[unlimited()])
+    return {
+        **found,
+        CDS: {SERVER_NAME: bytes(cluster)},
+        LDS: {"compared": bytes(plain_listener("compared", SERVER_NAME))},
+    }
+
+
+def server_resources(ports: Sequence[int], socket: TransportSocket) -> Mapping[str, Mapping[str, bytes]]:
+    """Of the servers' sidecar: a listener with TLS for each application, named by its number."""
+    clusters, listeners = {}, {}
+    for number, port in enumerate(ports):
+        name = f"inbound|{number}||"
+        endpoint = LbEndpoint(endpoint=Endpoint(address=address(HOST, port)))
+        clusters[name] = bytes(
+            Cluster(
+                name=name,
+                type=ClusterDiscoveryType.STATIC,
+                connect_timeout=timedelta(seconds=10),
+                circuit_breakers=CircuitBreakers(thresholds=[unlimited()]),
+                load_assignment=ClusterLoadAssignment(
+                    cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+                ),
+            )
+        )
+        listeners[str(number)] = bytes(plain_listener(str(number), name, socket))
+    return {CDS: clusters, LDS: listeners}
+
+
+def plain_listener(name: str, cluster: str, socket: TransportSocket | None = None) -> Listener:
+    """One chain, for everybody; with a transport socket it ends TLS."""
+    proxy = TcpProxy(stat_prefix=name, cluster=cluster)
+    filters = [Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))]
+    chain = FilterChain(filters=filters, transport_socket=socket)
+    return Listener(name=name, address=address(HOST, 0), filter_chains=[chain])
 
 
 def _cluster(model: ClusterModel) -> Cluster:

@@ -1,6 +1,6 @@
 """What a comparison with Envoy gave: shares beside each other and beside what the table states, and what they cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
@@ -17,6 +17,8 @@ POINTS = 2.0
 """Percentage points that a share may differ before the exit code is 1."""
 
 LABELS = {
+    "handshakes": "handshakes at the server",
+    "resumed": "resumed of these",
     "cpu_us_per_connection": "CPU per connection, us",
     "connections_per_s": "connections per second",
     "latency_p50_ms": "connect to answer, p50, ms",
@@ -68,9 +70,11 @@ def rows(model: ClusterModel, envoy: Measured, eastgate: Measured) -> list[Row]:
 
 
 def figures(one: Measured) -> dict[str, float]:
-    """What a proxy cost, for one connection where that says more."""
+    """What a proxy, or pair, cost, for one connection where that says more."""
     count = max(one.connections, 1)
+    ended = {"handshakes": float(one.handshakes), "resumed": float(one.resumed)} if one.handshakes else {}
     return {
+        **ended,
         "cpu_us_per_connection": one.cpu_s / count * 1e6,
         "connections_per_s": count / one.wall_s if one.wall_s else 0.0,
         "latency_p50_ms": median(one.latencies_s) * 1000 if one.latencies_s else 0.0,
@@ -83,6 +87,22 @@ def figures(one: Measured) -> dict[str, float]:
 def render(model: ClusterModel, found: Sequence[Row], envoy: Measured, eastgate: Measured, console: Console) -> None:
     """Two tables for people."""
     console.print(f"{model.name}: {model.policy}, {eastgate.connections} connections through each")
+    console.print(_shares(found))
+    console.print(_costs(envoy, eastgate))
+
+
+def render_pairs(
+    model: ClusterModel, found: Mapping[str, tuple[Sequence[Row], Measured, Measured]], console: Console
+) -> None:
+    """By kind of handshake: shares and costs of two pairs of sidecars."""
+    for kind, (rows_of, envoy, eastgate) in found.items():
+        console.print(f"{model.name}: {model.policy}, {eastgate.connections} connections through each pair, {kind}")
+        console.print(_shares(rows_of))
+        console.print(_costs(envoy, eastgate))
+        console.print()
+
+
+def _shares(found: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("ENDPOINT", "PRIORITY", "LOCALITY", "HEALTH"):
         table.add_column(name, no_wrap=True)
@@ -92,7 +112,10 @@ def render(model: ClusterModel, found: Sequence[Row], envoy: Measured, eastgate:
         shares = (f"{row.expected:.1%}", f"{row.envoy:.1%}", f"{row.eastgate:.1%}", f"{row.points:.1f}")
         style = "red" if row.points > POINTS else ""
         table.add_row(row.address, str(row.priority), row.locality, row.health, *shares, style=style)
-    console.print(table)
+    return table
+
+
+def _costs(envoy: Measured, eastgate: Measured) -> Table:
     costs = Table(box=None, pad_edge=False, header_style="dim")
     costs.add_column("")
     for name in ("ENVOY", "EASTGATE", "RATIO"):
@@ -101,17 +124,15 @@ def render(model: ClusterModel, found: Sequence[Row], envoy: Measured, eastgate:
     for name, value in theirs.items():
         ratio = f"{ours[name] / value:.2f}" if value else ""
         costs.add_row(LABELS[name], f"{value:.1f}", f"{ours[name]:.1f}", ratio)
-    console.print(costs)
+    return costs
 
 
-def document(
-    model: ClusterModel, found: Sequence[Row], envoy: Measured, eastgate: Measured, connections: int
-) -> dict[str, Any]:
+def document(model: ClusterModel, found: Sequence[Row], envoy: Measured, eastgate: Measured) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "cluster": model.name,
         "policy": model.policy,
-        "connections": connections,
+        "connections": eastgate.connections,
         "endpoints": [{**asdict(row), "points": row.points} for row in found],
         "envoy": figures(envoy),
         "eastgate": figures(eastgate),

@@ -3,22 +3,30 @@
 The embedded control plane makes its messages, and the tables that a proxy compiles of them say the shares.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
-from eastgate.insight.cluster_model import compile_model
-from eastgate.insight.explain import explain
-from eastgate.insight.snapshot_model import cluster_of
-from eastgate.mesh.control_plane import cluster_resources
-from eastgate.mesh.messages import CDS, EDS
-from eastgate.mesh.model import Mesh, Workload
+from eastgate.insight.endpoint_table import padded
+from eastgate.mesh.clusters import keys
+from eastgate.mesh.listeners import gateway_clusters
+from eastgate.mesh.model import Mesh, Service, Workload
 from eastgate.mesh.node_view import NodeView, node_view
+from eastgate.mesh.routes import is_auto_passthrough
 from eastgate.mesh.scenario import workload_named
-from eastgate.xds.decode import decode_assignment
-from eastgate.xds.decode_cluster import decode_cluster
+from eastgate.mesh.virtual_service import GatewaySpec
+from eastgate.xds.dns import is_address, resolved_assignment
+from eastgate.xds.resources import Assignment, DnsSettings
+
+from .alike import PartOfHosts, asked, parts_of_hosts
+from .changed import changed_hosts, known_hosts
+from .outcomes import Outcome, outcomes, rows_of
+from .routed import Parts, Place, parts_of, routed
 
 GATEWAY_LABEL = ("istio", "eastwestgateway")
-PREFIXES = {"sidecar": "outbound|", "router": "outbound_."}
+# Reserved for tests of networks: no endpoint of a mesh is there.
+STAND_INS = ip_network("198.18.0.0/15")
+BY_NAME = "; a name, as if it had one address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,65 +60,117 @@ def view_of(mesh: Mesh, workload: Workload, *, gateway: bool) -> NodeView:
     return node_view(identity, metadata, workload.locality, mesh)
 
 
-def is_gateway(workload: Workload) -> bool:
-    """Whether a workload is an east-west gateway, by its role or by the label that Istio's have."""
-    return workload.role == "gateway" or GATEWAY_LABEL in workload.labels.items()
+def is_gateway(workload: Workload, mesh: Mesh | None = None) -> bool:
+    """Whether it is an east-west gateway: by role, by the label that Istio's have, or by a Gateway's selector."""
+    if workload.role == "gateway" or GATEWAY_LABEL in workload.labels.items():
+        return True
+    found = mesh.of_kind("Gateway", workload.cluster) if mesh else ()
+    specs = [one.spec for one in found if isinstance(one.spec, GatewaySpec)]
+    return any(
+        one.selector
+        and one.selector.items() <= workload.labels.items()
+        and any(is_auto_passthrough(server) for server in one.servers)
+        for one in specs
+    )
 
 
-def predicted(mesh: Mesh, workload: Workload, *, gateway: bool) -> tuple[Predicted, ...]:
-    """Endpoints of all clusters that a client routes to, or that a gateway has for its clients."""
+def predicted(
+    mesh: Mesh, workload: Workload, *, gateway: bool, hosts: frozenset[str] | None = None
+) -> tuple[Predicted, ...]:
+    """Endpoints of all clusters that a client routes to, or that a gateway has for its clients.
+
+    ``hosts``: only clusters that lead to these.
+    """
+    node = view_of(mesh, workload, gateway=gateway)
+    names = _Names(mesh, node)
+    led = gateway_clusters(mesh, node, hosts) if gateway else None
     found: list[Predicted] = []
-    for name, raw, assigned in _clusters(mesh, view_of(mesh, workload, gateway=gateway), gateway=gateway):
-        found += _rows(mesh, name, raw, assigned)
+    for one in outcomes(mesh, node, hosts, gateway=gateway):
+        if led is not None and one.key.name not in led:
+            found.append(_nothing(one.key.name, "no server of a Gateway leads to it: connections are refused"))
+        else:
+            found += _rows(names, one)
     return tuple(found)
 
 
-def _clusters(mesh: Mesh, node: NodeView, *, gateway: bool) -> Iterator[tuple[str, bytes, bytes | None]]:
-    sent: Mapping[str, Mapping[str, bytes]] = cluster_resources(mesh, node)
-    prefix = PREFIXES["router" if gateway else "sidecar"]
-    for name, raw in sent[CDS].items():
-        if name.startswith(prefix):
-            yield name, raw, sent[EDS].get(name)
+def _nothing(name: str, why: str) -> Predicted:
+    return Predicted(name, "", "", 0, "", 0, "", 0.0, why)
 
 
-def _rows(mesh: Mesh, name: str, raw: bytes, assigned: bytes | None) -> Iterator[Predicted]:
-    model = cluster_of(decode_cluster(raw), decode_assignment(assigned) if assigned is not None else None)
-    if not model.endpoints:
-        without = sum(not one.address for one in mesh.workloads)
-        why = f"; {without} workloads have no address in this file" if without else ""
-        yield Predicted(name, "", "", 0, "", 0, "", 0.0, f"no endpoints: connections are refused{why}")
+def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
+    cluster, name = one.shape, one.key.name
+    if cluster.type == "ORIGINAL_DST":
+        yield Predicted(name, "original destination", "", 0, "", 1, "", 1.0, "goes where the client wanted to go")
         return
-    explanation = explain(compile_model(model))
-    loads = {one.priority: one.arithmetic for one in explanation.priorities}
-    behind = _behind(mesh)
-    for endpoint, share in zip(model.endpoints, explanation.endpoints, strict=True):
+    rows = one.rows
+    looked_up: Mapping[str, str] = {}
+    if cluster.dns is not None:
+        looked_up, assignment = _by_name(name, cluster.dns)
+        rows = rows_of(cluster, assignment)
+    if not rows:
+        yield _nothing(name, f"no endpoints: connections are refused{names.unplaced}")
+    for address, row in rows:
         yield Predicted(
             cluster=name,
-            address=endpoint.address,
-            stands_for=behind.get(endpoint.address.rpartition(":")[0], ""),
-            priority=endpoint.priority,
-            locality=str(endpoint.locality),
-            weight=endpoint.weight,
-            health=endpoint.health,
-            share=share.share or 0.0,
-            why=share.reason or "; ".join(loads.get(endpoint.priority, ())),
+            address=looked_up.get(address, address),
+            stands_for=names.behind(address.rpartition(":")[0].strip("[]"), one.key.service),
+            priority=row.priority,
+            locality=row.locality,
+            weight=row.weight,
+            health=row.health,
+            share=row.share,
+            why=f"{row.why}{BY_NAME}" if address in looked_up else row.why,
         )
 
 
-def _behind(mesh: Mesh) -> dict[str, str]:
-    """What stands behind an address: a gateway of a network, or a workload."""
-    found = {one.address: "/".join((one.cluster, one.name)) for one in mesh.workloads if one.address}
-    for gateway in mesh.gateways:
-        found[gateway.address] = f"gateway of {gateway.cluster or gateway.network}"
+def _by_name(cluster: str, settings: DnsSettings) -> tuple[Mapping[str, str], Assignment]:
+    """Names by the addresses that stand for them, one for each, and the assignment of these."""
+    hosts = dict.fromkeys(target.host for target in settings.targets if not is_address(target.host))
+    made_up = {host: str(STAND_INS[index]) for index, host in enumerate(hosts)}
+    names = {
+        f"{made_up[one.host]}:{one.port}": f"{one.host}:{one.port}" for one in settings.targets if one.host in hosts
+    }
+    return names, resolved_assignment(cluster, settings, {host: [address] for host, address in made_up.items()})
+
+
+def _by_address(mesh: Mesh) -> Mapping[str, list[Workload]]:
+    found: dict[str, list[Workload]] = {}
+    for one in mesh.workloads:
+        found.setdefault(one.address, []).append(one)
     return found
 
 
+class _Names:
+    """What stands behind an address as one node sees it: pods of two networks may have the same."""
+
+    def __init__(self, mesh: Mesh, node: NodeView) -> None:
+        self._mesh, self._node = mesh, node
+        self._gateways = {one.address: f"gateway of {one.cluster or one.network}" for one in mesh.gateways}
+        self._at = mesh.known("by address", lambda: _by_address(mesh))
+        without = len(self._at.get("", ()))
+        self.unplaced = f"; {without} workloads have no address in this file" if without else ""
+
+    def behind(self, address: str, service: Service | None) -> str:
+        """A gateway of a network, or a workload: of several the one that is behind the service, and near."""
+        if address in self._gateways:
+            return self._gateways[address]
+        there = self._at.get(address, ())
+        fitting = [one for one in there if service is None or service.selects(one)] or there
+        near = [one for one in fitting if one.network in ("", self._node.network)] or fitting
+        return f"{near[0].cluster}/{near[0].name}" if near else ""
+
+
 def clients(mesh: Mesh, names: tuple[str, ...]) -> tuple[Workload, ...]:
-    """Workloads of these names, or one for each cluster, namespace and set of labels. Raises LookupError."""
+    """Workloads of these names, or one for each cluster, namespace and set of labels. Raises LookupError.
+
+    A pod that takes no mTLS has no sidecar, unless it is named: what would change is not asked there.
+    """
     if names:
         return tuple(workload_named(mesh, name) for name in names)
     alike: dict[tuple[object, ...], Workload] = {}
     for one in mesh.workloads:
+        if not (one.mtls or is_gateway(one, mesh)):
+            continue
         key = (one.cluster, one.namespace, one.locality, one.network, tuple(sorted(one.labels.items())))
         alike.setdefault(key, one)
     return tuple(alike.values())
@@ -118,7 +178,11 @@ def clients(mesh: Mesh, names: tuple[str, ...]) -> tuple[Workload, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a change moves for one client: ``before`` and ``after`` are shares by what stands behind, 0 to 1."""
+    """What a change moves for one client: ``before`` and ``after`` are shares by what stands behind, 0 to 1.
+
+    ``client``: its name; of many that are alike the first one's, and how many more. ``cluster``: whose connections; or
+    a host and port, where it is a route that changes.
+    """
 
     client: str
     cluster: str
@@ -127,35 +191,130 @@ class Moved:
 
     @property
     def points(self) -> float:
-        """Percentage points of the cluster's connections that go elsewhere."""
+        """Percentage points of the cluster's connections that go elsewhere; all, where it comes or goes."""
+        if bool(self.before) != bool(self.after):
+            return 100.0
         names = {*self.before, *self.after}
         return 50 * sum(abs(self.after.get(name, 0) - self.before.get(name, 0)) for name in names)
 
 
 REFUSED = "refused"
+OF_ONE_POD = frozenset(
+    {
+        "pod-template-hash",
+        "controller-revision-hash",
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+    }
+)
+"""Labels that Kubernetes gives each pod, or each version of its template."""
+
+
+def pairs(old: Mesh, new: Mesh, names: tuple[str, ...] = ()) -> tuple[tuple[Workload, Workload | None], ...]:
+    """Clients of the new mesh, each with what it was in the old one: of the same name, else of the same kind.
+
+    Pods have other names after every rollout. None: nothing like it was there. Raises LookupError.
+    """
+    known = {one.identity: one for one in old.workloads}
+    alike: dict[tuple[object, ...], Workload] = {}
+    for one in old.workloads:
+        alike.setdefault(_kind(one), one)
+    return tuple((one, known.get(one.identity) or alike.get(_kind(one))) for one in clients(new, names))
+
+
+def _kind(one: Workload) -> tuple[object, ...]:
+    labels = tuple(sorted((name, value) for name, value in one.labels.items() if name not in OF_ONE_POD))
+    return one.cluster, one.namespace, one.service_account, labels
 
 
 def moved(old: Mesh, new: Mesh, names: tuple[str, ...] = ()) -> tuple[Moved, ...]:
-    """What the change of a mesh moves, for each client that both have, most points first. Raises LookupError."""
-    known = {one.identity for one in old.workloads}
-    found = []
-    for one in clients(new, names):
-        if one.identity not in known:
-            continue
-        was = next(other for other in old.workloads if other.identity == one.identity)
-        gateway = is_gateway(one)
-        before, after = (_shares(mesh, work, gateway=gateway) for mesh, work in ((old, was), (new, one)))
-        name = f"{one.cluster}/{one.namespace}/{one.name}"
-        for cluster in sorted({*before, *after}):
-            change = Moved(name, cluster, before.get(cluster, {}), after.get(cluster, {}))
-            if change.points > 1e-6:
-                found.append(change)
+    """What the change of a mesh moves, for each client that both have, most points first. Raises LookupError.
+
+    Predicted once for hosts and clients that nothing tells apart; of many such clients one is named.
+    """
+    meshes = old, new
+    changed = changed_hosts(old, new)
+    everything = asked(meshes)
+    kinds: dict[tuple[bool, Hashable, Hashable], list[tuple[Workload, Workload]]] = {}
+    for one, was in pairs(old, new, names):
+        if was is not None:
+            key = (is_gateway(one, new), everything.answer(was), everything.answer(one))
+            kinds.setdefault(key, []).append((was, one))
+    found: list[Moved] = []
+    stay = {key: members for key, members in kinds.items() if key[1] == key[2]}
+    for (gateway, *_), members in ((key, of) for key, of in kinds.items() if key not in stay):
+        # Who is asked for other things than before may find anything changed.
+        found += _named(_moved_for(meshes, members[0], None, gateway=gateway), members)
+    for part in parts_of_hosts(meshes, known_hosts(meshes) if changed is None else changed):
+        groups: dict[tuple[bool, Hashable], list[tuple[Workload, Workload]]] = {}
+        for (gateway, *_), members in stay.items():
+            groups.setdefault((gateway, part.asked.answer(members[0][1])), []).extend(members)
+        for (gateway, _), members in groups.items():
+            found += _named(_moved_for(meshes, members[0], part, gateway=gateway), members)
     return tuple(sorted(found, key=lambda change: (-change.points, change.client, change.cluster)))
 
 
-def _shares(mesh: Mesh, workload: Workload, *, gateway: bool) -> dict[str, dict[str, float]]:
+MOST_NAMED = 20
+"""Clients of one kind that are named; of more the first, with the number of the others."""
+
+
+def _named(changes: Iterable[Moved], members: Sequence[tuple[Workload, Workload]]) -> Iterator[Moved]:
+    names = [f"{one.cluster}/{one.namespace}/{one.name}" for _, one in members]
+    told = names if len(names) <= MOST_NAMED else [f"{names[0]} and {len(names) - 1:,} more"]
+    for change in changes:
+        yield from (replace(change, client=name) for name in told)
+
+
+def _moved_for(
+    meshes: tuple[Mesh, Mesh], works: tuple[Workload, Workload], part: PartOfHosts | None, *, gateway: bool
+) -> Iterator[Moved]:
+    """What the change moves for one client, who is not named. ``part``: of these hosts; None: of all."""
+    hosts = part.reached if part else None
+    sides = tuple(zip(meshes, works, strict=True))
+    before, after = (_shares(mesh, work, hosts, gateway=gateway) for mesh, work in sides)
+    changes = [
+        Moved("", cluster, before.get(cluster, {}), after.get(cluster, {}))
+        for cluster in sorted({*before, *after})
+        if part is None or host_of(cluster) in part.hosts
+    ]
+    led = [routed(mesh, view_of(mesh, work, gateway=gateway), part.hosts if part else None) for mesh, work in sides]
+    changes += _moved_routes((led[0], led[1]), (before, after))
+    yield from (change for change in changes if change.points > 1e-6)
+
+
+def host_of(cluster: str) -> str:
+    """The host that stands in a cluster's name."""
+    return cluster.rpartition("|" if "|" in cluster else "_.")[2]
+
+
+Shares = Mapping[str, Mapping[str, float]]
+
+
+def _moved_routes(
+    led: tuple[Mapping[Place, Parts], Mapping[Place, Parts]], shares: tuple[Shares, Shares]
+) -> Iterator[Moved]:
+    """Places whose connections are led otherwise. What moves inside of clusters is told of the clusters."""
+    for place in sorted({*led[0], *led[1]}, key=str):
+        before, after = (parts_of(place, one) for one in led)
+        if before != after:
+            yield Moved("", str(place), _composed(before, shares[0]), _composed(after, shares[1]))
+
+
+def _composed(parts: Parts, shares: Shares) -> dict[str, float]:
+    """What stands behind the clusters of a route, by its part of the route's connections."""
+    found: dict[str, float] = {}
+    for name, part in parts.items():
+        inside = shares.get(name) or {REFUSED if "|" in name else name: 1.0}
+        for behind, share in inside.items():
+            found[behind] = found.get(behind, 0.0) + part * share
+    return found
+
+
+def _shares(
+    mesh: Mesh, workload: Workload, hosts: frozenset[str] | None, *, gateway: bool
+) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for row in predicted(mesh, workload, gateway=gateway):
+    for row in predicted(mesh, workload, gateway=gateway, hosts=hosts):
         shares = found.setdefault(row.cluster, {})
         name = row.stands_for or row.address or REFUSED
         shares[name] = shares.get(name, 0.0) + row.share
@@ -198,3 +357,24 @@ def cells_of(row: Predicted) -> tuple[str, ...]:
         return ("(none)", "", row.cluster, "", "", "", "", "", row.why)
     numbers = (str(row.priority), row.locality or "-", str(row.weight), row.health)
     return (row.address, row.stands_for or "-", row.cluster, *numbers, f"{row.share:.2%}", row.why)
+
+
+def hosts_within(mesh: Mesh, node: NodeView, text: str) -> frozenset[str] | None:
+    """Hosts of clusters of a node with `text` in their names; None: of all."""
+    if not text:
+        return None
+    directions = (False,) if node.type == "sidecar" else (False, True)
+    found = (key for sni_dnat in directions for key in keys(mesh, node, sni_dnat=sni_dnat))
+    return frozenset(key.service.host for key in found if text in key.name)
+
+
+def routes_within(mesh: Mesh, node: NodeView, text: str) -> Iterator[tuple[Place, Parts]]:
+    """Where VirtualServices lead connections that without them would go to a cluster with `text` in its name."""
+    led = routed(mesh, node, hosts_within(mesh, node, text))
+    return ((place, parts) for place, parts in led.items() if text in place.own_cluster)
+
+
+def routes_text(routes: Iterable[tuple[Place, Parts]]) -> str:
+    """Routes for people; empty: nothing is led elsewhere."""
+    rows = [(str(place), told(parts)) for place, parts in routes]
+    return "\n" + padded([("CONNECTIONS TO", "GO TO"), *rows]) if rows else ""

@@ -1,7 +1,8 @@
 """What a step of a scenario gave: expected and observed shares, whether they agree, and how that is told. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 REFUSED = "refused"
+WIDTH, INDENT = 80, 10
 STANDARD_DEVIATIONS = 5.0
 """How far a share may be off by chance: one run in two million is."""
 
@@ -34,7 +36,8 @@ class StepResult:
     """``observed``: connections that workloads answered, by their own count: by cluster, or as expectations name them.
 
     ``via_gateway``: connections that the gateways routed, by their own counters. ``behind_gateways``: answers of
-    workloads that the client does not dial itself. ``errors``: what became of the others, by kind.
+    workloads that the client does not dial itself. ``errors``: what became of the others, by kind. ``handshakes``: of
+    mTLS at the servers' sidecars, all and those that were resumed; None without sidecars.
     """
 
     name: str
@@ -48,6 +51,7 @@ class StepResult:
     behind_gateways: int
     errors: Mapping[str, int]
     duration_s: float = 0.0
+    handshakes: tuple[int, int] | None = None
 
     @property
     def refused(self) -> int:
@@ -94,6 +98,9 @@ class StepResult:
             "connections": self.connections,
             "via_gateway": self.via_gateway,
             "errors": dict(self.errors),
+            "handshakes": None
+            if self.handshakes is None
+            else dict(zip(("all", "resumed"), self.handshakes, strict=True)),
             "ok": not self.problems(),
         }
 
@@ -142,38 +149,63 @@ def endpoint_rows(
     return tuple(rows)
 
 
-def render(result: StepResult, number: int, total: int) -> RenderableType:
-    """A step for people: the table, expected and observed, and why."""
-    problems = result.problems()
-    verdict = Text("ok", "bold green") if not problems else Text("WRONG", "bold red")
-    title = Text.assemble((f"({number}/{total}) {result.name}  ", "bold"), verdict)
+def _where(locality: str) -> str:
+    """A locality in short: a zone that begins with its region's name says both."""
+    region, _, rest = locality.partition("/")
+    return rest if rest.startswith(f"{region}-") else locality
+
+
+def _table(result: StepResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name, justify in (
-        ("ENDPOINT", "left"), ("STANDS FOR", "left"), ("PRIORITY", "right"), ("LOCALITY", "left"),
-        ("WEIGHT", "right"), ("HEALTH", "left"), ("SHARE", "right"),
+        ("ENDPOINT", "left"), ("LOCALITY", "left"), ("PRIORITY", "right"), ("WEIGHT", "right"), ("HEALTH", "left"),
+        ("SHARE", "right"),
     ):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in result.endpoints:
-        style = "" if row.share else "dim"
-        cells = (row.address, row.stands_for, str(row.priority), row.locality, str(row.weight), row.health)
-        table.add_row(*cells, f"{row.share:.1%}", style=style)
+        cells = (row.stands_for or row.address, _where(row.locality), str(row.priority), str(row.weight), row.health)
+        table.add_row(*cells, f"{row.share:.1%}", style="" if row.share else "dim")
     if not result.endpoints:
         table.add_row("(none)")
-    lines: list[RenderableType] = [title, table]
+    return table
+
+
+def _told(result: StepResult) -> Iterator[tuple[str, str, str]]:
+    """What is told below the table: a word, what it says, its style."""
     names = sorted({*result.observed, *result.expected} - {REFUSED})
-    expected = "  ".join(f"{name} {result.expected.get(name, 0):.1%}" for name in names)
-    observed = "  ".join(f"{name} {result.observed.get(name, 0) / max(result.connections, 1):.1%}" for name in names)
+    total = max(result.connections, 1)
     if result.expected:
-        lines.append(Text(f"expected  {expected}"))
-    crossed = f"{result.connections} connections, {result.via_gateway} through a gateway"
+        yield "expected", "  ".join(f"{name} {result.expected.get(name, 0):.1%}" for name in names), ""
+    observed = "  ".join(f"{name} {result.observed.get(name, 0) / total:.1%}" for name in names)
     refused = f", {result.refused} refused" if result.refused else ""
-    lines.append(Text(f"observed  {observed}   ({crossed}{refused})"))
-    lines.append(Text(f"why       {result.why + ' ' if result.why else ''}[{result.arithmetic}]"))
-    lines += [Text(f"problem   {problem}", "red") for problem in problems]
+    crossed = f"({result.connections} connections, {result.via_gateway} through a gateway{refused})"
+    yield "observed", f"{observed}\n{crossed}", ""
+    if result.handshakes is not None:
+        every, resumed = result.handshakes
+        yield "mTLS", f"{every} handshakes at the servers' sidecars, {resumed} of them resumed", ""
+    numbers = result.arithmetic.replace("; ", "\n")
+    yield "why", f"{result.why}\n{numbers}" if result.why else numbers, ""
+    for problem in result.problems():
+        yield "problem", problem, "red"
     if result.errors:
         said = ", ".join(f"{count} x {kind}" for kind, count in sorted(result.errors.items()))
-        lines.append(Text(f"errors    {said}", "red" if problems else "dim"))
-    return Group(*lines, Text())
+        yield "errors", said, "red" if result.problems() else "dim"
+
+
+def _lines(word: str, text: str) -> Iterator[str]:
+    """A word, and what it says beside it, no wider than WIDTH."""
+    for part in text.split("\n"):
+        for line in textwrap.wrap(part, WIDTH - INDENT):
+            yield f"{word:<{INDENT}}{line}"
+            word = ""
+
+
+def render(result: StepResult, number: int, total: int) -> RenderableType:
+    """A step for people, in 80 columns: the table, expected and observed, and why."""
+    verdict = Text("ok", "bold green") if not result.problems() else Text("WRONG", "bold red")
+    title = Text.assemble((f"({number}/{total}) {result.name}  ", "bold"), verdict)
+    lines = [Text(line, style) for word, text, style in _told(result) for line in _lines(word, text)]
+    return Group(title, _table(result), *lines, Text())
 
 
 def summary(results: Iterable[StepResult]) -> str:

@@ -5,20 +5,22 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.scenario import Scenario, Step, meant_by
-from eastgate.proxy.errors import ExpectationError, MeshFileError, TrialError
+from eastgate.proxy.errors import ExpectationError, MeshFileError, SettingsError, TrialError
 from eastgate.proxy.log import Log
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .report import StepResult, arithmetic, endpoint_rows, render, summary
+from .story import opening, stay
 from .trial import Trial
 
-# Where the output goes to a file: nobody's window is too narrow.
-WIDTH = 120
-HEALTH = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
+# Where the output goes to a file: any window is as wide.
+WIDTH = 80
 
 
 async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Callable[[int], None]) -> StepResult:
@@ -31,36 +33,43 @@ async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Calla
     for outage in step.failed:
         if outage.gateway:
             await trial.stop_gateways(outage.gateway)
-    target = trial.target()
     await trial.answered()
-    before = await trial.routed()
-    traffic = await trial.connect(target, scenario.connections, progress)
+    routed, before = await trial.routed(), await trial.handshakes()
+    # The proxy's dump is made beside its traffic, as that of any proxy that somebody looks at.
+    shares, traffic = await asyncio.gather(trial.shares(), trial.connect(scenario.connections, progress))
     answered = await trial.answered()
-    direct = trial.dialled(target)
+    direct = trial.dialled(shares)
     by_identity = {one.identity: one for one in step.mesh.workloads}
     observed: dict[str, int] = {}
     for identity, count in answered.items():
         name = meant_by(step.expected, by_identity[identity])
         observed[name] = observed.get(name, 0) + count
-    via_gateway = await trial.routed() - before
-    columns = target.assignment.columns
-    health = [HEALTH[value] for value in columns.health]
+    after = await trial.handshakes()
     return StepResult(
         name=step.name,
         why=step.why,
-        endpoints=endpoint_rows(target.table, columns, health, trial.stands_for()),
-        arithmetic=arithmetic(target.table.priorities(), target.assignment.overprovisioning_factor),
+        endpoints=endpoint_rows(shares.table, shares.columns, shares.health, trial.stands_for()),
+        arithmetic=arithmetic(shares.table.priorities(), shares.overprovisioning_factor),
         expected=step.expected,
         observed=observed,
         connections=scenario.connections,
-        via_gateway=via_gateway,
+        via_gateway=await trial.routed() - routed,
         behind_gateways=sum(count for identity, count in answered.items() if identity not in direct),
         errors=dict(traffic.errors),
         duration_s=time.monotonic() - started,
+        handshakes=(after[0] - before[0], after[1] - before[1]) if after and before else None,
     )
 
 
-async def run(file: MeshFile, console: Console, *, as_json: bool) -> list[StepResult]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a scenario is run. ``stay``: keep the mesh up after its last step, until somebody ends it."""
+
+    as_json: bool = False
+    stay: bool = False
+
+
+async def run(file: MeshFile, console: Console, wanted: Wanted) -> list[StepResult]:
     """All steps. Raises TrialError when a part of the mesh does not work."""
     scenario = file.scenario
     assert scenario is not None
@@ -68,34 +77,49 @@ async def run(file: MeshFile, console: Console, *, as_json: bool) -> list[StepRe
         if scenario.service.selects(workload) and workload.role != "echo":
             name = "/".join(workload.identity)
             raise MeshFileError(f"workload {name} stands behind {scenario.service.host}: a run needs role echo there")
-    results: list[StepResult] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    total = len(scenario.steps)
-    with Progress(*columns, console=console, transient=True, disable=as_json) as progress:
-        starting = progress.add_task("starting", total=None)
-        async with Trial(scenario, file.mesh) as trial:
-            await trial.start(lambda what: progress.update(starting, description=f"starting {what}"))
-            progress.remove_task(starting)
-            for number, step in enumerate(scenario.steps, 1):
-                task = progress.add_task(f"({number}/{total}) {step.name}", total=scenario.connections)
-                result = await run_step(trial, scenario, step, lambda done, task=task: progress.advance(task, done))  # type: ignore[misc]
-                results.append(result)
-                progress.remove_task(task)
-                if not as_json:
-                    progress.console.print(render(result, number, total))
+    async with Trial(scenario, file.mesh) as trial:
+        results = await _told(trial, scenario, file, console, wanted)
+        if wanted.stay:
+            # Whoever ends this has seen the whole story.
+            with suppress(asyncio.CancelledError):
+                await stay(trial, scenario, console)
     return results
 
 
-async def _until_told(file: MeshFile, console: Console, *, as_json: bool) -> list[StepResult]:
+async def _told(trial: Trial, scenario: Scenario, file: MeshFile, console: Console, wanted: Wanted) -> list[StepResult]:
+    """Start everything, then step by step; what is told comes as soon as it is known."""
+    results: list[StepResult] = []
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    total = len(scenario.steps)
+    if scenario.sidecars and not wanted.as_json:
+        console.print(opening(file.mesh, scenario))
+    with Progress(*columns, console=console, transient=True, disable=wanted.as_json) as progress:
+        starting = progress.add_task("starting", total=None)
+        await trial.start(lambda what: progress.update(starting, description=f"starting {what}"))
+        progress.remove_task(starting)
+        for number, step in enumerate(scenario.steps, 1):
+            task = progress.add_task(f"({number}/{total}) {step.name}", total=scenario.connections)
+            result = await run_step(trial, scenario, step, lambda done, task=task: progress.advance(task, done))  # type: ignore[misc]
+            results.append(result)
+            progress.remove_task(task)
+            if not wanted.as_json:
+                progress.console.print(render(result, number, total))
+    if not wanted.as_json:
+        console.print(f"{summary(results)}; {time.monotonic() - started:.0f} s")
+    return results
+
+
+async def _until_told(file: MeshFile, console: Console, wanted: Wanted) -> list[StepResult]:
     """The run, ended by SIGINT and SIGTERM so that its parts are stopped in order."""
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(run(file, console, as_json=as_json))
+    running = asyncio.ensure_future(run(file, console, wanted))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.cancel)
     return await running
 
 
-def run_file(text: str | bytes, name: str, *, as_json: bool, connections: int | None = None) -> None:
+def run_file(text: str | bytes, name: str, wanted: Wanted, *, connections: int | None = None) -> None:
     """The whole file. Raises MeshError or EastgateError, also when a step is off by more than sampling allows."""
     log = Log("mesh")
     console = Console(highlight=False)
@@ -105,21 +129,20 @@ def run_file(text: str | bytes, name: str, *, as_json: bool, connections: int | 
         file = parse(text, name)
     if file.scenario is None:
         raise MeshFileError(f"{name}: no document of kind Scenario; mesh serve needs none, mesh run does")
+    if wanted.stay and not file.scenario.sidecars:
+        raise SettingsError("--stay", None, f"{name} has no sidecars: true in its Scenario, and so nothing to ask")
     if connections is not None:
         file = file.with_connections(connections)
     for finding in file.findings:
         log.warning("not honoured", finding=finding)
-    started = time.monotonic()
     try:
-        results = asyncio.run(_until_told(file, console, as_json=as_json))
+        results = asyncio.run(_until_told(file, console, wanted))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     except TimeoutError as error:
         raise TrialError(str(error)) from None
-    if as_json:
+    if wanted.as_json:
         console.file.write(json.dumps({"stages": [one.to_json() for one in results]}, indent=2) + "\n")
-    else:
-        console.print(f"{summary(results)}; {time.monotonic() - started:.0f} s")
     wrong = [one.name for one in results if one.problems()]
     if wrong:
         raise ExpectationError(f"not as expected: {', '.join(wrong)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtensionOID
 from eastgate.mesh.ca import MeshCa, PeerError, WorkloadCertificate, check_peer, client_context, server_context
 
@@ -95,3 +96,11 @@ def test_a_client_of_another_mesh_gets_nothing() -> None:
 def test_a_name_outside_of_the_trust_domain_is_not_issued() -> None:
     with pytest.raises(ValueError, match=r"not in the trust domain cluster\.local"):
         CA.issue("spiffe://elsewhere/ns/a/sa/b", cluster="gke")
+
+
+def test_a_workload_may_have_a_key_of_rsa() -> None:
+    server = CA.issue(SERVER, cluster="gke", with_rsa=True)
+    key = x509.load_pem_x509_certificate(server.chain.encode()).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    assert key.key_size == 2048
+    assert handshake(server, CA.issue(CLIENT, cluster="anthos")) == (b"hello", "istio")

@@ -111,3 +111,13 @@ async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="107 bytes at most"):
         await identities.start(read().mesh)
     await identities.stop()
+
+
+async def test_tokens_alone_need_no_short_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    mesh = read().mesh
+    identities = Identities(folder, MeshCa(), sockets=False)
+    await identities.start(mesh)
+    await identities.update(replace(mesh, workloads=mesh.workloads[:1]))
+    assert {path.name for path in identities.place(mesh.workloads[0]).iterdir()} == {"token"}
+    await identities.stop()

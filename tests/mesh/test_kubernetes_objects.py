@@ -9,7 +9,7 @@ import pytest
 import yaml
 from eastgate.mesh.errors import MeshError
 from eastgate.mesh.importing import ClusterObjects, collect, mesh_text
-from eastgate.mesh.kubernetes import GATEWAY_PORT, NETWORK, KubernetesService
+from eastgate.mesh.kubernetes import GATEWAY_PORT, NETWORK, NODE_SELECTOR, KubernetesService
 from eastgate.mesh.mesh_file import load, parse
 from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.xds.resources import Locality
@@ -115,13 +115,107 @@ def test_a_deployment_stands_for_pods_that_are_not_there() -> None:
     assert [one.name for one in beside.workloads] == ["web-1", "web-1"]
 
 
+def node(name: str, labels: Object, taints: Sequence[Object] = (), external: str = "") -> Object:
+    addresses = [{"type": "InternalIP", "address": "10.0.0.7"}, {"type": "ExternalIP", "address": external}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": list(taints)},
+        "status": {"addresses": addresses},
+    }
+
+
+def daemon_set(**spec: Any) -> Object:
+    template = {"metadata": {"labels": {"app": "log"}}, "spec": spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": meta("log"),
+        "spec": {"selector": {"matchLabels": {"app": "log"}}, "template": template},
+    }
+
+
+CONTROL = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "pods"),
+    [
+        ({}, ["log-a"]),
+        ({"nodeSelector": {"disk": "ssd"}}, ["log-a"]),
+        ({"nodeSelector": {"disk": "tape"}}, []),
+        ({"tolerations": [{"operator": "Exists"}]}, ["log-a", "log-b"]),
+        ({"tolerations": [{"key": CONTROL["key"], "operator": "Exists", "effect": "NoSchedule"}]}, ["log-a", "log-b"]),
+        ({"tolerations": [{"key": CONTROL["key"], "value": "no"}]}, ["log-a"]),
+        ({"tolerations": [{"key": CONTROL["key"], "operator": "Exists", "effect": "NoExecute"}]}, ["log-a"]),
+    ],
+)
+def test_a_daemon_set_stands_for_a_pod_on_each_node_that_takes_it(spec: Object, pods: list[str]) -> None:
+    nodes = [node("a", {"disk": "ssd"}, [UNREACHABLE]), node("b", {}, [CONTROL])]
+    mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([*nodes, daemon_set(**spec)]), "x").mesh
+    assert [one.name for one in mesh.workloads] == pods
+    assert all(one.name == f"log-{one.node}" and one.mtls for one in mesh.workloads)
+
+
+def test_a_daemon_set_whose_pods_or_nodes_are_not_told() -> None:
+    there = {**pod("log-x", "10.1.0.3", "n1"), "metadata": meta("log-x", {"app": "log"})}
+    mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([node("a", {}), there, daemon_set()]), "x").mesh
+    assert [one.name for one in mesh.workloads] == ["log-x"]
+    found = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([daemon_set()]), "x")
+    assert not found.mesh.workloads
+    assert found.findings == ("x:4: DaemonSet shop/log: no Node of west is in the files: its pods are not known",)
+
+
+def gateway_on_nodes(selector: str, **changes: Any) -> Object:
+    port = {"name": "tls", "port": 15443, "nodePort": 32443}
+    labels = {NETWORK: "net-w"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**meta("ewgw", labels), "annotations": {NODE_SELECTOR: selector}},
+        "spec": {"type": "NodePort", "ports": [port], **changes},
+    }
+
+
+@pytest.mark.parametrize(
+    ("selector", "changes", "ways"),
+    [
+        ('{"edge": "yes"}', {}, [("192.0.2.7", 32443)]),
+        ("{}", {}, [("192.0.2.7", 32443), ("192.0.2.8", 32443)]),
+        ("no JSON", {}, [("192.0.2.7", 32443), ("192.0.2.8", 32443)]),
+        ('{"edge": "yes"}', {"externalIPs": ["192.0.2.9"]}, [("192.0.2.9", 32443)]),
+        ('{"edge": "yes"}', {"ports": [{"name": "tls", "port": 15443}]}, "no nodePort for port 15443 in the file"),
+        ('{"edge": "no"}', {}, "no chosen node has an ExternalIP"),
+        ('{"edge": "yes"}', {"type": "ClusterIP"}, "has no address outside"),
+    ],
+)
+def test_a_gateway_at_ports_of_nodes_that_an_annotation_chooses(selector: str, changes: Object, ways: Any) -> None:
+    nodes = [node("a", {"edge": "yes"}, external="192.0.2.7"), node("b", {}, external="192.0.2.8"), node("c", {})]
+    objects = [*nodes, gateway_on_nodes(selector, **changes)]
+    found = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text(objects), "x")
+    if isinstance(ways, str):
+        assert not found.mesh.gateways
+        assert any(ways in line for line in found.findings)
+        return
+    assert [(one.address, one.port) for one in found.mesh.gateways] == ways
+    made, _ = mesh_text([ClusterObjects("west", objects)])
+    assert parse(made, "x").mesh.gateways == found.mesh.gateways
+
+
 def test_slices_say_who_stands_behind_a_service_without_selector() -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": meta("db"), "spec": {"ports": [{"port": 5432}]}}
     part = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": meta("db-1", {"kubernetes.io/service-name": "db"}),
-        "endpoints": [{"addresses": ["10.9.0.1"], "conditions": {"ready": False}}, {"addresses": ["10.9.0.2"]}],
+        "endpoints": [
+            {"addresses": ["10.9.0.1"], "conditions": {"ready": False, "terminating": False}},
+            {"addresses": ["10.9.0.2"]},
+            # Not ready, and not a word of ending: istiod takes it for an end.
+            {"addresses": ["10.9.0.3"], "conditions": {"ready": False}},
+        ],
     }
     mesh = parse(MESH + "---\n" + text([service, part]), "x").mesh
     (db,) = mesh.services

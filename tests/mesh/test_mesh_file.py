@@ -124,11 +124,11 @@ def test_a_resource_of_one_cluster_is_not_read_by_the_other() -> None:
         (MESH.replace("network: vpc", "network: [vpc"), "mesh.yaml:5: not YAML: while parsing a flow sequence"),
         ("", "mesh.yaml: 0 documents of kind Mesh, and it takes one"),
         ("- a\n", "mesh.yaml:1: a document must be a mapping with a kind"),
-        (MESH.replace("10.24.1.9", "2026-13-45"), "mesh.yaml:8: '2026-13-45' is no timestamp: quote it"),
+        (MESH.replace("10.24.1.9", "!!int tomorrow"), "mesh.yaml:8: 'tomorrow' is no int: quote it"),
         (MESH.replace("10.24.1.9", "!!bool x"), "mesh.yaml:8: 'x' is no bool"),
         (MESH.replace("10.24.1.9", "!!timestamp x"), "mesh.yaml:8: 'x' is no timestamp"),
         (MESH.replace("port: 443", "port: " + "9" * 5000), f"mesh.yaml:11: '{'9' * 60}' is no int"),
-        (MESH.replace("kind: Mesh", "kind: Mesh\n2026-13-45: a"), "mesh.yaml:2: '2026-13-45' is no timestamp"),
+        (MESH.replace("kind: Mesh", "kind: Mesh\n2026-13-45: a"), "mesh.yaml:2: unknown key '2026-13-45'"),
         (MESH.replace("node: node1,", "node: n7,"), "mesh.yaml:8: workload echo: unknown node 'n7' of cluster gke"),
         (
             MESH.replace("10.10.2.40", "10.10.2.59"),

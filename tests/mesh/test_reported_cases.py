@@ -126,6 +126,43 @@ def test_mesh_networks_in_snake_case_name_services_that_may_be_missing() -> None
     assert sum(f"no service {service} with an address outside" in line for line in file.findings) == 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("fromRegistry: cluster1", "fromregistry: cluster1", ":5: meshNetworks.network1.endpoints.0.fromregistry"),
+        ("meshNetworks:\n", "meshNetworks:\n  networks: {}\n", ":4: meshNetworks.network1"),
+    ],
+)
+def test_what_mesh_networks_say_and_nobody_reads_is_told(old: str, new: str, found: str) -> None:
+    text = (FOLDER / "09-mesh-networks-helm-form.yaml").read_text()
+    assert parse(text, "x").findings == ()
+    assert f"x{found} is not honoured" in parse(text.replace(old, new), "x").findings
+
+
+def test_a_misspelt_field_of_a_network_is_told_with_its_line() -> None:
+    text = (FOLDER / "22-network-precedence-mesh.yaml").read_text()
+    (found,) = parse(text.replace("fromRegistry", "fromregistry"), "x").findings
+    assert found == "x:5: meshNetworks.networks.legacy-east.endpoints.0.fromregistry is not honoured"
+
+
+CONFIG_MAP = """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio-canary, namespace: istio-system}
+data: {%s: "outboundTrafficPolicy: {mode: REGISTRY_ONLY}"}
+"""
+
+
+def test_the_config_map_of_an_istiod_is_not_called_without_effect() -> None:
+    text = (FOLDER / "22-network-precedence-mesh.yaml").read_text()
+    for key in ("mesh", "meshNetworks"):
+        (found,) = parse(text + CONFIG_MAP % key, "x").findings
+        assert "ConfigMap: not read: give its mesh to the Mesh document as meshConfig" in found
+    (found,) = parse(text + CONFIG_MAP % "nginx.conf", "x").findings
+    assert found.endswith("ConfigMap: without effect on where TCP connections go")
+
+
 SERVICE = """
 ---
 apiVersion: v1
@@ -200,8 +237,17 @@ def test_any_weights_are_sent_as_they_are(weights: tuple[int, int | None], sent:
 
 def test_weights_of_nothing_are_refused() -> None:
     text = (FOLDER / "21-weights-mesh.yaml").read_text().replace(", weight: 9", "").replace(", weight: 1", "")
-    with pytest.raises(MeshError, match="the weights of a route sum to 0"):
+    with pytest.raises(MeshError, match=r"spec\.tcp\.0: the weights of a route sum to 0"):
         parse(text, "x")
+    with pytest.raises(MeshError, match=r"spec\.http\.0: the weights of a route sum to 0"):
+        parse(text.replace("tcp:\n    - route", "http:\n    - route"), "x")
+
+
+def test_a_weight_that_no_message_holds_is_refused() -> None:
+    text = (FOLDER / "21-weights-mesh.yaml").read_text()
+    parse(text.replace("weight: 9}", "weight: 2147483647}"), "x")
+    with pytest.raises(MeshError, match=r"route.0.weight: input should be less than or equal to 2147483647"):
+        parse(text.replace("weight: 9}", "weight: 2147483648}"), "x")
 
 
 def test_one_subset_without_tls_empties_only_that_subset() -> None:

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from eastgate.mesh.control_plane import resources
 from eastgate.mesh.errors import MeshError
+from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.messages import EDS
 from eastgate.mesh.model import Mesh
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 
 from .meaning import meaning
-from .sidecars import applied, clusters, listeners, read, routes, sidecar
+from .sidecars import MESH, applied, clusters, listeners, read, routes, sidecar
 
 TLS = "ports: [{number: 443, name: tls, protocol: TLS}]"
 NAME = "outbound|443||api.example.com"
@@ -143,3 +144,113 @@ def test_a_route_may_lead_to_an_entry() -> None:
 def test_what_istiod_refuses_is_refused_with_its_cause(spec: str, cause: str) -> None:
     with pytest.raises(MeshError, match=cause):
         entry(spec)
+
+
+STATIC = "hosts: [api.example.com], location: MESH_INTERNAL, resolution: STATIC"
+
+
+def two(first: str, second: str, **place: Any) -> Mesh:
+    """An older entry and a younger one."""
+    return read(
+        applied("ServiceEntry", f"{{{STATIC}, {first}}}", name="a")
+        + applied("ServiceEntry", f"{{{STATIC}, {second}}}", name="b", **place)
+    ).mesh
+
+
+def behind(mesh: Mesh, port: int = 443) -> set[tuple[str, int]]:
+    sent = resources(mesh, sidecar(mesh, "client"))[EDS].get(f"outbound|{port}||api.example.com", b"")
+    return {(address, number) for address, number, _ in addresses(ClusterLoadAssignment.parse(sent))}
+
+
+def test_entries_of_one_host_and_namespace_are_one_service() -> None:
+    http = "ports: [{number: 80, name: http, protocol: TCP}], endpoints: [{address: 1.1.1.2, ports: {http: 8080}}]"
+    same = two(f"{TLS}, endpoints: [{{address: 1.1.1.1}}]", f"{TLS}, endpoints: [{{address: 1.1.1.2}}]")
+    assert behind(same) == {("1.1.1.1", 443), ("1.1.1.2", 443)}
+    apart = two(f"{TLS}, endpoints: [{{address: 1.1.1.1}}]", http)
+    assert (behind(apart), behind(apart, 80)) == ({("1.1.1.1", 443)}, {("1.1.1.2", 8080)})
+
+
+FIRST, SECOND = f"{TLS}, endpoints: [{{address: 1.1.1.1}}]", f"{TLS}, endpoints: [{{address: 1.1.1.2}}]"
+
+
+def test_of_two_namespaces_a_client_has_its_own_entry_and_others_the_older() -> None:
+    """The clients of this mesh are in shop."""
+    older = two(f"{FIRST}, exportTo: ['*']", SECOND, namespace="other")
+    assert behind(older) == {("1.1.1.1", 443)}
+    elsewhere = read(
+        applied("ServiceEntry", f"{{{STATIC}, {FIRST}}}", name="a", namespace="other"),
+        applied("ServiceEntry", f"{{{STATIC}, {SECOND}}}", name="b"),
+    ).mesh
+    assert behind(elsewhere) == {("1.1.1.2", 443)}
+    neither = two(FIRST, SECOND, namespace="zoo")
+    away = sidecar(neither, "client", NAMESPACE="away")
+    sent = ClusterLoadAssignment.parse(resources(neither, away)[EDS][NAME])
+    assert addresses(sent) == [("1.1.1.1", 443, 1)]
+
+
+def test_what_is_meant_for_a_namespace_comes_before_what_all_see() -> None:
+    mesh = read(
+        applied("ServiceEntry", f"{{{STATIC}, {FIRST}}}", name="a", namespace="other"),
+        applied("ServiceEntry", f"{{{STATIC}, {SECOND}, exportTo: [shop]}}", name="b", namespace="more"),
+    ).mesh
+    assert behind(mesh) == {("1.1.1.2", 443)}
+
+
+WEB = "hosts: [web.shop.svc.cluster.local], resolution: STATIC"
+HTTP = "ports: [{number: 80, name: http, protocol: HTTP}]"
+
+
+def behind_web(mesh: Mesh, **metadata: Any) -> set[tuple[str, int]]:
+    sent = resources(mesh, sidecar(mesh, "client", **metadata))[EDS]["outbound|80||web.shop.svc.cluster.local"]
+    return {(address, number) for address, number, _ in addresses(ClusterLoadAssignment.parse(sent))}
+
+
+def test_an_entry_for_a_service_of_kubernetes_adds_its_endpoints_to_ports_of_one_name() -> None:
+    pods = {("10.1.0.1", 8080), ("10.1.0.2", 8080)}
+    mesh = entry(f"{{{WEB}, {HTTP}, endpoints: [{{address: 1.1.1.1}}]}}")
+    assert behind_web(mesh) == {*pods, ("1.1.1.1", 80)}
+    other = entry(f"{{{WEB}, {HTTP.replace('http,', 'more,')}, endpoints: [{{address: 1.1.1.1}}]}}")
+    assert behind_web(other) == pods
+
+
+def test_clients_of_an_entrys_namespace_have_it_before_a_service_of_kubernetes() -> None:
+    mesh = entry(f"{{{WEB}, {HTTP}, endpoints: [{{address: 1.1.1.1}}]}}", namespace="away")
+    assert behind_web(mesh) == {("10.1.0.1", 8080), ("10.1.0.2", 8080)}
+    assert behind_web(mesh, NAMESPACE="away") == {("1.1.1.1", 80)}
+
+
+def test_a_sidecar_that_names_both_has_the_one_of_kubernetes() -> None:
+    hosts = "{egress: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [away/*]}, {hosts: [shop/*]}]}"
+    mesh = read(
+        applied("ServiceEntry", f"{{{WEB}, {HTTP}, endpoints: [{{address: 1.1.1.1}}]}}", namespace="away"),
+        applied("Sidecar", hosts),
+    ).mesh
+    assert behind_web(mesh) == {("10.1.0.1", 8080), ("10.1.0.2", 8080)}
+
+
+def test_endpoints_show_a_name_only_with_an_account_and_nobody_says_whether_they_are_ready() -> None:
+    one = "{hosts: [api.example.com], location: MESH_INTERNAL, resolution: STATIC"
+    mesh = entry(f"{one}, {TLS}, endpoints: [{{address: 1.1.1.1}}]}}")
+    (socket, _) = cluster(mesh).transport_socket_matches
+    assert "match_subject_alt_names" not in str(meaning(socket))
+    sent = meaning(ClusterLoadAssignment.parse(resources(mesh, sidecar(mesh, "client"))[EDS][NAME]))
+    assert "health_status" not in sent["endpoints"][0]["lb_endpoints"][0]
+    named = entry(f"{one}, {TLS}, endpoints: [{{address: 1.1.1.1, serviceAccount: vm}}, {{address: 1.1.1.2}}]}}")
+    assert "spiffe://cluster.local/ns/shop/sa/vm" in str(meaning(cluster(named)))
+    assert "sa/default" not in str(meaning(cluster(named)))
+
+
+def test_a_pod_that_is_selected_counts_when_it_is_ready_and_by_its_own_name_for_a_port() -> None:
+    ready = "{name: web-1, namespace: shop, address: 10.1.0.1, labels: {app: web}, service_account: web}"
+    changed = MESH.replace(ready, ready.replace("labels", "ports: {tls: 8443}, labels"))
+    changed = changed.replace("10.1.0.2, labels", "10.1.0.2, ready: false, labels")
+    spec = f"{{hosts: [api.example.com], {TLS}, resolution: STATIC, workloadSelector: {{labels: {{app: web}}}}}}"
+    mesh = parse(changed + applied("ServiceEntry", spec), "x").mesh
+    assert behind(mesh) == {("10.1.0.1", 8443)}
+
+
+def test_a_name_among_static_endpoints_is_left_out_and_a_socket_refused() -> None:
+    mesh = entry(f"{{{STATIC}, {TLS}, endpoints: [{{address: one.example.com}}, {{address: 1.1.1.1}}]}}")
+    assert behind(mesh) == {("1.1.1.1", 443)}
+    with pytest.raises(MeshError, match=r"unix sockets are not read here: unix:///run/api"):
+        entry(f"{{{STATIC}, {TLS}, endpoints: [{{address: 'unix:///run/api'}}]}}")

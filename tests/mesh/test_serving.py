@@ -86,7 +86,10 @@ def test_ctrl_c_ends_a_reading(tmp_path: Path) -> None:
     """The file comes from a pipe that is never done."""
     pipe = tmp_path / "slow.yaml"
     os.mkfifo(pipe)
+    # Where the tests run in the background of a script it is ignored, and what they start inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([EASTGATE, "mesh", "serve", str(pipe)], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     with open(pipe, "wb"):
         # Opened by both: it reads.
         until(lambda: process.poll() is not None or waits(process.pid), "it waits for more")

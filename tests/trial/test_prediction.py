@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from eastgate.mesh.mesh_file import load, parse
 from eastgate.mesh.scenario import workload_named
-from eastgate.trial.prediction import Predicted, clients, moved, moved_text, predicted
+from eastgate.trial.prediction import Predicted, clients, moved, moved_text, pairs, predicted
 
 FILE = Path(__file__).parents[1] / "data/mesh/cases/04-two-drs-one-host-mesh.yaml"
 OLD = load(FILE).mesh
@@ -46,6 +46,55 @@ def test_a_file_without_addresses_says_that_it_has_none() -> None:
     assert one.why == "no endpoints: connections are refused; 7 workloads have no address in this file"
 
 
+ENTRIES = """
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: one, namespace: shop}
+spec: {hosts: [one.example], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: several, namespace: shop}
+spec:
+  hosts: [several.example]
+  resolution: DNS
+  ports: [{number: 443, name: tls, protocol: TLS}]
+  endpoints: [{address: x.example, weight: 3}, {address: y.example, ports: {tls: 8443}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: anywhere, namespace: shop}
+spec: {hosts: [anywhere.example], resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: fixed, namespace: shop}
+spec:
+  hosts: [fixed.example]
+  resolution: STATIC
+  ports: [{number: 443, name: tls, protocol: TLS}]
+  endpoints: [{address: 192.0.2.8}]
+"""
+
+
+def test_services_beside_those_of_kubernetes_are_not_told_to_be_refused() -> None:
+    """Their endpoints are names, whatever the client dialled, or in the cluster itself: EDS has nothing of them."""
+    mesh = parse(FILE.read_text() + ENTRIES, "x").mesh
+    found: dict[str, dict[str, float]] = {}
+    reasons = {}
+    for one in predicted(mesh, workload_named(mesh, "west/client"), gateway=False):
+        found.setdefault(one.cluster, {})[one.address] = pytest.approx(one.share)
+        reasons[one.address] = one.why
+    assert found["outbound|443||one.example"] == {"one.example:443": 1.0}
+    assert found["outbound|443||several.example"] == {"x.example:443": 0.75, "y.example:8443": 0.25}
+    assert found["outbound|443||anywhere.example"] == {"original destination": 1.0}
+    assert found["outbound|443||fixed.example"] == {"192.0.2.8:443": 1.0}
+    assert reasons["x.example:443"].endswith("; a name, as if it had one address")
+    assert reasons["original destination"] == "goes where the client wanted to go"
+    assert "a name" not in reasons["192.0.2.8:443"]
+
+
 def test_a_change_is_told_in_points_for_each_client_and_gateway() -> None:
     changes = {(one.client, one.cluster): one for one in moved(OLD, NEW)}
     client = changes["west/shop/client", f"outbound|80||{HOST}"]
@@ -70,3 +119,76 @@ def test_changes_are_a_table_for_github() -> None:
 def test_an_unknown_client_is_named() -> None:
     with pytest.raises(LookupError, match="means no workloads"):
         clients(OLD, ("west/nobody",))
+
+
+TWINS = """\
+kind: Mesh
+clusters:
+  west:
+    network: w
+    gateways: [{address: 192.0.2.1}]
+    workloads:
+      - {name: web-w, address: 10.1.0.1, labels: {app: web}}
+      - {name: client-5f, address: 10.1.0.9, labels: {app: client, pod-template-hash: 5f}}
+      - {name: gate, address: 10.1.0.3, labels: {gateway: east-west}}
+  east:
+    network: e
+    gateways: [{address: 192.0.2.2}]
+    workloads: [{name: web-e, address: 10.1.0.1, labels: {app: web}}]
+services:
+  - {name: web, ports: [{name: tcp, port: 80, targetPort: 8080}], selector: {app: web}}
+  - {name: peers, headless: true, ports: [{name: tcp, port: 80}], selector: {app: web}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gate}
+spec:
+  selector: {gateway: east-west}
+  servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.local"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+"""
+WEB = "outbound|80||web.default.svc.cluster.local"
+SNI = "outbound_.80_._.web.default.svc.cluster.local"
+
+
+def test_pods_of_two_networks_may_have_one_address() -> None:
+    mesh = parse(TWINS, "x").mesh
+    found = predicted(mesh, workload_named(mesh, "west/client-5f"), gateway=False)
+    assert {one.address: one.stands_for for one in found if one.cluster == WEB} == {
+        "10.1.0.1:8080": "west/web-w",
+        "192.0.2.2:15443": "gateway of east",
+    }
+
+
+def test_where_the_control_plane_sends_no_endpoints_nobody_is_refused() -> None:
+    mesh = parse(TWINS, "x").mesh
+    found = {one.cluster: one for one in predicted(mesh, workload_named(mesh, "west/client-5f"), gateway=False)}
+    peers, api = found["outbound|80||peers.default.svc.cluster.local"], found["outbound|443||api.example.com"]
+    assert (peers.address, peers.share) == ("original destination", 1.0)
+    assert (api.address, api.share) == ("api.example.com:443", 1.0)
+    assert not any("refused" in one.why for one in (peers, api))
+
+
+def test_a_client_of_another_name_is_compared_with_the_one_like_it() -> None:
+    renamed = TWINS.replace("client-5f", "client-7c").replace("pod-template-hash: 5f", "pod-template-hash: 7c")
+    old, new = parse(TWINS, "x").mesh, parse(renamed.replace("name: web-w, ", "name: web-w, ready: false, "), "x").mesh
+    changes = {(one.client, one.cluster): one.points for one in moved(old, new)}
+    assert changes["west/default/client-7c", WEB] == pytest.approx(50)
+    other = parse(renamed.replace("app: client", "app: other"), "x").mesh
+    assert [one.name for one, was in pairs(old, other) if not was] == ["client-7c"]
+
+
+def test_what_comes_or_goes_moves_all_of_it() -> None:
+    old, new = parse(TWINS, "x").mesh, parse(TWINS.replace("name: web,", "name: webs,"), "x").mesh
+    points = {one.cluster: one.points for one in moved(old, new, ("west/client-5f",))}
+    assert points == {WEB: 100.0, WEB.replace("web.", "webs."): 100.0}
+
+
+def test_a_gateway_is_who_a_gateway_selects_and_its_hosts_count() -> None:
+    old, new = parse(TWINS, "x").mesh, parse(TWINS.replace('"*.local"', '"*.global"'), "x").mesh
+    changes = {(one.client, one.cluster): dict(one.after) for one in moved(old, new)}
+    assert changes["west/default/gate", SNI] == {"refused": 1.0}

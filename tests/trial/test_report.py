@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from eastgate.trial.report import StepResult, arithmetic, render, summary, tolerance
+from eastgate.trial.report import EndpointRow, StepResult, arithmetic, render, summary, tolerance
 from rich.console import Console
 
 
@@ -80,6 +80,29 @@ def test_people_see_expected_observed_and_why() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "(3/9) step  ok" in text
     assert "expected  anthos 70.0%  gke 30.0%" in text
-    assert "observed  anthos 70.0%  gke 30.0%   (1000 connections, 300 through a gateway)" in text
-    assert "Because. [priority 0: ...]" in text
+    assert "observed  anthos 70.0%  gke 30.0%\n          (1000 connections, 300 through a gateway)\n" in text
+    assert "why       Because.\n          priority 0: ...\n" in text
+    assert "mTLS" not in text
     assert summary([result(), result(via_gateway=0)]).startswith("1 of 2 steps as expected")
+
+
+def test_a_step_fits_in_80_columns() -> None:
+    where = "asia-northeast1/asia-northeast1-a"
+    row = EndpointRow("127.0.0.1:38771", 1, where, 2, "UNHEALTHY", 1.0, "gateway of anthos")
+    shown = result(endpoints=(row,), why="Because " * 30, arithmetic="priority 0: " * 12, handshakes=(1000, 743))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(shown, 10, 10))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80
+    assert "gateway of anthos  asia-northeast1-a         1       2  UNHEALTHY  100.0%" in lines
+    assert "mTLS      1000 handshakes at the servers' sidecars, 743 of them resumed" in lines
+
+
+@pytest.mark.parametrize(
+    ("locality", "shown"), [("tokyo-onprem", "tokyo-onprem"), ("r1/r1-z", "r1-z"), ("r1/z1/rack", "r1/z1/rack")]
+)
+def test_a_zone_that_names_its_region_says_both(locality: str, shown: str) -> None:
+    row = EndpointRow("127.0.0.1:1", 0, locality, 1, "HEALTHY", 1.0)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(result(endpoints=(row,)), 1, 1))
+    assert console.file.getvalue().splitlines()[2].split()[:2] == ["127.0.0.1:1", shown]  # type: ignore[attr-defined]
