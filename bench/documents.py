@@ -37,6 +37,35 @@ def faults_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def admin_table(result: dict[str, Any]) -> str:
+    """Markdown: round trips in us, quiet and beside hostile clients of admin, of each proxy."""
+    lines = [
+        "| hostile clients of admin | proxy | p50, quiet / meanwhile, us | p99 | p99.9 | longest | without proxy, p99 "
+        "| proxy's CPU, % | requests/s | admin answers again after, s | resident after each, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, proxies in result["hostile"].items():
+        for who, one in proxies.items():
+
+            def cell(where: str, percentile: str, one: dict[str, Any] = one) -> str:
+                return f"{one[where]['quiet'][percentile]:,.0f} / {one[where]['hostile'][percentile]:,.0f}"
+
+            cells = [name, NAMES.get(who, who), *(cell("through", percentile) for percentile in PERCENTILES)]
+            cells += [cell("direct", "p99_us"), f"{one['cpu_share'] * 100:.0f}"]
+            cells += [f"{one['requests_per_s']:,.0f}" if one["requests"] else "-"]
+            cells += [f"{one['answers_again_s']:.2f}", ", ".join(f"{mb:.0f}" for mb in one["resident_mb"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    busy, starts = result["load"], result["resident_mb_at_start"]
+    lines += [
+        "",
+        f"{result['services']:,} services, {result['pairs']} pairs of {result['window_s']:g} s, medians; load of the"
+        f" machine meanwhile {busy['least']:.0f} to {busy['most']:.0f}. Resident before the first: "
+        + ", ".join(f"{NAMES.get(who, who)} {mb:.0f} MB" for who, mb in starts.items())
+        + f". {'; '.join(result['versions'])}.",
+    ]
+    return "\n".join(lines)
+
+
 def syscalls_table(result: dict[str, Any]) -> str:
     """Markdown: what each proxy calls, most frequent first; what is under 0.05 is left out."""
     peers = result["calls"]
@@ -67,6 +96,41 @@ def nightly_table(result: dict[str, Any]) -> str:
     for one in result["parts"].values():
         cells = (one["what"], one["figures"], f"{one['minutes']:,.0f}", one["date"], one["commit"])
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+SIDECAR_ROWS = {
+    "cpu_us_per_connection": ("CPU per connection, us", 1),
+    "round_trip_p50_us_1": ("round trip of 64 B, p50, 1 connection, us", 0),
+    "round_trip_p50_us_8": ("p50, 8 connections, us", 0),
+    "round_trip_p50_us_64": ("p50, 64 connections, us", 0),
+    "cpu_us_per_round_trip_1": ("CPU per round trip, 1 connection, us", 1),
+    "cpu_us_per_round_trip_8": ("8 connections, us", 1),
+    "cpu_us_per_round_trip_64": ("64 connections, us", 1),
+    "cpu_s_per_gb": ("CPU per GB, s", 2),
+    "bytes_per_idle_connection": ("memory per idle connection, bytes", 0),
+    "handshakes_per_s": ("handshakes/s, 64 in flight", 0),
+    "p99_quiet_us": ("p99 of 8 relayed connections, quiet, us", 0),
+    "p99_flood_us": ("the same under these handshakes, us", 0),
+}
+
+
+def sidecars_table(result: dict[str, Any]) -> str:
+    """Markdown: pairs of sidecars, by section."""
+    lines = ["| pair of sidecars | | eastgate | Envoy | eastgate / Envoy |", "| --- | --- | --- | --- | --- |"]
+    for name, metrics in result["sections"].items():
+        for metric, (title, digits) in SIDECAR_ROWS.items():
+            if one := metrics.get(metric):
+                ours, theirs = (f"{one[who]['median']:,.{digits}f}" for who in ("eastgate", "envoy"))
+                ratio = one["ratio"]
+                said = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "-"
+                lines.append(f"| {name} | {title} | {ours} | {theirs} | {said} |")
+    busy, versions = result["load"], result["versions"]
+    lines += [
+        "",
+        f"Medians of {result['rounds']} rounds, ratios within a round with 95 % bootstrap intervals; load of the"
+        f" machine meanwhile {busy['least']:.0f} to {busy['most']:.0f}. {'; '.join(versions.values())}.",
+    ]
     return "\n".join(lines)
 
 
@@ -104,6 +168,8 @@ PLACES = (
     Place("docs/performance.md", "syscalls", "syscalls.json", syscalls_table),
     Place("docs/performance.md", "callgrind", "callgrind.json", callgrind_table),
     Place("docs/performance.md", "faults", "faults.json", faults_table),
+    Place("docs/performance.md", "admin", "admin.json", admin_table),
+    Place("docs/performance.md", "sidecars", "sidecars.json", sidecars_table),
     Place("docs/reliability.md", "nightly", "nightly.json", nightly_table),
 )
 

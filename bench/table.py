@@ -85,6 +85,12 @@ def notes(result: dict[str, Any]) -> list[str]:
         f"Linux {machine['kernel']}, {layout}; *direct* is the load without a proxy. {versions}. "
         "Command: `make bench-peers`."
     ]
+    for metric, one in result.get("renewed", {}).items():
+        title = next(row.title for row in ROWS if row.metric == metric)
+        names = " and ".join(NAMES.get(name, name) for name in one["peers"])
+        found.append(
+            f"\n*{title}*: {names} measured again {one['date']}, commit {one['commit']}. Command: `{one['command']}`."
+        )
     if result["absent"]:
         found.append(f"\nNot on this machine: {', '.join(NAMES.get(name, name) for name in result['absent'])}.")
     if result["failed"]:

@@ -42,9 +42,13 @@ class XdsProxy(Proxy):
         self._process: ProxyProcess | None = None
 
     @property
-    def pid(self) -> int:
+    def process(self) -> ProxyProcess:
         assert self._process is not None, "not launched"
-        return self._process.pid
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def start_process(self, discovery: str) -> ProxyProcess:
         raise NotImplementedError
