@@ -4,12 +4,15 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
 from .options import Command, admin_option, options, plain_option
+
+if TYPE_CHECKING:
+    from eastgate.insight.kubectl import Kubectl
 
 POD_HELP = "the proxy in this pod instead, or in one of deploy/NAME, through your own kubectl"
 
@@ -40,6 +43,11 @@ class Asked:
         """Of the admin in a pod: that of --admin, whose host is the pod itself."""
         return urlsplit(self.admin).port or 15000
 
+    def kubectl_in_context(self) -> "Kubectl":
+        from eastgate.insight.kubectl import Kubectl
+
+        return Kubectl(self.kubectl, self.contexts[0] if self.contexts else "", self.kubeconfig)
+
     @contextmanager
     def proxy(self) -> Iterator[Any]:
         """The admin, for as long as the context lasts. Raises InsightError."""
@@ -48,10 +56,9 @@ class Asked:
         if not self.pod:
             yield UrlAdmin(self.admin)
             return
-        from eastgate.insight.kubectl import Kubectl
         from eastgate.insight.pods import found_pod, reached
 
-        kubectl = Kubectl(self.kubectl, self.contexts[0] if self.contexts else "", self.kubeconfig)
+        kubectl = self.kubectl_in_context()
         with reached(kubectl, found_pod(kubectl, self.pod), port=self.port) as admin:
             yield admin
 

@@ -22,11 +22,12 @@ INTERRUPTED = 130
 ENTRIES = {
     "demo": Entry("demo", "Two meshed clusters on loopback, failing over and back.", extra="mesh"),
     "gateway": Entry("gateway", "Run as an east-west gateway, configured by istiod."),
-    "sidecar": Entry("sidecar", "Run beside one workload, configured by istiod."),
+    "sidecar": Entry("sidecar", "Run beside one workload, configured by istiod.", extra="tls"),
     "endpoints": Entry("endpoints", "Show endpoints with health, priority, locality, weight and share."),
     "explain": Entry("explain", "Explain the shares of a cluster: who gets how much, and why."),
     "doctor": Entry("doctor", "Say why failover or cross-network traffic cannot work."),
     "probe": Entry("probe", "Say an Istio client's hello to a gateway: what answers, or why not.", extra="tls"),
+    "page": Entry("page", "Serve the page of a proxy on this machine: stock Envoy too, in a pod or in files."),
     "ledger": Entry("ledger", "Show which version of each resource was accepted or rejected, when, and why."),
     "events": Entry("events", "Say when and why traffic moved, endpoints were ejected, resources rejected."),
     "record": Entry("record", "Keep every push of an istiod in a journal, and serve nobody."),

@@ -16,6 +16,8 @@ from typing import Any, NoReturn  # noqa: E402
 import click  # noqa: E402
 from eastgate.proxy.errors import EastgateError  # noqa: E402
 
+from .lazy import loading  # noqa: E402
+
 IGNORED_VALUES = (
     "--base-id",
     "--bootstrap-version",
@@ -99,21 +101,27 @@ def print_hot_restart(context: click.Context, _: click.Parameter, wanted: bool) 
 @ignored
 def envoy(mode: str, log_path: str, base_id_path: str, **said: Any) -> None:
     """Run in Envoy's place, with Envoy's arguments. Others of Envoy's flags are taken and ignored."""
-    from eastgate.proxy import log
-    from eastgate.proxy.envoy_settings import EnvoyFlags, envoy_settings
+    with loading():
+        from eastgate.proxy import log
+        from eastgate.proxy.envoy_settings import EnvoyFlags, envoy_settings
 
-    settings = envoy_settings(EnvoyFlags(**said))
+    settings = envoy_settings(EnvoyFlags(**said), os.environ)
     log.configure(settings.given.log_level, settings.given.log_format, log_path)
     for word in click.get_current_context().args:
         if word.startswith("-"):
             log.Log("arguments").warning("unknown flag, ignored", flag=word)
     if mode != "serve":
+        from eastgate.proxy.about import node_identity
+
+        # What istiod would refuse, or could not even be sent.
+        node_identity(settings, os.environ)
         click.echo(f"configuration '{said['config_path']}' OK")
         return
     if base_id_path:
         write_file("--base-id-path", base_id_path, "0")
-    from eastgate.fastpath.parent import end_with
-    from eastgate.proxy.app import run_gateway
+    with loading():
+        from eastgate.fastpath.parent import end_with
+        from eastgate.proxy.app import run_gateway
 
     if end_with(PARENT):
         run_gateway(settings)

@@ -1,9 +1,12 @@
 """`eastgate events`: what has happened to traffic, and why."""
 
+from typing import Any
+
 import click
 
 from .asked import Asked, asked_options
 from .options import json_option, plain_option
+from .output import note
 
 KINDS = ("loads", "ejected", "returned", "certificate", "rejected", "accepted")
 
@@ -17,22 +20,24 @@ KINDS = ("loads", "ejected", "returned", "certificate", "rejected", "accepted")
 def command(asked: Asked, follow: bool, kind: str | None, since: int, as_json: bool) -> None:
     """Say when traffic moved, endpoints were ejected, certificates near their end and resources were rejected; and why.
 
-    With --follow, JSON is one event a line.
+    With --follow, JSON is one event a line, and a proxy that goes away is waited for.
     """
     import json
 
     from eastgate.insight.event_text import EventReader, event_line
 
+    def show(events: list[dict[str, Any]]) -> None:
+        for event in events:
+            click.echo(json.dumps(event) if as_json else event_line(event))
+
     asked.check()
+    reader = EventReader(kind or "", since)
+    if follow:
+        for events in reader.follow(asked.proxy, lambda why: note([f"{why}; asking again"])):
+            show(events)
     with asked.proxy() as admin:
-        reader = EventReader(admin, kind or "", since)
-        found = reader.read()
-        if as_json and not follow:
-            click.echo(json.dumps({"events": found}, indent=1))
-            return
-        while True:
-            for event in found:
-                click.echo(json.dumps(event) if as_json else event_line(event))
-            if not follow:
-                return
-            found = reader.wait()
+        found = reader.read(admin)
+    if as_json:
+        click.echo(json.dumps({"events": found}, indent=1))
+    else:
+        show(found)

@@ -1,6 +1,8 @@
-"""A group whose commands are modules, each imported when it is asked for and not before."""
+"""A group whose commands are modules, each imported when it is asked for and not before; how that is done fast."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -27,6 +29,17 @@ class MissingExtraError(click.ClickException):
         super().__init__(f"{what}: the package {package} is missing: pip install 'eastgate[{extra}]'")
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """While modules load that stay as long as the process: no garbage collection looks among them for what could go."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class LazyGroup(click.Group):
     """Knows names and summaries; the module of a command has it as `command`."""
 
@@ -46,6 +59,14 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"{__package__}.{entry.module}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As a group does. Raises UsageError, which says what there is."""
+        if args and args[0] not in self.entries and not args[0].startswith("-"):
+            ctx.fail(f"{ctx.command_path} has no command {args[0]!r}; there are {', '.join(self.entries)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As a group does. Raises MissingExtraError for a command that finds no package of its extra."""

@@ -15,16 +15,23 @@ def command(old: str, new: str, clients: tuple[str, ...], fail_over: float | Non
     """Say which shares the change from OLD to NEW moves, for each client and gateway; files or folders."""
     from eastgate.mesh.mesh_file import load
     from eastgate.proxy.errors import ExpectationError
-    from eastgate.trial.prediction import moved, moved_text
+    from eastgate.trial.prediction import moved, moved_text, pairs
+
+    from .output import note
 
     before, after = load(old), load(new)
     try:
+        both = pairs(before.mesh, after.mesh, clients)
         changes = moved(before.mesh, after.mesh, clients)
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from None
     for finding in after.findings:
         if finding not in before.findings:
             click.echo(finding, err=True)
+    alone = ["/".join(one.identity) for one, was in both if was is None]
+    if alone and len(alone) == len(both):
+        raise ExpectationError(f"nothing to compare: no client of {new} was in {old}")
+    note(f"{name} was not in {old}: not compared" for name in alone)
     click.echo(moved_text(changes, markdown=markdown), nl=False)
     most = max((one.points for one in changes), default=0.0)
     if fail_over is not None and most > fail_over:

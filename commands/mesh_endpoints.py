@@ -19,7 +19,7 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     from eastgate.insight.endpoint_table import padded
     from eastgate.mesh.mesh_file import load
     from eastgate.mesh.scenario import workload_named
-    from eastgate.trial.prediction import CELLS, cells_of, predicted
+    from eastgate.trial.prediction import CELLS, cells_of, hosts_within, predicted, routes_text, routes_within, view_of
 
     if bool(client) == bool(gateway):
         raise click.UsageError("name one of --client and --gateway")
@@ -30,8 +30,14 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
         raise click.UsageError(str(error.args[0])) from None
     for finding in loaded.findings:
         click.echo(finding, err=True)
-    rows = [row for row in predicted(loaded.mesh, workload, gateway=bool(gateway)) if cluster in row.cluster]
+    mesh, is_gateway = loaded.mesh, bool(gateway)
+    node = view_of(mesh, workload, gateway=is_gateway)
+    hosts = hosts_within(mesh, node, cluster)
+    rows = [row for row in predicted(mesh, workload, gateway=is_gateway, hosts=hosts) if cluster in row.cluster]
+    routes = list(routes_within(mesh, node, cluster))
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        led = [{**asdict(place), "parts": parts} for place, parts in routes]
+        click.echo(json.dumps({"endpoints": [asdict(row) for row in rows], "routes": led}, indent=1))
     else:
         click.echo(padded([CELLS, *map(cells_of, rows)]), nl=False)
+        click.echo(routes_text(routes), nl=False)

@@ -66,6 +66,8 @@ connections_per_step = plain_option(
     "--connections", default=None, type=click.IntRange(1, 1_000_000), help="connections per step"
 )
 
+stay_option = plain_option("--stay", is_flag=True, help="keep it up after the last step, and say how to ask along")
+
 
 def options(*each: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options that commands share, in this order."""

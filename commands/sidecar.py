@@ -5,6 +5,7 @@ from typing import Any
 import click
 from eastgate.proxy.given import IDENTITY, JOURNAL, LOG, SERVING, STREAM
 
+from .lazy import loading
 from .options import FROM_ENVIRONMENT, declared_options, plain_option, told
 
 
@@ -33,10 +34,11 @@ def print_rules(context: click.Context, _: click.Parameter, tool: str | None) ->
 )
 def command(**flags: Any) -> None:
     """Run beside one workload, configured by istiod."""
-    from eastgate.proxy import log
-    from eastgate.proxy.app import run_gateway
-    from eastgate.proxy.role import SIDECAR
-    from eastgate.proxy.settings import resolve
+    with loading():
+        from eastgate.proxy import log
+        from eastgate.proxy.app import run_gateway
+        from eastgate.proxy.role import SIDECAR
+        from eastgate.proxy.settings import resolve
 
     settings = resolve(told(flags), SIDECAR)
     log.configure(settings.given.log_level, settings.given.log_format)

@@ -40,6 +40,14 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void* buffer, size_t length, int flags)
     ssize_t send(int fd, const void* buffer, size_t length, int flags)
 
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    enum: POLLRDHUP
+    int poll(pollfd* asked, unsigned long count, int timeout_ms)
+
 cdef extern from "fcntl.h" nogil:
     enum: O_CLOEXEC, O_NONBLOCK, F_SETPIPE_SZ, F_GETPIPE_SZ
     unsigned int SPLICE_F_MOVE, SPLICE_F_NONBLOCK
@@ -143,7 +151,7 @@ cdef extern from *:
     #define eg_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define eg_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
     #define eg_or_release(p, v) ((void)__atomic_fetch_or((p), (v), __ATOMIC_RELEASE))
-    #define eg_swap_if(p, was, v) __atomic_compare_exchange_n((p), (was), (v), 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)
+    #define eg_swap_if(p, was, v) __atomic_compare_exchange_n((p), (was), (v), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
     #define eg_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define eg_count(p, v) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (v), __ATOMIC_RELAXED)
     """
@@ -163,7 +171,8 @@ cdef extern from *:
     void* atomic_exchange_pointer "eg_exchange"(void** place, void* value) nogil
     uint8_t atomic_exchange8 "eg_exchange"(uint8_t* place, uint8_t value) nogil
     void atomic_or_release8 "eg_or_release"(uint8_t* place, uint8_t bits) nogil
-    # Store `value` when the place holds what `expected` points to; otherwise put there what it holds.
+    # Store `value` when the place holds what `expected` points to; otherwise put there what it holds, with all that was
+    # written before it.
     bint atomic_swap_if_pointer "eg_swap_if"(void** place, void** expected, void* value) nogil
     void atomic_fence "eg_fence"() nogil
     # Add to a counter that this thread alone writes and any may read: no locked instruction.

@@ -21,7 +21,7 @@ cpdef enum Reason:
     CONNECT_FAILED = 17
     CONNECT_TIMEOUT = 18
     MALFORMED_PROXY_HEADER = 19
-    CLIENT_GONE = 20            # the client left while the upstream was being connected
+    CLIENT_GONE = 20            # the client left while the upstream was being connected, or before TLS began
     IDLE_TIMEOUT = 21           # ended, not refused
     DURATION_TIMEOUT = 22       # ended, not refused
     DRAINED = 23                # ended when the process stopped
@@ -51,4 +51,6 @@ cpdef enum Reason:
     LOOP = 47                   # it would be connected to this proxy itself: nobody redirected it
     NO_ROUTE = 48               # no virtual host, or no route of it, takes the first HTTP request
     BAD_REQUEST = 49            # the first HTTP request names no usable host within 16 KiB
-    REASON_COUNT = 50
+    CHAIN_CHANGED = 50          # ended, not refused: what served it changed, and would not take it to its cluster now
+    POLICY_CHANGED = 51         # ended, not refused: a policy that came later denies it
+    REASON_COUNT = 52

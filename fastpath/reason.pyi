@@ -51,7 +51,12 @@ class Reason(IntEnum):
     LOOP = 47
     NO_ROUTE = 48
     BAD_REQUEST = 49
-    REASON_COUNT = 50
+    CHAIN_CHANGED = 50
+    POLICY_CHANGED = 51
+    REASON_COUNT = 52
 
 LABELS: dict[Reason, str]
 RESPONSE_FLAGS: dict[Reason, str]
+NO_CHAIN: tuple[Reason, ...]
+BEFORE_CHAIN: tuple[Reason, ...]
+ENDED: tuple[Reason, ...]

@@ -1,4 +1,4 @@
-"""Names of refusals: the label used in logs and metrics, and Envoy's response flag for each."""
+"""Names of refusals: the label of each in logs and metrics, Envoy's response flag, and which of them are alike."""
 
 LABELS = {
     Reason.NONE: "none",
@@ -51,6 +51,8 @@ LABELS = {
     Reason.LOOP: "loop",
     Reason.NO_ROUTE: "no_route",
     Reason.BAD_REQUEST: "bad_request",
+    Reason.CHAIN_CHANGED: "chain_changed",
+    Reason.POLICY_CHANGED: "policy_changed",
 }
 
 # Envoy's %RESPONSE_FLAGS% for the same end; "-" where Envoy sets none.
@@ -105,4 +107,38 @@ RESPONSE_FLAGS = {
     Reason.LOOP: "UH",
     Reason.NO_ROUTE: "NR",
     Reason.BAD_REQUEST: "DPE",
+    Reason.CHAIN_CHANGED: "-",
+    Reason.POLICY_CHANGED: "-",
 }
+
+# Refusals that Envoy counts as no_filter_chain_match.
+NO_CHAIN = (
+    Reason.NOT_TLS,
+    Reason.NO_SNI,
+    Reason.MALFORMED_SNI,
+    Reason.MALFORMED_HELLO,
+    Reason.UNKNOWN_SERVER_NAME,
+    Reason.ALPN_MISMATCH,
+    Reason.MANY_PROTOCOLS,
+    Reason.ADDRESS_MISMATCH,
+)
+# Refusals before a filter chain is found. Envoy counts a connection from there on. LIMIT is none of them: it may
+# concern the upstream side as well.
+BEFORE_CHAIN = (
+    *NO_CHAIN,
+    Reason.IDLE_PROBE,
+    Reason.HELLO_TIMEOUT,
+    Reason.TRUNCATED_HELLO,
+    Reason.HELLO_TOO_LARGE,
+    Reason.MALFORMED_PROXY_HEADER,
+    Reason.SILENT,
+    Reason.OVERLOAD,
+)
+# Ends of a served connection, as opposed to refusals.
+ENDED = (
+    Reason.NONE,
+    Reason.IDLE_TIMEOUT,
+    Reason.DURATION_TIMEOUT,
+    Reason.UPSTREAM_RESET,
+    Reason.CLIENT_RESET,
+)

@@ -11,6 +11,7 @@ from .errors import DumpError, InsightError
 from .explain import Explanation, explain
 from .findings import Finding, cluster_findings
 from .runway import Runway, runways
+from .so_far import SoFar, so_far
 from .what_if import apply_outages, parse_outages
 
 
@@ -25,6 +26,7 @@ class Answer:
     duplicates: str
     changes: tuple[str, ...] = ()
     after: Explanation | None = None
+    so_far: tuple[SoFar, ...] = ()
 
 
 def find_cluster(models: Sequence[ProxyModel], name: str) -> tuple[ProxyModel, ClusterModel]:
@@ -59,7 +61,7 @@ def answer(proxy: ProxyModel, model: ClusterModel, *, what_if: Sequence[str], du
     findings = cluster_findings(found, proxy.node)
     if duplicates == "sum" and duplicates_of(model):
         found = compiled_cluster(proxy, merged(model))
-    said = Answer(proxy.source, explain(found), findings, (), duplicates)
+    said = Answer(proxy.source, explain(found), findings, (), duplicates, so_far=so_far(model.endpoints))
     if not what_if:
         return replace(said, runways=runways(found))
     try:
@@ -87,5 +89,6 @@ def answer_json(said: Answer) -> dict[str, Any]:
             ],
         }
     shown["runway"] = [asdict(one) for one in said.runways]
+    shown["so_far"] = [asdict(one) for one in said.so_far]
     shown["findings"] = [asdict(one) for one in said.findings]
     return shown

@@ -78,6 +78,15 @@ def runway_table(one: Runway) -> Table:
     return table
 
 
+def so_far_table(said: Answer) -> Table:
+    table = plain_table("PRIORITY", "LOCALITY", "CONNECTS", "SHARE", "FAILED")
+    for one in said.so_far:
+        table.add_row(
+            str(one.priority), one.locality or "-", f"{one.connects:,}", percent(one.share), f"{one.failures:,}"
+        )
+    return table
+
+
 def print_answer(said: Answer, console: Console, *, limit: int) -> None:
     """For people."""
     before, after = said.before, said.after
@@ -114,6 +123,9 @@ def print_answer(said: Answer, console: Console, *, limit: int) -> None:
         print_table(endpoint_table(before, after, limit), console)
         if len(before.endpoints) > limit:
             console.print(f"{len(before.endpoints) - limit:,} more endpoints: --all shows them, --json has them")
+    if said.so_far:
+        console.print("\nSo far, of the endpoints that there are now", style="bold")
+        print_table(so_far_table(said), console)
     print_runways(said, console)
     print_findings(said.findings, console)
 

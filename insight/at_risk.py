@@ -23,9 +23,11 @@ from .routing_rules import routed_clusters
 AT_PRESENT = frozenset(
     {
         "connections-refused",
+        "gateway-without-endpoints",
         "listener-silent",
         "locality-weights-ignored",
         "network-view-missing",
+        "never-configured",
         "none-healthy",
         "routed-without-endpoints",
         "same-match",

@@ -33,8 +33,8 @@ class Endpoint(NamedTuple):
     ``tls_mode`` and ``workload`` come from its metadata, None when the dump has none to read. ``stated_share`` is what
     the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
     it in use. ``hash_key``: what hashing policies know it by; empty for its address. ``weight_factor``: what slow start
-    leaves of its weight at this moment. ``connects`` and ``connect_failures``: counted by the proxy so far; 0 where the
-    dump has no counters.
+    leaves of its weight at this moment. ``connects`` and ``connect_failures``: counted by the proxy so far, ``active``:
+    open connections; 0 where the dump has no counters.
     """
 
     address: str
@@ -51,6 +51,7 @@ class Endpoint(NamedTuple):
     weight_factor: float = 1.0
     connects: int = 0
     connect_failures: int = 0
+    active: int = 0
 
     @property
     def state(self) -> str:
@@ -246,7 +247,8 @@ class NoticeModel:
 @dataclass(frozen=True, slots=True)
 class ProxyModel:
     """Everything that one proxy's dumps say. ``has_*``: which sections there were to read. ``local_cluster``: name of
-    the cluster of the proxies like this one, empty without. ``http_clusters``: those that HTTP routes lead to."""
+    the cluster of the proxies like this one, empty without. ``http_clusters``: those that HTTP routes lead to.
+    ``no_stream``: why there is no stream to the control plane; empty where there is one, or nothing says it."""
 
     source: str
     clusters: Mapping[str, ClusterModel]
@@ -259,6 +261,7 @@ class ProxyModel:
     notices: tuple[NoticeModel, ...] = ()
     http_clusters: frozenset[str] = frozenset()
     silent_listeners: tuple[SilentListener, ...] = ()
+    no_stream: str = ""
 
 
 def packed_address(host: str) -> bytes | None:

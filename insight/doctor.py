@@ -12,13 +12,22 @@ from .findings import Finding, cluster_findings
 from .gateway_rules import (
     behind_gateways,
     emptied_for_clients,
+    no_remote_member,
     other_networks_pods,
     remote_weight,
     same_network,
     sni_override,
     suspected_pods,
 )
-from .routing_rules import emptied_locality, routed_without_endpoints, same_match, silent_listener
+from .routing_rules import (
+    emptied_locality,
+    gateway_without_endpoints,
+    is_router,
+    routed_clusters,
+    routed_without_endpoints,
+    same_match,
+    silent_listener,
+)
 
 ProxyRule = Callable[[ProxyModel], Iterator[Finding]]
 ComparedRule = Callable[[ProxyModel, Sequence[ProxyModel]], Iterator[Finding]]
@@ -77,6 +86,18 @@ def rejected_resource(proxy: ProxyModel) -> Iterator[Finding]:
         )
 
 
+def control_plane_away(proxy: ProxyModel) -> Iterator[Finding]:
+    """Without this a proxy that has never got anything looks healthy: there is nothing in it to find."""
+    evidence = f"no stream to istiod: {proxy.no_stream}"
+    fix = "docs/control-plane.md#what-went-wrong has the likely cause of each reason"
+    if proxy.no_stream and proxy.clusters:
+        cause = "what changes in the mesh is not known here, and what was accepted last serves on"
+        yield Finding("control-plane-away", "warning", "", evidence, cause, fix)
+    elif proxy.no_stream:
+        cause = "no configuration has come, so nothing is served"
+        yield Finding("never-configured", "error", "", evidence, cause, fix)
+
+
 def warming_cluster(proxy: ProxyModel) -> Iterator[Finding]:
     for model in proxy.clusters.values():
         if model.warming:
@@ -90,33 +111,6 @@ def warming_cluster(proxy: ProxyModel) -> Iterator[Finding]:
             )
 
 
-def no_remote_member(proxy: ProxyModel) -> Iterator[Finding]:
-    """Of services whose pods could be reached from elsewhere, those that no other network has a gateway entry for."""
-    if proxy.node is not None and proxy.node.type == "router":
-        return
-    outbound = [
-        model for model in proxy.clusters.values() if model.name.startswith("outbound|") and not model.service[1]
-    ]
-    with_remote = [model.name for model in outbound if any(model.gateways())]
-    if not with_remote:
-        return
-    for model in outbound:
-        # Endpoints without mTLS could not be reached through a gateway in any case: no service that spans networks.
-        if model.name in with_remote or not any(endpoint.tls_mode for endpoint in model.endpoints):
-            continue
-        yield Finding(
-            "no-remote-member",
-            "warning",
-            model.name,
-            f"{len(model.endpoints)} local endpoints, no gateway; {len(with_remote)} other services have one"
-            f" ({with_remote[0]})",
-            "likely one of: the service or its pods do not exist there, pods there have no sidecar (no mTLS), the"
-            " service is clusterLocal, the gateway's hosts leave it out, or a remote secret does not reach that"
-            " namespace",
-            "compare the service in both clusters; nothing to do where it is meant to be local",
-        )
-
-
 def noticed(proxy: ProxyModel, sort: str) -> Iterator[tuple[str, str]]:
     """Of notices of a sort: the cluster, if it is about one, and evidence; a sentence about many is one."""
     same: dict[tuple[str, str], list[str]] = {}
@@ -128,17 +122,24 @@ def noticed(proxy: ProxyModel, sort: str) -> Iterator[tuple[str, str]]:
         yield names[0] if kind == "CDS" else "", f"{kind} {names[0]}{more}: {said}"
 
 
+# How `proxy/compile` ends what it says of a secret that is waited for.
+WITHOUT_SECRET = "has not arrived"
+
+
 def connections_refused(proxy: ProxyModel) -> Iterator[Finding]:
     for cluster, evidence in noticed(proxy, "refused"):
-        yield Finding(
-            "connections-refused",
-            "error",
-            cluster,
-            evidence,
-            "eastgate accepted the resource and refuses its connections; no fallback takes them",
+        cause = "eastgate accepted the resource and refuses its connections; no fallback takes them"
+        fix = (
             "change what makes istiod send it (Gateway, AuthorizationPolicy, EnvoyFilter); docs/xds-support.md says"
-            " what is served",
+            " what is served"
         )
+        if evidence.endswith(WITHOUT_SECRET):
+            cause = "eastgate has no certificate to speak TLS with, and refuses what needs one until it comes"
+            fix = (
+                "see sds_disconnected or certificate_refused in the proxy's log; --sds-socket, --ca-address or"
+                " --workload-cert says where certificates come from"
+            )
+        yield Finding("connections-refused", "error", cluster, evidence, cause, fix)
 
 
 def not_honoured(proxy: ProxyModel) -> Iterator[Finding]:
@@ -154,14 +155,15 @@ def not_honoured(proxy: ProxyModel) -> Iterator[Finding]:
 
 
 PROXY_RULES: tuple[ProxyRule, ...] = (
+    control_plane_away,
     network_view_missing,
     unknown_cluster,
     rejected_resource,
     warming_cluster,
-    no_remote_member,
     connections_refused,
     not_honoured,
     routed_without_endpoints,
+    gateway_without_endpoints,
     emptied_locality,
     same_match,
     silent_listener,
@@ -169,6 +171,7 @@ PROXY_RULES: tuple[ProxyRule, ...] = (
 )
 COMPARED_RULES: tuple[ComparedRule, ...] = (
     remote_weight,
+    no_remote_member,
     behind_gateways,
     sni_override,
     same_network,
@@ -180,6 +183,7 @@ COMPARED_RULES: tuple[ComparedRule, ...] = (
 RULE_NAMES = frozenset(
     {
         "connections-refused",
+        "control-plane-away",
         "detour-in-network",
         "duplicate-address",
         "ejection-cap",
@@ -187,10 +191,12 @@ RULE_NAMES = frozenset(
         "empty-locality",
         "gateway-hostname",
         "gateway-lacks-cluster",
+        "gateway-without-endpoints",
         "gateway-without-tls",
         "listener-silent",
         "locality-weights-ignored",
         "network-view-missing",
+        "never-configured",
         "never-ejected",
         "no-outlier-detection",
         "no-remote-member",
@@ -234,12 +240,22 @@ def is_echo(model: ClusterModel, proxy: ProxyModel) -> bool:
     return twin is not None and not model.sni_dnat and twin.endpoints == model.endpoints
 
 
+def is_unrouted(model: ClusterModel, proxy: ProxyModel) -> bool:
+    """Whether nobody can come to a client's cluster: routes lead to its subsets instead. False where routes are not
+    known, as in a dump without them.
+    """
+    if is_router(proxy) or not proxy.http_clusters or not model.name.startswith("outbound|"):
+        return False
+    return model.name not in proxy.http_clusters and model.name not in routed_clusters(proxy)
+
+
 def found_in(proxy: ProxyModel, proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
     """Everything that is found in one proxy, by itself and beside the others."""
     for rule in PROXY_RULES:
         yield from rule(proxy)
     for model in proxy.clusters.values():
-        compiled = compiled_or_none(model) if model.endpoints and not is_echo(model, proxy) else None
+        asked = model.endpoints and not is_echo(model, proxy) and not is_unrouted(model, proxy)
+        compiled = compiled_or_none(model) if asked else None
         if compiled is not None:
             yield from cluster_findings(compiled, proxy.node)
     for compared in COMPARED_RULES:

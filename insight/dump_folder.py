@@ -36,6 +36,16 @@ def read_folder(folder: str) -> tuple[ProxyModel, ...]:
     return tuple(found)
 
 
+def documents_below(folder: str) -> Iterator[tuple[Path, Any]]:
+    """The dumps in a folder and below it, each with its file. Raises DumpError."""
+    try:
+        for path in sorted(Path(folder).rglob("*")):
+            if (document := document_of(path)) is not None:
+                yield path, document
+    except OSError as error:
+        raise DumpError(f"--dump {error.filename or folder}: {error.strerror}") from None
+
+
 def proxies_of(folder: Path, root: Path) -> Iterator[ProxyModel]:
     """The proxies of the files in one folder."""
     documents = [(path, document) for path in sorted(folder.iterdir()) if (document := document_of(path)) is not None]
@@ -75,7 +85,7 @@ def document_of(path: Path) -> Any | None:
     if not path.is_file() or (path.suffix not in ENDINGS and not KIND.search(path.name)):
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         if path.suffix == ".json":
             raise DumpError(f"--dump {path}: not JSON: {error}") from None

@@ -1,25 +1,32 @@
 """Where `endpoints`, `explain` and `doctor` get what they talk about: a running proxy's admin, or files. Reads only."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from eastgate.xds.outside_text import may_be_host
+
 from .cluster_model import ProxyModel
-from .dump_folder import read_folder
+from .dump_folder import documents_below, read_folder
 from .errors import DumpError, NoSuchPageError, UnreachableError
 from .read_dump import DumpShapeError, join, read_document, read_documents
 
 # The first dump waits for the process that renders it; one of a large mesh, or on a busy node, takes seconds.
 TIMEOUT_S = 30.0
+# An answer that is slower or longer is none: a command must end.
+ANSWER_S = 300.0
+ANSWER_BYTES = 1 << 30
+PIECE_BYTES = 1 << 20
 # What eastgate says beside its dumps. Envoy has no ledger: its rejections stand in its config_dump.
 MORE_PAGES = ("/listeners?format=json", "/debug/xds?state=nacked")
 
@@ -36,8 +43,8 @@ def admin_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-        # What the resolver refuses with a ValueError of its own.
-        (parts.hostname or "").encode("idna")
+        if parts.hostname and not may_be_host(parts.hostname):
+            raise ValueError(f"{parts.hostname!r} is no name of a host")
     except ValueError as error:
         raise ValueError(f"no address: {error}; expected HOST:PORT or a URL, {example}") from None
     if not parts.hostname or port == 0 or parts.username is not None or parts.query or parts.fragment:
@@ -55,7 +62,7 @@ def fetch(url: str) -> Any:
     """JSON of an admin page. Raises UnreachableError."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
+            return json.loads(_whole(answer))
     except urllib.error.HTTPError as error:
         failure = NoSuchPageError if error.code == HTTPStatus.NOT_FOUND else UnreachableError
         raise failure(f"{url}: answered {error.code} {error.reason} (is that an admin address?)") from None
@@ -69,16 +76,45 @@ def fetch(url: str) -> Any:
         raise UnreachableError(f"{url}: the answer is not JSON (is that an admin address?)") from None
 
 
+def _whole(answer: HTTPResponse) -> bytes:
+    """The body. Raises HTTPException for one that ends early, TimeoutError for one that does not end."""
+    end = time.monotonic() + ANSWER_S
+    body = bytearray()
+    # At most one read of the socket at a time, so that a byte now and then does not hold us here.
+    while piece := answer.read1(PIECE_BYTES):
+        body += piece
+        if len(body) > ANSWER_BYTES:
+            raise TimeoutError(f"more than {ANSWER_BYTES >> 20} MiB came, and no end")
+        if time.monotonic() > end:
+            raise TimeoutError(f"the answer did not end within {ANSWER_S:.0f} s")
+    # read1 says nothing of a body that was cut.
+    if answer.length:
+        raise IncompleteRead(bytes(body), answer.length)
+    return bytes(body)
+
+
 def load(path: str) -> Any:
     """JSON of a dump file. Raises DumpError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes())
     except OSError as error:
         raise DumpError(f"--dump {path}: {error.strerror}") from None
     except RecursionError:
         raise DumpError(f"--dump {path}: not JSON of a dump: it is nested too deeply") from None
     except ValueError as error:
         raise DumpError(f"--dump {path}: not JSON: {error}") from None
+
+
+def documents(dumps: Sequence[str]) -> list[tuple[str, Any]]:
+    """What the dump files say, and the dumps in folders, each with where it stands. Raises DumpError."""
+    found: list[tuple[str, Any]] = []
+    for path in dumps:
+        if Path(path).is_dir():
+            below = [(f"--dump {file}", document) for file, document in documents_below(path)]
+            found += below or [(f"--dump {path}", None)]
+        else:
+            found.append((f"--dump {path}", load(path)))
+    return found
 
 
 class Admin(Protocol):

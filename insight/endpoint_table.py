@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from .cluster_model import ClusterModel, ProxyModel, compile_model
 from .errors import DumpError
 
-HEADER = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER", "PRIORITY", "LOCALITY", "WEIGHT", "SHARE")
+HEADER = (
+    *("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"),
+    *("PRIORITY", "LOCALITY", "WEIGHT", "SHARE", "CONNECTS", "FAILED"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. ``share`` of the cluster's new connections, 0 to 1; None when the dump does not say enough for it."""
+    """One row. ``share`` of the cluster's new connections, 0 to 1; None when the dump does not say enough for it.
+    ``connects``: attempts so far, of which ``failures`` failed; 0 where the dump does not say.
+    """
 
     address: str
     status: str
@@ -25,6 +30,8 @@ class Row:
     locality: str
     weight: int
     share: float | None
+    connects: int
+    failures: int
 
 
 def shares_of(model: ClusterModel) -> Sequence[float | None]:
@@ -53,6 +60,8 @@ def rows_of(proxy: ProxyModel) -> list[Row]:
             str(one.locality),
             one.weight,
             share,
+            one.connects,
+            one.connect_failures,
         )
         for model in proxy.clusters.values()
         for one, share in zip(model.endpoints, shares_of(model), strict=True)
@@ -84,6 +93,8 @@ def table_text(rows: Iterable[Row]) -> str:
             row.locality or "-",
             str(row.weight),
             "-" if row.share is None else f"{row.share:.2%}",
+            str(row.connects),
+            str(row.failures),
         )
         for row in rows
     ]

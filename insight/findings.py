@@ -186,6 +186,9 @@ def ejection_limit(compiled: CompiledModel, node: NodeModel | None) -> Iterator[
 
 
 def duplicate_address(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    if compiled.model.type != "EDS":
+        # Envoy keeps what STATIC and STRICT_DNS clusters name twice, with its weight.
+        return
     for one in duplicates_of(compiled.model):
         weights = ", ".join(
             f"{entry.weight} at P{entry.priority} {entry.locality}".rstrip() for entry in one.entries[:6]
@@ -294,23 +297,30 @@ def priority_gap(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Fi
 
 
 def single_gateway(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
+    """One address behind which everything is, and which can be ejected: with local pods, or with nobody to eject it,
+    one gateway is what most meshes have, and works.
+    """
     model = compiled.model
-    if model.sni_dnat:
+    if model.sni_dnat or model.ejection is None or model.ejection.limit(kept_endpoints(compiled)) == 0:
         return
-    by_remote: dict[str, set[str]] = {}
-    for endpoint in model.gateways():
-        by_remote.setdefault(endpoint.cluster_id or str(endpoint.locality), set()).add(endpoint.address)
-    for remote, addresses in by_remote.items():
-        if len(addresses) == 1:
-            yield Finding(
-                "single-gateway",
-                "warning",
-                model.name,
-                f"{next(iter(addresses))} is the only way to {remote or 'the other network'}",
-                "one address stands for all pods there: one ejection, or its loss, removes them all",
-                "run a second east-west gateway there with an address of its own",
-                addresses=tuple(addresses),
-            )
+    addresses = {endpoint.address: endpoint for endpoint in model.gateways()}
+    if len(addresses) != 1:
+        return
+    ((address, gateway),) = addresses.items()
+    rows = [row for row, endpoint in enumerate(model.endpoints) if endpoint.address == address]
+    if not compiled.picks() or compiled.with_down(rows).picks():
+        return
+    remote = gateway.cluster_id or str(gateway.locality) or "the other network"
+    yield Finding(
+        "single-gateway",
+        "warning",
+        model.name,
+        f"{address} is the only way to {remote}, where all pods are, and may be ejected",
+        "one address stands for all pods there: the failures of a single pod count for it, and its ejection removes"
+        " them all",
+        "run a second east-west gateway there with an address of its own, or take outlierDetection off this host",
+        addresses=(address,),
+    )
 
 
 def gateway_without_tls(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:

@@ -166,6 +166,51 @@ def same_network(client: ProxyModel, proxies: Sequence[ProxyModel]) -> Iterator[
             )
 
 
+def no_remote_member(client: ProxyModel, proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
+    """Services of which the clients of another cluster have this one's pods, and this client has none of theirs.
+
+    Pods of one cluster alone, or clusterLocal, look the same from both sides; a remote secret that is missing does not.
+    """
+    node = client.node
+    if node is None or is_router(client) or not node.cluster_id:
+        return
+    told: set[str] = set()
+    for other in proxies:
+        there = other.node
+        if there is None or is_router(other) or there.cluster_id in ("", node.cluster_id):
+            continue
+        for name, theirs in other.clusters.items():
+            mine = client.clusters.get(name)
+            clusters = {one.cluster_id for one in theirs.endpoints}
+            own = [one for one in theirs.endpoints if one.cluster_id == there.cluster_id and one.tls_mode]
+            if name in told or mine is None or not own or node.cluster_id not in clusters or not _known(mine):
+                continue
+            if there.cluster_id not in {one.cluster_id for one in mine.endpoints}:
+                told.add(name)
+                yield Finding(
+                    "no-remote-member",
+                    "error",
+                    name,
+                    f"clients of {there.cluster_id} have {len(own)} pods of their own and those of {node.cluster_id};"
+                    f" here is nothing of {there.cluster_id}",
+                    f"the istiod of {node.cluster_id} does not see these pods: its remote secret for"
+                    f" {there.cluster_id} is missing or does not reach the namespace, or the service is clusterLocal in"
+                    " its meshConfig alone",
+                    f"istioctl remote-clusters in {node.cluster_id}; compare the service in both clusters",
+                )
+
+
+def _known(model: ClusterModel) -> bool:
+    """Whether all there is of the service can be seen: nobody took endpoints away, and each says its cluster."""
+    there = {endpoint.locality for endpoint in model.endpoints}
+    return (
+        model.name.startswith("outbound|")
+        and bool(model.endpoints)
+        and all(one.cluster_id for one in model.endpoints)
+        and all(one.locality in there for one in model.localities)
+    )
+
+
 def other_networks_pods(client: ProxyModel, proxies: Sequence[ProxyModel]) -> Iterator[Finding]:
     """Pods of a cluster whose proxies say another network, dialled directly; needs dumps of both."""
     networks: dict[str, str] = {}
@@ -269,20 +314,36 @@ def emptied_for_clients(gateway: ProxyModel) -> Iterator[Finding]:
         port, subset, host = model.service
         twin = gateway.clusters.get(f"outbound|{port}|{subset}|{host}")
         plain = [one for one in twin.endpoints if not one.tls_mode] if twin is not None else []
-        if not plain or host in gateway_hosts or is_system(host) or any(one.host == gateway.node.host for one in plain):
+        if host in gateway_hosts or is_system(host) or any(one.host == gateway.node.host for one in plain):
+            continue
+        if not plain and not _is_left_by_istiod(model, twin):
             continue
         # A pod that takes mTLS on another port has a sidecar: it is this port that was switched off.
         sure = any(one.host in meshed for one in plain)
         ports = sorted({one.port for one in plain})
+        if plain:
+            who = f"{len(plain)} pods at port {', '.join(map(str, ports))} take no mTLS"
+            who += (", and do on other ports" if sure else "") + "; behind this name is nobody"
+        else:
+            places = ", ".join(str(one.locality) or "(no locality)" for one in model.localities)
+            who = f"{places}: a locality of pods, and none of them behind this name"
         yield Finding(
             "sni-cluster-without-mtls",
             "error" if sure else "warning",
             name,
-            f"{len(plain)} pods at port {', '.join(map(str, ports))} take no mTLS"
-            + (", and do on other ports" if sure else "")
-            + "; behind this name is nobody",
+            who,
             "clients of other networks are refused here, and reach nobody in this one: a PeerAuthentication"
             " (portLevelMtls) or the DestinationRule's tls is DISABLE for this port, or the pods have no sidecar",
             "take DISABLE away for this port, or inject the sidecar; nothing, where nobody comes from other networks",
             "" if len(ports) != 1 else f"spec: {{portLevelMtls: {{{ports[0]}: {{mode: STRICT}}}}}}",
         )
+
+
+def _is_left_by_istiod(model: ClusterModel, twin: ClusterModel | None) -> bool:
+    """Whether localities stand there for pods that were left out, where the pods themselves are not known.
+
+    eastgate asks for the endpoints of clusters that it routes to, and so a dump of its own has none of the twin's. A
+    distribute rule empties localities too, and leaves them their weight.
+    """
+    known = twin is not None and (twin.endpoints or twin.localities)
+    return not known and not any(one.weight for one in model.localities)

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import selectors
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,17 @@ FORWARD_S = 20.0
 # What port-forward says as soon as connections to it are taken.
 FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
 END_S = 5.0
+# What keeps a port forwarded ends when we do, however that happens: a signal that Python does not handle, or one that
+# nobody can. It is asked for in the process itself, since a signal between fork and exec is no place for Python.
+UNTIL_WE_END = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(error.strerror)
+"""
 
 
 class KubectlError(UnreachableError):
@@ -74,7 +87,7 @@ class Kubectl:
         with TemporaryFile() as said:
             try:
                 process = subprocess.Popen(
-                    self.command(*in_namespace(namespace), *words),
+                    self._until_we_end(*in_namespace(namespace), *words),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=said,
@@ -85,6 +98,12 @@ class Kubectl:
                 yield self._local_port(process, said)
             finally:
                 _end(process)
+
+    def _until_we_end(self, *words: str) -> list[str]:
+        """A command that ends with the thread that begins it, and so with us. Raises OSError without a kubectl."""
+        if shutil.which(self.program) is None:
+            raise FileNotFoundError(self.program)
+        return [sys.executable, "-I", "-S", "-c", UNTIL_WE_END, str(os.getpid()), *self.command(*words)]
 
     def _local_port(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> int:
         assert process.stdout is not None

@@ -39,12 +39,12 @@ class Pod:
         return f"{self.name}.{self.namespace}"
 
 
-def found_pod(kubectl: Kubectl, text: str) -> Pod:
+def found_pod(kubectl: Kubectl, text: str, *, said_by: str = "--pod") -> Pod:
     """The pod that NAME[.NAMESPACE] names, or a running one of KIND/NAME[.NAMESPACE]. Raises InsightError."""
     kind, slash, rest = text.rpartition("/")
     name, _, namespace = rest.rpartition(".") if "." in rest else (rest, "", "")
     if not name or (slash and not kind):
-        raise InsightError(f"--pod {text!r}: expected NAME[.NAMESPACE] or deploy/NAME[.NAMESPACE]")
+        raise InsightError(f"{said_by} {text!r}: expected NAME[.NAMESPACE] or deploy/NAME[.NAMESPACE]")
     place = in_namespace(namespace)
     try:
         if kind in ("", "po", "pod", "pods"):
@@ -52,11 +52,11 @@ def found_pod(kubectl: Kubectl, text: str) -> Pod:
         else:
             content = _pod_of(kubectl, kind, name, place)
     except KubectlError as error:
-        raise type(error)(f"--pod {text}: {error}") from None
+        raise type(error)(f"{said_by} {text}: {error}") from None
     pod = pod_of(content)
     if pod is None:
         containers = ", ".join(str(one.get("name")) for one in _containers(content)) or "none"
-        raise NoPodError(f"--pod {text}: no proxy in it (containers: {containers}): is it injected?")
+        raise NoPodError(f"{said_by} {text}: no proxy in it (containers: {containers}): is it injected?")
     return pod
 
 

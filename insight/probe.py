@@ -9,14 +9,18 @@ the hello with an HTTP error. A gateway that refuses closes without a byte.
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from eastgate.xds.outside_text import may_be_host
+
 from .certificate import Certificate, read_certificate
 from .errors import InsightError
 
+# Address and seconds.
+Connector = Callable[[tuple[str, int], float], socket.socket]
 RECORD_TYPES = (0x14, 0x15, 0x16, 0x17)
 # Of an answer that is no TLS, so much says what it is.
 PLAIN_BYTES = 256
@@ -50,6 +54,10 @@ class Verdict(StrEnum):
     """Nothing within the time."""
     UNREACHABLE = "unreachable"
     """No TCP connection."""
+
+
+class CannotConnectError(OSError):
+    """There is no connection, as somebody else says who was to make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +109,33 @@ def client_context(hello: Hello) -> ssl.SSLContext:
     return context
 
 
-def probe(address: tuple[str, int], hello: Hello, *, timeout_s: float = 5.0, wait_s: float = 1.0) -> Answer:
+def probe(
+    address: tuple[str, int],
+    hello: Hello,
+    *,
+    timeout_s: float = 5.0,
+    wait_s: float = 1.0,
+    connect: Connector = socket.create_connection,
+) -> Answer:
     """Say the hello and see what comes. ``wait_s``: how long a refusal may take after the handshake.
 
     Raises InsightError for a certificate or a server name that cannot be used.
     """
     context = client_context(hello)
     unanswered = Answer(flat(address), hello.server_name, Verdict.UNREACHABLE, began=datetime.now(UTC).timestamp())
+    if not may_be_host(address[0]):
+        return replace(unanswered, detail=f"cannot connect: {address[0]!r} is no name of a host")
     try:
-        with socket.create_connection(address, timeout_s) as connection:
-            known = replace(unanswered, local=flat(connection.getsockname()))
+        with connect(address, timeout_s) as connection:
+            name = connection.getsockname()
+            # Of one that begins elsewhere nobody here knows the address.
+            known = replace(unanswered, local=flat(name) if isinstance(name, tuple) else "")
             return _Conversation(connection, context, known, time.monotonic() + timeout_s).run(wait_s)
+    except CannotConnectError as error:
+        return replace(unanswered, detail=f"cannot connect: {error}")
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         return replace(unanswered, detail=f"cannot connect: {reason}")
-    except UnicodeError:
-        return replace(unanswered, detail=f"cannot connect: {address[0]!r} is no name of a host")
 
 
 def flat(name: Sequence[object]) -> str:
@@ -160,6 +179,8 @@ class _Conversation:
             if self._first:
                 return self._said(Verdict.SILENT, "the handshake was begun and not ended")
             return self._said(Verdict.SILENT, "connected, and not a byte came back")
+        except CannotConnectError:
+            raise
         except OSError as error:
             return self._said(Verdict.CLOSED, f"{(error.strerror or str(error)).lower()}, {self._after()}")
         if not data:

@@ -3,6 +3,7 @@ gateway itself says of a hello that it refused. Opens nothing.
 """
 
 import re
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 from .cluster_model import ClusterModel, ProxyModel, sni_dnat_name
 from .dump_source import Admin
 from .errors import InsightError, UnreachableError
-from .probe import Answer, Hello, Verdict, probe
+from .probe import Answer, Connector, Hello, Verdict, probe
 
 SERVICE = re.compile(r"(?P<host>[a-z0-9.-]+):(?P<port>[0-9]{1,5})(?P<subset>/[\w.-]+)?", re.IGNORECASE)
 SUFFIX = ".svc.cluster.local"
@@ -58,13 +59,16 @@ def names_of(proxies: Iterable[ProxyModel]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to say it, how long to wait, and as whom. ``admin``: of the gateway, None where it is not to be asked."""
+    """Where to say it, how long to wait, and as whom. ``admin``: of the gateway, None where it is not to be asked.
+    ``connect``: from where.
+    """
 
     address: tuple[str, int]
     hello: Hello
     timeout_s: float
     wait_s: float
     admin: Admin | None = None
+    connect: Connector = socket.create_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def probe_all(target: Target, names: Sequence[str]) -> list[Probed]:
 
     def one(name: str) -> Answer:
         hello = Hello(name, target.hello.protocols, target.hello.certificate, target.hello.key)
-        return probe(target.address, hello, timeout_s=target.timeout_s, wait_s=target.wait_s)
+        return probe(target.address, hello, timeout_s=target.timeout_s, wait_s=target.wait_s, connect=target.connect)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         answers = list(pool.map(one, names))

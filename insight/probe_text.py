@@ -33,7 +33,17 @@ def answer_lines(probed: Probed) -> list[str]:
         lines.append(f"  the gateway says: {probed.words}")
     elif advice := ADVICE.get(answer.verdict):
         lines.append(f"  {advice}")
+    if hint := host_hint(answer):
+        lines.append(f"  {hint}")
     return lines
+
+
+def host_hint(answer: Answer) -> str:
+    """Where nobody answered a name that was meant for a service, and taken for a host; else empty."""
+    _, port, _, host = (answer.server_name.split("_.") + [""] * 4)[:4]
+    if answer.reached or not host or "." in host:
+        return ""
+    return f"{host} was taken for a host: a service is NAME.NAMESPACE:PORT, such as {host}.default:{port}"
 
 
 def headline(answer: Answer) -> str:

@@ -30,7 +30,9 @@ def bound_address(status: Mapping[str, Any]) -> str:
 
 
 def read_ledger(document: Mapping[str, Any], source: str) -> ProxyModel:
-    """/debug/xds, of which only what is rejected now is taken. Raises KeyError or TypeError for another shape."""
+    """/debug/xds, of which what is rejected now is taken, and why there is no stream. Raises KeyError or TypeError for
+    another shape.
+    """
     rejected = tuple(
         RejectedResource(
             str(one["type"]),
@@ -41,4 +43,6 @@ def read_ledger(document: Mapping[str, Any], source: str) -> ProxyModel:
         for one in document["resources"]
         if one["state"] == "NACKED"
     )
-    return ProxyModel(source, {}, rejected=rejected)
+    stream = document["stream"]
+    no_stream = "" if stream.get("connected", True) else str(stream.get("last_error", "")) or "no answer yet"
+    return ProxyModel(source, {}, rejected=rejected, no_stream=no_stream)

@@ -31,12 +31,18 @@ def routed_clusters(proxy: ProxyModel) -> dict[str, str]:
 
 
 def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
-    """A gateway has chains for everything, and rightly nothing behind some; clients route to what they use."""
-    if is_router(proxy) or not proxy.has_endpoints:
+    """Clients route to what they use, and so do routes of gateways.
+
+    What a gateway has for other networks (SNI-DNAT) is there for everything, and rightly nothing behind some of it.
+    """
+    if not proxy.has_endpoints:
         return
+    router = is_router(proxy)
     for name, chain in routed_clusters(proxy).items():
         model = proxy.clusters.get(name)
         if model is None or model.endpoints or model.warming or model.type != "EDS" or not model.configured:
+            continue
+        if router and model.sni_dnat:
             continue
         emptied = [str(one.locality) or "(no locality)" for one in model.localities]
         port, subset, host = model.service
@@ -68,6 +74,28 @@ def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
             f"connections are refused: {cause}",
             fix,
         )
+
+
+def gateway_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
+    """A gateway of which every chain leads to nobody: some may be empty, all of them are a network of another name."""
+    node = proxy.node
+    if node is None or not is_router(proxy) or not proxy.has_endpoints:
+        return
+    models = [proxy.clusters.get(name) for name in routed_clusters(proxy)]
+    known = [model for model in models if model is not None and model.type == "EDS" and model.configured]
+    # A single service may well live in other clusters alone.
+    if len(known) < 2 or any(model.endpoints or model.warming for model in known):
+        return
+    yield Finding(
+        "gateway-without-endpoints",
+        "error",
+        "",
+        f"{node.id}: chains lead to {len(known)} clusters, and none has an endpoint;"
+        f" NETWORK {node.network or '(empty)'}, REQUESTED_NETWORK_VIEW {node.network_view or '(empty)'}",
+        "every connection is refused: istiod knows nobody in a network of that name, or nobody there has a sidecar",
+        "kubectl get namespace istio-system --show-labels: topology.istio.io/network is what this gateway has to say"
+        " (eastgate: --network)",
+    )
 
 
 def emptied_locality(proxy: ProxyModel) -> Iterator[Finding]:

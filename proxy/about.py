@@ -87,6 +87,7 @@ class About:
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,
             "hot_restart_version": "disabled",
+            "hot_restart_initializing": False,
             "command_line_options": {
                 "concurrency": settings.workers,
                 "drain_time": f"{settings.given.drain_time:g}s",

@@ -4,11 +4,12 @@ Everything else in the file is Envoy's business and left alone. What kind of tex
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from eastgate.xds.credentials import Credentials
 from eastgate.xds.errors import XdsError
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .bootstrap_file import merged, parse_document, read_document
@@ -22,7 +23,7 @@ NO_LIMIT = (1 << 31) - 1
 API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": "delta"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bootstrap:
     """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset;
     ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets;

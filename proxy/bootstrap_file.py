@@ -4,10 +4,13 @@ YAML also takes the trailing comma that one branch of Istio's template writes. F
 lowerCamelCase; both name the same field.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from eastgate.xds.outside_text import YAML_VALUE_FAULTS
 
 from .bootstrap_reader import BootstrapError
 
@@ -26,12 +29,19 @@ ONE_OF = (
 def read_document(source: str, file: str) -> dict[str, Any]:
     """The object that a file holds; `source` is what an error names. Raises BootstrapError."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            text = opened.read()
+        with open(file, "rb") as opened:
+            data = opened.read()
     except OSError as error:
         raise BootstrapError(source, "", f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise BootstrapError(source, "", "is not text in UTF-8") from None
+        raise BootstrapError(source, "", "cannot be read: no file has such a name") from None
+    # Editors of Windows write a mark first, which says what follows; YAML is that text, as Envoy reads it.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        said = "UTF-16, which its first bytes announce" if wide else "UTF-8"
+        raise BootstrapError(source, "", f"is not text in {said} (byte {error.start})") from None
     return parse_document(source, text)
 
 
@@ -60,8 +70,7 @@ def _yaml(source: str, text: str) -> Any:
         raise BootstrapError(source, "", f"is neither JSON nor YAML{where}") from None
     except RecursionError:
         raise BootstrapError(source, "", "is nested too deeply") from None
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        # PyYAML lets out whatever its constructors meet: dates that no month has, numbers of 5,000 digits, `!!bool x`.
+    except YAML_VALUE_FAULTS as error:
         raise BootstrapError(source, "", f"holds a value that is not of its kind: {error}") from None
 
 

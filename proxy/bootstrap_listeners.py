@@ -5,15 +5,16 @@ but such paths may be reached through them: whoever asks would look local to the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .bootstrap_reader import Reader
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StaticRoute:
     """Requests whose path begins with ``prefix`` (or is ``path``) go to ``target``, HOST:PORT."""
 
@@ -26,7 +27,7 @@ class StaticRoute:
         return path == self.path if self.path else path.startswith(self.prefix)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StaticListener:
     """``addresses``: HOST:PORT each. ``unread``: what of it cannot be served, in words; it is served without that."""
 

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import wraps
@@ -18,6 +18,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ParamSpec, Self
 
 from eastgate.xds.log import Log
+from eastgate.xds.record import record
 
 KEPT = 32
 # Places of a fault that are kept, innermost first.
@@ -46,7 +47,7 @@ class Part(StrEnum):
     """A callback of the loop, or a task that nobody waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ControlError:
     """One fault. ``about``: what it happened to, perhaps empty; ``places``: `module:line function`, innermost first;
     ``times``: how often just this has happened, at last at ``at``.

@@ -1,12 +1,14 @@
 """Settings of a process that stands in Envoy's place: Envoy's flags and bootstrap in the terms of `settings`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from eastgate.xds.record import record
 
 from .bootstrap import Bootstrap, read_bootstrap
 from .bootstrap_reader import BootstrapError
 from .errors import SettingsError
-from .given import LOG_LEVELS, MAX_WORKERS, given
+from .given import LOG_LEVELS, MAX_WORKERS, SETTINGS, given
 from .role import GATEWAY, SIDECAR
 from .settings import EnvoyManners, GatewaySettings, completed
 from .stats_config import Tag
@@ -18,10 +20,17 @@ LEVELS = {
     "off": "critical",
     **{level: level for level in LOG_LEVELS},
 }
+# What neither Envoy's flags nor its bootstrap have a word for: read from the variables of `eastgate sidecar`.
+VARIABLES = (
+    "access_log", "access_log_format", "busy_poll", "defer_accept", "drain_changed", "fast_open", "record",
+    "record_file_mb", "record_files", "silent_inbound_timeout", "state_dir", "state_max_age", "tls_resumption",
+    "tls_strict_end",
+)  # fmt: skip
+NO_VARIABLES: Mapping[str, str] = {}
 ROLES = {role.node_type: role for role in (SIDECAR, GATEWAY)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class EnvoyFlags:
     """Values of Envoy's flags that mean something here; see `commands/envoy.py`. ``concurrency`` None: not given."""
 
@@ -54,9 +63,10 @@ def constant_tags(entries: Sequence[str]) -> tuple[Tag, ...]:
     return tuple(tags)
 
 
-def envoy_settings(flags: EnvoyFlags) -> GatewaySettings:
-    """The settings of these flags. Raises SettingsError or BootstrapError naming the flag, or the place in the
-    bootstrap.
+def envoy_settings(flags: EnvoyFlags, environment: Mapping[str, str] = NO_VARIABLES) -> GatewaySettings:
+    """The settings of these flags and variables.
+
+    Raises SettingsError or BootstrapError naming the flag, the variable, or the place in the bootstrap.
     """
     if not flags.config_path and not flags.config_yaml:
         raise SettingsError("--config-path", None, "missing: a bootstrap is needed, as a file or as --config-yaml")
@@ -77,6 +87,11 @@ def envoy_settings(flags: EnvoyFlags) -> GatewaySettings:
         "max_connections": said.max_connections,
     }
     places = {"drain_time": "--drain-time-s", "workers": "--concurrency", "max_connections": f"{said.source}: limit"}
+    for name in VARIABLES:
+        variable = SETTINGS[name].variable
+        # One that is set to nothing says nothing, as everywhere.
+        if value := environment.get(variable):
+            values[name], places[name] = value, variable
     told = given(values, places)
     stats = replace(said.stats, tags=(*(said.stats.tags or ()), *constant_tags(flags.stats_tags)))
     if said.stats.tags is None and not flags.stats_tags:

@@ -4,8 +4,10 @@ The command line makes its options of it, `settings` checks and combines the val
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .setting import NOTHING_SAID, Setting, declared
 
@@ -23,7 +25,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 CONTROL_PLANE = "[control-plane](control-plane.md)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Given:
     """Values of flags and variables, each checked by itself: empty, or None, where nothing was said."""
 
@@ -47,29 +49,35 @@ class Given:
         "Envoy's bootstrap as pilot-agent renders it; flags win over it",
         more=f"Node, addresses, protocol and admin come from it: {CONTROL_PLANE}",
     )
-    node_id: str = declared(STREAM, "", "ID", "router~IP~POD.NAMESPACE~DOMAIN", default_text="made up from the rest")
+    node_id: str = declared(
+        STREAM, "", "ID", "TYPE~IP~POD.NAMESPACE~DOMAIN, TYPE router or sidecar", default_text="made up from the rest"
+    )
     cluster_id: str = declared(
         STREAM, "", "NAME", "name of this Kubernetes cluster in the mesh", default_text="Kubernetes"
     )
-    network: str = declared(STREAM, "", "NAME", "network of this gateway")
+    network: str = declared(STREAM, "", "NAME", "network of this proxy")
     network_view: str | None = declared(
         STREAM,
         None,
         "NAMES",
         "networks whose endpoints are wanted, with commas",
         kind=str,
-        default_text="--network",
+        default_text="--network; a sidecar: all",
         more="Empty on a router means that connections may be handed on to other gateways: istiod then sends those, "
         "and eastgate warns",
     )
-    namespace: str = declared(STREAM, "", "NAME", "namespace of the gateway", default_text="istio-system")
-    label: tuple[str, ...] = declared(STREAM, (), "K=V", "label that Gateway selectors see; repeatable")
+    namespace: str = declared(
+        STREAM, "", "NAME", "namespace of this proxy", default_text="istio-system; a sidecar: default"
+    )
+    label: tuple[str, ...] = declared(
+        STREAM, (), "K=V", "label of this proxy, which selectors of Gateways and rules see; repeatable"
+    )
     locality: str = declared(STREAM, "", "R/Z/S", "region, zone, sub zone: what locality rules see")
     local_cluster: str = declared(
         STREAM,
         "",
         "NAME",
-        "cluster of the gateways like this one: routes by zone",
+        "cluster of the proxies like this one: routes by zone",
         default_text="off, or what the bootstrap names",
         more="Connections stay in the own zone as far as that is even: "
         "[load-balancing](load-balancing.md#zone-aware-routing)",
@@ -164,6 +172,15 @@ class Given:
         low=0,
         high=DAY_S,
         more="See [Stop](#stop)",
+    )
+    drain_changed: str = declared(
+        SERVING,
+        "needed",
+        "",
+        "which open connections a push ends, after `--drain-time`",
+        choices=("needed", "envoy"),
+        more="`needed`: those that would now go to another cluster, or be denied. `envoy`: all of a filter chain or "
+        "listener that changed. See [When a push changes what is open](#when-a-push-changes-what-is-open)",
     )
     access_log: str = declared(
         SERVING,

@@ -5,8 +5,9 @@ what the proxy sends on loopback from its bind address 127.0.0.6 is for the appl
 and of the agent are not taken.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from eastgate.xds.record import record
 
 OUTBOUND_PORT, INBOUND_PORT = 15001, 15006
 PROXY_ID = 1337
@@ -19,7 +20,7 @@ Tool = Literal["iptables", "ip6tables", "nft"]
 TOOLS: tuple[Tool, ...] = ("iptables", "ip6tables", "nft")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Family:
     """One version of IP: how its addresses are called by either tool."""
 

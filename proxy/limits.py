@@ -5,9 +5,10 @@ Memory: what the cgroup (v1 and v2) grants beyond the process itself. That is an
 that are not are met by shedding new ones before the limit is reached, as Envoy's overload manager does.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .cgroup import CGROUP, MOUNT, folders
 
@@ -29,7 +30,7 @@ SHED_FROM, SHED_UNTIL = 0.95, 0.90
 _UNLIMITED = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """``connections`` and what they come from: descriptors, memory, or asked (by hand). ``machine``: what they would be
     unless asked. ``memory_bytes``: of the cgroup; None without a limit. ``admin``: clients of each admin port.

@@ -8,19 +8,25 @@ import errno
 from collections.abc import Callable, Mapping, Set
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.loop.listener_states import ListenerCounters
+from eastgate.fastpath.loop.review import ReviewSettings
 from eastgate.fastpath.match.listener_table import ListenerAddress
 from eastgate.proxy.compile.compiled import CompiledListener
 from eastgate.proxy.compile.listener_plan import packed_ip
 from eastgate.proxy.compile.notices import why_skipped
+from eastgate.proxy.compile.places import Place
+from eastgate.xds.listener_filters import NO_HEADERS
 from eastgate.xds.resources import Listener
 
 from .control_errors import ControlErrors, Part
+from .given import Given
 from .log import Log
-from .open_listener import Bound, OpenListener
+from .moved_places import MovedPlaces
+from .open_listener import Bound, OpenListener, Retired
 from .setting import join_host_port
 
 RETRY_FIRST_S = 0.5
@@ -44,8 +50,23 @@ def likely_cause(error: OSError) -> str:
     return f"{error.strerror} ({cause})" if cause else str(error.strerror)
 
 
+def listening(given: Given) -> dict[str, Any]:
+    """What Listeners are told of the settings."""
+    return {
+        "defer_accept": given.defer_accept,
+        "fast_open": given.fast_open,
+        "silent_inbound_s": given.silent_inbound_timeout,
+        "drain_s": given.drain_time,
+        "cuts_changed": given.drain_changed == "envoy",
+    }
+
+
 class Listeners:
-    """Owner of the engine's listeners. Control thread only."""
+    """Owner of the engine's listeners. Control thread only.
+
+    ``drain_s``: how long connections go on that do not fit any more after a push; ``cuts_changed``: all of a chain that
+    changed do not.
+    """
 
     def __init__(
         self,
@@ -55,16 +76,21 @@ class Listeners:
         defer_accept: bool = False,
         fast_open: bool = False,
         silent_inbound_s: float = 0.0,
+        drain_s: float = 0.0,
+        cuts_changed: bool = False,
         errors: ControlErrors | None = None,
     ) -> None:
         self._engine = engine
         self._defer_accept = defer_accept
         self._fast_open = fast_open
         self._silent_inbound_s = silent_inbound_s
+        self._drain_ms = round(drain_s * 1000)
+        self._cuts_changed = cuts_changed
+        self._moves = MovedPlaces()
         self._call_later = call_later
         self._open: dict[str, OpenListener] = {}
         # Those that left while connections of theirs are open; and counters by name, names by number, of those since.
-        self._retired: list[tuple[str, int]] = []
+        self._retired: list[Retired] = []
         self._left: dict[str, ListenerCounters] = {}
         self._left_names: dict[int, str] = {}
         # Whether addresses came or left that are not published as such yet.
@@ -89,21 +115,54 @@ class Listeners:
         Returns the names of listeners with which that did not succeed: they route as before, until the next call.
         """
         failed = set()
+        changed: dict[str, frozenset[Place]] = {}
         for name in [name for name in self._open if name not in compiled]:
             with self._errors.guard(Part.PUBLISH, name) as edge:
+                changed[name] = frozenset()
                 self._retire(name, self._open[name].bound)
                 del self._open[name]
             if edge.error is not None:
                 failed.add(name)
         for name, wanted in compiled.items():
             with self._errors.guard(Part.PUBLISH, name) as edge:
+                if name not in self._open or self._open[name].routes is not wanted.routes:
+                    changed[name] = wanted.places
                 self._apply_one(name, wanted)
             if edge.error is not None:
                 failed.add(name)
         with self._errors.guard(Part.PUBLISH):
             self._publish_addresses()
+        with self._errors.guard(Part.PUBLISH):
+            self._review(changed)
         self._forget_left()
         return failed
+
+    def _review(self, changed: Mapping[str, frozenset[Place]]) -> None:
+        """Have open connections of what changed, or left, looked at again."""
+        self._moves.note(changed)
+        left = [one for one in self._retired if one.left]
+        if left:
+            self._name_heirs(left)
+        if changed or left:
+            self._engine.review(ReviewSettings(self._drain_ms, self._cuts_changed, self._moves.moved))
+
+    def _name_heirs(self, left: list[Retired]) -> None:
+        """Who has the address now; where connections were handed over, else the listener that hands them over."""
+        every = [(name, entry, bound) for name, entry in self._open.items() for bound in entry.bound.values()]
+        owners = {(bound.host, bound.port, bound.listens): bound.number for _, _, bound in every}
+        # Port 0 is another one each time.
+        same = {(name, bound.asked, bound.listens): bound.number for name, _, bound in every}
+        handing = next((bound.number for _, entry, bound in every if entry.listener.use_original_dst), None)
+        for one in left:
+            bound = one.bound
+            heir = owners.get((bound.host, bound.port, bound.listens))
+            if heir is None:
+                heir = same.get((one.name, bound.asked, bound.listens))
+            if heir is None and not bound.listens:
+                heir = handing
+            if not one.told or heir != one.heir:
+                self._engine.leave(one.number, heir)
+                one.heir, one.told = heir, True
 
     def _apply_one(self, name: str, wanted: CompiledListener) -> None:
         entry = self._open.get(name)
@@ -173,11 +232,13 @@ class Listeners:
                     bound.port,
                     routes=entry.routes,
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
-                    proxy_protocol=listener.proxy_protocol,
+                    proxy_protocol=(listener.proxy_headers or NO_HEADERS).versions,
+                    proxy_optional=(listener.proxy_headers or NO_HEADERS).optional,
                     original_dst=listener.original_dst,
                     hands_over=listener.use_original_dst,
                     bind_to_port=listener.bind_to_port,
                     inspect_tls=listener.tls_inspector,
+                    hello_limit=listener.hello_limit,
                     continue_on_timeout=listener.continue_on_listener_filters_timeout,
                     silent_timeout_ms=self._silent_ms(listener),
                     defer_accept=self._defer_accept,
@@ -216,12 +277,12 @@ class Listeners:
         waits = listener.tls_inspector and listener.original_dst and listener.traffic_direction == "INBOUND"
         return round(self._silent_inbound_s * 1000) if waits else 0
 
-    def _retire(self, name: str, sockets: Mapping[tuple[str, int], Bound]) -> None:
+    def _retire(self, name: str, sockets: Mapping[tuple[str, int], Bound], *, left: bool = True) -> None:
         for bound in sockets.values():
             if bound.number is not None:
                 self._moved = True
                 self._engine.stop_accepting(bound.number)
-                self._retired.append((name, bound.number))
+                self._retired.append(Retired(name, bound.number, bound, left))
                 if bound.listens:
                     self._log.info("stopped listening", name=name, address=bound.host, port=bound.port)
 
@@ -234,21 +295,21 @@ class Listeners:
         self._inbound_closed = True
         for name, entry in self._open.items():
             if self._is_closed(entry.listener):
-                self._retire(name, entry.bound)
+                self._retire(name, entry.bound, left=False)
                 entry.bound.clear()
         self._publish_addresses()
 
     def _forget_left(self) -> None:
         """Of listeners whose last connection has ended keep the counters and the name, and of the latest only."""
         open_still = []
-        for name, number in self._retired:
-            counters = self._engine.forget(number)
+        for one in self._retired:
+            counters = self._engine.forget(one.number)
             if counters is None:
-                open_still.append((name, number))
+                open_still.append(one)
                 continue
-            before = self._left.pop(name, None)
-            self._left[name] = counters if before is None else summed([before, counters])
-            self._left_names[number] = name
+            before = self._left.pop(one.name, None)
+            self._left[one.name] = counters if before is None else summed([before, counters])
+            self._left_names[one.number] = one.name
         self._retired = open_still
         while len(self._left_names) > LEFT_KEPT:
             del self._left_names[next(iter(self._left_names))]
@@ -265,8 +326,8 @@ class Listeners:
         parts: dict[str, list[ListenerCounters]] = {name: [] for name in self._open}
         for name, counters in self._left.items():
             parts.setdefault(name, []).append(counters)
-        for name, number in self._retired:
-            parts.setdefault(name, []).append(self._engine.listener_counters(number))
+        for one in self._retired:
+            parts.setdefault(one.name, []).append(self._engine.listener_counters(one.number))
         for name, entry in self._open.items():
             numbers = [bound.number for bound in entry.bound.values() if bound.number is not None]
             parts[name] += map(self._engine.listener_counters, numbers)
@@ -283,7 +344,7 @@ class Listeners:
         for name, entry in self._open.items():
             if any(bound.number == number for bound in entry.bound.values()):
                 return name
-        left = next((name for name, retired in self._retired if retired == number), "")
+        left = next((one.name for one in self._retired if one.number == number), "")
         return left or self._left_names.get(number, "")
 
 
@@ -298,7 +359,8 @@ def socket_settings(listener: Listener) -> tuple[object, ...]:
         listener.listener_filters_timeout_s,
         listener.continue_on_listener_filters_timeout,
         listener.tls_inspector,
-        listener.proxy_protocol,
+        listener.hello_limit,
+        listener.proxy_headers,
         listener.original_dst,
         listener.use_original_dst,
         listener.bind_to_port,

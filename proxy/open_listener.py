@@ -23,10 +23,24 @@ class Bound:
 
 @dataclass(slots=True)
 class OpenListener:
-    """A listener by its addresses. ``draining``: it left LDS, or the process drains; open connections go on."""
+    """A listener by its addresses, as it is published."""
 
     listener: Listener
     routes: RouteTable
     bound: dict[tuple[str, int], Bound] = field(default_factory=dict)
     skipped: str = ""
     retry_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Retired:
+    """One address that no longer accepts, while connections of it are open. ``left``: it has left the configuration;
+    else the process drains. ``heir``: number of the one that its connections are judged by, once that is ``told``.
+    """
+
+    name: str
+    number: int
+    bound: Bound
+    left: bool
+    heir: int | None = None
+    told: bool = False

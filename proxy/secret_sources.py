@@ -4,6 +4,8 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from eastgate.xds.file_secrets import FileSecrets
+from eastgate.xds.local_secrets import file_content
+from eastgate.xds.named_files import NamedFiles
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.own_certificate import OwnCertificate
 from eastgate.xds.sds import SdsClient, SdsStatistics
@@ -20,16 +22,20 @@ class SecretSource(Protocol):
 
     def run(self) -> Awaitable[None]: ...
     def close(self) -> None: ...
+    def awaits(self, name: str) -> bool: ...
 
 
 def secret_sources(settings: GatewaySettings, node: NodeIdentity, store: SecretStore) -> tuple[SecretSource, ...]:
-    """The sources of these settings. A socket wins over files, and files over the CA."""
+    """The sources of these settings. A socket wins over files, and files over the CA; without a socket nobody else
+    reads what names of secrets say of files.
+    """
     found: list[SecretSource] = [
         SdsClient(f"cluster:{cluster}", address, node, store) for cluster, address in settings.secret_sockets.items()
     ]
     workload, source = settings.workload, f"cluster:{SDS_CLUSTER}"
     if SDS_CLUSTER in settings.secret_sockets:
         return tuple(found)
+    found.append(NamedFiles(source, store))
     if workload.files.certificate:
         found.append(FileSecrets(source, workload.files, store))
     elif workload.authorities:
@@ -41,14 +47,7 @@ def secret_sources(settings: GatewaySettings, node: NodeIdentity, store: SecretS
                 store,
                 open_channel=settings.credentials.open_channel,
                 metadata=settings.credentials.metadata,
-                roots=lambda: _content(workload.files.roots),
+                roots=lambda: file_content(workload.files.roots) if workload.files.roots else b"",
             )
         )
     return tuple(found)
-
-
-def _content(path: str) -> bytes:
-    if not path:
-        return b""
-    with open(path, "rb") as file:
-        return file.read()

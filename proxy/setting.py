@@ -6,15 +6,22 @@ of them, and imports next to nothing: `--help` needs it too.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .errors import SettingsError
 
 PREFIX = "EASTGATE_"
+# As click reads variables of flags.
+WORDS = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """What is declared of a setting. ``kind``: str, int, float, bool, or tuple where it may be repeated.
 
@@ -67,6 +74,10 @@ class Setting:
             return (value,) if isinstance(value, str) else tuple(value)
         if self.choices and value not in self.choices:
             raise SettingsError(said_by, value, f"expected one of {self.range}")
+        if self.kind is bool and isinstance(value, str):
+            if value.lower() not in WORDS:
+                raise SettingsError(said_by, value, "expected true or false")
+            return WORDS[value.lower()]
         if self.kind not in (int, float):
             return value
         try:
@@ -96,6 +107,9 @@ def figure(value: float) -> str:
 
 def parse_host_port(said_by: str, text: str, *, allow_port_zero: bool = False) -> tuple[str, int]:
     """(host, port) of HOST:PORT or [IPV6]:PORT. Raises SettingsError."""
+    # Late: --help parses nothing, and loads what it does not need of nobody.
+    from eastgate.xds.outside_text import may_be_host
+
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -103,21 +117,12 @@ def parse_host_port(said_by: str, text: str, *, allow_port_zero: bool = False) -
         raise SettingsError(said_by, text, "an IPv6 address needs brackets: [::1]:15010")
     if not colon or not host:
         raise SettingsError(said_by, text, "expected HOST:PORT")
-    if not _may_be_host(host):
+    if not may_be_host(host):
         raise SettingsError(said_by, text, f"{host!r} is no name of a host")
     low = 0 if allow_port_zero else 1
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and low <= int(port) <= 65535):
         raise SettingsError(said_by, text, f"port {port!r} is not a number from {low} to 65535")
     return host, int(port)
-
-
-def _may_be_host(host: str) -> bool:
-    """Whether the resolver takes it: parts of 1 to 63 bytes. Else it raises what is no OSError."""
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        return False
-    return host.isprintable()
 
 
 def join_host_port(host: str, port: int) -> str:

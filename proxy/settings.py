@@ -3,13 +3,14 @@
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import Any, Literal
 
 from eastgate.xds.credentials import UNIX_PREFIX, Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.file_secrets import SecretFiles
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .bootstrap import Bootstrap, read_bootstrap
@@ -38,7 +39,7 @@ CREDENTIAL_SETTINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EnvoyManners:
     """What a process does only where it stands in Envoy's place: it takes the node of the bootstrap to the letter,
     serves the static listeners of it, and ends at the first signal. ``admin_address_path``: a file for the admin's
@@ -62,7 +63,7 @@ class EnvoyManners:
             raise SettingsError("--admin-address-path", self.admin_address_path, reason) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workload:
     """Where the keys of the workload come from, where that is no socket. ``name``: its SPIFFE name; ``files``: the
     certificate, its key and roots; ``authorities``: HOST:PORT of a CA each, empty for none.
@@ -73,7 +74,7 @@ class Workload:
     authorities: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GatewaySettings:
     """What was `given`, and what follows from it and from the bootstrap. ``discovery``: HOST:PORT or unix:PATH each;
     ``admin``, ``status`` and ``metrics`` are (host, port).
@@ -156,9 +157,9 @@ def parse_locality(said_by: str, text: str) -> Locality:
     return Locality(*[*parts, "", "", ""][:3])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeId:
-    """The parts of router~IP~POD.NAMESPACE~DOMAIN."""
+    """The parts of TYPE~IP~POD.NAMESPACE~DOMAIN."""
 
     ip: str
     pod: str
@@ -218,9 +219,10 @@ def local_ip(discovery: str) -> str:
         # Nobody's address: that of the default route then. TEST-NET-1, nothing is sent there.
         discovery = "192.0.2.1:1"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            *parse_host_port("--discovery", discovery), type=socket.SOCK_DGRAM
-        )[0]
+        host, port = parse_host_port("--discovery", discovery)
+        # As bytes, since a text is asked for by way of the tables of IDNA, which are large.
+        asked = host.encode() if host.isascii() else host
+        family, kind, _, _, address = socket.getaddrinfo(asked, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)
             return str(probe.getsockname()[0])
@@ -272,7 +274,7 @@ def workers_of(told: Given) -> int:
 def node_of(told: Given, said: Bootstrap, discovery: str, role: Role = GATEWAY) -> NodeId:
     """Who this node is: the given id, the bootstrap's, or one made up. Raises SettingsError or BootstrapError."""
     if not told.node_id and not said.node_id:
-        namespace = told.namespace or "istio-system"
+        namespace = told.namespace or role.namespace
         pod = socket.gethostname() or "eastgate"
         return NodeId(local_ip(discovery), pod, namespace, f"{namespace}.svc.cluster.local")
     try:
@@ -327,7 +329,8 @@ def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySett
     network = told.network or str(metadata.get("NETWORK", ""))
     network_view = told.network_view
     if network_view is None:
-        network_view = told.network or str(metadata.get("REQUESTED_NETWORK_VIEW", ""))
+        own = told.network if role.own_network_only else ""
+        network_view = own or str(metadata.get("REQUESTED_NETWORK_VIEW", ""))
     cluster_id = told.cluster_id or str(metadata.get("CLUSTER_ID", "Kubernetes"))
     entries = told.discovery or said.discovery
     if not entries:

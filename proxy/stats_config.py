@@ -7,8 +7,10 @@ written for them.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .bootstrap_reader import Reader
 from .patterns import Pattern, PatternError
@@ -19,7 +21,7 @@ _HOW = ("exact", "prefix", "suffix", "contains", "safe_regex")
 _LOOKAHEAD = re.compile(r"\(\?=(?:[^()\\]|\\.)*\)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NamePatterns:
     """A list of StringMatchers, of which one has to match. Those that ignore case are kept in lower case, apart."""
 
@@ -42,7 +44,7 @@ class NamePatterns:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatsMatcher:
     """Which names are shown. ``patterns`` None: all of them, or none where ``included`` is False."""
 
@@ -56,7 +58,7 @@ class StatsMatcher:
         return self.patterns.match(name) is self.included or name.startswith(OURS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tag:
     """A label: a constant, or what the groups of an expression find in a name. Group 1 is cut out of it, group 2, or 1
     where there is no second, is the value.
@@ -67,7 +69,7 @@ class Tag:
     value: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatsConfig:
     """``tags`` None: nothing is said of them; ``default_tags``: beside those that Envoy has by itself. ``unread``: what
     cannot be honoured, in words.

@@ -1,9 +1,10 @@
 """How a process stops: what signals and /drain_listeners ask for, for one direction or for all."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from signal import Signals
+
+from eastgate.xds.record import record
 
 from .drain import Activity, Drain
 from .log import Log
@@ -12,7 +13,7 @@ from .log import Log
 ACTIVITY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DataSide:
     """What stopping does to the data side, and asks of it. ``stop_accepting``: of everything, or of inbound alone.
 

@@ -57,6 +57,7 @@ PARTS = {
     "envoy": Part("random configurations beside Envoy", ("test-envoy-long",)),
     "lab": Part("faults of real istiods, a minute each", ("lab-test-long",)),
     "lab-matrix": Part("the story in every mixture of eastgate and stock proxies", ("lab-matrix",)),
+    "kind": Part("deploy/kind with real kind: gateways and sidecars of each sort", ("kind-test",)),
 }
 
 

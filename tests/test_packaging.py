@@ -72,6 +72,22 @@ def test_missing_compiler_is_one_sentence(tree):
     )
 
 
+def test_compiler_of_several_words_is_run_whole(tree, tmp_path):
+    # The compiler behind `env` is the one that lacks a header; env itself would find none missing.
+    sentence = complaint(tree, CC=f"env '{compiler_without('Python.h', tmp_path)}'")
+    assert sentence.startswith("eastgate: the C header <Python.h> is missing or unusable")
+
+
+def test_compiler_behind_another_program_builds(tree):
+    run = build(tree, "setup.py", "--quiet", "build_ext", "--inplace", CC="env cc", EASTGATE_ONLY="fastpath.reason")
+    assert run.returncode == 0, run.stderr
+    assert list((tree / "fastpath").glob("reason.*.so"))
+
+
+def test_command_line_that_ends_in_a_quote_is_one_sentence(tree):
+    assert complaint(tree, CC="cc '") == "eastgate: CC or CFLAGS is no command line: No closing quotation"
+
+
 @pytest.mark.parametrize(
     ("header", "package"), [("Python.h", "python3-dev"), ("openssl/ssl.h", "libssl-dev"), ("stdio.h", "libc6-dev")]
 )

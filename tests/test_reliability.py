@@ -1,4 +1,4 @@
-"""docs/reliability.md names tests and targets: all of them exist."""
+"""docs/reliability.md and docs/operations.md name tests and targets: all of them exist."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "reliability.md"
 TEXT = DOCUMENT.read_text()
-NAMED = sorted(set(re.findall(r"`(tests/[\w/.:]+)`", TEXT)))
-TARGETS = sorted(set(re.findall(r"`make ([\w-]+)", TEXT)))
+FAILURES = (ROOT / "docs" / "operations.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/[\w/.:]+)`", TEXT + FAILURES)))
+TARGETS = sorted(set(re.findall(r"`make ([\w-]+)", TEXT + FAILURES)))
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -25,7 +26,7 @@ def is_there(named: str) -> bool:
 
 @pytest.mark.parametrize("named", NAMED)
 def test_named_test_exists(named: str) -> None:
-    assert is_there(named), f"{DOCUMENT.name} names {named}"
+    assert is_there(named), f"a document names {named}"
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -40,6 +41,12 @@ def test_every_promise_names_a_test() -> None:
     promises = [row for row in rows if row.startswith("| ") and not row.startswith("| promise")]
     assert len(promises) >= 10
     assert [row for row in promises if "`tests/" not in row and "`make " not in row] == []
+
+
+def test_every_failure_names_a_test() -> None:
+    rows = [row for row in FAILURES.splitlines() if row.startswith("| ") and not row.startswith("| what fails")]
+    assert len(rows) >= 8
+    assert [row for row in rows if "`tests/" not in row] == []
 
 
 def test_what_is_gone_is_noticed() -> None:

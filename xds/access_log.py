@@ -6,13 +6,13 @@ a warning that says why: no line is better than lines of connections that nobody
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from .errors import XdsError
 from .fields import checked_text
 from .message import read
+from .record import record
 
 _ACCESS_LOG = "envoy.config.accesslog.v3.AccessLog"
 _FILE = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -23,7 +23,7 @@ _STREAMS = {
 OPERATIONS = ("EQ", "GE", "LE", "NE")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogFilter:
     """Which connections are logged. ``kind``: flags (one of ``flags``, any where it is empty), status or duration
     (compared as ``operation`` says with ``value``; a duration in milliseconds), and, or (``filters``).
@@ -36,7 +36,7 @@ class LogFilter:
     filters: tuple["LogFilter", ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessLogSpec:
     """One log. ``text`` or ``json``: its format, of which the second is a JSON text; neither: Envoy's own."""
 
@@ -47,7 +47,7 @@ class AccessLogSpec:
     filter: LogFilter | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessLogs:
     """The logs of a listener or chain, and what of them has no effect."""
 

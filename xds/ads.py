@@ -5,8 +5,9 @@ bytes between them.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from .errors import XdsError, own_fault
 from .ledger import Ledger
 from .log import Log
 from .node import NodeIdentity
+from .record import record
 from .resources import Rejection, Snapshot
 from .response import Response
 from .store import Applied, Store
@@ -45,7 +47,11 @@ OnSnapshot = Callable[[Snapshot], Awaitable[Iterable[XdsError] | None] | Iterabl
 
 @dataclass(slots=True)
 class TypeStatistics:
-    """Counters of one type URL, with Envoy's meaning, and what came last; ``updated_s``: loop time of a success."""
+    """Counters of one type URL, with Envoy's meaning, and what came last; ``updated_s``: loop time of a success.
+
+    ``applied``: whether any response was, be it in part. ``durations_ms``: how many successes took so many whole
+    milliseconds, until they served.
+    """
 
     update_attempt: int = 0
     update_success: int = 0
@@ -54,9 +60,11 @@ class TypeStatistics:
     version: str = ""
     nonce: str = ""
     updated_s: float = 0.0
+    applied: bool = False
+    durations_ms: Counter[int] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Push:
     """One response, as it came, and what was answered. ``reason``: that of a NACK, empty for an ACK."""
 
@@ -271,6 +279,7 @@ class AdsClient:
         statistics = self.statistics[type_url]
         statistics.update_attempt += 1
         statistics.nonce = response.nonce
+        began_s = asyncio.get_running_loop().time()
         applied = await self._apply(response)
         reason, rejected = applied.reason, applied.rejected
         if applied.changed:
@@ -286,6 +295,9 @@ class AdsClient:
             statistics.update_success += 1
             statistics.version = version
             statistics.updated_s = now_s
+            statistics.durations_ms[int((now_s - began_s) * 1000)] += 1
+        taken = set(applied.accepted).difference(one.name for one in rejected)
+        statistics.applied = statistics.applied or not reason or bool(taken)
         self._note(response, payload, reason, applied.accepted, rejected, now_s)
         requests: list[Request | DeltaRequest] = []
         requests += self._subscriptions.answer(type_url, version, reason, [one.name for one in rejected])

@@ -9,12 +9,12 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from eastgate.xds.endpoint_reader cimport (
+from eastgate.xds.assignment_columns cimport (
     BAD_DURATION, BAD_HEALTH, BAD_PATH, BAD_PORT, BAD_PRIORITY, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_UNIX,
     INTERNAL_ADDRESS, LEDS, LOCALITY_LIMIT, MALFORMED, NAMED_PORT, NO_ADDRESS, NO_PORT, NOT_AN_ADDRESS, NOT_TCP,
-    PRIORITY_LAST, ZERO_FACTOR, ZERO_LOCALITY_WEIGHT, ZERO_WEIGHT, LocalityEndpoints, Reader, count_rows, drop_rows,
-    find_duplicates, read_assignment,
+    PRIORITY_LAST, ZERO_FACTOR, ZERO_LOCALITY_WEIGHT, ZERO_WEIGHT, LocalityEndpoints, Reader,
 )
+from eastgate.xds.endpoint_reader cimport count_rows, drop_rows, find_duplicates, read_assignment
 from eastgate.xds.protobuf cimport Cursor, LENGTH_DELIMITED, Span, read_payload, read_tag, skip_value
 
 from .errors import XdsError
@@ -148,31 +148,16 @@ cdef object rejection(Reader* reader, int fault, str kind, str resource):
     return XdsError(kind, resource, f"{reason} (byte {reader.fault_at - reader.start})", malformed=fault == MALFORMED)
 
 
-def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
-    """Read a ClusterLoadAssignment. Raises XdsError(kind, resource or the message's own cluster_name, reason)."""
-    cdef Reader reader
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t locality_count = 0
-    cdef Py_ssize_t duplicates
-    cdef Cursor start = <Cursor> PyBytes_AS_STRING(raw)
-    cdef Cursor end = start + PyBytes_GET_SIZE(raw)
-    cdef int fault
-    cdef bytes family, address, port, weight, health, priority, locality, flags, duplicate
-    memset(&reader, 0, sizeof(Reader))
-    reader.start = start
-    if PyBytes_GET_SIZE(raw) > 0x7FFFFFFF:
-        raise XdsError(kind, resource or read_text(raw, 1), "longer than 2 GiB")
-    fault = count_rows(&reader, start, end, &count, &locality_count)
-    if fault < 0:
-        raise rejection(&reader, fault, kind, resource or read_text(raw, 1))
-    family = buffer_of(count)
-    address = buffer_of(16 * count)
-    port = buffer_of(2 * count)
-    weight = buffer_of(4 * count)
-    health = buffer_of(count)
-    priority = buffer_of(count)
-    locality = buffer_of(2 * count)
-    flags = buffer_of(count)
+cdef dict new_columns(Reader* reader, Py_ssize_t count):
+    """Buffers for so many rows, by the name of their column; the reader writes into them."""
+    cdef bytes family = buffer_of(count)
+    cdef bytes address = buffer_of(16 * count)
+    cdef bytes port = buffer_of(2 * count)
+    cdef bytes weight = buffer_of(4 * count)
+    cdef bytes health = buffer_of(count)
+    cdef bytes priority = buffer_of(count)
+    cdef bytes locality = buffer_of(2 * count)
+    cdef bytes flags = buffer_of(count)
     reader.family = <uint8_t*> PyBytes_AS_STRING(family)
     reader.address = <uint8_t*> PyBytes_AS_STRING(address)
     reader.port = <uint16_t*> PyBytes_AS_STRING(port)
@@ -181,6 +166,66 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
     reader.priority = <uint8_t*> PyBytes_AS_STRING(priority)
     reader.locality = <uint16_t*> PyBytes_AS_STRING(locality)
     reader.flags = <uint8_t*> PyBytes_AS_STRING(flags)
+    return {
+        "family": family, "address": address, "port": port, "weight": weight, "health": health, "priority": priority,
+        "locality": locality, "flags": flags,
+    }
+
+
+cdef Py_ssize_t without_duplicates(Reader* reader, Py_ssize_t count, dict columns, bint united) except -1:
+    """Take out rows whose address an earlier row has, which gets their weight if united; return how many are left."""
+    cdef bytes duplicate = bytes(count)
+    cdef Py_ssize_t found = find_duplicates(reader, count, <uint8_t*> PyBytes_AS_STRING(duplicate), united)
+    cdef bytes priority, weight, locality
+    if found < 0:
+        raise MemoryError
+    if found == 0:
+        return count
+    drop_rows(reader, count, <const uint8_t*> PyBytes_AS_STRING(duplicate))
+    for name, column in columns.items():
+        columns[name] = column[:len(column) // count * (count - found)]
+    # What is still read: the buffers that were cut are gone.
+    priority, weight, locality = columns["priority"], columns["weight"], columns["locality"]
+    reader.priority = <uint8_t*> PyBytes_AS_STRING(priority)
+    reader.weight = <uint32_t*> PyBytes_AS_STRING(weight)
+    reader.locality = <uint16_t*> PyBytes_AS_STRING(locality)
+    return count - found
+
+
+cdef str check_policy(Reader* reader):
+    """Why the settings of the assignment mean nothing, or an empty string."""
+    if reader.has_factor and reader.factor == 0:
+        return SENTENCES[ZERO_FACTOR]
+    if reader.has_stale_after and (
+        stale_after_of(reader) <= 0
+        or not 0 <= reader.stale_after_ns < 1_000_000_000
+        or reader.stale_after_s > 315_576_000_000
+    ):
+        return SENTENCES[BAD_DURATION]
+    return ""
+
+
+cdef inline double stale_after_of(Reader* reader) noexcept:
+    return reader.stale_after_s + reader.stale_after_ns / 1e9
+
+
+def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> Assignment:
+    """Read a ClusterLoadAssignment. Raises XdsError(kind, resource or the message's own cluster_name, reason)."""
+    cdef Reader reader
+    cdef Py_ssize_t count = 0
+    cdef Py_ssize_t locality_count = 0
+    cdef Cursor start = <Cursor> PyBytes_AS_STRING(raw)
+    cdef Cursor end = start + PyBytes_GET_SIZE(raw)
+    cdef int fault
+    cdef dict columns
+    memset(&reader, 0, sizeof(Reader))
+    reader.start = start
+    if PyBytes_GET_SIZE(raw) > 0x7FFFFFFF:
+        raise XdsError(kind, resource or read_text(raw, 1), "longer than 2 GiB")
+    fault = count_rows(&reader, start, end, &count, &locality_count)
+    if fault < 0:
+        raise rejection(&reader, fault, kind, resource or read_text(raw, 1))
+    columns = new_columns(&reader, count)
     reader.localities = <LocalityEndpoints*> calloc(locality_count + 1, sizeof(LocalityEndpoints))
     if reader.localities == NULL:
         raise MemoryError
@@ -197,37 +242,16 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
         free(reader.localities)
     resource = resource or cluster_name
     names = name_paths(&reader, count)
-    duplicate = bytes(count)
-    duplicates = find_duplicates(&reader, count, <uint8_t*> PyBytes_AS_STRING(duplicate))
-    if duplicates < 0:
-        raise MemoryError
-    if duplicates:
-        drop_rows(&reader, count, <const uint8_t*> PyBytes_AS_STRING(duplicate))
-        count -= duplicates
-        family, health, priority, flags = family[:count], health[:count], priority[:count], flags[:count]
-        port, locality = port[:2 * count], locality[:2 * count]
-        weight, address = weight[:4 * count], address[:16 * count]
-        reader.priority = <uint8_t*> PyBytes_AS_STRING(priority)
-        reader.weight = <uint32_t*> PyBytes_AS_STRING(weight)
-        reader.locality = <uint16_t*> PyBytes_AS_STRING(locality)
-    reason = check_weights(&reader, count, localities)
-    if not reason and reader.has_factor and reader.factor == 0:
-        reason = SENTENCES[ZERO_FACTOR]
-    stale_after_s = reader.stale_after_s + reader.stale_after_ns / 1e9
-    if not reason and reader.has_stale_after and (
-        stale_after_s <= 0 or not 0 <= reader.stale_after_ns < 1_000_000_000 or reader.stale_after_s > 315_576_000_000
-    ):
-        reason = SENTENCES[BAD_DURATION]
+    # Envoy drops what EDS names again, and keeps both where a cluster or its names say so: one endpoint of the sum.
+    count = without_duplicates(&reader, count, columns, kind != "EDS")
+    reason = check_weights(&reader, count, localities) or check_policy(&reader)
     if reason:
         raise XdsError(kind, resource, reason)
-    columns = Columns(
-        count, family, address, port, weight, health, priority, locality, flags, localities, names
-    )
     return Assignment(
         cluster_name,
-        columns,
+        Columns(count, localities=localities, names=names, **columns),
         reader.factor if reader.has_factor else OVERPROVISIONING_FACTOR,
         reader.weighted_priority_health != 0,
-        stale_after_s if reader.has_stale_after else 0.0,
+        stale_after_of(&reader) if reader.has_stale_after else 0.0,
         raw,
     )

@@ -1,20 +1,18 @@
-"""upstream_bind_config of a cluster: the addresses that connections to its endpoints come from.
+"""upstream_bind_config of a cluster: what sockets to its endpoints come from, and what is set on them.
 
 Rules of Envoy's BindConfig: the address of the endpoint's family holds, and where none is of that family the kernel
-chooses; there are at most two, one of each family.
+chooses; there are at most two, one of each family. An address may have socket options of its own, which then hold
+instead of those of all. Options of other states than PREBIND are set on no connection, in Envoy neither.
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .fields import PORT_MAX, number
+from .fields import PORT_MAX, number, type_name
+from .socket_options import FREEBIND, decode_upstream_options
 
-_WARNINGS = {
-    "freebind": "not set",
-    "socket_options": "not set",
-    "local_address_selector": "the address of the endpoint's family is taken",
-}
+_SELECTOR = "envoy.config.upstream.local_address_selector.v3.DefaultLocalAddressSelector"
 
 
 class SourceAddress(NamedTuple):
@@ -24,22 +22,68 @@ class SourceAddress(NamedTuple):
     port: int
 
 
-def decode_bind_config(config: Mapping[str, Any], warnings: list[str]) -> tuple[SourceAddress, ...]:
-    """Those addresses, the first one first. Raises ValueError for what Envoy rejects, too."""
-    warnings += [f"upstream_bind_config.{field}: {what}" for field, what in _WARNINGS.items() if config.get(field)]
+class FamilyOption(NamedTuple):
+    """A socket option of connections to endpoints of one family, 4 or 6."""
+
+    family: int
+    level: int
+    name: int
+    value: int
+
+
+class Bind(NamedTuple):
+    """How sockets are made before they connect."""
+
+    sources: tuple[SourceAddress, ...] = ()
+    options: tuple[FamilyOption, ...] = ()
+
+
+NO_BIND = Bind()
+
+
+def decode_bind_config(config: Mapping[str, Any], warnings: list[str]) -> Bind:
+    """The addresses, the first one first, and the options. Raises ValueError for what Envoy rejects, too."""
+    selector = config.get("local_address_selector", {})
+    if selector and type_name(selector.get("typed_config", {})) != _SELECTOR:
+        raise ValueError(f"upstream_bind_config.local_address_selector: {selector.get('name', '')!r} is not known")
     extra = config.get("extra_source_addresses", ())
-    if any(one.get("socket_options") for one in extra):
-        warnings.append("upstream_bind_config.extra_source_addresses.socket_options: not set")
     more = [*(one.get("address", {}) for one in extra), *config.get("additional_source_addresses", ())]
-    if "source_address" not in config:
-        if more:
-            raise ValueError("upstream_bind_config: extra_source_addresses without source_address")
-        return ()
-    found = [_source("source_address", config["source_address"])]
+    if "source_address" not in config and more:
+        raise ValueError("upstream_bind_config: extra_source_addresses without source_address")
+    found = [_source("source_address", config["source_address"])] if "source_address" in config else []
     found += [_source("extra_source_addresses", one) for one in more]
     if len({len(one.address) for one in found}) != len(found):
         raise ValueError("upstream_bind_config: two source addresses of one IP version")
-    return tuple(found)
+    everywhere = config.get("socket_options", ())
+    own = {
+        _family(source): one["socket_options"].get("socket_options", ())
+        for one, source in zip(extra, found[1:], strict=False)
+        if "socket_options" in one
+    }
+    options: list[FamilyOption] = []
+    for family in (4, 6):
+        if config.get("freebind"):
+            options.append(FamilyOption(family, *FREEBIND[family], 1))
+        options += _options(own.get(family, everywhere), family)
+    _warn("upstream_bind_config.socket_options", everywhere, warnings)
+    for said in own.values():
+        _warn("upstream_bind_config.extra_source_addresses.socket_options", said, warnings)
+    return Bind(tuple(found), tuple(options))
+
+
+def _options(said: Sequence[Mapping[str, Any]], family: int) -> list[FamilyOption]:
+    return [FamilyOption(family, *one) for one in decode_upstream_options("", said, family, [])]
+
+
+def _warn(where: str, said: Sequence[Mapping[str, Any]], warnings: list[str]) -> None:
+    for family in (4, 6):
+        named: list[str] = []
+        decode_upstream_options(where, said, family, named)
+        warnings += [one for one in named if one not in warnings]
+
+
+def _family(source: SourceAddress) -> int:
+    return 4 if len(source.address) == 4 else 6
 
 
 def _source(field: str, message: Mapping[str, Any]) -> SourceAddress:

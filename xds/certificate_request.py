@@ -4,10 +4,10 @@ Envoy's API does not hold them. Both sides are here: who asks for a certificate,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .message import encode_field
+from .record import record
 from .schema import FieldSchema
 from .wire import Schema
 
@@ -22,7 +22,7 @@ _CHAIN = FieldSchema(1, "cert_chain", "string", repeated=True)
 _SCHEMA = Schema({_REQUEST: (_CSR, _VALIDITY), _RESPONSE: (_CHAIN,)}, {})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CertificateRequest:
     """A signing request, PEM, and how many seconds the certificate is to be good for; 0: as many as the CA likes."""
 

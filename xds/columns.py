@@ -1,14 +1,18 @@
 """Endpoints of an assignment as typed columns: the contract with fastpath, and the one place that knows their bytes."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import IntEnum, IntFlag
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import byteorder
 from typing import Any, NamedTuple
 
+from .record import record
+
 EndpointKey = tuple[str, int]
 """(address, port) of an endpoint; a Unix socket by its path and 0"""
+Place = tuple[bytes, int, int]
+"""(address, port, family) of an endpoint, the address as Columns.packed gives it"""
 
 
 class Family(IntEnum):
@@ -52,7 +56,7 @@ class Locality(NamedTuple):
         return "/".join(self).rstrip("/")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LocalityEntry:
     """One (priority, locality) of an assignment; LocalityLbEndpoints with the same pair are merged, last weight wins.
 
@@ -64,7 +68,7 @@ class LocalityEntry:
     weight: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Columns:
     """Endpoints of one assignment in message order, as typed native-endian buffers: the contract with fastpath.
 
@@ -110,12 +114,41 @@ class Columns:
         address = self.address[_ADDRESS * row : _ADDRESS * (row + 1)]
         return self.names[int.from_bytes(address[:4], byteorder)] if self.family[row] == _UNIX else address
 
+    def all_packed(self) -> Iterator[bytes]:
+        """Those of all rows."""
+        buffer, names = self.address, self.names
+        for row, family in enumerate(self.family):
+            address = buffer[_ADDRESS * row : _ADDRESS * (row + 1)]
+            yield names[int.from_bytes(address[:4], byteorder)] if family == _UNIX else address
+
+    def all_places(self) -> Iterator[Place]:
+        """Where the endpoints are, in their order."""
+        return zip(self.all_packed(), self.ports, self.family, strict=True)
+
+    def identities(self) -> Iterator[tuple[bytes, int, int, Locality]]:
+        """What endpoints are known by in their cluster, from one push to the next: place and locality."""
+        where = [entry.locality for entry in self.localities]
+        localities = (where[place] for place in self.places)
+        return zip(self.all_packed(), self.ports, self.family, localities, strict=True)
+
+    def has_places_of(self, other: "Columns") -> bool:
+        """Whether these are the same endpoints in the same order, as far as buffers say so at once."""
+        return all(getattr(self, name) == getattr(other, name) for name in _PLACE)
+
+    def has_identities_of(self, other: "Columns") -> bool:
+        """The same, and in the same localities."""
+        return self.has_places_of(other) and self.locality == other.locality and self.localities == other.localities
+
+    def stored(self, places: Iterable[Place]) -> Iterator[Place]:
+        """The same places with the 16 bytes that stand for them in ``address``; a path that is not here gets none's."""
+        numbers = {path: number for number, path in enumerate(self.names)}
+        for packed, port, family in places:
+            known = packed if family != _UNIX else _name_bytes(numbers.get(packed, len(numbers)))
+            yield known, port, family
+
     def host(self, row: int) -> str:
         """The address as text, of a Unix socket its path; bytes that are no UTF-8 as surrogates."""
-        family, packed = self.family[row], self.packed(row)
-        if family == _UNIX:
-            return packed.decode("utf-8", "surrogateescape")
-        return inet_ntop(AF_INET, packed[:4]) if family == _IPV4 else inet_ntop(AF_INET6, packed)
+        return host_text(self.packed(row), self.family[row])
 
     def key(self, row: int) -> EndpointKey:
         """What stands for an endpoint in its assignment: (address, port), of a Unix socket its path and 0."""
@@ -152,7 +185,7 @@ class Columns:
             packed = other.packed(row)
             if other.family[row] == _UNIX:
                 names.append(packed)
-                packed = (len(names) - 1).to_bytes(4, byteorder).ljust(_ADDRESS, b"\0")
+                packed = _name_bytes(len(names) - 1)
             address += packed
         same = ("family", "port", "weight", "health", "priority", "flags")
         joined: dict[str, Any] = {
@@ -178,6 +211,14 @@ class EndpointRow(NamedTuple):
     health: int = Health.UNKNOWN
     priority: int = 0
     locality: Locality = Locality()
+    flags: int = 0
+
+
+def host_text(packed: bytes, family: int) -> str:
+    """What `Columns.packed` gives as text, as Envoy writes it; of a path what is no UTF-8 as surrogates."""
+    if family == _UNIX:
+        return packed.decode("utf-8", "surrogateescape")
+    return inet_ntop(AF_INET, packed[:4]) if family == _IPV4 else inet_ntop(AF_INET6, packed)
 
 
 def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] = ()) -> Columns:
@@ -195,10 +236,10 @@ def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] 
             entries.append(LocalityEntry(row.locality, row.priority, None))
         packed = row.address
         if row.family == _UNIX:
-            packed = names.setdefault(packed, len(names)).to_bytes(4, byteorder)
+            packed = _name_bytes(names.setdefault(packed, len(names)))
         numbers = {
             "family": row.family, "port": row.port, "weight": row.weight, "health": row.health,
-            "priority": row.priority, "locality": place, "flags": 0,
+            "priority": row.priority, "locality": place, "flags": row.flags,
         }  # fmt: skip
         for name, number in numbers.items():
             buffers[name] += int(number).to_bytes(_WIDTHS[name], byteorder)
@@ -207,11 +248,18 @@ def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] 
     return Columns(len(buffers["family"]), localities=tuple(entries), names=tuple(names), **columns)
 
 
+# Columns that say where endpoints are.
+_PLACE = ("family", "address", "port", "names")
 # Bytes of a row.
 _ADDRESS = 16
 _WIDTHS = {
     "family": 1, "address": _ADDRESS, "port": 2, "weight": 4, "health": 1, "priority": 1, "locality": 2, "flags": 1,
 }  # fmt: skip
+
+
+def _name_bytes(number: int) -> bytes:
+    """What stands for a name in ``address``."""
+    return number.to_bytes(4, byteorder).ljust(_ADDRESS, b"\0")
 
 
 def _taken(column: bytes, width: int, rows: Sequence[int]) -> bytes:

@@ -6,18 +6,18 @@ certificates.
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import grpc
 from grpc import aio
 
 from .channel import plaintext, with_credentials
 from .errors import XdsError
+from .record import record
 
 UNIX_PREFIX = "unix:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Credentials:
     """Paths of files, empty for none. Without ``root_cert`` channels are plaintext, and nothing secret is sent.
 

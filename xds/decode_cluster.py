@@ -115,43 +115,22 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     kind, dns_config = _type(message)
     if kind == "EDS" and "eds_cluster_config" not in message:
         raise ValueError("type EDS without eds_cluster_config")
-    # Also an empty message is one that is set.
-    warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field, False) is not False]
-    if not message.get("wait_for_warm_on_init", True):
-        warnings.append("wait_for_warm_on_init: a cluster is used when it is warm, and not before")
-    if "happy_eyeballs_config" in message.get("upstream_connection_options", {}):
-        warnings.append("upstream_connection_options.happy_eyeballs_config: addresses of an endpoint are not raced")
-    assignment = None
+    warnings = _unheeded(message)
+    assignment, dns = None, None
     if kind == "STATIC":
         # Without one it has no endpoints, as BlackHoleCluster: known, and open to nobody.
         assignment = decode_assignment(message.get("load_assignment", b""), KIND, name)
-    dns = None
     if kind in _DNS_TYPES:
         dns = decode_dns(name, dns_config, first_only=kind == "LOGICAL_DNS", warnings=warnings)
     common_lb = message.get("common_lb_config", {})
     check_hashing(kind, common_lb)
     policy, policy_config, locality_config = _policy(message)
-    routable = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
-    if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
-        raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
-    if kind == "ORIGINAL_DST" and message.get("lb_subset_config", {}).get("subset_selectors"):
-        raise ValueError("lb_subset_config: an ORIGINAL_DST cluster has no endpoints to select")
-    if kind != "ORIGINAL_DST" and policy not in _POLICIES:
-        if routable:
-            raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
-        warnings.append(f"lb_policy: {policy} is not supported")
-    warnings += [
-        f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb
-    ]
-    for upstream_filter in message.get("filters", ()):
-        filter_name = read_text(upstream_filter, 1)
-        if filter_name not in _INERT_FILTERS:
-            warnings.append(f"filters: upstream filter {filter_name} is not run")
-    warnings += [f"{path}: unknown field" for path in unknown_fields(message)]
+    has_endpoints = kind == "EDS" or dns is not None or (assignment is not None and assignment.columns.count > 0)
+    warnings += _check_policy(kind, policy, message, has_endpoints=has_endpoints)
+    warnings += _unheeded_inside(message, common_lb)
     spoken = upstream_tls(message)
     warnings += [f"transport_socket: {warning}" for one in spoken.settings for warning in one.warnings]
     eds_config = message.get("eds_cluster_config", {}).get("eds_config", b"")
-    keepalive = message.get("upstream_connection_options", {}).get("tcp_keepalive")
     return Cluster(
         name=name,
         type=kind,
@@ -161,9 +140,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         lb_policy=policy,
         least_request_choice_count=min(number(policy_config, "choice_count", 2, low=2), CHOICES_MAX),
         least_request_bias=_active_request_bias(policy_config),
-        least_request_full_scan=bool(
-            policy_config.get("enable_full_scan") or policy_config.get("selection_method") == "FULL_SCAN"
-        ),
+        least_request_full_scan=_full_scan(policy_config),
         hashing=decode_hashing(
             policy, policy_config, policy_config if "load_balancing_policy" in message else common_lb, warnings
         ),
@@ -179,9 +156,9 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         subsets=None if "load_balancing_policy" in message else decode_subsets(message.get("lb_subset_config")),
         ignore_health_on_host_removal=message.get("ignore_health_on_host_removal", False),
         ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
-        tcp_keepalive=None if keepalive is None else _tcp_keepalive(keepalive),
+        tcp_keepalive=_tcp_keepalive(message.get("upstream_connection_options", {}).get("tcp_keepalive")),
         load_assignment=assignment,
-        sources=decode_bind_config(message.get("upstream_bind_config", {}), warnings),
+        bind=decode_bind_config(message.get("upstream_bind_config", {}), warnings),
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
@@ -190,6 +167,44 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         warnings=tuple(map(printable, warnings)),
         raw=raw,
     )
+
+
+def _unheeded(message: Mapping[str, Any]) -> list[str]:
+    """Warnings of fields of the cluster itself that do not do what they say."""
+    # Also an empty message is one that is set.
+    warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field, False) is not False]
+    if not message.get("wait_for_warm_on_init", True):
+        warnings.append("wait_for_warm_on_init: a cluster is used when it is warm, and not before")
+    if "happy_eyeballs_config" in message.get("upstream_connection_options", {}):
+        warnings.append("upstream_connection_options.happy_eyeballs_config: addresses of an endpoint are not raced")
+    return warnings
+
+
+def _unheeded_inside(message: Mapping[str, Any], common_lb: Mapping[str, Any]) -> list[str]:
+    """Warnings of what stands in messages of it: settings of balancing, filters, fields that nobody knows."""
+    filters = [read_text(one, 1) for one in message.get("filters", ())]
+    return [
+        *(f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb),
+        *(f"filters: upstream filter {name} is not run" for name in filters if name not in _INERT_FILTERS),
+        *(f"{path}: unknown field" for path in unknown_fields(message)),
+    ]
+
+
+def _check_policy(kind: str, policy: str, message: Mapping[str, Any], *, has_endpoints: bool) -> list[str]:
+    """Warnings of a policy that decides nothing; ValueError for one that would and is not there, or does not go with
+    the type.
+    """
+    if (policy == "CLUSTER_PROVIDED") != (kind == "ORIGINAL_DST"):
+        raise ValueError(f"lb_policy {policy} does not go with cluster type {kind} (ORIGINAL_DST has CLUSTER_PROVIDED)")
+    if kind == "ORIGINAL_DST":
+        if message.get("lb_subset_config", {}).get("subset_selectors"):
+            raise ValueError("lb_subset_config: an ORIGINAL_DST cluster has no endpoints to select")
+        return []
+    if policy in _POLICIES:
+        return []
+    if has_endpoints:
+        raise ValueError(f"lb_policy {policy} is not supported (supported: {', '.join(_POLICIES)})")
+    return [f"lb_policy: {policy} is not supported"]
 
 
 def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -263,6 +278,10 @@ def _policy(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping
         # The two that hash have locality_weighted_lb_config without a message around it.
         locality_config = config.get("locality_lb_config", config)
     return policy, config, locality_config
+
+
+def _full_scan(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("enable_full_scan") or config.get("selection_method") == "FULL_SCAN")
 
 
 def _active_request_bias(config: Mapping[str, Any]) -> float:
@@ -351,7 +370,9 @@ def _outlier_detection(message: Mapping[str, Any] | None, warnings: list[str]) -
     return OutlierDetection(interval_s=interval, base_ejection_time_s=base, max_ejection_time_s=longest, **values)
 
 
-def _tcp_keepalive(message: Mapping[str, Any]) -> TcpKeepalive:
+def _tcp_keepalive(message: Mapping[str, Any] | None) -> TcpKeepalive | None:
+    if message is None:
+        return None
     # What the kernel would not take at all; 0 is its default there.
     return TcpKeepalive(
         clamped(message, "keepalive_probes", low=0, high=KEEPALIVE_PROBES_MAX),

@@ -85,6 +85,16 @@ def listener_steps(raw: bytes, known: Mapping[bytes, DecodedChain]) -> Generator
         raise XdsError(KIND, name, str(error)) from None
 
 
+def same_but_for_chains(one: Listener, other: Listener) -> bool:
+    """Whether the messages of two listeners differ in their filter chains at most."""
+    return _without_chains(one.raw) == _without_chains(other.raw)
+
+
+def _without_chains(raw: bytes) -> dict[str, Any]:
+    chains = ("filter_chains", "default_filter_chain")
+    return {name: value for name, value in read(_LISTENER, raw).items() if name not in chains}
+
+
 def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains) -> Listener:
     if "address" not in message:
         raise ValueError("no address")
@@ -131,7 +141,8 @@ def _listener(name: str, message: Mapping[str, Any], raw: bytes, chains: Chains)
         tls_skipped_ports=filters.skipped.get("tls_inspector", ()),
         http_inspector="http_inspector" in filters,
         http_skipped_ports=filters.skipped.get("http_inspector", ()),
-        proxy_protocol="proxy_protocol" in filters,
+        hello_limit=filters.hello_limit,
+        proxy_headers=filters.proxy_headers,
         listener_filters_timeout_s=seconds(message, "listener_filters_timeout", 15.0),
         continue_on_listener_filters_timeout=message.get("continue_on_listener_filters_timeout", False),
         ipv4_compat=tuple(compat),

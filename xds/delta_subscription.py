@@ -11,9 +11,10 @@ What istiod makes of these requests (pilot/pkg/xds/delta.go, shouldRespondDelta)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from .message import encode, read
+from .record import record
 from .response import Response
 from .subscription import ADS_SERVICE, INVALID_ARGUMENT, REASON_LIMIT
 
@@ -22,7 +23,7 @@ DELTA_RESPONSE = "envoy.service.discovery.v3.DeltaDiscoveryResponse"
 WILDCARD = "*"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeltaRequest:
     """One DeltaDiscoveryRequest to send. ``error``: reason of a NACK, empty otherwise."""
 

@@ -100,7 +100,9 @@ def _resolved(
     endpoint: dict[str, Any], addresses: Mapping[str, Sequence[str]], *, first_only: bool
 ) -> Iterator[dict[str, Any]]:
     where = endpoint["endpoint"]["address"]["socket_address"]
-    found = [where["address"]] if is_address(where["address"]) else addresses.get(where["address"], ())
+    # Of one name an address is one endpoint, however often an answer holds it; of two names it has both weights.
+    host = where["address"]
+    found = [host] if is_address(host) else list(dict.fromkeys(addresses.get(host, ())))
     for address in found[:1] if first_only else found:
         resolved = {"socket_address": {**where, "address": address}}
         named = {"hostname": endpoint["endpoint"].get("hostname") or where["address"], "address": resolved}

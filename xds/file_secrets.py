@@ -1,12 +1,11 @@
 """The workload's certificate, its key and what to trust, from files that somebody rotates. Any writer will do."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from .local_secrets import CERTIFICATE, ROOTS, apply, certificate_secret, roots_secret
+from .local_secrets import CERTIFICATE, ROOTS, apply, certificate_secret, file_content, file_stamp, roots_secret
 from .log import Log
+from .record import record
 from .sds import SdsStatistics
 from .secret_store import SecretStore
 
@@ -15,7 +14,7 @@ LOOK_S = 2.0
 _log = Log("xds")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretFiles:
     """Paths of PEM files. ``certificate`` and ``key`` go together; each of the three may be empty."""
 
@@ -57,10 +56,17 @@ class FileSecrets:
         """run() returns within the time between two looks."""
         self._closed = True
 
+    def awaits(self, name: str) -> bool:
+        """Whether it is this source that brings a secret of this name, if late."""
+        return name in (CERTIFICATE, ROOTS)
+
     def look(self) -> None:
         """Read what has changed since the last look, and put it into the store."""
-        seen = (tuple(map(_stamp, self._paths())), self._store.wanted(self.source))
-        if seen == self._seen or not seen[1]:
+        wanted = set(self._store.wanted(self.source))
+        # Wanted only now, or again: the store forgets what nobody wants.
+        missing = wanted.intersection(self._offered()).difference(self._store.held(self.source))
+        seen = tuple(map(file_stamp, self._paths()))
+        if not wanted or (seen == self._seen and not missing):
             return
         self.statistics.update_attempt += 1
         reason = self._read()
@@ -74,6 +80,10 @@ class FileSecrets:
             self.statistics.update_failure += 1
             _log.warning("secret_files", source=self.source, reason=reason)
 
+    def _offered(self) -> tuple[str, ...]:
+        offered = ((CERTIFICATE, self._files.certificate), (ROOTS, self._files.roots))
+        return tuple(name for name, path in offered if path)
+
     def _paths(self) -> tuple[str, ...]:
         return tuple(filter(None, (self._files.certificate, self._files.key, self._files.roots)))
 
@@ -81,25 +91,14 @@ class FileSecrets:
         found = {}
         try:
             if self._files.certificate:
-                found[CERTIFICATE] = certificate_secret(_content(self._files.certificate), _content(self._files.key))
+                found[CERTIFICATE] = certificate_secret(
+                    file_content(self._files.certificate), file_content(self._files.key)
+                )
             if self._files.roots:
-                found[ROOTS] = roots_secret(_content(self._files.roots))
+                found[ROOTS] = roots_secret(file_content(self._files.roots))
         except OSError as error:
             return f"{error.filename}: cannot be read: {error.strerror}"
         self._version += 1
         rejected = apply(self._store, self.source, str(self._version), found)
         self.statistics.update_rejected += bool(rejected)
         return "; ".join(f"{one.name}: {one.reason}" for one in rejected)
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_mtime_ns, found.st_ino, found.st_size)
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

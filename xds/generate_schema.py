@@ -74,6 +74,7 @@ HONOURED = (
     "envoy.config.core.v3.TcpKeepalive",
     "envoy.config.core.v3.BindConfig",
     "envoy.config.core.v3.ExtraSourceAddress",
+    "envoy.config.core.v3.SocketOptionsOverride",
     "envoy.config.cluster.v3.LoadBalancingPolicy",
     "envoy.config.cluster.v3.LoadBalancingPolicy.Policy",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",

@@ -6,9 +6,9 @@ share it. A resource that left the configuration leaves the ledger.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from .decode import CDS, EDS, LDS, RDS, SDS
+from .record import record
 from .resources import Rejection, Snapshot
 
 # What of a reason is kept for as long as the resource lives.
@@ -22,7 +22,7 @@ Wanted = Mapping[str, frozenset[str]]
 """Names that were asked for, by type."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """The response that a resource was last accepted from; ``at_s`` is loop time."""
 
@@ -31,7 +31,7 @@ class Accepted:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rejected:
     """The response that a resource was last rejected from."""
 
@@ -41,7 +41,7 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One resource. ``state``: ACKED; NACKED while the newest version is not the one that serves; REQUESTED when it was
     asked for and never came; RESTORED when it is served from the last good configuration on disk.

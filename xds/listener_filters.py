@@ -1,10 +1,10 @@
 """What the listener filters of a Listener look at, and at which destination ports they are switched off."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .fields import type_name
+from .record import record
 from .wire import unknown_fields
 
 Ports = tuple[tuple[int, int], ...]
@@ -20,24 +20,39 @@ _FILTERS = {
 _INSPECTORS = ("tls_inspector", "http_inspector")
 # Settings that change what Envoy does and nothing here. How much is read at once is nobody's matter but the reader's.
 _UNUSED = {
-    "proxy_protocol": ("rules", "allow_requests_without_proxy_protocol", "disallowed_versions"),
+    "proxy_protocol": ("rules",),
     "tls_inspector": (
         "enable_ja3_fingerprinting",
         "enable_ja4_fingerprinting",
         "close_connection_on_client_hello_parsing_errors",
-        "max_client_hello_size",
     ),
 }
+# What Envoy accepts as max_client_hello_size; the larger one is its default, and the most that is looked at here.
+HELLO_LIMIT_LEAST, HELLO_LIMIT = 256, 16384
+_PROXY_VERSIONS = {"V1": 1, "V2": 2}
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class ProxyHeaders:
+    """Which PROXY headers connections begin with. ``optional``: those that begin with something else go on without."""
+
+    versions: tuple[int, ...] = (1, 2)
+    optional: bool = False
+
+
+NO_HEADERS = ProxyHeaders(())
+
+
+@record
 class ListenerFilters:
     """``skipped``: of each filter that is there, the destination ports where it is not asked. ``closed``: why all
-    chains must refuse, empty if they need not.
+    chains must refuse, empty if they need not. ``hello_limit``: bytes that a ClientHello may take.
     """
 
     skipped: Mapping[str, Ports]
     closed: str = ""
+    proxy_headers: ProxyHeaders | None = None
+    hello_limit: int = HELLO_LIMIT
     warnings: tuple[str, ...] = ()
 
     def __contains__(self, kind: str) -> bool:
@@ -48,6 +63,8 @@ def listener_filters(filters: Sequence[Mapping[str, Any]]) -> ListenerFilters:
     """Read listener_filters. Raises ValueError for what Envoy does not load either."""
     skipped: dict[str, Ports] = {}
     closed = ""
+    proxy_headers = None
+    hello_limit = HELLO_LIMIT
     warnings: list[str] = []
     for one in filters:
         name, config = one.get("name", ""), one.get("typed_config", {})
@@ -64,11 +81,37 @@ def listener_filters(filters: Sequence[Mapping[str, Any]]) -> ListenerFilters:
                 closed = closed or f"listener_filters.{kind}.filter_disabled: {error} is not evaluated"
         elif "filter_disabled" in one:
             warnings.append(f"listener_filters.{kind}.filter_disabled: the filter always runs")
+        if kind == "proxy_protocol" and kind in skipped:
+            closed = closed or "the listener has two proxy_protocol filters: only one header is read"
+        if kind == "proxy_protocol":
+            proxy_headers = _proxy_headers(config)
+        elif kind == "tls_inspector":
+            hello_limit = min(hello_limit, _hello_limit(config))
         # One of the same kind that is not switched off looks in any case.
         skipped[kind] = ports if kind not in skipped else intersected(skipped[kind], ports)
         unused = (field for field in _UNUSED.get(kind, ()) if config.get(field))
         warnings += [f"listener_filters.{kind}.{field}: not used" for field in unused]
-    return ListenerFilters(skipped, closed, tuple(warnings))
+    return ListenerFilters(skipped, closed, proxy_headers, hello_limit, tuple(warnings))
+
+
+def _proxy_headers(config: Mapping[str, Any]) -> ProxyHeaders:
+    said = config.get("disallowed_versions", ())
+    if unknown := [one for one in said if one not in _PROXY_VERSIONS]:
+        raise ValueError(f"listener_filters.proxy_protocol.disallowed_versions: {unknown[0]!r} is no version")
+    versions = tuple(number for name, number in _PROXY_VERSIONS.items() if name not in said)
+    if not versions:
+        raise ValueError("listener_filters.proxy_protocol.disallowed_versions: all versions are disallowed")
+    return ProxyHeaders(versions, bool(config.get("allow_requests_without_proxy_protocol", False)))
+
+
+def _hello_limit(config: Mapping[str, Any]) -> int:
+    size = config.get("max_client_hello_size", HELLO_LIMIT)
+    if not HELLO_LIMIT_LEAST <= size <= HELLO_LIMIT:
+        raise ValueError(
+            f"listener_filters.tls_inspector.max_client_hello_size is {size}, "
+            f"must be from {HELLO_LIMIT_LEAST} to {HELLO_LIMIT}"
+        )
+    return int(size)
 
 
 def _kind(name: str, config: Mapping[str, Any]) -> str | None:

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import ip_address
 from typing import Any
 
 from .errors import XdsError
+from .record import record
 from .resources import Locality
 
 NODE_TYPES = ("router", "sidecar")
@@ -74,7 +75,7 @@ def _check_text(name: str, value: Any) -> None:
             _check_text(name, one)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class NodeIdentity:
     """One xDS node. Checked when made: XdsError names the setting that istiod would refuse.
 

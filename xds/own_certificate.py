@@ -88,6 +88,10 @@ class OwnCertificate:
         if self._task is not None:
             self._task.cancel()
 
+    def awaits(self, name: str) -> bool:
+        """Whether it is this source that brings a secret of this name, if late."""
+        return name in (CERTIFICATE, ROOTS)
+
     def _noted(self, snapshot: SecretSnapshot) -> None:
         missing = [ref.name for ref in snapshot.missing if ref.source == self.source]
         if missing:
@@ -122,7 +126,7 @@ class OwnCertificate:
         try:
             key, request = await asyncio.to_thread(_key_and_request, self._name)
             channel = self._open_channel(address)
-        except (OSError, ValueError, XdsError, ImportError) as error:
+        except (OSError, ValueError, XdsError) as error:
             return str(error)
         try:
             # The token is read here, once for each request: Kubernetes rotates it in place.
@@ -177,11 +181,16 @@ class OwnCertificate:
 
 
 def _key_and_request(name: str) -> tuple[bytes, str]:
-    """A new key and the signing request for it, PEM both. Raises ImportError without the package cryptography."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    """A new key and the signing request for it, PEM both. Raises ValueError without the package cryptography."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    except ImportError:
+        raise ValueError(
+            "certificates are asked for by the package cryptography: pip install 'eastgate[tls]'"
+        ) from None
 
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])

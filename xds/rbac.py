@@ -1,11 +1,10 @@
 """Authorization policies of Envoy's RBAC filters as frozen records. What they mean is decided elsewhere."""
 
-from dataclasses import dataclass
-
 from .cidr import CidrRange
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextMatch:
     """A StringMatcher. ``kind``: exact, prefix, suffix, contains or regex (RE2, of the whole text)."""
 
@@ -14,7 +13,7 @@ class TextMatch:
     ignore_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Predicate:
     """A Permission or a Principal. By ``kind``:
 
@@ -34,7 +33,7 @@ class Predicate:
     what: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     """Matches where any of its permissions and any of its principals do."""
 
@@ -43,7 +42,7 @@ class Policy:
     principals: tuple[Predicate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rules:
     """``action``: ALLOW, DENY or LOG. Without policies, ALLOW lets nobody in."""
 
@@ -51,7 +50,7 @@ class Rules:
     policies: tuple[Policy, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RbacFilter:
     """One RBAC filter. ``rules`` None: nobody is denied. ``shadow_rules`` are counted, and deny nobody.
 

@@ -1,24 +1,25 @@
 """Accepted xDS resources as the rest of eastgate sees them: frozen, plain, no protobuf. decode.py makes them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from .access_log import AccessLogSpec
-from .bind_config import SourceAddress
+from .bind_config import NO_BIND, Bind
 from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
 from .columns import Locality as Locality
 from .columns import LocalityEntry as LocalityEntry
-from .listener_filters import Ports
+from .listener_filters import HELLO_LIMIT, Ports, ProxyHeaders
 from .rbac import RbacFilter
+from .record import record
 from .route import RouteConfiguration
 from .socket_options import SocketOption
 from .tls_records import PLAIN, SecretRef, TlsSettings, UpstreamTls
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assignment:
     """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection; equality
     ignores them.
@@ -38,7 +39,7 @@ class Assignment:
 UNLIMITED = 4294967295
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CircuitBreakers:
     """Thresholds of the DEFAULT routing priority, which is that of all TCP. ``track_remaining``: show what is left.
 
@@ -51,7 +52,7 @@ class CircuitBreakers:
     max_connections_per_endpoint: int = UNLIMITED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TcpKeepalive:
     """None: the operating system's default."""
 
@@ -60,7 +61,7 @@ class TcpKeepalive:
     interval_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutlierDetection:
     """Envoy's defaults where the message says nothing; times in seconds, the rest percent or counts."""
 
@@ -90,7 +91,7 @@ class OutlierDetection:
     successful_active_health_check_uneject_host: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hashing:
     """Settings of RING_HASH and MAGLEV. ``balance_factor``: percent, 0 without bounded load.
 
@@ -109,7 +110,7 @@ Criteria = tuple[tuple[str, str], ...]
 """Metadata that endpoints must have: (key, value as canonical JSON), by key."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubsetSelector:
     """Keys, sorted, by whose values endpoints form subsets; Envoy's enum name of what holds where there is none."""
 
@@ -118,7 +119,7 @@ class SubsetSelector:
     fallback_keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subsets:
     """lb_subset_config of a cluster that has selectors; see Envoy's message for each field."""
 
@@ -147,7 +148,7 @@ class ServiceNameMatch(NamedTuple):
         return found.endswith(wanted) if self.kind == "suffix" else wanted in found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpCheck:
     """What an HTTP health check asks and expects. Statuses are half-open ranges; ``host`` empty: the cluster's name.
 
@@ -165,7 +166,7 @@ class HttpCheck:
     service_name: ServiceNameMatch | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GrpcCheck:
     """What a gRPC health check asks for. ``service`` empty: the whole server; ``host`` empty: the cluster's name."""
 
@@ -174,7 +175,7 @@ class GrpcCheck:
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthCheck:
     """The active health check of a cluster, TCP unless ``http`` or ``grpc`` is there; times in seconds.
 
@@ -203,7 +204,7 @@ class HealthCheck:
     grpc: GrpcCheck | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointCheck:
     """What one endpoint wants otherwise (Endpoint.HealthCheckConfig); 0 and empty: as the endpoint and its cluster."""
 
@@ -220,7 +221,7 @@ class DnsTarget(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DnsResolver:
     """How names are asked for. Without ``servers`` (``address:port``) those of the system; 0 leaves c-ares' default."""
 
@@ -232,7 +233,7 @@ class DnsResolver:
     rotate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DnsSettings:
     """What a STRICT_DNS or LOGICAL_DNS cluster resolves, and when again; times in seconds.
 
@@ -254,7 +255,7 @@ class DnsSettings:
     resolver: DnsResolver = DnsResolver()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ZoneAware:
     """How far zones are preferred where a local cluster is known; Envoy's defaults.
 
@@ -268,7 +269,7 @@ class ZoneAware:
     by_weight: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlowStart:
     """How the weight of a new endpoint grows; Envoy's defaults."""
 
@@ -277,7 +278,7 @@ class SlowStart:
     min_weight_percent: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cluster:
     """A named upstream group from CDS.
 
@@ -285,7 +286,7 @@ class Cluster:
     ``initial_fetch_timeout_s``: how long an EDS cluster waits for its first assignment, 0 for as long as it takes.
     ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
-    (0: none) only for ORIGINAL_DST. ``sources``: what connections come from, at most one address of each family.
+    (0: none) only for ORIGINAL_DST. ``bind``: what connections come from, and socket options of theirs.
     ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
     that are needed for that.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
@@ -316,7 +317,7 @@ class Cluster:
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
     upstream_port_override: int = 0
-    sources: tuple[SourceAddress, ...] = ()
+    bind: Bind = NO_BIND
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: UpstreamTls = PLAIN
@@ -330,7 +331,7 @@ class Cluster:
         return (self.eds_service_name or self.name) if self.type == "EDS" else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FilterChainMatch:
     """Envoy's FilterChainMatch, empty or 0 = any; ``source_type`` is Envoy's enum name.
 
@@ -349,7 +350,7 @@ class FilterChainMatch:
     unsupported: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpManager:
     """What of an HTTP connection manager is done at layer 4.
 
@@ -364,7 +365,7 @@ class HttpManager:
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FilterChain:
     """A chain that ends in tcp_proxy, or one that refuses: ``refusal`` says why in a sentence, empty when it serves.
 
@@ -400,7 +401,7 @@ class FilterChain:
     access_logs: tuple[AccessLogSpec, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listener:
     """A listener from LDS. ``addresses``: (host, port) pairs, the first is the address of the name.
 
@@ -408,7 +409,9 @@ class Listener:
     ``original_dst``: they keep that address for clusters of type ORIGINAL_DST. ``bind_to_port`` False: it has no socket
     and stands for its addresses only. ``transparent``: it wants what TPROXY takes. ``ipv4_compat``: IPv6 addresses that
     take IPv4 connections too. ``tls_skipped_ports``, ``http_skipped_ports``: destination ports where the inspector of
-    that name is switched off. ``backlog``: connections that may wait to be accepted, 0 as many as we like.
+    that name is switched off. ``hello_limit``: bytes that a ClientHello may take with its records. ``proxy_headers``:
+    None when no PROXY header is looked for. ``backlog``: connections that may wait to be accepted, 0 as many as we
+    like.
 
     ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
     """
@@ -425,7 +428,8 @@ class Listener:
     tls_skipped_ports: Ports = ()
     http_inspector: bool = False
     http_skipped_ports: Ports = ()
-    proxy_protocol: bool = False
+    hello_limit: int = HELLO_LIMIT
+    proxy_headers: ProxyHeaders | None = None
     listener_filters_timeout_s: float = 15.0
     continue_on_listener_filters_timeout: bool = False
     ipv4_compat: tuple[tuple[str, int], ...] = ()
@@ -437,7 +441,7 @@ class Listener:
     raw: bytes = field(default=b"", compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rejection:
     """The last rejected version of a resource; its last good version, if any, stays in use."""
 
@@ -448,7 +452,7 @@ class Rejection:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """Everything accepted, frozen. ``warming`` are EDS clusters asked for and never yet answered: not routable.
 

@@ -1,10 +1,12 @@
 """One response of a discovery service, whatever the variant of the protocol that it came by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """What a response of either variant says.
 

@@ -4,10 +4,12 @@ A match is data, not code: whoever routes a request evaluates it. What may not b
 filter chain does; everything else around it stays usable.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderMatch:
     """What a header of a request must say. ``kind``: exact, prefix, suffix, contains, present, or unknown for a regular
     expression or a range; ``inverted``: it must not. A header that is missing fulfils an inverted ``present`` alone,
@@ -22,7 +24,7 @@ class HeaderMatch:
     missing_is_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RouteMatch:
     """``kind``: prefix, path, safe_regex, path_separated_prefix, connect_matcher or path_match_policy, with its
     ``value`` (the type's name of the last, empty for connect_matcher).
@@ -43,7 +45,7 @@ class RouteMatch:
         return len(self.headers) == len(self.conditions)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Redirect:
     """Empty or 0: as the request has it."""
 
@@ -54,7 +56,7 @@ class Redirect:
     response_code: int = 301
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """One route. ``action``: route, redirect, direct_response, non_forwarding_action or filter_action.
 
@@ -72,7 +74,7 @@ class Route:
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VirtualHost:
     """``domains`` as sent: exact, "*.suffix", "prefix.*" or "*"; Envoy compares them without regard to case."""
 
@@ -82,7 +84,7 @@ class VirtualHost:
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RouteConfiguration:
     """``refusal`` closes every chain that uses it; ``warnings`` name what the message holds and eastgate does not do.
 

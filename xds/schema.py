@@ -481,7 +481,10 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.core.v3.ExtraSourceAddress": (
         F(1, "address", "message", type="envoy.config.core.v3.SocketAddress", presence=True),
-        F(2, "socket_options", "opaque", presence=True),
+        F(2, "socket_options", "message", type="envoy.config.core.v3.SocketOptionsOverride", presence=True),
+    ),
+    "envoy.config.core.v3.SocketOptionsOverride": (
+        F(1, "socket_options", "message", type="envoy.config.core.v3.SocketOption", repeated=True),
     ),
     "envoy.config.cluster.v3.LoadBalancingPolicy": (
         F(1, "policies", "message", type="envoy.config.cluster.v3.LoadBalancingPolicy.Policy", repeated=True),
@@ -584,7 +587,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     ),
     "envoy.config.listener.v3.AdditionalAddress": (
         F(1, "address", "message", type="envoy.config.core.v3.Address", presence=True),
-        F(2, "socket_options", "opaque", presence=True),
+        F(2, "socket_options", "message", type="envoy.config.core.v3.SocketOptionsOverride", presence=True),
         F(3, "tcp_keepalive", "message", type="envoy.config.core.v3.TcpKeepalive", presence=True),
     ),
     "envoy.config.core.v3.SocketOption": (

@@ -98,6 +98,10 @@ class SdsClient:
         self._stopped = True
         self._changed.set()
 
+    def awaits(self, name: str) -> bool:
+        """Whether it is this source that brings a secret of this name, if late: any."""
+        return True
+
     def _noted(self, _: SecretSnapshot) -> None:
         self._changed.set()
 

@@ -10,7 +10,7 @@ Reasons are sentences of ours, never a library's: nothing of a key gets into a m
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .assignment import read_text
 from .errors import XdsError
 from .message import encode, read
+from .record import record
 from .tls_records import NameMatch
 from .wire import unknown_fields
 
@@ -95,7 +96,7 @@ class PrivateKey:
         raise TypeError("a private key is not written anywhere")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """What operators look at. ``serial``: hexadecimal; ``names``: subject alternative names as (kind, text), the kinds
     being Envoy's: dns, uri, ip_address.
@@ -111,7 +112,7 @@ class Certificate:
         return max(0, int((self.not_after - now).total_seconds()) // _DAY_S)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsCertificate:
     """A chain, its own certificate first, and the key of that. ``chain``: the PEM text as it came."""
 
@@ -120,7 +121,7 @@ class TlsCertificate:
     private_key: PrivateKey
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValidationContext:
     """Whom to trust. ``trusted_ca``: PEM; ``match_names``: one of them must match where there are any."""
 
@@ -129,7 +130,7 @@ class ValidationContext:
     match_names: tuple[NameMatch, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Secret:
     """A secret from SDS; one of ``tls_certificate`` and ``validation_context`` is there.
 
@@ -333,7 +334,7 @@ def _certificates(pem: bytes, where: str) -> "list[x509.Certificate]":
     try:
         from cryptography import x509
     except ImportError:
-        raise ValueError("certificates are read by the package cryptography: pip install eastgate[tls]") from None
+        raise ValueError("certificates are read by the package cryptography: pip install 'eastgate[tls]'") from None
 
     try:
         return x509.load_pem_x509_certificates(pem)

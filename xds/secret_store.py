@@ -5,13 +5,14 @@ in Envoy: who deletes a secret that listeners still name would otherwise stop th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
 from .config_source import ADS
 from .errors import XdsError, own_fault
 from .incoming import sort_response
+from .record import record
 from .resources import Rejection
 from .response import Response
 from .secret import SECRET, Certificate, Secret, decode_secret, digest_of
@@ -22,7 +23,7 @@ SDS = f"type.googleapis.com/{SECRET}"
 OnSecrets = Callable[["SecretSnapshot"], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretSnapshot:
     """Accepted secrets, frozen. ``wanted``: what accepted clusters and listeners name. ``generation`` grows exactly
     when wanted or accepted secrets change. ``rejections`` hold no bytes.

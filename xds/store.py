@@ -12,7 +12,6 @@ Guarantees:
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +34,7 @@ from .decode import (
 from .errors import XdsError, own_fault
 from .incoming import Incoming, sort_steps
 from .message import encode
+from .record import record
 from .resources import Assignment, Cluster, Rejection, Snapshot
 from .response import Response
 from .secret_store import SecretStore
@@ -49,7 +49,7 @@ _WITH_TTL = frozenset((CDS, LDS))
 _ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Applied:
     """What became of one response. ``changed``: the generation moved. ``rejected``: in order of the response.
     ``accepted``: names of what it left in use, changed or not. ``ended``: what ended by itself, in sentences.

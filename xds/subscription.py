@@ -11,9 +11,9 @@ istiod makes of these requests decides the rules here:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from .message import encode, read
+from .record import record
 from .response import Response
 
 ADS_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -25,7 +25,7 @@ INVALID_ARGUMENT = 3
 REASON_LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One DiscoveryRequest to send. ``error``: reason of a NACK, empty otherwise."""
 

@@ -1,9 +1,9 @@
 """What transport sockets say of TLS, as records. Reads nothing."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from .config_source import ADS
+from .record import record
 
 
 class SecretRef(NamedTuple):
@@ -13,7 +13,7 @@ class SecretRef(NamedTuple):
     source: str = ADS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NameMatch:
     """One accepted subject alternative name. ``kind``: DNS, URI, EMAIL, IP_ADDRESS, or empty for any;
     ``how``: exact, prefix, suffix, contains or safe_regex.
@@ -25,7 +25,7 @@ class NameMatch:
     ignore_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsSettings:
     """One side of TLS. ``certificate`` and ``roots``: secrets to use, None for none. ``names``: names that the peer's
     certificate may have, beside those of the roots' secret. ``protocols``: ALPN. Versions are "1.2" or "1.3".
@@ -46,7 +46,7 @@ class TlsSettings:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpstreamTls:
     """``mesh``: how endpoints are spoken to whose metadata says tlsMode istio, ``others``: all others; None for plain
     text. ``refusal``: why neither can be told, empty otherwise.

@@ -7,49 +7,22 @@ field with the wrong wire type counts as unknown. A sub-message that a later mem
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
 
-from eastgate.xds.protobuf cimport (
-    Cursor, END_GROUP, FIXED32, FIXED64, LENGTH_DELIMITED, START_GROUP, VARINT,
-    read_span, read_tag, read_varint, skip_value,
+from eastgate.xds.protobuf cimport Cursor, LENGTH_DELIMITED, read_span, read_tag
+from eastgate.xds.wire_values cimport (
+    ANY, BOOL, BYTES, DEFAULTS, DOUBLE, DURATION, ENUM, FIXED32_KIND, FIXED64_KIND, FLOAT, INT32, INT64, LIST, MAP,
+    MESSAGE, OPAQUE, SFIXED32, SFIXED64, SINT32, SINT64, STRING, STRUCT, UINT32, UINT64, VALUE, WRAPPED, Field, Message,
+    Source, malformed, read_duration, read_packed, read_string, scalar_at, skip_unknown, wire_type_of,
 )
 
 from .errors import XdsError
+from .wire_values import MalformedError
 
 cdef enum:
     DEPTH_LIMIT = 100  # protobuf's own default
     FIELD_TABLE_LIMIT = 4096
-
-cdef enum Kind:
-    BOOL
-    INT32
-    INT64
-    UINT32
-    UINT64
-    SINT32
-    SINT64
-    FIXED32_KIND
-    FIXED64_KIND
-    SFIXED32
-    SFIXED64
-    FLOAT
-    DOUBLE
-    ENUM
-    STRING
-    BYTES
-    # From here on messages: a second occurrence continues the first.
-    MESSAGE
-    OPAQUE
-    ANY
-    DURATION
-    STRUCT
-    VALUE
-    LIST
-    WRAPPED
-    MAP
 
 cdef dict SCALARS = {
     "bool": BOOL, "int32": INT32, "int64": INT64, "uint32": UINT32, "uint64": UINT64, "sint32": SINT32,
@@ -60,37 +33,6 @@ cdef dict KINDS = {
     **SCALARS, "message": MESSAGE, "opaque": OPAQUE, "any": ANY, "duration": DURATION, "struct": STRUCT,
     "value": VALUE, "list": LIST, "map": MAP,
 }
-cdef tuple DEFAULTS = (False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, "", b"")
-
-
-class _MalformedError(Exception):
-    """Raised inside this module with (place, reason); Schema.read turns it into an XdsError."""
-
-
-@cython.final
-@cython.internal
-cdef class Field:
-    cdef str name
-    cdef int kind
-    cdef bint repeated
-    cdef bint presence
-    cdef Message message
-    cdef dict enum_names
-    # Names of the other members of its oneof.
-    cdef tuple excludes
-    # Kind of what a wrapper wraps.
-    cdef int wrapped
-    # Key and value of a map's entry.
-    cdef Field key
-    cdef Field value
-
-
-@cython.final
-@cython.internal
-cdef class Message:
-    cdef str name
-    # Field by number, None where there is none.
-    cdef list fields
 
 
 @cython.final
@@ -101,117 +43,22 @@ cdef class Spans:
     cdef list places
 
 
-@cython.final
-@cython.internal
-cdef class Source:
-    """The bytes of one read call, and where the Anys in it may go for their types."""
-
-    cdef bytes raw
-    cdef Cursor start
-    cdef dict messages
-
-    def __cinit__(self, bytes raw, dict messages):
-        self.raw = raw
-        self.start = <Cursor> PyBytes_AS_STRING(raw)
-        self.messages = messages
+cdef inline bint may_come_as(Field field, uint32_t wire_type) noexcept:
+    """Whether it is its own wire type, or that of packed numbers."""
+    return wire_type == wire_type_of(field.kind) or (
+        wire_type == LENGTH_DELIMITED and field.repeated and field.kind < STRING
+    )
 
 
-cdef object malformed(Source source, Cursor where, str reason):
-    return _MalformedError(where - source.start, reason)
-
-
-cdef object read_string(Source source, Cursor start, Cursor end):
-    try:
-        return PyUnicode_DecodeUTF8(<const char*> start, end - start, NULL)
-    except UnicodeDecodeError:
-        raise malformed(source, start, "text is not UTF-8") from None
-
-
-cdef object number_of(Field field, uint64_t raw):
-    """Turn a varint into the value of a scalar field."""
-    cdef int kind = field.kind
-    if kind == BOOL:
-        return raw != 0
-    if kind == UINT32:
-        return <uint32_t> raw
-    if kind == INT32:
-        return <int32_t> <uint32_t> raw
-    if kind == ENUM:
-        number = <int32_t> <uint32_t> raw
-        return field.enum_names.get(number, number)
-    if kind == UINT64:
-        return raw
-    if kind == INT64:
-        return <int64_t> raw
-    if kind == SINT32:
-        raw = <uint32_t> raw
-        return <int32_t> <uint32_t> ((raw >> 1) ^ (0 - (raw & 1)))
-    return <int64_t> ((raw >> 1) ^ (0 - (raw & 1)))
-
-
-cdef object fixed_of(int kind, Cursor at):
-    # memcpy reads in host order, protobuf is little-endian: so are the platforms that eastgate builds for.
-    cdef uint32_t bits32
-    cdef uint64_t bits64
-    cdef float single
-    cdef double number
-    if kind == FLOAT:
-        memcpy(&single, at, 4)
-        return <double> single
-    if kind == DOUBLE:
-        memcpy(&number, at, 8)
-        return number
-    if kind == FIXED32_KIND or kind == SFIXED32:
-        memcpy(&bits32, at, 4)
-        return bits32 if kind == FIXED32_KIND else <int32_t> bits32
-    memcpy(&bits64, at, 8)
-    return bits64 if kind == FIXED64_KIND else <int64_t> bits64
-
-
-cdef inline uint32_t wire_type_of(int kind) noexcept:
-    if kind >= STRING:
-        return LENGTH_DELIMITED
-    if kind == DOUBLE or kind == FIXED64_KIND or kind == SFIXED64:
-        return FIXED64
-    if kind == FLOAT or kind == FIXED32_KIND or kind == SFIXED32:
-        return FIXED32
-    return VARINT
-
-
-cdef inline Py_ssize_t fixed_size(uint32_t wire_type) noexcept:
-    return 8 if wire_type == FIXED64 else 4
-
-
-cdef object scalar_at(Source source, Field field, Cursor* at, Cursor end, uint32_t wire_type):
-    """Read the number at `at` and move it behind; raises when it is cut off."""
-    cdef uint64_t raw = 0
-    cdef Cursor start = at[0]
-    if wire_type == VARINT:
-        at[0] = read_varint(start, end, &raw)
-        if at[0] == NULL:
-            raise malformed(source, start, "a number is cut off or too long")
-        return number_of(field, raw)
-    if end - start < fixed_size(wire_type):
-        raise malformed(source, start, "a number is cut off")
-    at[0] = start + fixed_size(wire_type)
-    return fixed_of(field.kind, start)
-
-
-cdef int read_packed(Source source, Field field, Cursor at, Cursor end, list into) except -1:
-    cdef uint32_t wire_type = wire_type_of(field.kind)
-    while at < end:
-        into.append(scalar_at(source, field, &at, end, wire_type))
-    return 0
-
-
-cdef Cursor skip_unknown(Source source, Cursor tag_at, Cursor at, Cursor end, uint32_t wire_type) except NULL:
-    cdef Cursor after
-    if wire_type == START_GROUP or wire_type == END_GROUP:
-        raise malformed(source, tag_at, "groups are not supported")
-    after = skip_value(at, end, wire_type)
-    if after == NULL:
-        raise malformed(source, tag_at, "a value is cut off or of no known wire type")
-    return after
+cdef inline void defer(dict into, Field field, Py_ssize_t start, Py_ssize_t end, list deferred):
+    """Note where an occurrence of a singular sub-message stands."""
+    known = into.get(field.name)
+    if type(known) is not Spans:
+        known = into[field.name] = Spans.__new__(Spans)
+        (<Spans> known).places = []
+        deferred.append(field)
+    (<Spans> known).places.append(start)
+    (<Spans> known).places.append(end)
 
 
 cdef dict read_message(Source source, Message message, Cursor at, Cursor end, dict into, int depth):
@@ -220,7 +67,7 @@ cdef dict read_message(Source source, Message message, Cursor at, Cursor end, di
     Singular sub-messages are noted as spans first and read at the end, because protobuf merges two occurrences as if
     their bytes stood one behind the other.
     """
-    cdef uint32_t number = 0, wire_type = 0, expected
+    cdef uint32_t number = 0, wire_type = 0
     cdef Cursor tag_at, payload, payload_end = NULL
     cdef Field field
     cdef list fields = message.fields
@@ -235,16 +82,11 @@ cdef dict read_message(Source source, Message message, Cursor at, Cursor end, di
         if at == NULL:
             raise malformed(source, tag_at, "not a field tag")
         field = <Field> fields[number] if number < field_limit else None
-        if field is None:
+        if field is None or not may_come_as(field, wire_type):
             at = skip_unknown(source, tag_at, at, end, wire_type)
             note_unknown(into, number)
             continue
         kind = field.kind
-        expected = wire_type_of(kind)
-        if wire_type != expected and not (field.repeated and kind < STRING and wire_type == LENGTH_DELIMITED):
-            at = skip_unknown(source, tag_at, at, end, wire_type)
-            note_unknown(into, number)
-            continue
         if field.excludes is not None:
             for other in field.excludes:
                 into.pop(other, None)
@@ -272,13 +114,7 @@ cdef dict read_message(Source source, Message message, Cursor at, Cursor end, di
         else:
             if deferred is None:
                 deferred = []
-            known = into.get(field.name)
-            if type(known) is not Spans:
-                known = into[field.name] = Spans.__new__(Spans)
-                (<Spans> known).places = []
-                deferred.append(field)
-            (<Spans> known).places.append(payload - source.start)
-            (<Spans> known).places.append(payload_end - source.start)
+            defer(into, field, payload - source.start, payload_end - source.start, deferred)
     if deferred is not None:
         for field in deferred:
             spans = into.get(field.name)
@@ -297,9 +133,9 @@ cdef object read_spans(Source source, Field field, list spans, int depth):
     )
     try:
         return read_value(joined, field, joined.start, joined.start + len(joined.raw), depth)
-    except _MalformedError as error:
+    except MalformedError as error:
         # Offsets in the joined bytes mean nothing to the reader of the message: name where the first part begins.
-        raise _MalformedError(spans[0], error.args[1]) from None
+        raise MalformedError(spans[0], error.args[1]) from None
 
 
 cdef inline void note_unknown(dict into, uint32_t number):
@@ -429,50 +265,6 @@ cdef object read_any(Source source, Cursor at, Cursor end, int depth):
         into["@value"] = PyBytes_FromStringAndSize(<const char*> value, value_end - value)
         return into
     return read_message(source, message, value, value_end, into, depth + 1)
-
-
-cdef object read_duration(Source source, Cursor at, Cursor end):
-    """A Duration as protobuf's JSON writes it: seconds with 0, 3, 6 or 9 decimals and an s."""
-    cdef Cursor start = at
-    cdef int64_t numbers[2]
-    cdef int64_t seconds, nanos
-    read_numbers(source, at, end, numbers)
-    seconds = numbers[0]
-    nanos = <int32_t> <uint32_t> numbers[1]
-    if (
-        seconds > 315_576_000_000 or seconds < -315_576_000_000 or nanos > 999_999_999 or nanos < -999_999_999
-        or (seconds > 0 and nanos < 0) or (seconds < 0 and nanos > 0)
-    ):
-        raise malformed(source, start, "not a valid duration")
-    if nanos == 0:
-        return f"{seconds}s"
-    sign = "-" if seconds < 0 or nanos < 0 else ""
-    fraction = f"{abs(nanos):09d}"
-    while fraction.endswith("000"):
-        fraction = fraction.removesuffix("000")
-    return f"{sign}{abs(seconds)}.{fraction}s"
-
-
-cdef int read_numbers(Source source, Cursor at, Cursor end, int64_t* numbers) except -1:
-    """Read the two varint fields 1 and 2; unknown fields are passed over."""
-    cdef uint32_t number = 0, wire_type = 0
-    cdef Cursor tag_at
-    cdef uint64_t raw = 0
-    numbers[0] = 0
-    numbers[1] = 0
-    while at < end:
-        tag_at = at
-        at = read_tag(at, end, &number, &wire_type)
-        if at == NULL:
-            raise malformed(source, tag_at, "not a field tag")
-        if wire_type == VARINT and number <= 2:
-            at = read_varint(at, end, &raw)
-            if at == NULL:
-                raise malformed(source, tag_at, "a number is cut off or too long")
-            numbers[number - 1] = <int64_t> raw
-        else:
-            at = skip_unknown(source, tag_at, at, end, wire_type)
-    return 0
 
 
 cdef object read_wrapped(Source source, Field field, Cursor at, Cursor end):
@@ -640,7 +432,7 @@ cdef class Schema:
         cdef Message root = self.messages[message]
         try:
             return read_message(source, root, source.start, source.start + PyBytes_GET_SIZE(raw), {}, 0)
-        except _MalformedError as error:
+        except MalformedError as error:
             place, reason = error.args
             raise XdsError(
                 message.rpartition(".")[2], "", f"malformed message: {reason} (byte {place})", malformed=True

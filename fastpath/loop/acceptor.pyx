@@ -31,6 +31,9 @@ cdef enum:
     ACCEPTS_PER_EVENT = 64
     CLOSING_ACCEPTS = 64        # times that many, when a listener is closed: a whole backlog
     ACCEPT_RETRY_MS = 100
+    # Clients of a listener and worker that wait for the first flight of a handshake. With so many no further one is
+    # accepted: half a second where a handshake takes 2 ms, as with RSA on a busy machine.
+    SHAKING_MOST = 256
 
 
 # ---- connections
@@ -40,7 +43,6 @@ cdef ListenerState* redirected(Worker* worker, Connection* connection, ListenerS
     cdef ListenerState* other = NULL
     # Without an answer the connection was not redirected, or nothing tracks connections here: then it came to us.
     if leg_original(&connection.down, connection.direct_source.family, &connection.destination):
-        connection.destination_port = connection.destination.port
         if state.hands_over:
             other = state_at(
                 <Directory*>atomic_load_pointer(<void**>&worker.shared.directory),
@@ -55,7 +57,7 @@ cdef void turn_away(Worker* worker, Listener* listener, int fd, Reason reason) n
     count(&listener.state.cx_total, 1)
     count(&listener.state.refused[<int>reason], 1)
     memset(&unwanted, 0, sizeof(unwanted))
-    leg_init(&unwanted, SOURCE_DOWNSTREAM, fd, NULL)
+    leg_init(&unwanted, SOURCE_DOWNSTREAM, fd)
     leg_reset(&unwanted)
     leg_close(&unwanted, &worker.watch)
 
@@ -78,10 +80,10 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
         return
     connection.charged = CHARGE_ENGINE
     timer_init(&connection.timer)
-    leg_init(&connection.down, SOURCE_DOWNSTREAM, fd, connection)
-    leg_init(&connection.up, SOURCE_UPSTREAM, -1, connection)
+    leg_init(&connection.down, SOURCE_DOWNSTREAM, fd)
+    leg_init(&connection.up, SOURCE_UPSTREAM, -1)
     connection.started = worker.now
-    connection.destination_port = state.own_port
+    connection.destination.port = state.own_port
     read_sockaddr(peer, &connection.downstream)
     connection.direct_source = connection.downstream
     if state.original_dst:
@@ -95,7 +97,7 @@ cdef void welcome(Worker* worker, Listener* listener, int fd, sockaddr_storage* 
     worker.open = connection
     charge_accepted(worker, connection)
     if atomic_load8(&worker.shared.record_all):
-        connection.record = begin_record(connection)
+        connection.record = begin_record(worker, connection)
     schedule_in(
         worker,
         &connection.timer,
@@ -125,11 +127,15 @@ cdef bint resume_accepting(Worker* worker, Listener* listener) noexcept nogil:
 
 
 cdef bint accept_connections(Worker* worker, Listener* listener) noexcept nogil:
-    """Whether more may be waiting."""
+    """Whether more may be waiting. The listener is level-triggered: what is left is for the next turn."""
     cdef sockaddr_storage peer
     cdef socklen_t length
     cdef int fd, _
     for _ in range(ACCEPTS_PER_EVENT):
+        if listener.state.shaking >= SHAKING_MOST and listener.accepting:
+            # Whoever waits costs less in the kernel's queue, and a full one tells clients to come later. No turn is
+            # idle meanwhile.
+            return True
         length = sizeof(peer)
         fd = accept4(listener.fd, <sockaddr*>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
@@ -171,10 +177,13 @@ cdef void close_listener(Worker* worker, Listener* listener) noexcept nogil:
 
 cdef void stop_accepting(Worker* worker, Listener* listener) noexcept nogil:
     # Whoever finished the handshake was promised a connection: closing the socket would reset those in its queue.
+    cdef bint more = listener.accepting and not listener.paused
     cdef int _
+    listener.accepting = 0
     for _ in range(CLOSING_ACCEPTS):
-        if not listener.accepting or listener.paused or not accept_connections(worker, listener):
+        if not more:
             break
+        more = accept_connections(worker, listener)
     close_listener(worker, listener)
 
 

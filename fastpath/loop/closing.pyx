@@ -10,12 +10,16 @@ from libc.string cimport memset
 
 from eastgate.fastpath.loop.charges cimport CHARGE_ALL, CHARGE_ENGINE, CHARGE_LISTENER, give_back
 from eastgate.fastpath.loop.cluster_slots cimport cluster_release
-from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord, PHASE_ANSWER, PHASE_CLOSED
+from eastgate.fastpath.loop.connection cimport (
+    Connection, ConnectionRecord, PHASE_ANSWER, PHASE_CLOSED, PHASE_RELAY, Relayed,
+)
 from eastgate.fastpath.loop.connection_record cimport begin_record, finish_record, note_sniffed
 from eastgate.fastpath.loop.event_ring cimport record_free
+from eastgate.fastpath.loop.handshake_queue cimport leave_handshakes
 from eastgate.fastpath.loop.http_answer cimport ANSWER_CAPACITY, write_answer
 from eastgate.fastpath.loop.leg cimport leg_close, leg_end, leg_receive, leg_reset, leg_send, leg_watch
 from eastgate.fastpath.loop.relay cimport flow_free
+from eastgate.fastpath.loop.remembered cimport forget
 from eastgate.fastpath.loop.telemetry cimport telemetry_unserved
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport end_attempt, note_end
@@ -32,12 +36,20 @@ cdef enum:
     DISCARD_MOST = 16384
 
 
+cdef inline void end_relay(Worker* worker, Relayed* relayed) noexcept nogil:
+    flow_free(&relayed.upward, &worker.means)
+    flow_free(&relayed.downward, &worker.means)
+    if relayed.traffic != NULL:
+        atomic_add64(&relayed.traffic.closed, 1)
+
+
 cdef void close_connection(Worker* worker, Connection* connection) noexcept nogil:
     note_end(worker, connection)
     give_back(worker, connection, CHARGE_ALL)
-    if connection.traffic != NULL:
-        atomic_add64(&connection.traffic.closed, 1)
-        connection.traffic = NULL
+    if connection.phase == PHASE_RELAY:
+        end_relay(worker, &connection.stage.relayed)
+    else:
+        policies_release(connection.stage.approach.policies)
     if connection.cluster != NULL:
         cluster_release(connection.cluster)
         connection.cluster = NULL
@@ -47,14 +59,14 @@ cdef void close_connection(Worker* worker, Connection* connection) noexcept nogi
     if connection.endpoint != NULL:
         state_release(connection.endpoint)
         connection.endpoint = NULL
-    policies_release(connection.policies)
-    connection.policies = NULL
+    forget(&worker.memory, connection.said)
+    connection.said = NULL
+    if worker.review == connection:
+        worker.review = connection.next
     connection.phase = PHASE_CLOSED
     wheel_cancel(&worker.wheel, &connection.timer)
     record_free(connection.record)
     connection.record = NULL
-    flow_free(&connection.upward, &worker.means)
-    flow_free(&connection.downward, &worker.means)
     leg_close(&connection.up, &worker.watch)
     leg_close(&connection.down, &worker.watch)
     if connection.previous != NULL:
@@ -100,16 +112,17 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
     if connection.phase == PHASE_ANSWER:
         close_connection(worker, connection)
         return
+    leave_handshakes(&worker.handshakes, connection)
     connection.record = NULL
     count(&connection.listener.refused[reason], 1)
     if connection.telemetry:
         telemetry_unserved(connection, reason)
     if record == NULL:
-        record = begin_record(connection)
+        record = begin_record(worker, connection)
     if record != NULL:
         note_sniffed(record, connection)
     finish_record(worker, connection, record, reason)
-    if connection.asked and answer(worker, connection, reason):
+    if connection.stage.approach.asked and answer(worker, connection, reason):
         return
     if connection.down.sniffed_length:
         # Nobody will read what the client sent: an orderly end would say that somebody had.

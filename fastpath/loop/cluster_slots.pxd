@@ -4,6 +4,7 @@ from eastgate.fastpath.tables.picker cimport Table
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.loop.histogram cimport Histogram
+from eastgate.fastpath.loop.leg cimport SocketSettings
 from eastgate.fastpath.loop.publication cimport Publication
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.traffic cimport Traffic
@@ -82,6 +83,8 @@ cdef struct SlotVersion:
     uint16_t port_override      # of original_dst: instead of the port that the client wanted; 0: none
     Address source4             # what connections to IPv4 endpoints come from, port 0: any; family 0: kernel's choice
     Address source6             # the same to IPv6 endpoints
+    SocketSettings options4      # of sockets to IPv4 endpoints, set before they are bound
+    SocketSettings options6
 
 cdef struct ClusterSlot:
     SlotVersion* current        # atomic; NULL: not routable (warming, or the slot is free)

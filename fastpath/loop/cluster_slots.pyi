@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, final
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -74,6 +74,7 @@ class ClusterSlots:
         failure_threshold: int = 0,
         gateway_threshold: int = 0,
         sources: Iterable[tuple[bytes, int]] = (),
+        socket_options: Collection[tuple[int, int, int, int]] = (),
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -83,7 +84,9 @@ class ClusterSlots:
         endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
         table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
         make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
-        that connections come from; the first of an endpoint's family holds.
+        that connections come from; the first of an endpoint's family holds. `socket_options`: (4 or 6 for the family
+        of the endpoint, level, name, number) of what is set on sockets before they are bound, in this order; where the
+        kernel does not, no connection is made.
         """
     def take_dirty(self) -> list[str]:
         """Names of clusters of which an endpoint crossed a threshold since the last call."""

@@ -18,8 +18,10 @@ from eastgate.fastpath.posix cimport (
     atomic_store, atomic_store_pointer, atomic_sub_release, atomic_swap_if_pointer,
 )
 from eastgate.fastpath.loop.histogram cimport durations_of
+from eastgate.fastpath.loop.leg cimport SocketSetting, SocketSettings
 from eastgate.fastpath.loop.publication cimport Publication
 
+import struct
 from functools import partial
 from typing import NamedTuple
 
@@ -153,6 +155,14 @@ cdef int add_source(SlotVersion* version, bytes address, object port) except -1:
     return 0
 
 
+cdef bytes packed_options(object options, int family, SocketSettings* place):
+    """Those of one family, as `place` then points to them: whoever keeps the bytes keeps it valid."""
+    cdef bytes packed = b"".join([struct.pack("=iii", *option) for of, *option in options if of == family])
+    place.first = <const SocketSetting*><const char*>packed
+    place.count = <size_t>len(packed) // sizeof(SocketSetting)
+    return packed
+
+
 @cython.final
 @cython.internal
 @cython.no_gc_clear
@@ -165,6 +175,8 @@ cdef class Version:
     cdef Context mesh_tls
     cdef Context other_tls
     cdef bytes mesh
+    cdef bytes options4
+    cdef bytes options6
 
     def __cinit__(self):
         memset(&self.version, 0, sizeof(SlotVersion))
@@ -172,6 +184,14 @@ cdef class Version:
     def __dealloc__(self):
         if self.version.state != NULL:
             cluster_release(self.version.state)
+
+
+cdef int prepare_sockets(Version made, sources, options) except -1:
+    for address, port in sources:
+        add_source(&made.version, address, port)
+    made.options4 = packed_options(options, 4, &made.version.options4)
+    made.options6 = packed_options(options, 6, &made.version.options6)
+    return 0
 
 
 cdef int speak(Version made, mesh_tls, other_tls, mesh) except -1:
@@ -341,6 +361,7 @@ cdef class ClusterSlots:
         failure_threshold=0,
         gateway_threshold=0,
         sources=(),
+        socket_options=(),
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -350,7 +371,9 @@ cdef class ClusterSlots:
         endpoint of `table` only counts them. `mesh_tls` is spoken to endpoints whose byte in `mesh` (one a row of the
         table) is not 0, `other_tls` to all others; None is plain text. Thresholds: so many failed connects in a row
         make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
-        that connections come from; the first of an endpoint's family holds.
+        that connections come from; the first of an endpoint's family holds. `socket_options`: (4 or 6 for the family
+        of the endpoint, level, name, number) of what is set on sockets before they are bound, in this order; where the
+        kernel does not, no connection is made.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
@@ -372,8 +395,7 @@ cdef class ClusterSlots:
             version.original_dst = bool(original_dst)
             version.port_override = as_port(port_override, "port_override")
             speak(made, mesh_tls, other_tls, mesh)
-            for address, port in sources:
-                add_source(version, address, port)
+            prepare_sockets(made, sources, socket_options)
             cluster_acquire(place.owner)
             version.state = place.owner
             self.generation += 1

@@ -3,22 +3,26 @@ from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
 from eastgate.fastpath.loop.cluster_slots cimport cluster_acquire
-from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord
+from eastgate.fastpath.loop.connection cimport Connection, ConnectionRecord, PHASE_RELAY
 from eastgate.fastpath.loop.event_ring cimport record_new, ring_push
 from eastgate.fastpath.loop.leg cimport leg_local
 from eastgate.fastpath.loop.worker_state cimport Worker
 from eastgate.fastpath.match.client_hello cimport (
-    ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HelloStatus, parse_client_hello,
+    ClientHello, HELLO_BAD_SNI, HELLO_COMPLETE, HELLO_LIMIT, HelloStatus, parse_client_hello,
 )
-from eastgate.fastpath.posix cimport CLOCK_REALTIME, clock_ns
+from eastgate.fastpath.match.policy cimport CompiledPolicies, PolicyVerdict, policy_name
+from eastgate.fastpath.posix cimport CLOCK_REALTIME, clock_ns, count
 from eastgate.fastpath.tls.handshake cimport Handshake
 from eastgate.fastpath.tls.principals cimport principal_of
 
 
-cdef ConnectionRecord* begin_record(Connection* connection) noexcept nogil:
+cdef ConnectionRecord* begin_record(Worker* worker, Connection* connection) noexcept nogil:
     cdef ConnectionRecord* record = record_new()
-    if record != NULL:
-        leg_local(&connection.down, &record.downstream_local)
+    if record == NULL:
+        # As one that nobody has taken: its line will be missing.
+        count(&worker.events.dropped, 1)
+        return NULL
+    leg_local(&connection.down, &record.downstream_local)
     return record
 
 
@@ -27,7 +31,7 @@ cdef void note_sniffed(ConnectionRecord* record, Connection* connection) noexcep
     cdef ClientHello hello
     cdef HelloStatus status
     if connection.down.sniffed_length:
-        status = parse_client_hello(connection.down.sniffed, connection.down.sniffed_length, &hello)
+        status = parse_client_hello(connection.down.sniffed, connection.down.sniffed_length, HELLO_LIMIT, &hello)
         if status == HELLO_COMPLETE or status == HELLO_BAD_SNI:
             note_hello(record, &hello)
     elif connection.down.tls != NULL:
@@ -59,9 +63,20 @@ cdef void note_hello(ConnectionRecord* record, const ClientHello* hello) noexcep
         record.alpn_length += 1 + length
 
 
+cdef void note_policy(
+    ConnectionRecord* record, const CompiledPolicies* policies, const PolicyVerdict* verdict
+) noexcept nogil:
+    record.policy_unknown = verdict.unknown
+    record.policy_length = <uint16_t>policy_name(policies, verdict.policy, record.policy, sizeof(record.policy))
+    if record.policy_length == 0:
+        # Envoy's word where no policy allowed it.
+        memcpy(record.policy, b"none", 4)
+        record.policy_length = 4
+
+
 cdef void note_for_logs(ConnectionRecord* record, Connection* connection) noexcept nogil:
     """What only access logs of the configuration ask for. Some of it costs a system call."""
-    if connection.connected:
+    if connection.phase == PHASE_RELAY:
         leg_local(&connection.up, &record.upstream_local)
     if connection.down.tls != NULL:
         record.downstream_peer = principal_of(connection.down.tls.ssl)
@@ -80,12 +95,12 @@ cdef void finish_record(Worker* worker, Connection* connection, ConnectionRecord
     record.destination = connection.destination
     record.upstream = connection.upstream
     record.attempts = connection.attempts
-    record.rx_bytes = connection.upward.bytes
-    record.tx_bytes = connection.downward.bytes
     record.duration_ns = worker.now - connection.started
     record.start_realtime_ns = clock_ns(CLOCK_REALTIME) - record.duration_ns
-    if connection.connected:
-        record.connect_ns = connection.connected - connection.connect_started
+    if connection.phase == PHASE_RELAY:
+        record.rx_bytes = connection.stage.relayed.upward.bytes
+        record.tx_bytes = connection.stage.relayed.downward.bytes
+        record.connect_ns = connection.stage.relayed.connected - connection.connect_started
     record.log = connection.log
     if connection.log:
         note_for_logs(record, connection)

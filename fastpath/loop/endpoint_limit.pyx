@@ -51,7 +51,7 @@ cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nog
     if connection.expiry:
         most = connection.expiry - worker.now if connection.expiry > worker.now else 0
     connection.phase = PHASE_WAIT
-    connection.failure = 0
+    connection.stage.approach.failure = 0
     connection.charged |= CHARGE_WAITING
     atomic_add(&connection.cluster.waiting, 1)
     connection.queue = queue
@@ -63,6 +63,6 @@ cdef bint wait_for_endpoint(Worker* worker, Connection* connection) noexcept nog
 cdef void fail_waiting(Worker* worker, EndpointQueue* queue, int reason) noexcept nogil:
     cdef Connection* connection = queue.waiting.first
     while connection != NULL:
-        connection.failure = <uint8_t>reason
-        connection = connection.next_waiting
+        connection.stage.approach.failure = <uint8_t>reason
+        connection = connection.next_listed
     wake_queue(worker, queue)

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import final
 
 from eastgate.fastpath.match.listener_table import ListenerAddress
@@ -7,6 +7,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
 from .listener_states import ListenerCounters
+from .review import ReviewSettings
 from .worker_totals import BusyPolls, Inspected, StuckWorker
 
 @final
@@ -49,7 +50,8 @@ class Engine:
         *,
         routes: RouteTable,
         hello_timeout_ms: int = 15000,
-        proxy_protocol: bool = False,
+        proxy_protocol: Collection[int] = (),
+        proxy_optional: bool = False,
         ipv6_only: bool = True,
         backlog: int = 4096,
         defer_accept: bool = False,
@@ -59,6 +61,7 @@ class Engine:
         bind_to_port: bool = True,
         socket_options: Sequence[tuple[int, int, int]] = (),
         inspect_tls: bool = True,
+        hello_limit: int = 16384,
         continue_on_timeout: bool = False,
         silent_timeout_ms: int = 0,
     ) -> int:
@@ -71,7 +74,9 @@ class Engine:
         `bind_to_port` False: no socket is opened; connections come from listeners that hand over.
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
-        `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
+        `proxy_protocol`: versions of the PROXY header that connections begin with; `proxy_optional`: or with anything.
+        `inspect_tls`: clients say what they want by a ClientHello, of `hello_limit` bytes at most (16384 or less).
+        Without, connections are routed at once, as not TLS.
         `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
         0 never after the first byte of TLS, and after `silent_timeout_ms` of silence, unless that is 0, where a chain
         takes it.
@@ -81,7 +86,7 @@ class Engine:
     def bound_address(self, listener: int) -> tuple[str, int]:
         """(host, port) that it is bound to. Raises ValueError once it stopped accepting, and without socket."""
     def publish_routes(self, listener: int, routes: RouteTable) -> None:
-        """Route new connections of `listener` by this table from now on; open ones are not touched.
+        """Route new connections of `listener` by this table from now on; open ones are not touched before `review`.
 
         Raises ValueError once it has stopped accepting and nobody is left to be routed.
         """
@@ -96,6 +101,12 @@ class Engine:
 
         One without a socket gets connections until its addresses are no longer published.
         """
+    def leave(self, listener: int, heir: int | None = None) -> None:
+        """`listener`, which no longer accepts, has left the configuration: its connections are judged by the listener
+        `heir` from the next `review` on, unless another one stands for the address where they were going.
+        """
+    def review(self, settings: ReviewSettings) -> None:
+        """Have workers look again, between other things, at open connections of listeners that changed or are gone."""
     def forget(self, listener: int) -> ListenerCounters | None:
         """Last ListenerCounters of a listener that stopped accepting, and no longer exists then.
 

@@ -10,7 +10,10 @@ from eastgate.fastpath.loop.connection cimport Listener, ListenerState
 from eastgate.fastpath.loop.event_ring cimport ring_arm, ring_take
 from eastgate.fastpath.loop.listener_states cimport ListenerDirectory, ListenerStates
 from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
+from eastgate.fastpath.loop.review cimport Moves, begin_review
 from eastgate.fastpath.posix cimport *
+from eastgate.fastpath.match.client_hello cimport HELLO_LIMIT
+from eastgate.fastpath.match.proxy_protocol cimport proxy_header_kinds
 from eastgate.fastpath.match.route_table cimport RouteTable
 from eastgate.fastpath.loop.worker cimport (
     worker_await, worker_end, worker_free, worker_new, worker_start, worker_tell, worker_turn,
@@ -45,6 +48,22 @@ def _close_threaded_engines():
 atexit.register(_close_threaded_engines)
 
 
+cdef int look_for(
+    ListenerState* settings, object hello_timeout_ms, bint tls, object hello_limit, tuple versions, bint optional
+) except -1:
+    """What clients of a listener have to say first."""
+    if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
+        raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
+    if not 1 <= hello_limit <= HELLO_LIMIT:
+        raise ValueError(f"hello_limit {hello_limit} is outside 1..{HELLO_LIMIT}")
+    settings.hello_timeout_ms = hello_timeout_ms
+    settings.inspect_tls = tls
+    settings.hello_limit = hello_limit
+    if versions:
+        settings.proxy_protocol = <uint8_t>proxy_header_kinds(versions, optional)
+    return 0
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Engine:
@@ -70,6 +89,7 @@ cdef class Engine:
     cdef uint32_t next_number
     cdef set stopped            # numbers of those that no longer accept, and whose routes may be needed still
     cdef ListenerDirectory directory
+    cdef Moves moves
     cdef object __weakref__
 
     def __cinit__(self):
@@ -108,10 +128,10 @@ cdef class Engine:
         self.slots = <ClusterSlots?>slots
         self.listeners = {}
         self.stopped = set()
-        self.shared = <Shared*>calloc(1, sizeof(Shared))
         self.workers = <Worker**>calloc(workers or 1, sizeof(Worker*))
-        if self.shared == NULL or self.workers == NULL:
-            self.close()
+        self.shared = <Shared*>calloc(1, sizeof(Shared)) if self.workers != NULL else NULL
+        if self.shared == NULL:
+            free(self.workers)
             raise MemoryError
         self.shared.max_connections = min(max_connections, UINT64_MAX)
         self.shared.max_silent = min(max_silent, UINT64_MAX)
@@ -173,13 +193,13 @@ cdef class Engine:
 
     cdef int64_t order(self, OrderKind kind, Listener** listening) except? -1:
         """Have all workers carry it out, and return the sum of their results; OSError when one says an error."""
-        cdef Order* orders = <Order*>calloc(self.count, sizeof(Order))
+        # Not allocated: what closes sockets and connections must not need memory.
+        cdef Order orders[MAX_WORKERS]
         cdef uint32_t number
         cdef int64_t result
         cdef int64_t total = 0
         cdef int64_t error = 0
-        if orders == NULL:
-            raise MemoryError
+        memset(orders, 0, sizeof(orders))
         with nogil:
             for number in range(self.count):
                 orders[number].kind = kind
@@ -191,7 +211,6 @@ cdef class Engine:
                     error = -result
                 else:
                     total += result
-        free(orders)
         if error:
             raise OSError(error, os.strerror(<int>error))
         return total
@@ -220,24 +239,9 @@ cdef class Engine:
         return counter
 
     def listen(
-        self,
-        host,
-        port,
-        *,
-        routes,
-        hello_timeout_ms=15000,
-        proxy_protocol=False,
-        ipv6_only=True,
-        backlog=4096,
-        defer_accept=False,
-        fast_open=False,
-        original_dst=False,
-        hands_over=False,
-        bind_to_port=True,
-        socket_options=(),
-        inspect_tls=True,
-        continue_on_timeout=False,
-        silent_timeout_ms=0,
+        self, host, port, *, routes, hello_timeout_ms=15000, proxy_protocol=(), proxy_optional=False, ipv6_only=True,
+        backlog=4096, defer_accept=False, fast_open=False, original_dst=False, hands_over=False, bind_to_port=True,
+        socket_options=(), inspect_tls=True, hello_limit=HELLO_LIMIT, continue_on_timeout=False, silent_timeout_ms=0,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
@@ -248,7 +252,9 @@ cdef class Engine:
         `bind_to_port` False: no socket is opened; connections come from listeners that hand over.
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
-        `inspect_tls`: clients say what they want by a ClientHello. Without, connections are routed at once, as not TLS.
+        `proxy_protocol`: versions of the PROXY header that connections begin with; `proxy_optional`: or with anything.
+        `inspect_tls`: clients say what they want by a ClientHello, of `hello_limit` bytes at most (16384 or less).
+        Without, connections are routed at once, as not TLS.
         `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
         0 never after the first byte of TLS, and after `silent_timeout_ms` of silence, unless that is 0, where a chain
         takes it.
@@ -261,17 +267,13 @@ cdef class Engine:
         cdef SocketOptions options
         self.check_open()
         self.let_go()
-        if not 0 <= hello_timeout_ms <= 0xFFFFFFFF:
-            raise ValueError(f"hello_timeout_ms {hello_timeout_ms} is outside 0..4294967295")
         memset(&settings, 0, sizeof(settings))
+        look_for(&settings, hello_timeout_ms, inspect_tls, hello_limit, tuple(proxy_protocol), proxy_optional)
         settings.number = self.next_number
-        settings.hello_timeout_ms = hello_timeout_ms
         settings.silent_timeout_ms = silent_timeout_ms
-        settings.proxy_protocol = bool(proxy_protocol)
         settings.original_dst = bool(original_dst or hands_over)
         settings.hands_over = bool(hands_over)
         settings.captured = settings.original_dst or not bind_to_port
-        settings.inspect_tls = bool(inspect_tls)
         settings.continue_on_timeout = bool(continue_on_timeout)
         own = ListenerStates.of(&settings, self.count, table)
         if bind_to_port:
@@ -282,6 +284,10 @@ cdef class Engine:
             options.defer_accept_s = (hello_timeout_ms // 1000 or 1) if defer_accept else 0
             options.fast_open = FAST_OPEN_BACKLOG if fast_open else 0
             open_sockets(own, host, port, &options, socket_options)
+        return self.take_on(own)
+
+    cdef object take_on(self, ListenerStates own):
+        """Have all workers accept at its sockets, where it has some; its number."""
         number = self.next_number
         self.next_number += 1
         self.listeners[number] = own
@@ -304,7 +310,7 @@ cdef class Engine:
         return host, port
 
     def publish_routes(self, listener, routes):
-        """Route new connections of `listener` by this table from now on; open ones are not touched.
+        """Route new connections of `listener` by this table from now on; open ones are not touched before `review`.
 
         Raises ValueError once it has stopped accepting and nobody is left to be routed.
         """
@@ -346,15 +352,28 @@ cdef class Engine:
             self.stopped.add(listener)
         self.let_go()
 
+    def leave(self, listener, heir=None):
+        """`listener`, which no longer accepts, has left the configuration: its connections are judged by the listener
+        `heir` from the next `review` on, unless another one stands for the address where they were going.
+        """
+        cdef ListenerStates own = self.listener(listener)
+        self.slots.publication.retire(own.leave_to(self.listener(heir) if heir is not None else None), None)
+
+    def review(self, settings):
+        """Have workers look again, between other things, at open connections of listeners that changed or are gone."""
+        self.check_open()
+        replaced = self.moves
+        self.moves = begin_review(self.shared, self.workers, self.count, self.listeners.values(), settings)
+        self.slots.publication.retire(replaced, None)
+
     cdef int let_go(self) except -1:
-        """Drop the routes of listeners that no longer accept, once their last connection was routed."""
+        """Drop the routes of listeners that no longer accept, once nobody is routed or judged by them any more."""
         cdef ListenerStates own
         for number in tuple(self.stopped):
             own = self.listener(number)
-            if own.directories == 0 and own.not_routed() == 0:
+            if own.directories == 0 and own.not_routed() == 0 and (own.gone or own.active() == 0):
                 self.stopped.discard(number)
-                self.slots.publication.retire(own.routes, None)
-                own.routes = None
+                self.slots.publication.retire(own.drop_routes(), None)
         return 0
 
     def forget(self, listener):

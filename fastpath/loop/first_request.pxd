@@ -2,7 +2,11 @@
 from libc.stdint cimport uint32_t
 from eastgate.fastpath.loop.connection cimport Connection
 from eastgate.fastpath.loop.worker_state cimport Worker
+from eastgate.fastpath.match.http_head cimport HttpHead
 from eastgate.fastpath.match.route_nodes cimport RouteChain
+
+# Where it was going, as the authority of a request: that of HTTP/2.
+cdef void name_destination(const Connection* connection, HttpHead* head) noexcept nogil
 
 # The cluster slot of an HTTP chain's connection into `slot`. 0 when it is known, -1 when more has to be read (`needed`
 # bytes from the start), otherwise the Reason to refuse for.

@@ -10,8 +10,9 @@ from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
 from eastgate.fastpath.loop.closing cimport refuse
-from eastgate.fastpath.loop.connection cimport Connection, PHASE_HEAR
+from eastgate.fastpath.loop.connection cimport BEGAN_HTTP, Connection, PHASE_HEAR
 from eastgate.fastpath.loop.leg cimport Leg, leg_hear, leg_local, leg_want, leg_watch
+from eastgate.fastpath.loop.remembered cimport remember_authority
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.http_choice cimport (
@@ -45,7 +46,7 @@ cdef void name_destination(const Connection* connection, HttpHead* head) noexcep
         inet_ntop(AF_INET6, address.bytes, text, sizeof(text))
     snprintf(
         head.authority, AUTHORITY_CAPACITY, b"[%s]:%d" if address.family == 6 else b"%s:%d",
-        <char*>text, <int>connection.destination_port,
+        <char*>text, <int>connection.destination.port,
     )
     head.authority_length = <uint16_t>strlen(head.authority)
 
@@ -62,14 +63,17 @@ cdef int choose_by_request(
         needed[0] = head.needed
         return -1
     if status != HTTP_COMPLETE:
-        connection.asked = status == HTTP_MALFORMED or status == HTTP_NO_AUTHORITY
+        connection.stage.approach.asked = status == HTTP_MALFORMED or status == HTTP_NO_AUTHORITY
         return <int>Reason.BAD_REQUEST
-    connection.asked = head.protocol != HTTP_2
+    connection.stage.approach.asked = head.protocol != HTTP_2
     if head.protocol == HTTP_2:
         name_destination(connection, &head)
     choice = choose_http_route(chain.http_routes, data, length, &head, next_random(&worker.random), slot)
     if choice == HTTP_FOUND:
-        return 0
+        connection.how = <uint8_t>(<int>BEGAN_HTTP + <int>head.protocol)
+        if head.protocol != HTTP_2 and connection.said == NULL:
+            connection.said = remember_authority(&worker.memory, head.authority, head.authority_length)
+        return 0 if head.protocol == HTTP_2 or connection.said != NULL else <int>Reason.LIMIT
     if choice == HTTP_MORE and length < HTTP_LIMIT:
         needed[0] = <uint32_t>length + 1
         return -1
@@ -95,7 +99,7 @@ cdef HttpStatus find_request(Connection* connection) noexcept nogil:
     cdef HttpStatus status = HTTP_NEED_MORE
     if connection.down.sniffed_length:
         status = inspect_http(connection.down.sniffed, connection.down.sniffed_length, &head)
-        connection.asked = status == HTTP_COMPLETE and head.protocol != HTTP_2
+        connection.stage.approach.asked = status == HTTP_COMPLETE and head.protocol != HTTP_2
     return status
 
 

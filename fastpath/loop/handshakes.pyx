@@ -1,5 +1,9 @@
 """TLS handshakes as phases of a connection. What a peer did wrong becomes a reason by name.
 
+No step of a handshake is taken where its event is handled: the connection enters the worker's queue, from which
+journey.pyx serves some in each turn. Before the first step with a client, which uses the private key, the kernel is
+asked whether the client is still there: one that sent its hello and ended cannot finish any more.
+
 A handshake with an endpoint that fails is a failed connect: no byte of the client has left, another endpoint is tried,
 and outlier detection counts it, as in Envoy. A gateway that is alive in front of a dead cluster is such a case.
 """
@@ -11,11 +15,14 @@ from eastgate.fastpath.loop.cluster_slots cimport (
     TLS_FAULT_OTHER, TLS_FAULT_SAN, TLS_FAULT_VERIFY, ClusterTraffic, cluster_traffic,
 )
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_SEAL, PHASE_UNSEAL
-from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_secure, leg_watch
+from eastgate.fastpath.loop.handshake_queue cimport (
+    SHAKING_BEGUN, SHAKING_CLIENT, SHAKING_ENDPOINT, enter_handshakes, leave_handshakes,
+)
+from eastgate.fastpath.loop.leg cimport Leg, leg_handshake, leg_has_left, leg_secure, leg_watch
 from eastgate.fastpath.loop.tls_session cimport TLS_DONE, TLS_WAIT, Offer, TlsStatus
 from eastgate.fastpath.loop.upstream cimport connect_failed
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
-from eastgate.fastpath.match.client_hello cimport ClientHello, HELLO_COMPLETE, parse_client_hello
+from eastgate.fastpath.match.client_hello cimport ClientHello, HELLO_COMPLETE, HELLO_LIMIT, parse_client_hello
 from eastgate.fastpath.posix cimport atomic_add64, count
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport tickets_of
@@ -93,6 +100,32 @@ cdef bint describe(const ClientHello* hello, uint8_t* alpn, Offer* offer) noexce
     return True
 
 
+cdef void await_unseal(Worker* worker, Connection* connection) noexcept nogil:
+    connection.phase = PHASE_UNSEAL
+    schedule_in(worker, &connection.timer, <uint64_t>connection.stage.approach.handshake_ms * MILLISECOND)
+    enter_handshakes(&worker.handshakes, connection, SHAKING_CLIENT)
+
+
+cdef void await_seal(Worker* worker, Connection* connection) noexcept nogil:
+    connection.phase = PHASE_SEAL
+    enter_handshakes(&worker.handshakes, connection, SHAKING_ENDPOINT)
+
+
+cdef void await_step(Worker* worker, Connection* connection) noexcept nogil:
+    # Of one that has not begun it is in the queue already, and stays where it is.
+    enter_handshakes(&worker.handshakes, connection, SHAKING_BEGUN)
+
+
+cdef bint take_step(Worker* worker, Connection* connection) noexcept nogil:
+    leave_handshakes(&worker.handshakes, connection)
+    if connection.phase == PHASE_UNSEAL:
+        return begin_unseal(worker, connection) if connection.down.tls == NULL else unsealed(worker, connection)
+    if connection.down.gone:
+        refuse(worker, connection, Reason.CLIENT_GONE)
+        return False
+    return begin_seal(worker, connection) if connection.up.tls == NULL else sealed(worker, connection)
+
+
 cdef bint begin_unseal(Worker* worker, Connection* connection) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ClientHello hello
@@ -100,16 +133,18 @@ cdef bint begin_unseal(Worker* worker, Connection* connection) noexcept nogil:
     cdef uint8_t alpn[OFFER_BYTES]
     # A listener that does not inspect TLS has routed by nothing that a hello could say otherwise.
     cdef bint was_sniffed = (
-        down.sniffed_length and parse_client_hello(down.sniffed, down.sniffed_length, &hello) == HELLO_COMPLETE
+        down.sniffed_length
+        and parse_client_hello(down.sniffed, down.sniffed_length, HELLO_LIMIT, &hello) == HELLO_COMPLETE
     )
+    if leg_has_left(down):
+        refuse(worker, connection, Reason.CLIENT_GONE)
+        return False
     if was_sniffed and not describe(&hello, alpn, &offer):
         refuse(worker, connection, Reason.MALFORMED_HELLO)
         return False
     if not leg_secure(down, &worker.scratch, &offer if was_sniffed else NULL, NULL):
         refuse(worker, connection, Reason.LIMIT)
         return False
-    connection.phase = PHASE_UNSEAL
-    schedule_in(worker, &connection.timer, <uint64_t>connection.handshake_ms * MILLISECOND)
     return unsealed(worker, connection)
 
 
@@ -150,23 +185,18 @@ cdef bint begin_seal(Worker* worker, Connection* connection) noexcept nogil:
     cdef bint is_istio = connection.up.context.is_istio
     if is_istio:
         memset(&offer, 0, sizeof(offer))
-        offer.alpn = <const uint8_t*>ISTIO_OFFERS[connection.protocol]
-        offer.alpn_length = <uint16_t>strlen(ISTIO_OFFERS[connection.protocol])
+        offer.alpn = <const uint8_t*>ISTIO_OFFERS[connection.stage.approach.protocol]
+        offer.alpn_length = <uint16_t>strlen(ISTIO_OFFERS[connection.stage.approach.protocol])
     if not leg_secure(
         &connection.up, &worker.scratch, &offer if is_istio else NULL, tickets_of(connection.endpoint)
     ):
         connect_failed(worker, connection, Reason.LIMIT)
         return False
-    connection.phase = PHASE_SEAL
     return sealed(worker, connection)
 
 
 cdef bint sealed(Worker* worker, Connection* connection) noexcept nogil:
-    cdef TlsStatus status
-    if connection.down.gone:
-        refuse(worker, connection, Reason.CLIENT_GONE)
-        return False
-    status = leg_handshake(&connection.up)
+    cdef TlsStatus status = leg_handshake(&connection.up)
     if status != TLS_WAIT:
         count_sealed(connection, status == TLS_DONE)
     if status != TLS_DONE and status != TLS_WAIT:

@@ -52,12 +52,23 @@ cdef struct Leg:
     uint8_t urgent              # urgent bytes were announced, or may have been: splice no more
     uint8_t aborted             # closing it resets it
     uint8_t wants_many          # no event before several bytes have come
+    uint8_t bulk                # what it brings comes COPY_LIMIT bytes or more at a time; see relay.pyx
     int fd                      # -1: none
     uint32_t sniffed_length
     uint8_t* sniffed            # owned: read to look at it, and received by nobody yet
     TlsContext* context         # counted reference: what it is secured with; NULL: it stays plain
     TlsSession* tls             # owned; NULL: plain, or not secured yet
-    void* connection            # whose leg this is
+
+# One setsockopt with a number.
+cdef struct SocketSetting:
+    int level
+    int name
+    int value
+
+# Of sockets of one family, in order.
+cdef struct SocketSettings:
+    const SocketSetting* first
+    size_t count
 
 # Keepalive of a leg in seconds and probes; 0: the operating system's.
 cdef struct Keepalive:
@@ -68,10 +79,9 @@ cdef struct Keepalive:
 # Have urgent bytes stay in their place.
 cdef void leg_keep_urgent(Leg* leg) noexcept nogil
 
-cdef inline void leg_init(Leg* leg, uint8_t source, int fd, void* connection) noexcept nogil:
+cdef inline void leg_init(Leg* leg, uint8_t source, int fd) noexcept nogil:
     leg.source = source
     leg.fd = fd
-    leg.connection = connection
 
 # Addresses of user memory have 48 bits; the tag stands in front of them.
 cdef inline void* watched(uint64_t data) noexcept nogil:
@@ -219,12 +229,17 @@ cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil
 # Begin to connect, from `source` unless its family is 0; `early`: bytes will be sent as soon as it is connected.
 # Returns 0, an error number, or minus that of the bind. The caller watches the leg.
 cdef int leg_connect(
-    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, bint early
+    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, const SocketSettings* options,
+    bint early,
 ) noexcept nogil
 # The error that an event announced; it is gone afterwards.
 cdef int leg_error(Leg* leg) noexcept nogil
 # Have the kernel find out when the peer is gone.
 cdef void leg_guard(Leg* leg, const Keepalive* keepalive) noexcept nogil
+# 0, or the errno of the first that the kernel does not set.
+cdef int leg_set_options(Leg* leg, const SocketSettings* options) noexcept nogil
+# Whether its peer has ended its side or is gone, though what it sent before may not be read yet: asked of the kernel.
+cdef bint leg_has_left(const Leg* leg) noexcept nogil
 # Its own address; False when it has none.
 cdef bint leg_local(const Leg* leg, Address* address) noexcept nogil
 # Where netfilter redirected it from, by the family (4 or 6) of its peer; False when it did not.
@@ -242,6 +257,9 @@ cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil
 # Names of its peer's certificate with a NUL between (all_names), 0 where they do not fit; -1 where there is no
 # certificate, or no TLS.
 cdef ssize_t leg_peer(const Leg* leg, char* into, size_t capacity) noexcept nogil
+# Whether a client that came as it came would be let in by this context too; NULL: by none, as plain text. The chain of
+# its certificate is not looked at again: a rotation of roots touches nobody who is in.
+cdef bint leg_admits(const Leg* leg, const TlsContext* context) noexcept nogil
 # Server name that the handshake was held to, until it is forgotten; NULL for none.
 cdef const char* leg_offered_name(const Leg* leg, uint16_t* length) noexcept nogil
 cdef void leg_forget_offer(Leg* leg) noexcept nogil

@@ -11,7 +11,10 @@ from eastgate.fastpath.loop.tls_session cimport (
     TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
 )
 from eastgate.fastpath.match.facts cimport Address
-from eastgate.fastpath.tls.handshake cimport has_certificate, tls_context_acquire, tls_context_release
+from eastgate.fastpath.tls.failure cimport TlsFailure
+from eastgate.fastpath.tls.handshake cimport (
+    check_peer_names, has_certificate, tls_context_acquire, tls_context_release,
+)
 from eastgate.fastpath.tls.openssl cimport SSL_get0_peer_certificate
 from eastgate.fastpath.tls.peer_names cimport all_names
 from eastgate.fastpath.posix cimport *
@@ -100,8 +103,19 @@ cdef int bind_source(Leg* leg, const Address* source) noexcept nogil:
     return -errno if bind(leg.fd, <const sockaddr*>&raw, length) != 0 else 0
 
 
+cdef int leg_set_options(Leg* leg, const SocketSettings* options) noexcept nogil:
+    cdef size_t index
+    for index in range(options.count):
+        if setsockopt(
+            leg.fd, options.first[index].level, options.first[index].name, &options.first[index].value, sizeof(int)
+        ):
+            return errno
+    return 0
+
+
 cdef int leg_connect(
-    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, bint early
+    Leg* leg, const sockaddr_storage* raw, socklen_t length, const Address* source, const SocketSettings* options,
+    bint early,
 ) noexcept nogil:
     cdef int error
     leg.fd = socket(raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -112,6 +126,9 @@ cdef int leg_connect(
         if early:
             # The handshake's last ACK waits for the first bytes and goes with them: a packet less.
             set_option(leg, IPPROTO_TCP, TCP_QUICKACK, 0)
+        # Tried when the cluster was published: what fails now is a lack of ours, and not the endpoint's fault.
+        if leg_set_options(leg, options) != 0:
+            return ENOBUFS
     if source.family and raw.ss_family != AF_UNIX:
         error = bind_source(leg, source)
         if error:
@@ -159,6 +176,14 @@ cdef bint leg_original(const Leg* leg, uint8_t family, Address* address) noexcep
     return True
 
 
+cdef bint leg_has_left(const Leg* leg) noexcept nogil:
+    cdef pollfd asked
+    asked.fd = leg.fd
+    asked.events = POLLRDHUP
+    asked.revents = 0
+    return poll(&asked, 1, 0) > 0
+
+
 cdef void tls_note(Leg* leg) noexcept nogil:
     cdef TlsSession* tls = leg.tls
     if leg.readable:
@@ -199,7 +224,11 @@ cdef bint leg_secure(Leg* leg, TlsScratch* scratch, const Offer* offer, TicketPl
     # A Finished is shorter than what the sniffer may have waited for.
     leg_want(leg, 1)
     leg.tls = tls_open(leg.context, leg.fd, scratch, sniffed, length, offer, tickets)
-    return leg.tls != NULL
+    if leg.tls == NULL:
+        return False
+    # What was announced before will not be announced again.
+    leg.tls.hung_up = leg.hung_up or leg.urgent
+    return True
 
 
 cdef TlsStatus leg_handshake(Leg* leg) noexcept nogil:
@@ -215,6 +244,14 @@ cdef ssize_t leg_peer(const Leg* leg, char* into, size_t capacity) noexcept nogi
     if leg.tls == NULL or not has_certificate(leg.tls.ssl):
         return -1
     return <ssize_t>all_names(SSL_get0_peer_certificate(leg.tls.ssl), into, capacity)
+
+
+cdef bint leg_admits(const Leg* leg, const TlsContext* context) noexcept nogil:
+    if leg.tls == NULL or context == NULL:
+        return leg.tls == NULL and context == NULL
+    if not has_certificate(leg.tls.ssl):
+        return not context.requires_certificate
+    return check_peer_names(context, leg.tls.ssl) == TlsFailure.TLS_FINE
 
 
 cdef const char* leg_offered_name(const Leg* leg, uint16_t* length) noexcept nogil:
@@ -252,7 +289,6 @@ cdef void leg_reset(Leg* leg) noexcept nogil:
 
 cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil:
     cdef uint8_t source = leg.source
-    cdef void* connection = leg.connection
     if leg.sniffed != NULL:
         free(leg.sniffed)
     if leg.tls != NULL:
@@ -267,4 +303,4 @@ cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil:
             epoll_ctl(watch.epoll, EPOLL_CTL_DEL, leg.fd, NULL)
         close(leg.fd)
     memset(leg, 0, sizeof(Leg))
-    leg_init(leg, source, -1, connection)
+    leg_init(leg, source, -1)

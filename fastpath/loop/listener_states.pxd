@@ -30,12 +30,21 @@ cdef class ListenerStates:
     cdef uint32_t directories       # that lead here
     cdef RouteTable routes          # keeps alive what the workers read; None: nobody is left to be routed
     cdef bint accepting
+    cdef bint gone
+    cdef bint changed               # since `outdate` was called
+    cdef ListenerStates heir        # keeps it alive; made later than this one
 
     @staticmethod
     cdef ListenerStates of(const ListenerState* settings, uint32_t workers, RouteTable routes)
     cdef int publish_routes(self, RouteTable routes) except -1
+    cdef RouteTable drop_routes(self)   # to be kept until no worker can hold them
     cdef uint64_t not_routed(self) noexcept
     cdef uint64_t active(self) noexcept
+    # It is gone for good, and its connections are `heir`'s, or nobody's. The one that it had before is returned: it is
+    # to be kept until no worker can hold it.
+    cdef ListenerStates leave_to(self, ListenerStates heir)
+    # Have its connections looked at again if it has changed, or is gone; whether it has any.
+    cdef bint outdate(self) except -1
 
 cdef class ListenerDirectory:
     cdef Directory directory

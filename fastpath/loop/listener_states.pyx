@@ -14,7 +14,7 @@ from eastgate.fastpath.loop.connection cimport ListenerState, RBAC_COUNTERS
 from eastgate.fastpath.loop.histogram cimport BUCKET_COUNT, Histogram, durations_of
 from eastgate.fastpath.match.listener_table cimport ListenerTable
 from eastgate.fastpath.match.route_table cimport RouteTable
-from eastgate.fastpath.posix cimport atomic_load64, atomic_store_pointer
+from eastgate.fastpath.posix cimport atomic_load64, atomic_store8, atomic_store_pointer, atomic_store_release
 from eastgate.fastpath.reason cimport Reason
 
 from typing import NamedTuple
@@ -80,9 +80,41 @@ cdef class ListenerStates:
         """The caller keeps the old ones until no worker can hold them."""
         cdef uint32_t worker
         self.routes = routes
+        self.changed = True
         for worker in range(self.workers):
             atomic_store_pointer(<void**>&self.states[worker].routes, routes.routes)
+            # After the routes: who reads this one finds those.
+            atomic_store_release(&self.states[worker].generation, self.states[worker].generation + 1)
         return 0
+
+    cdef RouteTable drop_routes(self):
+        cdef RouteTable routes = self.routes
+        cdef uint32_t worker
+        self.routes = None
+        for worker in range(self.workers):
+            atomic_store_pointer(<void**>&self.states[worker].routes, NULL)
+        return routes
+
+    cdef ListenerStates leave_to(self, ListenerStates heir):
+        cdef uint32_t worker
+        cdef ListenerStates before = self.heir
+        self.heir = heir
+        self.gone = True
+        for worker in range(self.workers):
+            atomic_store_pointer(
+                <void**>&self.states[worker].heir, heir.states[worker] if heir is not None else NULL
+            )
+            atomic_store8(&self.states[worker].gone, 1)
+        return before
+
+    cdef bint outdate(self) except -1:
+        cdef uint32_t worker
+        if not self.changed and not self.gone:
+            return False
+        self.changed = False
+        for worker in range(self.workers):
+            atomic_store_release(&self.states[worker].generation, self.states[worker].generation + 1)
+        return self.active() != 0
 
     cdef uint64_t not_routed(self) noexcept:
         cdef uint64_t total = 0

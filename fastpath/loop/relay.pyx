@@ -88,7 +88,7 @@ cdef inline Step copy_some(Flow* flow, Leg* origin, Leg* target, uint8_t* buffer
     cdef bint kept = True
     if got <= 0:
         return STEP_AGAIN if got == 0 else STEP_BROKEN
-    flow.bulk = got >= COPY_LIMIT
+    origin.bulk = got >= COPY_LIMIT
     taken = leg_send(target, buffer, <size_t>got)
     if 0 <= taken < got:
         kept = hold(flow, buffer + taken, <size_t>(got - taken))
@@ -135,12 +135,12 @@ cdef FlowStatus move(Flow* flow, Leg* origin, Leg* target, RelayMeans* means, si
             return FLOW_ENDED if leg_flushed(target) else FLOW_WAITING
         elif not has_more(origin):
             # A turn of bulk that was small after all: the next one is copied.
-            if flow.bulk and moved < COPY_LIMIT:
-                flow.bulk = 0
+            if origin.bulk and moved < COPY_LIMIT:
+                origin.bulk = 0
             return FLOW_WAITING
         elif moved >= budget:
             return FLOW_BUSY
-        elif flow.bytes < COPY_LIMIT or not flow.bulk or not may_splice(origin, target):
+        elif flow.bytes < COPY_LIMIT or not origin.bulk or not may_splice(origin, target):
             step = copy_some(flow, origin, target, means.buffer, &moved)
         else:
             if flow.pipe == NULL and means.splicing:

@@ -6,10 +6,11 @@ from libc.string cimport memset
 from eastgate.fastpath.loop.charges cimport CHARGE_ENDPOINT, CHARGE_PENDING, give_back
 from eastgate.fastpath.loop.closing cimport abort_connection, finish
 from eastgate.fastpath.loop.cluster_slots cimport SlotVersion, slot_version
-from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY
-from eastgate.fastpath.loop.leg cimport Keepalive, leg_forget_offer, leg_guard, leg_take_sniffed
+from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY, Relayed
+from eastgate.fastpath.loop.leg cimport Keepalive, leg_forget_offer, leg_guard, leg_set_options, leg_take_sniffed
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
 from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
+from eastgate.fastpath.loop.review cimport end_reviewed, is_outdated, review
 from eastgate.fastpath.loop.telemetry cimport telemetry_moved, telemetry_opened
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport note_connected
@@ -18,6 +19,7 @@ from eastgate.fastpath.loop.worker_state cimport (
 )
 from eastgate.fastpath.posix cimport atomic_add, atomic_add64, count
 from eastgate.fastpath.reason cimport Reason
+from eastgate.fastpath.tables.endpoint_state cimport Moved, moved_of
 
 cdef enum:
     FLOW_BUDGET = 1048576       # bytes of one flow per turn: what a wide pipe holds
@@ -43,26 +45,36 @@ cdef void count_by_chain(Connection* connection, uint64_t up, uint64_t down) noe
             atomic_add64(&connection.chain.rx_bytes, up)
         if down:
             atomic_add64(&connection.chain.tx_bytes, down)
-    if connection.traffic != NULL:
+    if connection.stage.relayed.traffic != NULL:
         telemetry_moved(connection, up, down)
 
 
 cdef inline void count_moved(Connection* connection, uint64_t up, uint64_t down) noexcept nogil:
     """Bytes from the client to the endpoint, and back."""
+    cdef Moved* moved
+    if up | down == 0:
+        return
+    moved = moved_of(connection.endpoint)
     if up:
         count(&connection.listener.rx_bytes, up)
         atomic_add64(&connection.cluster.tx_bytes, up)
+        if moved != NULL:
+            atomic_add64(&moved.sent, up)
     if down:
         count(&connection.listener.tx_bytes, down)
         atomic_add64(&connection.cluster.rx_bytes, down)
+        if moved != NULL:
+            atomic_add64(&moved.received, down)
     if connection.counted:
         count_by_chain(connection, up, down)
 
 
 cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
+    cdef Relayed* relayed = &connection.stage.relayed
     connection.phase = PHASE_RELAY
-    connection.connected = worker.now
-    connection.last_activity = worker.now
+    memset(relayed, 0, sizeof(Relayed))
+    relayed.connected = worker.now
+    relayed.last_activity = worker.now
     give_back(worker, connection, CHARGE_PENDING)
     connection.charged |= CHARGE_ENDPOINT
     atomic_add(&connection.endpoint.active, 1)
@@ -74,11 +86,14 @@ cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
     wheel_cancel(&worker.wheel, &connection.timer)
     connection.down.writable = 1
     leg_forget_offer(&connection.down)
-    connection.upward.held = leg_take_sniffed(&connection.down, &connection.upward.held_length)
-    connection.upward.bytes = connection.upward.held_length
+    relayed.upward.held = leg_take_sniffed(&connection.down, &relayed.upward.held_length)
+    relayed.upward.bytes = relayed.upward.held_length
     if connection.telemetry:
         telemetry_opened(connection)
-    count_moved(connection, connection.upward.bytes, 0)
+    count_moved(connection, relayed.upward.bytes, 0)
+    if is_outdated(connection):
+        # A push came while it was on its way.
+        review(worker, connection)
     # It may have lived long enough already.
     relay_timeout(worker, connection)
 
@@ -86,7 +101,7 @@ cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
 cdef void keep_busy(Worker* worker, Connection* connection) noexcept nogil:
     if not connection.busy:
         connection.busy = 1
-        connection.next_busy = worker.busy
+        connection.next_listed = worker.busy
         worker.busy = connection
         raise_ready(worker)
 
@@ -99,23 +114,24 @@ cdef int why_broken(const Connection* connection) noexcept nogil:
 
 
 cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
-    cdef uint64_t up_before = connection.upward.bytes
-    cdef uint64_t down_before = connection.downward.bytes
+    cdef Relayed* relayed = &connection.stage.relayed
+    cdef uint64_t up_before = relayed.upward.bytes
+    cdef uint64_t down_before = relayed.downward.bytes
     cdef uint64_t up_moved, down_moved
     # One bulk flow must not starve the others, nor all of them together the timers and the accepts.
     cdef size_t budget = FLOW_BUDGET if worker.turn_left else COPY_LIMIT
-    cdef FlowStatus upward = relay_flow(&connection.upward, &connection.down, &connection.up, &worker.means, budget)
+    cdef FlowStatus upward = relay_flow(&relayed.upward, &connection.down, &connection.up, &worker.means, budget)
     cdef FlowStatus downward
     if upward == FLOW_BROKEN:
         # Writing took the error with it, and reading would now find an orderly end: what the endpoint said before its
         # reset goes on, but no FIN behind it.
         connection.down.shut = 1
-    downward = relay_flow(&connection.downward, &connection.up, &connection.down, &worker.means, budget)
-    up_moved = connection.upward.bytes - up_before
-    down_moved = connection.downward.bytes - down_before
+    downward = relay_flow(&relayed.downward, &connection.up, &connection.down, &worker.means, budget)
+    up_moved = relayed.upward.bytes - up_before
+    down_moved = relayed.downward.bytes - down_before
     if up_moved | down_moved:
         worker.turn_left -= min(worker.turn_left, up_moved + down_moved)
-        connection.last_activity = worker.now
+        relayed.last_activity = worker.now
         count_moved(connection, up_moved, down_moved)
     if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
         abort_connection(worker, connection, why_broken(connection))
@@ -134,9 +150,15 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
 
 cdef void half_closed(Worker* worker, Connection* connection) noexcept nogil:
     """One direction has ended."""
+    cdef const Relayed* relayed = &connection.stage.relayed
+    cdef uint64_t due = OWN_HALF_CLOSED_TIMEOUT
     if connection.idle_timeout == 0:
         connection.idle_timeout = OWN_HALF_CLOSED_TIMEOUT
-        schedule_in(worker, &connection.timer, connection.idle_timeout)
+        if connection.expiry:
+            due = min(due, connection.expiry - min(connection.expiry, worker.now))
+        if connection.ends_for:
+            due = min(due, relayed.ends - min(relayed.ends, worker.now))
+        schedule_in(worker, &connection.timer, due)
     if connection.listener.captured:
         relay_timeout(worker, connection)
 
@@ -166,33 +188,42 @@ cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
         keepalive.interval_s = version.keepalive_interval_s
         keepalive.probes = version.keepalive_probes
     leg_guard(&connection.up, &keepalive)
+    if version != NULL and version.state == connection.cluster:
+        # They hold over what is set everywhere.
+        leg_set_options(&connection.up, &version.options4 if connection.upstream.family == 4 else &version.options6)
 
 
 cdef void relay_timeout(Worker* worker, Connection* connection) noexcept nogil:
     # The idle timer is not moved by traffic: when it rings, the time of the last byte says whether it counts.
+    cdef const Relayed* relayed = &connection.stage.relayed
     cdef uint64_t due = UINT64_MAX
     cdef uint64_t half
     if not connection.guarded & GUARDED_UPSTREAM:
-        due = connection.connected + GUARD_AFTER
+        due = relayed.connected + GUARD_AFTER
         if due <= worker.now:
             guard_upstream(worker, connection)
             due = UINT64_MAX
     if connection.listener.captured and connection.guarded & (HALF_CLOSED | GUARDED_HALF_CLOSED) == HALF_CLOSED:
-        half = connection.last_activity + GUARD_AFTER
+        half = relayed.last_activity + GUARD_AFTER
         if half <= worker.now:
             guard_half_closed(connection)
         else:
             due = min(due, half)
     if connection.idle_timeout:
-        if connection.last_activity + connection.idle_timeout <= worker.now:
+        if relayed.last_activity + connection.idle_timeout <= worker.now:
             finish(worker, connection, Reason.IDLE_TIMEOUT)
             return
-        due = min(due, connection.last_activity + connection.idle_timeout)
+        due = min(due, relayed.last_activity + connection.idle_timeout)
     if connection.expiry:
         if connection.expiry <= worker.now:
             finish(worker, connection, Reason.DURATION_TIMEOUT)
             return
         due = min(due, connection.expiry)
+    if connection.ends_for:
+        if relayed.ends <= worker.now and end_reviewed(worker, connection):
+            return
+        if connection.ends_for:
+            due = min(due, relayed.ends)
     if due != UINT64_MAX:
         schedule_in(worker, &connection.timer, due - worker.now)
 
@@ -202,7 +233,7 @@ cdef void relay_busy(Worker* worker) noexcept nogil:
     cdef Connection* following
     worker.busy = NULL
     while connection != NULL:
-        following = connection.next_busy
+        following = connection.next_listed
         connection.busy = 0
         if connection.phase == PHASE_RELAY:
             relay(worker, connection)

@@ -9,12 +9,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from eastgate.fastpath.loop.closing cimport refuse
-from eastgate.fastpath.loop.connection cimport Connection, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF
+from eastgate.fastpath.loop.connection cimport (
+    BEGAN_HTTP, BEGAN_TLS, BEGAN_UNSEEN, Connection, OWN_HELLO_TIMEOUT_MS, PHASE_PROXY_HEADER, PHASE_SNIFF,
+)
 from eastgate.fastpath.loop.connection_record cimport begin_record, note_hello
 from eastgate.fastpath.loop.first_request cimport choose_by_request
 from eastgate.fastpath.loop.leg cimport (
     LEG_NO_MEMORY, Leg, leg_discard, leg_local, leg_peek, leg_sniff, leg_want, leg_watch, leg_will_secure,
 )
+from eastgate.fastpath.loop.remembered cimport remember_hello
 from eastgate.fastpath.loop.worker_state cimport (
     INSPECTED_ALPN, INSPECTED_NOT_TLS, INSPECTED_SNI, INSPECTED_TOO_LARGE, MILLISECOND, Worker, schedule_in,
 )
@@ -33,7 +36,7 @@ from eastgate.fastpath.match.proxy_protocol cimport (
 from eastgate.fastpath.match.route_nodes cimport (
     RouteChain, Routes, route_asks_destination, route_chain, route_inspects_http, route_inspects_tls, route_match,
 )
-from eastgate.fastpath.posix cimport atomic_load_pointer, count, ssize_t
+from eastgate.fastpath.posix cimport atomic_load_acquire, atomic_load_pointer, count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 
 
@@ -45,7 +48,7 @@ cdef enum:
 cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed) noexcept nogil:
     # Unless the kernel is told how much is missing, every byte is a wake-up.
     if connection.down.hung_up:
-        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.stage.approach.began else Reason.IDLE_PROBE)
         return
     if needed > 1:
         leg_want(&connection.down, needed)
@@ -56,14 +59,14 @@ cdef void wait_for_more(Worker* worker, Connection* connection, uint32_t needed)
 cdef ssize_t looked(Worker* worker, Connection* connection, ssize_t got) noexcept nogil:
     """Bytes that came; 0 when the connection waits for them or is refused."""
     if got > 0:
-        connection.began = 1
+        connection.stage.approach.began = 1
         return got
     if got == 0 and not connection.down.ended:
         wait_for_more(worker, connection, 1)
     elif got == LEG_NO_MEMORY:
         refuse(worker, connection, Reason.LIMIT)
     else:
-        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.began else Reason.IDLE_PROBE)
+        refuse(worker, connection, Reason.TRUNCATED_HELLO if connection.stage.approach.began else Reason.IDLE_PROBE)
     return 0
 
 
@@ -71,26 +74,26 @@ cdef void note_conveyed(Connection* connection, const ProxyHeader* header) noexc
     connection.downstream.family = header.family
     connection.downstream.port = header.source_port
     memcpy(connection.downstream.bytes, header.source, 16)
-    connection.destination_port = header.destination_port
     connection.destination.family = header.family
     connection.destination.port = header.destination_port
     memcpy(connection.destination.bytes, header.destination, 16)
 
 
 cdef bint take_proxy_header(Worker* worker, Connection* connection) noexcept nogil:
-    """Whether the header was complete and is consumed; otherwise the connection waits or is refused."""
+    """Whether the header is consumed, or none was needed; otherwise the connection waits or is refused."""
     cdef ProxyHeader header
     cdef ProxyHeaderStatus status
     cdef ssize_t got = looked(worker, connection, leg_peek(&connection.down, worker.means.buffer, PROXY_HEADER_LIMIT))
     if got == 0:
         return False
-    status = parse_proxy_header(worker.means.buffer, <size_t>got, &header)
+    status = parse_proxy_header(worker.means.buffer, <size_t>got, connection.listener.proxy_protocol, &header)
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
     if status == PROXY_MALFORMED:
         refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
         return False
+    # Of nothing, where there is no header.
     leg_discard(&connection.down, header.header_length, True)
     if header.family:
         note_conveyed(connection, &header)
@@ -106,7 +109,7 @@ cdef void gather(
     if facts.destination.family == 0 and route_asks_destination(routes):
         # Nobody redirected it: it wanted to come to this socket.
         leg_local(&connection.down, &facts.destination)
-    facts.destination.port = connection.destination_port
+    facts.destination.port = connection.destination.port
     facts.source = connection.downstream
     facts.direct_source = connection.direct_source
     facts.tls = is_tls
@@ -141,15 +144,32 @@ cdef bint find_cluster(Worker* worker, Connection* connection, const RouteChain*
     if reason < 0:
         wait_for_more(worker, connection, needed - down.sniffed_length)
         return False
-    connection.asked = connection.asked and (reason == <int>Reason.NO_ROUTE or reason == <int>Reason.BAD_REQUEST)
+    if reason != <int>Reason.NO_ROUTE and reason != <int>Reason.BAD_REQUEST:
+        connection.stage.approach.asked = 0
     refuse(worker, connection, reason)
     return False
+
+
+cdef bint keep_said(
+    Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls, int protocol
+) noexcept nogil:
+    """By it the connection is judged when its chain changes. False without memory."""
+    connection.how = BEGAN_UNSEEN
+    if protocol != NO_REQUEST:
+        connection.how = <uint8_t>(<int>BEGAN_HTTP + protocol)
+    if not is_tls:
+        return True
+    connection.how = BEGAN_TLS
+    if connection.said == NULL:
+        connection.said = remember_hello(&worker.memory, hello)
+    return connection.said != NULL
 
 
 cdef const RouteChain* route(
     Worker* worker, Connection* connection, const ClientHello* hello, bint is_tls, int protocol
 ) noexcept nogil:
     """`protocol`: HttpProtocol of a request that was seen, NO_REQUEST where there was none."""
+    cdef uint32_t generation = atomic_load_acquire(&connection.listener.generation)
     cdef Routes* routes = routes_of(connection)
     cdef const RouteChain* matched
     cdef Facts facts
@@ -166,25 +186,30 @@ cdef const RouteChain* route(
         connection.routed = worker.now
     connection.log = matched.log
     if matched.log and connection.record == NULL:
-        connection.record = begin_record(connection)
+        connection.record = begin_record(worker, connection)
     if matched.refusal:
         refuse(worker, connection, matched.refusal)
         return NULL
+    connection.judged = generation
+    connection.chain_number = matched.number
+    if not keep_said(worker, connection, hello, is_tls, protocol):
+        refuse(worker, connection, Reason.LIMIT)
+        return NULL
     if matched.http_routes != NULL and not find_cluster(worker, connection, matched, is_tls):
         return NULL
-    connection.is_http = matched.is_http
+    connection.stage.approach.is_http = matched.is_http
     if matched.http_routes == NULL:
-        connection.asked = matched.is_http and (protocol == <int>HTTP_1_0 or protocol == <int>HTTP_1_1)
+        connection.stage.approach.asked = matched.is_http and (protocol == <int>HTTP_1_0 or protocol == <int>HTTP_1_1)
     if matched.sets_alpn and protocol != NO_REQUEST:
-        connection.protocol = <uint8_t>(protocol + 1)
+        connection.stage.approach.protocol = <uint8_t>(protocol + 1)
     if connection.record != NULL and is_tls:
         note_hello(connection.record, hello)
     if matched.termination:
-        connection.handshake_ms = routes.terminations[matched.termination - 1].timeout_ms
+        connection.stage.approach.handshake_ms = routes.terminations[matched.termination - 1].timeout_ms
         leg_will_secure(&connection.down, routes.terminations[matched.termination - 1].context)
     if matched.policies != NULL:
         policies_acquire(matched.policies)
-        connection.policies = matched.policies
+        connection.stage.approach.policies = matched.policies
     return matched
 
 
@@ -219,13 +244,15 @@ cdef inline int inspected(HelloStatus status, const ClientHello* hello) noexcept
 cdef const RouteChain* sniff_tls(Worker* worker, Connection* connection, bint then_http) noexcept nogil:
     cdef Leg* down = &connection.down
     cdef ClientHello hello
-    cdef HelloStatus status = parse_client_hello(down.sniffed, down.sniffed_length, &hello)
+    cdef HelloStatus status = parse_client_hello(
+        down.sniffed, down.sniffed_length, connection.listener.hello_limit, &hello
+    )
     if status == HELLO_NEED_MORE:
         wait_for_more(worker, connection, hello.needed - down.sniffed_length)
         return NULL
-    if not connection.inspected:
+    if not connection.stage.approach.inspected:
         # What is no hello may be looked at again, for its request.
-        connection.inspected = 1
+        connection.stage.approach.inspected = 1
         count(&worker.inspected[inspected(status, &hello)], 1)
     if status == HELLO_NOT_TLS and then_http:
         return sniff_http(worker, connection)
@@ -249,8 +276,8 @@ cdef const RouteChain* sniff(Worker* worker, Connection* connection) noexcept no
     if connection.phase == PHASE_PROXY_HEADER and not take_proxy_header(worker, connection):
         return NULL
     routes = routes_of(connection)
-    tls = connection.listener.inspect_tls and route_inspects_tls(routes, connection.destination_port)
-    http = route_inspects_http(routes, connection.destination_port)
+    tls = connection.listener.inspect_tls and route_inspects_tls(routes, connection.destination.port)
+    http = route_inspects_http(routes, connection.destination.port)
     if not tls and not http and down.sniffed_length == 0:
         return route_unseen(worker, connection, NO_REQUEST)
     if looked(worker, connection, leg_sniff(down, worker.means.buffer, HELLO_LIMIT - down.sniffed_length)) == 0:
@@ -292,7 +319,7 @@ cdef const RouteChain* go_on_unseen(Worker* worker, Connection* connection) noex
 cdef const RouteChain* own_timeout(Worker* worker, Connection* connection) noexcept nogil:
     """No time is configured, and ours is over. What began as TLS must not go on as plain text."""
     cdef uint64_t last = connection.started + <uint64_t>OWN_HELLO_TIMEOUT_MS * MILLISECOND
-    cdef bint silent = not connection.began
+    cdef bint silent = not connection.stage.approach.began
     if silent and connection.listener.silent_timeout_ms and not takes_unseen(connection):
         # Whoever needs TLS here may wait, as in Envoy; there is a limit to how many do.
         return NULL

@@ -11,6 +11,6 @@ cdef void telemetry_unserved(Connection* connection, int reason) noexcept nogil
 
 cdef inline void telemetry_moved(Connection* connection, uint64_t received, uint64_t sent) noexcept nogil:
     if received:
-        atomic_add64(&connection.traffic.received, received)
+        atomic_add64(&connection.stage.relayed.traffic.received, received)
     if sent:
-        atomic_add64(&connection.traffic.sent, sent)
+        atomic_add64(&connection.stage.relayed.traffic.sent, sent)

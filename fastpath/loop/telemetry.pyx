@@ -100,7 +100,7 @@ cdef void telemetry_opened(Connection* connection) noexcept nogil:
         traffic = traffic_of_peer(
             connection.cluster, principal_of(connection.down.tls.ssl) if connection.down.tls != NULL else NULL
         )
-    connection.traffic = traffic
+    connection.stage.relayed.traffic = traffic
     if traffic != NULL:
         connection.counted = 1
         atomic_add64(&traffic.opened, 1)

@@ -14,6 +14,7 @@ from eastgate.fastpath.loop.connection cimport (
 )
 from eastgate.fastpath.loop.endpoint_limit cimport enter_endpoint, fail_waiting, wait_for_endpoint
 from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
+from eastgate.fastpath.loop.handshake_queue cimport leave_handshakes
 from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch, leg_will_secure
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
@@ -31,6 +32,7 @@ from eastgate.fastpath.tables.picker cimport (
     EndpointAddress, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
     table_hashes, table_pick, table_pick_hash, table_size, table_state,
 )
+from eastgate.fastpath.tables.untried cimport untried_row
 from eastgate.fastpath.tls.handshake cimport TlsContext
 
 # ::1
@@ -57,9 +59,17 @@ cdef inline PickCursor* cursor_of(Worker* worker, uint32_t index, SlotVersion* v
 cdef inline bint was_tried(Connection* connection, EndpointState* state) noexcept nogil:
     cdef int place
     for place in range(TRIED_CAPACITY):
-        if connection.tried[place] == state:
+        if connection.stage.approach.tried[place] == state:
             return True
     return False
+
+
+cdef inline bint find_hash(Connection* connection, PickHash* hash) noexcept nogil:
+    """The hash of its client, where its chain has a policy for that."""
+    cdef uint8_t family = connection.downstream.family
+    hash.present = connection.stage.approach.hash_source_ip and (family == 4 or family == 6)
+    hash.value = source_hash(family, connection.downstream.bytes) if hash.present else 0
+    return hash.present
 
 
 cdef int32_t pick_for(
@@ -67,15 +77,11 @@ cdef int32_t pick_for(
 ) noexcept nogil:
     """Pick; `own`: how many of the cluster's active connections are this one. Others than attempt 0 lead elsewhere."""
     cdef PickHash hash
-    cdef uint8_t family = connection.downstream.family
     cdef uint32_t active, waiting
     if not table_hashes(table):
         return table_pick(table, cursor)
-    hash.value = 0
+    find_hash(connection, &hash)
     hash.attempt = <uint32_t>attempt
-    hash.present = connection.hash_source_ip and (family == 4 or family == 6)
-    if hash.present:
-        hash.value = source_hash(family, connection.downstream.bytes)
     # Established ones, as in Envoy; counted one after the other while other workers go on.
     active = atomic_load(&cluster.cx_active) + atomic_load(&cluster.waiting)
     waiting = atomic_load(&cluster.pending_active) + own
@@ -86,23 +92,35 @@ cdef int32_t pick_for(
 cdef int32_t pick_untried(
     Worker* worker, Connection* connection, const Table* table, PickCursor* cursor
 ) noexcept nogil:
-    # With none left the last pick stands: one that refused a moment ago may accept now.
-    cdef int32_t endpoint = pick_for(connection, table, cursor, connection.cluster, 0, 0)
+    # Picks go by loads, which give a priority all or nothing while its dead endpoints count as healthy. What no pick
+    # gives is looked for in the others. With nobody left the last pick stands: one that refused may accept now.
+    # From a place of its own in the schedule: first picks go on as if nobody had failed.
+    cdef PickCursor own = cursor[0]
+    cdef int32_t endpoint, other
+    cdef PickHash hash
     cdef int attempt
-    if table_size(table) > 1:
-        for attempt in range(1, REPICKS + 1):
-            if endpoint < 0 or not was_tried(connection, table_state(table, endpoint)):
-                break
-            endpoint = pick_for(connection, table, cursor, connection.cluster, 0, attempt)
-    return endpoint
+    own.position = next_random(&worker.random)
+    own.random = next_random(&worker.random)
+    endpoint = pick_for(connection, table, &own, connection.cluster, 0, 0)
+    if table_size(table) <= 1:
+        return endpoint
+    for attempt in range(1, REPICKS + 1):
+        if endpoint < 0 or not was_tried(connection, table_state(table, endpoint)):
+            return endpoint
+        endpoint = pick_for(connection, table, &own, connection.cluster, 0, attempt)
+    # Who has a hash stays with one endpoint there, too.
+    if not find_hash(connection, &hash):
+        hash.value = next_random(&worker.random)
+    other = untried_row(table, connection.stage.approach.tried, TRIED_CAPACITY, hash.value)
+    return other if other >= 0 else endpoint
 
 
 cdef int32_t row_of(const Table* table, Connection* connection) noexcept nogil:
     """Where its endpoint stands now; -1 when it is gone."""
     cdef int32_t size = <int32_t>table_size(table)
-    cdef int32_t row
-    if connection.row < size and table_state(table, connection.row) == connection.endpoint:
-        return connection.row
+    cdef int32_t row = connection.stage.approach.row
+    if row < size and table_state(table, row) == connection.endpoint:
+        return row
     for row in range(size):
         if table_state(table, row) == connection.endpoint:
             return row
@@ -170,6 +188,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     context = version_tls(version, endpoint)
     error = leg_connect(
         &connection.up, &raw, length, &version.source4 if address.family == 4 else &version.source6,
+        &version.options4 if address.family == 4 else &version.options6,
         connection.down.sniffed_length != 0 or context != NULL,
     )
     if error:
@@ -186,7 +205,7 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
 
 cdef int connect_to(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
     """0 when the connect is under way or waits for the endpoint's limit, otherwise the Reason why it is not."""
-    connection.row = endpoint
+    connection.stage.approach.row = endpoint
     if enter_endpoint(worker, connection, version):
         return open_upstream(worker, connection, version, endpoint)
     return <int>Reason.NONE if wait_for_endpoint(worker, connection) else <int>Reason.LIMIT
@@ -206,10 +225,11 @@ cdef void count_failure(Worker* worker, Connection* connection, int reason) noex
 
 
 cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
-    connection.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
+    connection.stage.approach.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
     give_back(worker, connection, CHARGE_PLACE | CHARGE_WAITING)
     end_attempt(worker, connection)
     wheel_cancel(&worker.wheel, &connection.timer)
+    leave_handshakes(&worker.handshakes, connection)
     leg_close(&connection.up, &worker.watch)
 
 
@@ -242,7 +262,7 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
         version = slot_version(&worker.slots[connection.slot])
         # The slot may have been given to another cluster since: its endpoints are none of this connection's.
         if (
-            reason == Reason.LIMIT or connection.attempts >= connection.max_attempts
+            reason == Reason.LIMIT or connection.attempts >= connection.stage.approach.max_attempts
             or version == NULL or version.state != connection.cluster
         ):
             break
@@ -299,13 +319,13 @@ cdef bint adopt(Worker* worker, Connection* connection, const RouteChain* chain)
             atomic_add64(&chain.state.no_route, 1)
         refuse(worker, connection, Reason.UNKNOWN_CLUSTER)
         return False
-    connection.hash_source_ip = <uint8_t>chain.hash_source_ip
+    connection.stage.approach.hash_source_ip = <uint8_t>chain.hash_source_ip
     connection.cluster = version.state
     cluster_acquire(connection.cluster)
     connection.slot = target
     connection.idle_timeout = chain.idle_timeout_ms * MILLISECOND
     connection.expiry = connection.started + chain.max_duration_ms * MILLISECOND if chain.max_duration_ms else 0
-    connection.max_attempts = <uint16_t>chain.max_connect_attempts
+    connection.stage.approach.max_attempts = chain.max_connect_attempts
     return True
 
 
@@ -378,8 +398,8 @@ cdef bint serve_first(Worker* worker, Connection* connection) noexcept nogil:
 cdef void serve_queue(Worker* worker, EndpointQueue* queue) noexcept nogil:
     queue.kept = 1
     while queue.waiting.first != NULL:
-        if queue.waiting.first.failure:
-            connect_failed(worker, queue.waiting.first, queue.waiting.first.failure)
+        if queue.waiting.first.stage.approach.failure:
+            connect_failed(worker, queue.waiting.first, queue.waiting.first.stage.approach.failure)
         elif not serve_first(worker, queue.waiting.first):
             break
     queue.kept = 0

@@ -2,23 +2,23 @@
 from eastgate.fastpath.loop.connection cimport Connection, WaitingList
 
 cdef inline void list_append(WaitingList* waiting, Connection* connection) noexcept nogil:
-    connection.next_waiting = NULL
-    connection.previous_waiting = waiting.last
+    connection.next_listed = NULL
+    connection.stage.approach.previous_waiting = waiting.last
     if waiting.last != NULL:
-        waiting.last.next_waiting = connection
+        waiting.last.next_listed = connection
     else:
         waiting.first = connection
     waiting.last = connection
 
 # It must be in the list.
 cdef inline void list_remove(WaitingList* waiting, Connection* connection) noexcept nogil:
-    if connection.previous_waiting != NULL:
-        connection.previous_waiting.next_waiting = connection.next_waiting
+    if connection.stage.approach.previous_waiting != NULL:
+        connection.stage.approach.previous_waiting.next_listed = connection.next_listed
     else:
-        waiting.first = connection.next_waiting
-    if connection.next_waiting != NULL:
-        connection.next_waiting.previous_waiting = connection.previous_waiting
+        waiting.first = connection.next_listed
+    if connection.next_listed != NULL:
+        connection.next_listed.stage.approach.previous_waiting = connection.stage.approach.previous_waiting
     else:
-        waiting.last = connection.previous_waiting
-    connection.next_waiting = NULL
-    connection.previous_waiting = NULL
+        waiting.last = connection.stage.approach.previous_waiting
+    connection.next_listed = NULL
+    connection.stage.approach.previous_waiting = NULL

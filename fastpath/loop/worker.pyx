@@ -18,22 +18,25 @@ from eastgate.fastpath.loop.acceptor cimport (
 from eastgate.fastpath.loop.busy_poll cimport busy_poll
 from eastgate.fastpath.loop.closing cimport finish, free_closed, free_spare, refuse
 from eastgate.fastpath.loop.connection cimport (
-    Connection, EndpointQueue, Listener, PHASE_RELAY, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER,
+    Connection, EndpointQueue, Listener, PHASE_RELAY, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, connection_of,
 )
 from eastgate.fastpath.loop.endpoint_queue cimport queues_free
 from eastgate.fastpath.loop.event_ring cimport ring_free, ring_init
-from eastgate.fastpath.loop.journey cimport advance, phase_timeout
+from eastgate.fastpath.loop.handshake_queue cimport has_handshakes
+from eastgate.fastpath.loop.journey cimport advance, phase_timeout, serve_handshakes
 from eastgate.fastpath.loop.leg cimport Leg, is_stale, leg_note, watched
 from eastgate.fastpath.loop.pipe_pool cimport pool_free
 from eastgate.fastpath.loop.publication cimport reader_offline, reader_online
 from eastgate.fastpath.loop.relay cimport RELAY_BUFFER
 from eastgate.fastpath.loop.relay_phase cimport relay_busy
+from eastgate.fastpath.loop.remembered cimport memory_free
+from eastgate.fastpath.loop.review cimport has_reviews, review_some
 from eastgate.fastpath.loop.timer_wheel cimport (
     Timer, timer_init, timer_pop, wheel_advance, wheel_init, wheel_next,
 )
 from eastgate.fastpath.loop.upstream cimport serve_queue
 from eastgate.fastpath.loop.worker_state cimport (
-    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, TICK_SHIFT,
+    ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_END, ORDER_STOP_ACCEPTING, TICK_SHIFT, raise_ready,
 )
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.random cimport mix_seed
@@ -51,7 +54,7 @@ cdef enum:
 cdef inline void connection_event(Worker* worker, Leg* leg, const epoll_event* event) noexcept nogil:
     if not is_stale(leg, event.data.u64):
         leg_note(leg, event.events)
-        advance(worker, <Connection*>leg.connection)
+        advance(worker, connection_of(leg))
 
 
 cdef void handle(Worker* worker, const epoll_event* event) noexcept nogil:
@@ -179,9 +182,14 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_WAIT]
     cdef int handled = 0
     cdef int found, index, _
-    cdef bint idle = worker.busy == NULL and worker.due == NULL and worker.closed == NULL
+    cdef bint idle = (
+        worker.busy == NULL and worker.due == NULL and worker.closed == NULL and not has_reviews(worker)
+        and not has_handshakes(&worker.handshakes)
+    )
     cdef int timeout = -1 if may_sleep and idle else 0
+    cdef uint64_t began
     worker.now = clock_ns(CLOCK_MONOTONIC)
+    began = worker.now
     atomic_store64(&worker.awake_since, worker.now)
     worker.turn_left = TURN_BUDGET
     worker.means.splicing = atomic_load8(&worker.shared.splicing)
@@ -191,6 +199,9 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
             break
         timeout = 0
         worker.now = clock_ns(CLOCK_MONOTONIC)
+        if handled == 0:
+            # It may have slept until here.
+            began = worker.now
         atomic_store64(&worker.awake_since, worker.now)
         worker.means.now = worker.now
         handled += found
@@ -202,7 +213,13 @@ cdef int worker_turn(Worker* worker, bint may_sleep) noexcept nogil:
     take_order(worker)
     relay_busy(worker)
     run_due(worker)
+    if has_reviews(worker):
+        review_some(worker)
+    if has_handshakes(&worker.handshakes):
+        serve_handshakes(worker, began)
     run_timers(worker)
+    if has_handshakes(&worker.handshakes):
+        raise_ready(worker)
     free_closed(worker)
     return handled
 
@@ -245,6 +262,7 @@ cdef Worker* worker_new(
     worker.slots = slots
     worker.cursor_count = slot_count
     worker.random = mix_seed(seed)
+    worker.memory.seed = mix_seed(seed + 1)
     worker.armed = UINT64_MAX
     worker.now = clock_ns(CLOCK_MONOTONIC)
     timer_init(&worker.accept_retry)
@@ -309,6 +327,7 @@ cdef void worker_free(Worker* worker) noexcept nogil:
             if worker.cursor_generations != NULL and worker.cursor_generations[index]:
                 cursor_free(&worker.cursors[index])
     queues_free(&worker.waiting)
+    memory_free(&worker.memory)
     free(worker.cursors)
     free(worker.cursor_generations)
     free(worker.means.buffer)

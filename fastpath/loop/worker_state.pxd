@@ -4,15 +4,17 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.busy_poll cimport BusyPoll
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlot
-from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, Listener, WaitingList
+from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, HandshakeQueue, Listener, WaitingList
 from eastgate.fastpath.loop.endpoint_queue cimport EndpointQueues
 from eastgate.fastpath.loop.event_ring cimport EventRing
 from eastgate.fastpath.loop.leg cimport Watch
 from eastgate.fastpath.loop.listener_states cimport Directory
 from eastgate.fastpath.loop.publication cimport Reader
+from eastgate.fastpath.loop.remembered cimport Memory
 from eastgate.fastpath.loop.relay cimport RelayMeans
 from eastgate.fastpath.loop.tls_session cimport TlsScratch
 from eastgate.fastpath.loop.timer_wheel cimport Timer, TimerWheel, wheel_schedule
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport pthread_t, sem_t, write
 from eastgate.fastpath.tables.picker cimport PickCursor
 
@@ -36,6 +38,16 @@ cdef struct Order:
     int64_t result              # negative: errno
     sem_t done
 
+# A cluster that is no longer reached at an address, and is at another one: connections that were going there stay.
+cdef struct Move:
+    uint32_t slot
+    Address place               # with its port
+
+# Published as one, sorted by slot, immutable.
+cdef struct MoveList:
+    Move* moves
+    uint32_t count
+
 # Of all workers of an engine.
 cdef struct Shared:
     uint64_t connections        # atomic
@@ -48,6 +60,10 @@ cdef struct Shared:
     uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded
     Directory* directory        # atomic; the listeners of redirected connections; NULL: none
+    MoveList* moves             # atomic; NULL: none
+    uint32_t reviews            # atomic; how many times open connections were to be looked at again
+    uint8_t cuts_changed        # atomic; connections of a changed chain end, whether they need to or not
+    uint64_t drain_ns           # atomic; how long a connection that does not fit any more goes on
     uint64_t busy_poll_ns       # how long a worker with a thread asks for events before it sleeps; 0: not at all
 
 # What looking for a ClientHello found: a hello, as the sum of what stands in it, or none.
@@ -89,7 +105,12 @@ cdef struct Worker:
     Connection* busy            # relays that stopped at their budget
     EndpointQueue* due          # queues that somebody may leave
     EndpointQueues waiting
+    HandshakeQueue handshakes
     WaitingList silent          # not routed yet
+    Memory memory               # what clients said
+    Connection* review          # the next one to be looked at again; NULL: all were
+    uint32_t reviewed           # of `reviews`, when that began
+    uint64_t last_marked        # when the last one of those that are to end was, or would be if they came one by one
     Connection* spare           # free list
     uint32_t spare_count
     Listener* listeners         # owned

@@ -54,7 +54,7 @@ class ChainSpec:
     answered; ``sets_alpn``: the ALPN offered to endpoints of the mesh goes by its protocol.
     ``counts``: what its connections count in; ``telemetry``: whether Istio's metrics count them, and how (SOURCE,
     DESTINATION, or 0); ``log``: the number by which events say which access logs want a line of them, 1 to 65535, 0 for
-    none.
+    none. ``number``: the same for a chain that is the same in the next table, and for no other; 0 where nobody says.
     """
 
     name: str
@@ -82,3 +82,4 @@ class ChainSpec:
     counts: ChainCounts | None = None
     telemetry: int = 0
     log: int = 0
+    number: int = 0

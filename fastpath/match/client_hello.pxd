@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from eastgate.fastpath.match.facts cimport Protocols
 
 cdef enum:
-    HELLO_LIMIT = 16384         # bytes of records that one hello may take; Envoy's max_client_hello_size
+    HELLO_LIMIT = 16384         # bytes of records that one hello may take at most; that of Envoy's
     SNI_CAPACITY = 256          # a DNS name has at most 253 octets; longer is malformed
 
 cdef enum HelloStatus:
@@ -22,5 +22,8 @@ cdef struct ClientHello:
     char sni[SNI_CAPACITY]                      # lower case ASCII, NUL terminated
     Protocols protocols                         # ALPN values; those past the capacity are left out, and it says so
 
-# Reads [data, data + length) and nothing else. Never allocates, never throws.
-cdef HelloStatus parse_client_hello(const uint8_t* data, size_t length, ClientHello* hello) noexcept nogil
+# Reads [data, data + length) and nothing else. Never allocates, never throws. `limit`: bytes of records that the hello
+# may take, HELLO_LIMIT at most.
+cdef HelloStatus parse_client_hello(
+    const uint8_t* data, size_t length, uint32_t limit, ClientHello* hello
+) noexcept nogil

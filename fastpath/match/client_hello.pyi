@@ -10,6 +10,6 @@ class ParsedHello(NamedTuple):
     protocols_incomplete: bool = False
     """More ALPN values were offered than are kept."""
 
-def parse(data: bytes) -> ParsedHello: ...
+def parse(data: bytes, *, limit: int = 16384) -> ParsedHello: ...
 def spin(data: bytes, count: int) -> int:
     """Parse `data` natively `count` times and return how many answers were complete. For benchmarks."""

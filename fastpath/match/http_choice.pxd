@@ -75,10 +75,17 @@ cdef struct CompiledHttpRoutes:      # immutable; owned by an HttpRoutes, which 
     Host* hosts
     Rule* rules
     Header* headers
-    Target* targets
+    Target* targets             # in the order of the rules
+    uint32_t target_count
     uint32_t any_host           # of "*"
     uint8_t ignores_port
     uint8_t normalizes_path
+
+# All clusters that requests for an authority (lower case) may go to, whatever else they say; all of the table where
+# `authority` is NULL.
+cdef const Target* http_targets(
+    const CompiledHttpRoutes* routes, const uint8_t* authority, uint32_t length, uint32_t* count
+) noexcept nogil
 
 # Where a request goes. `data`: its first bytes, which `head` was read from; of HTTP/2 the authority stands in `head`,
 # and of it nothing else is known. `draw` decides between weighted clusters.

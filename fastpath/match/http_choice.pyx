@@ -326,3 +326,24 @@ cdef HttpChoice choose_http_route(
         if found == NOT_KNOWN:
             return HTTP_UNKNOWN
     return HTTP_NOBODY
+
+
+cdef const Target* http_targets(
+    const CompiledHttpRoutes* routes, const uint8_t* authority, uint32_t length, uint32_t* count
+) noexcept nogil:
+    cdef uint32_t number
+    cdef const Host* host
+    cdef const Rule* rule
+    count[0] = routes.target_count
+    if authority == NULL:
+        return routes.targets
+    count[0] = 0
+    number = find_host(routes, authority, length)
+    if number == <uint32_t>NO_HOST:
+        return routes.targets
+    host = &routes.hosts[number]
+    if host.is_closed or host.rule_count == 0:
+        return routes.targets
+    rule = &routes.rules[host.first_rule]
+    count[0] = rule[host.rule_count - 1].first_target + rule[host.rule_count - 1].target_count - rule.first_target
+    return &routes.targets[rule.first_target]

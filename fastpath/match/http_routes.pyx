@@ -187,6 +187,7 @@ cdef class HttpRoutes:
         routes.rules = <Rule*>allocate(len(rules), sizeof(Rule))
         routes.headers = <Header*>allocate(sum(len(one.headers) for one in rules), sizeof(Header))
         routes.targets = <Target*>allocate(sum(len(one.targets) for one in rules), sizeof(Target))
+        routes.target_count = <uint32_t>sum(len(one.targets) for one in rules)
         routes.ignores_port = bool(spec.ignores_port)
         routes.normalizes_path = bool(spec.normalizes_path)
         write_domains(routes, spec.hosts, texts)

@@ -3,12 +3,19 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef enum:
-    PROXY_HEADER_LIMIT = 4096   # bytes of header that we accept (v1 needs 107, v2 with TLVs rarely 300)
+    PROXY_HEADER_LIMIT = 65551  # bytes of header: 16, and as many as version 2 can say
 
 cdef enum ProxyHeaderStatus:
     PROXY_COMPLETE = 0
     PROXY_NEED_MORE = 1
     PROXY_MALFORMED = 2
+    PROXY_ABSENT = 3            # the client sends none, and need not
+
+# What a listener takes, as bits. Without a version nothing is a header.
+cdef enum ProxyHeaderKind:
+    PROXY_VERSION_1 = 1
+    PROXY_VERSION_2 = 2
+    PROXY_OPTIONAL = 4
 
 cdef struct ProxyHeader:
     uint32_t needed             # with PROXY_NEED_MORE: bytes from the start
@@ -19,4 +26,10 @@ cdef struct ProxyHeader:
     uint16_t source_port        # host order
     uint16_t destination_port
 
-cdef ProxyHeaderStatus parse_proxy_header(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil
+# `kinds`: bits of ProxyHeaderKind.
+cdef ProxyHeaderStatus parse_proxy_header(
+    const uint8_t* data, size_t length, int kinds, ProxyHeader* header
+) noexcept nogil
+
+# Those bits for versions 1 and 2; ValueError for others, and for none.
+cdef int proxy_header_kinds(object versions, bint optional) except -1

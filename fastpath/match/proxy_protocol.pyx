@@ -1,12 +1,18 @@
 """PROXY protocol header, versions 1 and 2. Specification: haproxy, doc/proxy-protocol.txt.
 
 Version 1 is one text line of at most 107 bytes; version 2 a 12-byte signature, a version and command, a family, a
-length and that many bytes, the first of which are addresses. A header that conveys no address (UNKNOWN, LOCAL, Unix
-sockets, datagrams) is complete with family 0: the addresses of the socket count then.
+length and that many bytes: addresses, then TLVs (type, length in two bytes, value). A header that conveys no address
+(UNKNOWN, LOCAL) is complete with family 0: the addresses of the socket count then.
+
+As in Envoy, and not in the specification: a version 2 header of Unix sockets or of no family at all is malformed, as
+TLVs are that do not end with the header, unless it is LOCAL, and addresses of which no host has one (unspecified,
+multicast, broadcast). Datagrams count as streams. Unlike Envoy, a line has no blank at its end, no "+" before a port,
+no zone behind an address, and 107 bytes at most.
 
 A prefix is malformed as soon as no header begins with it, and that is final. `needed` is the earliest place where the
 header can end: 15 for a line ("PROXY UNKNOWN" CR LF), then 1 or 2 more bytes than are here; 16, then the whole of it
-for version 2.
+for version 2. Where a header is optional it is the earliest place that shows that none is sent: the next byte, as long
+as the signature is not complete.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -24,15 +30,16 @@ cdef enum:
     ADDRESS_TEXT = 40           # eight groups of four digits, seven colons, and NUL
     COMMAND_LOCAL = 0x20        # version 2 in the high half
     COMMAND_PROXY = 0x21
-    TCP_IPV4 = 0x11             # address family in the high half, transport in the low one
-    TCP_IPV6 = 0x21
+    V1_SIGNATURE_LENGTH = 6
+    TLV_HEADER = 3
+    PORTS = 4                   # two of them
 
 cdef const char* V1_SIGNATURE = b"PROXY "
 cdef const char* V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 class ParsedProxyHeader(NamedTuple):
-    """`status`: complete, need_more or malformed; the addresses are (host, port), None when none is conveyed."""
+    """`status`: complete, need_more, malformed or absent; addresses are (host, port), None when none is conveyed."""
 
     status: str
     needed: int
@@ -94,8 +101,7 @@ cdef void read_port(Line* line, uint16_t* port) noexcept nogil:
     while has_byte(line) and c"0" <= line.at[0] <= c"9":
         value = value * 10 + (line.at[0] - c"0")
         digits += 1
-        # No leading zero: a second digit needs a first one other than 0.
-        if value > 65535 or (digits > 1 and value < 10):
+        if value > 65535:
             line.status = PROXY_MALFORMED
             return
         line.at += 1
@@ -109,9 +115,24 @@ cdef void skip_to_end(Line* line) noexcept nogil:
     if has_byte(line) and line.at[0] != c" " and line.at[0] != c"\r":
         line.status = PROXY_MALFORMED
     while has_byte(line) and line.at[0] != c"\r":
-        if line.at[0] == c"\n":
-            line.status = PROXY_MALFORMED
         line.at += 1
+
+
+cdef bint are_of_hosts(const ProxyHeader* header) noexcept nogil:
+    return is_of_a_host(header.family, header.source) and is_of_a_host(header.family, header.destination)
+
+
+cdef bint is_of_a_host(uint8_t family, const uint8_t* address) noexcept nogil:
+    cdef uint32_t size = 4 if family == 4 else 16
+    cdef uint8_t every = 0xFF
+    cdef uint8_t some = 0
+    cdef uint32_t index
+    for index in range(size):
+        every &= address[index]
+        some |= address[index]
+    if family == 4:
+        return some != 0 and every != 0xFF and address[0] >> 4 != 0xE
+    return some != 0 and address[0] != 0xFF
 
 
 cdef ProxyHeaderStatus parse_v1(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
@@ -121,7 +142,7 @@ cdef ProxyHeaderStatus parse_v1(const uint8_t* data, size_t length, ProxyHeader*
     line.at = data
     line.end = data + (length if length < V1_LIMIT else V1_LIMIT)
     line.status = PROXY_COMPLETE
-    expect(&line, V1_SIGNATURE, 6)
+    expect(&line, V1_SIGNATURE, V1_SIGNATURE_LENGTH)
     if has_byte(&line) and line.at[0] == c"U":
         expect(&line, b"UNKNOWN", 7)
         skip_to_end(&line)
@@ -141,6 +162,8 @@ cdef ProxyHeaderStatus parse_v1(const uint8_t* data, size_t length, ProxyHeader*
         read_port(&line, &header.source_port)
         expect(&line, b" ", 1)
         read_port(&line, &header.destination_port)
+        if line.status == PROXY_COMPLETE and not are_of_hosts(header):
+            line.status = PROXY_MALFORMED
     expect(&line, b"\r\n", 2)
     if line.status == PROXY_NEED_MORE:
         if length >= V1_LIMIT:
@@ -159,62 +182,101 @@ cdef inline uint16_t read_16(const uint8_t* at) noexcept nogil:
     return <uint16_t>(<uint32_t>at[0] << 8 | at[1])
 
 
-cdef inline bint is_known_family(uint8_t family) noexcept nogil:
-    # Unspecified, IPv4, IPv6 or Unix, over unspecified, stream or datagram; the others are reserved.
-    return family >> 4 <= 3 and family & 0xF <= 2
+cdef inline uint8_t known_family(uint8_t byte) noexcept nogil:
+    # IPv4 or IPv6 in the high half, stream or datagram in the low one; 0: neither.
+    if byte & 0xF != 1 and byte & 0xF != 2:
+        return 0
+    return 4 if byte >> 4 == 1 else 6 if byte >> 4 == 2 else 0
+
+
+cdef bint tlvs_fit(const uint8_t* data, size_t length, uint32_t at, uint32_t total) noexcept nogil:
+    """Whether those that are here can end with the header."""
+    while at < total:
+        if total - at < TLV_HEADER:
+            return False
+        if length < at + TLV_HEADER:
+            return True
+        at += TLV_HEADER + read_16(data + at + 1)
+    return at == total
 
 
 cdef ProxyHeaderStatus parse_v2(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
     cdef const uint8_t* addresses = data + V2_FIXED
-    cdef uint32_t total, size
+    cdef uint32_t total, size, tlvs
     if length > 12 and data[12] != COMMAND_LOCAL and data[12] != COMMAND_PROXY:
         return PROXY_MALFORMED
-    if length > 13 and data[12] == COMMAND_PROXY and not is_known_family(data[13]):
-        return PROXY_MALFORMED
+    if length > 13 and data[12] == COMMAND_PROXY:
+        header.family = known_family(data[13])
+        if header.family == 0:
+            return PROXY_MALFORMED
     if length < V2_FIXED:
         header.needed = V2_FIXED
         return PROXY_NEED_MORE
-    if data[12] == COMMAND_PROXY and data[13] == TCP_IPV4:
-        header.family = 4
-        size = 4
-    elif data[12] == COMMAND_PROXY and data[13] == TCP_IPV6:
-        header.family = 6
-        size = 16
-    else:
-        size = 0
     total = V2_FIXED + read_16(data + 14)
-    if total > PROXY_HEADER_LIMIT or (size and total < V2_FIXED + 2 * size + 4):
-        return PROXY_MALFORMED
+    if header.family:
+        size = 4 if header.family == 4 else 16
+        tlvs = V2_FIXED + 2 * size + PORTS
+        if total < tlvs:
+            return PROXY_MALFORMED
+        if length >= tlvs:
+            memcpy(header.source, addresses, size)
+            memcpy(header.destination, addresses + size, size)
+            header.source_port = read_16(addresses + 2 * size)
+            header.destination_port = read_16(addresses + 2 * size + 2)
+            if not are_of_hosts(header) or not tlvs_fit(data, length, tlvs, total):
+                return PROXY_MALFORMED
     if length < total:
         header.needed = total
         return PROXY_NEED_MORE
     header.header_length = total
-    if size:
-        memcpy(header.source, addresses, size)
-        memcpy(header.destination, addresses + size, size)
-        header.source_port = read_16(addresses + 2 * size)
-        header.destination_port = read_16(addresses + 2 * size + 2)
     return PROXY_COMPLETE
 
 
-cdef ProxyHeaderStatus parse_proxy_header(const uint8_t* data, size_t length, ProxyHeader* header) noexcept nogil:
+# ---- either
+
+cdef inline bint begins(const uint8_t* data, size_t length, const char* signature, size_t whole) noexcept nogil:
+    return memcmp(data, signature, min(length, whole)) == 0
+
+
+cdef ProxyHeaderStatus parse_proxy_header(
+    const uint8_t* data, size_t length, int kinds, ProxyHeader* header
+) noexcept nogil:
     cdef ProxyHeaderStatus status
+    cdef bint optional = kinds & <int>PROXY_OPTIONAL != 0
+    cdef bint in_signature
     memset(header, 0, sizeof(ProxyHeader))
     if length == 0:
         # One byte tells the versions apart, and the shortest line is shorter than the shortest binary header.
-        header.needed = V1_SHORTEST
+        header.needed = 1 if optional else V1_SHORTEST
         return PROXY_NEED_MORE
-    if memcmp(data, V2_SIGNATURE, min(length, <size_t>V2_SIGNATURE_LENGTH)) == 0:
+    if kinds & <int>PROXY_VERSION_2 and begins(data, length, V2_SIGNATURE, V2_SIGNATURE_LENGTH):
         status = parse_v2(data, length, header)
-    else:
+        in_signature = length < V2_SIGNATURE_LENGTH
+    elif kinds & <int>PROXY_VERSION_1 and begins(data, length, V1_SIGNATURE, V1_SIGNATURE_LENGTH):
         status = parse_v1(data, length, header)
+        in_signature = length < V1_SIGNATURE_LENGTH
+    else:
+        return PROXY_ABSENT if optional else PROXY_MALFORMED
+    if optional and in_signature:
+        header.needed = <uint32_t>length + 1
     if status != PROXY_COMPLETE:
         header.header_length = 0
         header.family = 0
     return status
 
 
-cdef tuple STATUS_NAMES = ("complete", "need_more", "malformed")
+cdef int proxy_header_kinds(object versions, bint optional) except -1:
+    cdef int kinds = <int>PROXY_OPTIONAL if optional else 0
+    for version in versions:
+        if version not in (1, 2):
+            raise ValueError(f"PROXY protocol has no version {version!r}")
+        kinds |= <int>PROXY_VERSION_1 if version == 1 else <int>PROXY_VERSION_2
+    if not versions:
+        raise ValueError("PROXY protocol of no version")
+    return kinds
+
+
+cdef tuple STATUS_NAMES = ("complete", "need_more", "malformed", "absent")
 
 
 cdef object text_address(ProxyHeader* header, const uint8_t* address, uint16_t port):
@@ -225,10 +287,15 @@ cdef object text_address(ProxyHeader* header, const uint8_t* address, uint16_t p
     return ((<bytes>text).decode(), port)
 
 
-def parse(bytes data not None):
-    """Parse the bytes that a peer has sent so far. Never raises for what they hold."""
+def parse(bytes data not None, *, versions=(1, 2), optional=False):
+    """Parse the bytes that a peer has sent so far. Never raises for what they hold.
+
+    `versions`: those that are taken, 1 and 2. `optional`: bytes with which no header begins are no fault.
+    """
     cdef ProxyHeader header
-    cdef ProxyHeaderStatus status = parse_proxy_header(<const uint8_t*><const char*>data, len(data), &header)
+    cdef ProxyHeaderStatus status = parse_proxy_header(
+        <const uint8_t*><const char*>data, len(data), proxy_header_kinds(versions, optional), &header
+    )
     return ParsedProxyHeader(
         status=STATUS_NAMES[<int>status],
         needed=header.needed,

@@ -61,6 +61,7 @@ cdef struct RouteChain:
     uint8_t refusal             # Reason that closes every connection of this chain, or 0
     uint8_t telemetry           # Telemetry
     uint16_t log                # which access logs want a line of its connections; 0: none
+    uint32_t number             # no two chains have the same: a table that has it has this very chain; 0: not told
     uint32_t target_count
     uint32_t total_weight
     uint8_t max_connect_attempts
@@ -90,6 +91,8 @@ cdef struct Routes:
     uint64_t seed
     const uint32_t* words
     RouteChain* chains
+    uint32_t* numbers           # of the chains, ascending; those that are 0 left out
+    uint32_t number_count
     RouteTarget* targets
     Termination* terminations
     uint32_t root               # reference
@@ -107,6 +110,19 @@ cdef int route_match(const Routes* routes, const Facts* facts) noexcept nogil
 
 # Where a name lies is decided by this.
 cdef uint64_t hash_name(const char* name, size_t length, uint64_t seed) noexcept nogil
+
+# Whether the table has the chain with this number.
+cdef inline bint route_has(const Routes* routes, uint32_t number) noexcept nogil:
+    cdef uint32_t low = 0
+    cdef uint32_t high = routes.number_count
+    cdef uint32_t middle
+    while low < high:
+        middle = (low + high) >> 1
+        if routes.numbers[middle] < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low < routes.number_count and routes.numbers[low] == number
 
 cdef inline const RouteChain* route_chain(const Routes* routes, int chain) noexcept nogil:
     return &routes.chains[chain]

@@ -45,6 +45,7 @@ cdef void routes_free(Routes* routes) noexcept nogil:
         return
     free(<void*>routes.words)
     free(routes.chains)
+    free(routes.numbers)
     free(routes.targets)
     free(routes.terminations)
     free(routes.tls_skipped.bounds)
@@ -92,6 +93,7 @@ cdef size_t write_chain(Routes* routes, uint32_t index, chain, size_t at) except
     cdef RouteChain* written = &routes.chains[index]
     cdef uint32_t upper = 0
     written.refusal = <uint8_t><int>chain.refusal
+    written.number = chain.number
     written.target_count = len(chain.targets)
     written.targets = &routes.targets[at]
     written.idle_timeout_ms = min(chain.idle_timeout_ms, LONGEST_MS)
@@ -125,6 +127,15 @@ cdef int write_ports(Routes* routes, PortSet* written, object ranges) except -1:
     for index, bound in enumerate(bounds):
         written.bounds[index] = bound
     written.count = <uint32_t>len(bounds)
+    return 0
+
+
+cdef int write_numbers(Routes* routes, object chains) except -1:
+    numbers = sorted({chain.number for chain in chains} - {0})
+    routes.numbers = <uint32_t*>allocate(routes, len(numbers), sizeof(uint32_t))
+    for index, number in enumerate(numbers):
+        routes.numbers[index] = number
+    routes.number_count = <uint32_t>len(numbers)
     return 0
 
 
@@ -228,6 +239,7 @@ cdef class RouteTable:
         terminations.pop(None, None)
         write_terminations(table.routes, terminations)
         table.contexts = (*(context for context, _ in terminations), *{chain.counts for chain in served} - {None})
+        write_numbers(table.routes, served)
         table.policies = tuple({chain.policies for chain in served if chain.policies is not None})
         table.http_routes = tuple({chain.http_routes for chain in served if chain.http_routes is not None})
         table.routes.chains = <RouteChain*>allocate(table.routes, len(served), sizeof(RouteChain))

@@ -8,6 +8,7 @@ from eastgate.fastpath.tables.picker cimport (
     table_address, table_pick, table_size, table_state,
 )
 from eastgate.fastpath.tables.share_plan cimport PlanOptions
+from eastgate.fastpath.tables.table_build cimport ChoiceOptions
 
 cdef class ClusterTable:
     cdef Table* table           # owned
@@ -20,5 +21,6 @@ cdef class ClusterTable:
     cdef object local           # census of the local cluster
     cdef EndpointRows rows      # keeps alive what `table` points into
     cdef PlanOptions options
+    cdef int build(self, ClusterTable before, const ChoiceOptions* choice, object hashing, object hash_keys) except -1
     cdef int count_active(self) except -1
     cdef EndpointState* checked_state(self, object endpoint) except NULL

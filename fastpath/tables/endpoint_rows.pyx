@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, memset
 from eastgate.fastpath.tables.priority_load cimport PRIORITY_LIMIT
 from eastgate.fastpath.random cimport fold
 
-from ipaddress import IPv6Address
+from socket import AF_INET6, inet_ntop
 
 cdef enum:
     # sockaddr_un.sun_path holds 108 bytes, one of them the terminator.
@@ -212,7 +212,7 @@ cdef class EndpointRows:
         if self.rows.family[row] == FAMILY_IPV4:
             return f"{address[0]}.{address[1]}.{address[2]}.{address[3]}:{self.rows.port[row]}"
         if self.rows.family[row] == FAMILY_IPV6:
-            return f"[{IPv6Address(address[:16])}]:{self.rows.port[row]}"
+            return f"[{inet_ntop(AF_INET6, address[:16])}]:{self.rows.port[row]}"
         memcpy(&name, address, 4)
         return "unix:" + self.names[name].decode("utf-8", "backslashreplace")
 

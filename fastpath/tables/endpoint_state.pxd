@@ -1,12 +1,13 @@
 # State of endpoints that outlives tables: counters and failures, shared by all workers through relaxed atomics.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from eastgate.fastpath.posix cimport atomic_load_pointer
 from eastgate.fastpath.tables.endpoint_rows cimport EndpointRows
 from eastgate.fastpath.tables.traffic cimport Traffic
 from eastgate.fastpath.tls.handshake cimport TicketPlace
 
 cdef enum:
     BLOCK_STATES = 64
-    BLOCK_HEADER = 40           # bytes before StateBlock.states
+    BLOCK_HEADER = 48           # bytes before StateBlock.states
 
 cdef struct EndpointState:
     uint8_t place               # within its StateBlock; never changes
@@ -18,6 +19,11 @@ cdef struct EndpointState:
     uint32_t cx_connect_fail
     uint32_t cx_connected
 
+# Bytes of the connections to one endpoint.
+cdef struct Moved:
+    uint64_t received           # from the endpoint
+    uint64_t sent               # to it
+
 # Freed by the last of its holders: maps count once for the whole block, connections once each.
 cdef struct StateBlock:
     uint32_t refs
@@ -27,6 +33,7 @@ cdef struct StateBlock:
     uint32_t* open              # atomic; connections of each, connecting ones too, of clusters with a limit; or NULL
     TicketPlace* tickets        # atomic; TLS sessions of each that may be resumed, of clusters that speak TLS; or NULL
     Traffic* traffic            # atomic; what Istio's metrics count of each, once one has a connection that they count
+    Moved* moved                # atomic; bytes of each, once one has a connection
     EndpointState states[64]    # `capacity` of them are allocated
 
 # Where the state of each row lies; shared by the tables of a cluster whose rows have the same identities in the same
@@ -59,8 +66,16 @@ cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil
 # What Istio's metrics count of its connections; NULL without memory. Lives as long as the state.
 cdef Traffic* traffic_of(EndpointState* state) noexcept nogil
 
+# Where its bytes are counted, made when there is none yet: `moved_of` is what a turn of a relay asks.
+cdef Moved* moved_made(EndpointState* state) noexcept nogil
+
 cdef inline StateBlock* block_of(EndpointState* state) noexcept nogil:
     return <StateBlock*>(<char*>(state - state.place) - BLOCK_HEADER)
+
+# Where the endpoint's bytes are counted; NULL without memory. Lives as long as the state.
+cdef inline Moved* moved_of(EndpointState* state) noexcept nogil:
+    cdef Moved* counts = <Moved*>atomic_load_pointer(<void**>&block_of(state).moved)
+    return counts + state.place if counts != NULL else moved_made(state)
 
 cdef inline EndpointState* state_of(const StateMap* map, uint32_t row) noexcept nogil:
     cdef uint32_t handle = row if map.handles == NULL else map.handles[row]

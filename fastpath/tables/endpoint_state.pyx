@@ -52,6 +52,7 @@ cdef inline void block_release(StateBlock* block) noexcept nogil:
         free(block.window)
         free(block.open)
         free(block.traffic)
+        free(block.moved)
         free_tickets(block)
         free(block)
 
@@ -90,6 +91,12 @@ cdef Traffic* traffic_of(EndpointState* state) noexcept nogil:
     return counts + state.place if counts != NULL else NULL
 
 
+cdef Moved* moved_made(EndpointState* state) noexcept nogil:
+    cdef StateBlock* block = block_of(state)
+    cdef Moved* counts = <Moved*>column(<void**>&block.moved, block.capacity, sizeof(Moved))
+    return counts + state.place if counts != NULL else NULL
+
+
 cdef TicketPlace* tickets_of(EndpointState* state) noexcept nogil:
     cdef StateBlock* block = block_of(state)
     cdef TicketPlace* places = <TicketPlace*>column(<void**>&block.tickets, block.capacity, sizeof(TicketPlace))
@@ -121,6 +128,8 @@ cdef size_t state_map_bytes(const StateMap* map) noexcept nogil:
             total += map.blocks[block].capacity * sizeof(uint32_t)
         if map.blocks[block].traffic != NULL:
             total += map.blocks[block].capacity * sizeof(Traffic)
+        if map.blocks[block].moved != NULL:
+            total += map.blocks[block].capacity * sizeof(Moved)
     if map.handles != NULL:
         total += map.count * sizeof(uint32_t)
     return total
@@ -164,81 +173,110 @@ cdef int fill_in_order(StateMap* map) except -1:
     return 0
 
 
+cdef struct Before:             # the table of before, in which rows of the new one are looked up
+    const Rows* rows            # NULL: there is none
+    StateMap* states
+    RowIndex index              # made for the first row that is not where it is expected
+    uint32_t offset             # how far the last row that was found has moved
+    uint32_t* locality          # locality index -> number of the name, the same for both tables
+    uint32_t* locality_now
+    uint32_t* moved             # block number in `states` -> block number in the new map, NO_ROW: not yet
+
+
+cdef int number_localities(Before* before, EndpointRows rows, EndpointRows previous_rows) except -1:
+    """Number the names of both tables' localities alike, so that rows compare numbers."""
+    cdef dict numbers = {}
+    cdef uint32_t row
+    before.locality_now = <uint32_t*>malloc((rows.rows.locality_count + 1) * sizeof(uint32_t))
+    if before.locality_now == NULL:
+        raise MemoryError
+    for row in range(rows.rows.locality_count):
+        before.locality_now[row] = numbers.setdefault(rows.localities[row], len(numbers))
+    if before.rows == NULL:
+        return 0
+    before.locality = <uint32_t*>malloc((before.rows.locality_count + 1) * sizeof(uint32_t))
+    if before.locality == NULL:
+        raise MemoryError
+    for row in range(before.rows.locality_count):
+        before.locality[row] = numbers.get(previous_rows.localities[row], <uint32_t>NO_ROW)
+    return 0
+
+
+cdef int find_before(Before* before, const Rows* now, uint32_t row, uint32_t* found) except -1:
+    """The row of before with the same address and locality, NO_ROW where there is none."""
+    cdef uint32_t expected = row + before.offset
+    found[0] = NO_ROW
+    if before.rows == NULL:
+        return 0
+    # Most rows are where the last one found says they are; duplicates make that unsafe.
+    if before.states.duplicates == 0 and expected < before.rows.count and same_address(now, row, before.rows, expected):
+        found[0] = expected
+    else:
+        if before.index.slots == NULL:
+            row_index_build(&before.index, before.rows, NULL)
+        found[0] = row_index_find(&before.index, before.rows, now, row)
+        if found[0] != NO_ROW:
+            before.offset = found[0] - row
+    if found[0] != NO_ROW and (
+        before.locality[before.rows.locality[found[0]]] != before.locality_now[now.locality[row]]
+    ):
+        found[0] = NO_ROW
+    return 0
+
+
+cdef int new_handle(StateMap* map, uint32_t* fill, uint32_t wanted, uint32_t* handle) except -1:
+    """A place for a new state in block `fill`, which is another one once it is full; `wanted`: states to come."""
+    cdef StateBlock* block
+    if fill[0] == NO_ROW or map.blocks[fill[0]].used == map.blocks[fill[0]].capacity:
+        block = block_new(wanted if wanted < BLOCK_STATES else BLOCK_STATES)
+        if block == NULL:
+            raise MemoryError
+        fill[0] = map.block_count
+        map.blocks[fill[0]] = block
+        map.block_count += 1
+    handle[0] = fill[0] << 6 | block_take_place(map.blocks[fill[0]])
+    return 0
+
+
 cdef int fill_by_identity(
     StateMap* map, EndpointRows rows, EndpointRows previous_rows, StateMap* previous, const uint32_t* first_of
 ) except -1:
     """Fill `map` row by row: the state of before where address and locality are those of before, else a new one."""
     cdef const Rows* now = &rows.rows
-    cdef const Rows* before = NULL
-    cdef RowIndex index
-    cdef uint32_t* moved = NULL         # block number in `previous` -> block number in `map`, NO_ROW: not yet
-    cdef uint32_t* locality_now = NULL  # locality index -> number of the name, the same for both tables
-    cdef uint32_t* locality_before = NULL
-    cdef uint32_t row, found, handle, place, capacity
-    cdef uint32_t offset = 0
+    cdef Before before
+    cdef uint32_t row, found, handle, wanted
     cdef uint32_t fill = NO_ROW         # block of `map` that new states are put into
-    cdef StateBlock* block
-    cdef dict numbers = {}
-    cdef bint in_step
-    index.slots = NULL
+    memset(&before, 0, sizeof(before))
     try:
-        locality_now = <uint32_t*>malloc((now.locality_count + 1) * sizeof(uint32_t))
-        if locality_now == NULL:
-            raise MemoryError
-        for row in range(now.locality_count):
-            locality_now[row] = numbers.setdefault(rows.localities[row], len(numbers))
         if previous != NULL:
-            before = &previous_rows.rows
-            moved = <uint32_t*>malloc((previous.block_count + 1) * sizeof(uint32_t))
-            locality_before = <uint32_t*>malloc((before.locality_count + 1) * sizeof(uint32_t))
-            if moved == NULL or locality_before == NULL:
+            before.rows = &previous_rows.rows
+            before.states = previous
+            before.moved = <uint32_t*>malloc((previous.block_count + 1) * sizeof(uint32_t))
+            if before.moved == NULL:
                 raise MemoryError
-            memset(moved, 0xFF, previous.block_count * sizeof(uint32_t))
-            for row in range(before.locality_count):
-                locality_before[row] = numbers.get(previous_rows.localities[row], <uint32_t>NO_ROW)
-            if previous.open_block < previous.block_count:
-                block = previous.blocks[previous.open_block]
-                if block.used < block.capacity:
-                    fill = adopt(map, previous, previous.open_block, moved)
+            memset(before.moved, 0xFF, previous.block_count * sizeof(uint32_t))
+        number_localities(&before, rows, previous_rows)
+        if previous != NULL and previous.open_block < previous.block_count:
+            if previous.blocks[previous.open_block].used < previous.blocks[previous.open_block].capacity:
+                fill = adopt(map, previous, previous.open_block, before.moved)
         for row in range(now.count):
             if first_of[row] != row:
                 map.handles[row] = map.handles[first_of[row]]
                 continue
-            found = NO_ROW
-            if before != NULL:
-                # Most rows are where the last one found says they are; duplicates make that unsafe.
-                in_step = previous.duplicates == 0 and row + offset < before.count
-                if in_step and same_address(now, row, before, row + offset):
-                    found = row + offset
-                else:
-                    if index.slots == NULL:
-                        row_index_build(&index, before, NULL)
-                    found = row_index_find(&index, before, now, row)
-                    if found != NO_ROW:
-                        offset = found - row
-                if found != NO_ROW and locality_before[before.locality[found]] != locality_now[now.locality[row]]:
-                    found = NO_ROW
+            find_before(&before, now, row, &found)
             if found != NO_ROW:
                 handle = found if previous.handles == NULL else previous.handles[found]
-                map.handles[row] = adopt(map, previous, handle >> 6, moved) << 6 | handle & 63
+                map.handles[row] = adopt(map, previous, handle >> 6, before.moved) << 6 | handle & 63
                 continue
-            if fill == NO_ROW or map.blocks[fill].used == map.blocks[fill].capacity:
-                # Never fewer than eight once the cluster has changed: endpoints come one at a time.
-                capacity = now.count - row if now.count - row > 8 or previous == NULL else 8
-                block = block_new(capacity if capacity < BLOCK_STATES else BLOCK_STATES)
-                if block == NULL:
-                    raise MemoryError
-                fill = map.block_count
-                map.blocks[fill] = block
-                map.block_count += 1
-            place = block_take_place(map.blocks[fill])
-            map.handles[row] = fill << 6 | place
+            # Never fewer than eight once the cluster has changed: endpoints come one at a time.
+            wanted = now.count - row if now.count - row > 8 or previous == NULL else 8
+            new_handle(map, &fill, wanted, &map.handles[row])
         map.open_block = fill if fill != NO_ROW else map.block_count
     finally:
-        row_index_free(&index)
-        free(moved)
-        free(locality_now)
-        free(locality_before)
+        row_index_free(&before.index)
+        free(before.moved)
+        free(before.locality_now)
+        free(before.locality)
     return 0
 
 

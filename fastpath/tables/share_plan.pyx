@@ -126,6 +126,16 @@ cdef void add_refusal(
     plan.refused += share
 
 
+cdef void put_first(Zone* zones, uint32_t* place_of, uint32_t number) noexcept nogil:
+    """Change places with the first one: zone_route looks for the own zone there."""
+    cdef Zone zone = zones[0]
+    cdef uint32_t place = place_of[0]
+    zones[0] = zones[number]
+    place_of[0] = place_of[number]
+    zones[number] = zone
+    place_of[number] = place
+
+
 cdef int find_zones(Plan* plan, Draft* draft, EndpointRows rows, const PlanOptions* options, local, own) except -1:
     """Whether picks of P0 look at zones, and what each place then gets. Envoy's order of conditions."""
     cdef uint32_t number, upstream
@@ -137,8 +147,6 @@ cdef int find_zones(Plan* plan, Draft* draft, EndpointRows rows, const PlanOptio
     cdef Place* place
     cdef Zone* zones = <Zone*>calloc(draft.place_count + 1, sizeof(Zone))
     cdef uint32_t* place_of = <uint32_t*>malloc((draft.place_count + 1) * sizeof(uint32_t))
-    cdef Zone first
-    cdef uint32_t first_place
     cdef tuple here
     cdef dict names = {}
     try:
@@ -160,13 +168,7 @@ cdef int find_zones(Plan* plan, Draft* draft, EndpointRows rows, const PlanOptio
             place_of[count] = number
             if names[number] == own:
                 has_local = True
-                first = zones[0]
-                first_place = place_of[0]
-                zones[0] = zones[count]
-                place_of[0] = number
-                if count > 0:
-                    zones[count] = first
-                    place_of[count] = first_place
+                put_first(zones, place_of, count)
             count += 1
         if count < 2 or (len(by_locality) < 2 and options.zone_force == 0):
             return 0

@@ -9,22 +9,25 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from eastgate.fastpath.tls.handshake cimport (
-    TlsContext, check_hello, choose_protocol, keep_session, make_ticket, take_ticket, tls_context_release, verify_peer,
+    TlsContext, check_hello, choose_protocol, keep_session, make_ticket, note_session, tls_context_release, verify_peer,
 )
 from eastgate.fastpath.tls.openssl cimport (
-    BIO, BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_peek_last_error, ERR_reason_error_string, EVP_PKEY,
-    EVP_PKEY_free, PEM_read_bio_PrivateKey, PEM_read_bio_X509, SSL_CTX, SSL_CTX_add1_chain_cert,
-    SSL_CTX_check_private_key, SSL_CTX_get_cert_store, SSL_CTX_new, SSL_CTX_sess_set_new_cb, SSL_CTX_set1_groups_list,
-    SSL_CTX_set_alpn_protos, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_cert_verify_callback, SSL_CTX_set_cipher_list,
-    SSL_CTX_set_client_hello_cb, SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_max_proto_version,
-    SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_num_tickets, SSL_CTX_set_options,
-    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
-    SSL_CTX_set_session_ticket_cb, SSL_CTX_set_timeout, SSL_CTX_set_verify, SSL_CTX_use_certificate,
-    SSL_CTX_use_PrivateKey, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS,
-    SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION,
-    SSL_OP_NO_TICKET, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF,
-    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, TLS1_2_VERSION, TLS1_3_VERSION, TLS_method, X509,
-    X509_free, X509_STORE, X509_STORE_add_cert, X509_STORE_set_flags, X509_V_FLAG_PARTIAL_CHAIN,
+    BIO, BIO_free, BIO_new_mem_buf, ERR_GET_REASON, ERR_R_MALLOC_FAILURE, ERR_clear_error, ERR_peek_error,
+    ERR_peek_last_error, ERR_reason_error_string, EVP_PKEY, EVP_PKEY_free, PEM_R_NO_START_LINE,
+    PEM_read_bio_PrivateKey, PEM_read_bio_X509, SSL_CTX, SSL_CTX_add1_chain_cert, SSL_CTX_check_private_key,
+    SSL_CTX_get_cert_store, SSL_CTX_new, SSL_CTX_sess_set_cache_size, SSL_CTX_sess_set_new_cb,
+    SSL_CTX_set1_groups_list, SSL_CTX_set_alpn_protos, SSL_CTX_set_alpn_select_cb,
+    SSL_CTX_set_cert_verify_callback, SSL_CTX_set_cipher_list, SSL_CTX_set_client_hello_cb,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_max_proto_version, SSL_CTX_set_min_proto_version,
+    SSL_CTX_set_mode, SSL_CTX_set_num_tickets, SSL_CTX_set_options, SSL_CTX_set_read_ahead,
+    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_session_ticket_cb,
+    SSL_CTX_set_timeout, SSL_CTX_set_verify, SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate,
+    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
+    SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_TICKET,
+    SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF, SSL_SESS_CACHE_SERVER,
+    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, TLS1_2_VERSION, TLS1_3_VERSION,
+    TLS_method, X509, X509_STORE, X509_STORE_add_cert, X509_STORE_set_flags, X509_V_FLAG_PARTIAL_CHAIN,
+    X509_free,
 )
 from eastgate.fastpath.tls.peer_names cimport (
     NAME_ANY, NAME_CONTAINS, NAME_DNS, NAME_EXACT, NAME_PREFIX, NAME_SUFFIX, NAME_URI, NameRule,
@@ -40,6 +43,7 @@ CIPHERS = (
 )
 cdef enum:
     SESSION_S = 3600            # how long a session may be resumed; Envoy's default is two hours
+    SESSIONS_KEPT = 2048        # by a server; 12 kB each when all are of different clients, less than 1 kB when of one
     READ_BUFFER = 65536         # one recv a batch of records; given back while the leg is idle
 
 _HOWS = {"exact": NAME_EXACT, "prefix": NAME_PREFIX, "suffix": NAME_SUFFIX, "contains": NAME_CONTAINS}
@@ -55,26 +59,40 @@ cdef int no_password(char* into, int size, int writing, void* argument) noexcept
     return -1
 
 
-cdef str last_error():
-    cdef const char* text = ERR_reason_error_string(ERR_peek_last_error())
-    ERR_clear_error()
+cdef str reason_of(unsigned long error):
+    cdef const char* text = ERR_reason_error_string(error)
     return "unknown error" if text == NULL else (<bytes>text).decode("ascii", "replace")
+
+
+cdef str last_error():
+    text = reason_of(ERR_peek_last_error())
+    ERR_clear_error()
+    return text
 
 
 cdef list certificates_of(bytes pem, str what):
     """Addresses of the X509s of a bundle, in its order; the caller frees them."""
     cdef BIO* bio = BIO_new_mem_buf(<const char*>pem, <int>len(pem))
     cdef X509* certificate
+    cdef unsigned long error
     found = []
     if bio == NULL:
         raise MemoryError
+    ERR_clear_error()
     while True:
         certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)
         if certificate == NULL:
             break
         found.append(<size_t>certificate)
     BIO_free(bio)
+    # The first one is the cause of the others.
+    error = ERR_peek_error()
     ERR_clear_error()
+    if ERR_GET_REASON(error) != PEM_R_NO_START_LINE:
+        free_certificates(found)
+        if ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE:
+            raise MemoryError
+        raise TlsContextError(f"{what}: certificate {len(found) + 1} cannot be read: {reason_of(error)}")
     if not found:
         raise TlsContextError(f"{what}: no certificate in PEM form")
     return found
@@ -179,18 +197,24 @@ cdef int use_protocols(TlsContext* context, protocols) except -1:
 
 
 cdef void set_resumption(TlsContext* context, bint resumes) noexcept:
-    """Sessions live in tickets: the server keeps none, and a client one an endpoint. Keys of tickets are the context's,
-    so that a new certificate, other roots or other names end all sessions."""
+    """A client keeps one session an endpoint, a server the newest of its clients: what OpenSSL would write into a
+    ticket holds the client's certificate, and reading that again takes longer than the rest of the handshake. Sessions
+    are the context's, so that a new certificate, other roots or other names end all of them."""
     cdef SSL_CTX* ssl = context.ssl
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF)
     if not resumes:
         SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET)
         SSL_CTX_set_num_tickets(ssl, 0)
     elif context.is_server:
+        SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER)
+        SSL_CTX_sess_set_cache_size(ssl, SESSIONS_KEPT)
+        # In TLS 1.3 the client still gets a ticket, which is the name of a session.
+        SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET)
         SSL_CTX_set_timeout(ssl, SESSION_S)
         SSL_CTX_set_session_id_context(ssl, b"eastgate", 8)
         SSL_CTX_set_num_tickets(ssl, 1)
-        SSL_CTX_set_session_ticket_cb(ssl, make_ticket, take_ticket, context)
+        SSL_CTX_set_session_ticket_cb(ssl, make_ticket, NULL, NULL)
+        SSL_CTX_sess_set_new_cb(ssl, note_session)
     else:
         SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL)
         SSL_CTX_sess_set_new_cb(ssl, keep_session)

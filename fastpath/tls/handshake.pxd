@@ -61,7 +61,5 @@ cdef int choose_protocol(
     const unsigned char* offered, unsigned int offered_length, void* argument
 ) noexcept nogil
 cdef int make_ticket(SSL* ssl, void* argument) noexcept nogil
-cdef int take_ticket(
-    SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t name_length, int status, void* argument
-) noexcept nogil
+cdef int note_session(SSL* ssl, SSL_SESSION* session) noexcept nogil
 cdef int keep_session(SSL* ssl, SSL_SESSION* session) noexcept nogil

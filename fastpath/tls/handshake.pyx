@@ -15,10 +15,9 @@ from eastgate.fastpath.tls.failure cimport TlsFailure
 from eastgate.fastpath.tls.openssl cimport (
     ASN1_TIME_to_tm, sk_X509_num, sk_X509_value, SSL, SSL_AD_ILLEGAL_PARAMETER, SSL_CLIENT_HELLO_ERROR,
     SSL_client_hello_get0_ext, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_get0_peer_certificate, SSL_get_ex_data,
-    SSL_get_ex_data_X509_STORE_CTX_idx, SSL_get_session, SSL_SESSION, SSL_SESSION_free, SSL_SESSION_get0_peer,
-    SSL_SESSION_get0_ticket_appdata, SSL_SESSION_is_resumable, SSL_SESSION_set1_ticket_appdata, SSL_set_session,
-    SSL_TICKET_RETURN_IGNORE_RENEW, SSL_TICKET_RETURN_USE, SSL_TICKET_RETURN_USE_RENEW, SSL_TICKET_SUCCESS,
-    SSL_TICKET_SUCCESS_RENEW, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
+    SSL_get_ex_data_X509_STORE_CTX_idx, SSL_get_session, SSL_SESSION, SSL_SESSION_free, SSL_SESSION_get0_ticket_appdata,
+    SSL_SESSION_get_timeout, SSL_SESSION_is_resumable, SSL_session_reused, SSL_SESSION_set1_ticket_appdata,
+    SSL_SESSION_set_timeout, SSL_set_session, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_version, TLS1_3_VERSION,
     TLSEXT_TYPE_application_layer_protocol_negotiation, TLSEXT_TYPE_server_name, X509, X509_CHAIN, X509_get0_notAfter,
     X509_STORE_CTX, X509_STORE_CTX_get0_cert, X509_STORE_CTX_get0_chain, X509_STORE_CTX_get_error,
     X509_STORE_CTX_get_ex_data, X509_STORE_CTX_set_error, X509_V_ERR_APPLICATION_VERIFICATION,
@@ -100,35 +99,35 @@ cdef int verify_peer(X509_STORE_CTX* store, void* argument) noexcept nogil:
     return 1
 
 
-cdef int make_ticket(SSL* ssl, void* argument) noexcept nogil:
-    """Of a server: what a ticket must say to be judged again, beside the client's own certificate."""
+cdef void bind_session(SSL* ssl, SSL_SESSION* session) noexcept nogil:
+    """Of a server: a session goes on no longer than the chain that its client first showed. What it was taken from says
+    when that ends."""
     cdef Handshake* handshake = <Handshake*>SSL_get_ex_data(ssl, 0)
-    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), &handshake.ends, sizeof(handshake.ends))
-
-
-cdef int take_ticket(
-    SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t name_length, int status, void* argument
-) noexcept nogil:
-    """Of a server: is the client that comes with a ticket still one that would be let in? If not it shows its
-    certificate again."""
-    cdef TlsContext* context = <TlsContext*>argument
-    cdef Handshake* handshake = <Handshake*>SSL_get_ex_data(ssl, 0)
-    cdef X509* certificate
     cdef void* said = NULL
     cdef size_t length = 0
-    cdef int64_t ends
-    if status != SSL_TICKET_SUCCESS and status != SSL_TICKET_SUCCESS_RENEW:
-        return SSL_TICKET_RETURN_IGNORE_RENEW
-    if SSL_SESSION_get0_ticket_appdata(session, &said, &length) != 1 or length != sizeof(ends):
-        return SSL_TICKET_RETURN_IGNORE_RENEW
-    memcpy(&ends, said, sizeof(ends))
-    certificate = SSL_SESSION_get0_peer(session)
-    if ends <= <int64_t>unix_time(NULL) or (certificate == NULL and context.requires_certificate):
-        return SSL_TICKET_RETURN_IGNORE_RENEW
-    if certificate != NULL and check_names(context.rules, context.rule_count, certificate) != TlsFailure.TLS_FINE:
-        return SSL_TICKET_RETURN_IGNORE_RENEW
-    handshake.ends = ends
-    return SSL_TICKET_RETURN_USE if status == SSL_TICKET_SUCCESS else SSL_TICKET_RETURN_USE_RENEW
+    if SSL_session_reused(ssl) and SSL_SESSION_get0_ticket_appdata(session, &said, &length) == 1:
+        if length == sizeof(handshake.ends):
+            memcpy(&handshake.ends, said, sizeof(handshake.ends))
+    if SSL_SESSION_set1_ticket_appdata(session, &handshake.ends, sizeof(handshake.ends)) != 1:
+        SSL_SESSION_set_timeout(session, 0)
+        return
+    SSL_SESSION_set_timeout(
+        session, <long>max(0, min(<int64_t>SSL_SESSION_get_timeout(session), handshake.ends - unix_time(NULL)))
+    )
+
+
+cdef int make_ticket(SSL* ssl, void* argument) noexcept nogil:
+    """Of a server, in TLS 1.3: before a session is kept, and its client gets the name of it."""
+    bind_session(ssl, SSL_get_session(ssl))
+    return 1
+
+
+cdef int note_session(SSL* ssl, SSL_SESSION* session) noexcept nogil:
+    """sess_set_new_cb of a server: before TLS 1.3 there are no tickets that could be bound. 0: the cache alone keeps
+    it."""
+    if SSL_version(ssl) < TLS1_3_VERSION:
+        bind_session(ssl, session)
+    return 0
 
 
 cdef void free_ticket(Ticket* ticket) noexcept nogil:

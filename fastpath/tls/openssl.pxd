@@ -53,12 +53,8 @@ cdef extern from "openssl/ssl.h" nogil:
         TLSEXT_TYPE_server_name
         TLSEXT_TYPE_application_layer_protocol_negotiation
         SSL_SESS_CACHE_CLIENT
+        SSL_SESS_CACHE_SERVER
         SSL_SESS_CACHE_NO_INTERNAL
-        SSL_TICKET_SUCCESS
-        SSL_TICKET_SUCCESS_RENEW
-        SSL_TICKET_RETURN_IGNORE_RENEW
-        SSL_TICKET_RETURN_USE
-        SSL_TICKET_RETURN_USE_RENEW
     uint64_t SSL_OP_NO_RENEGOTIATION
     uint64_t SSL_OP_NO_COMPRESSION
     uint64_t SSL_OP_NO_TICKET
@@ -100,11 +96,12 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_CTX_check_private_key(const SSL_CTX* context)
     X509_STORE* SSL_CTX_get_cert_store(const SSL_CTX* context)
     long SSL_CTX_set_timeout(SSL_CTX* context, long seconds)
+    long SSL_CTX_sess_set_cache_size(SSL_CTX* context, long sessions)
     void SSL_CTX_sess_set_new_cb(SSL_CTX* context, int (*callback)(SSL*, SSL_SESSION*) noexcept nogil)
     int SSL_CTX_set_session_ticket_cb(
         SSL_CTX* context,
         int (*make)(SSL*, void*) noexcept nogil,
-        int (*take)(SSL*, SSL_SESSION*, const unsigned char*, size_t, int, void*) noexcept nogil,
+        void* take,
         void* argument,
     )
     SSL_SESSION* SSL_get_session(const SSL* ssl)
@@ -112,7 +109,8 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_session_reused(const SSL* ssl)
     void SSL_SESSION_free(SSL_SESSION* session)
     int SSL_SESSION_is_resumable(const SSL_SESSION* session)
-    X509* SSL_SESSION_get0_peer(SSL_SESSION* session)
+    long SSL_SESSION_get_timeout(const SSL_SESSION* session)
+    long SSL_SESSION_set_timeout(SSL_SESSION* session, long seconds)
     int SSL_SESSION_set1_ticket_appdata(SSL_SESSION* session, const void* data, size_t length)
     int SSL_SESSION_get0_ticket_appdata(SSL_SESSION* session, void** data, size_t* length)
 
@@ -225,3 +223,8 @@ cdef extern from "openssl/err.h" nogil:
     const char* ERR_reason_error_string(unsigned long code)
     enum:
         ERR_LIB_SSL
+        ERR_R_MALLOC_FAILURE
+
+cdef extern from "openssl/pemerr.h" nogil:
+    enum:
+        PEM_R_NO_START_LINE

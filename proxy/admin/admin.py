@@ -1,17 +1,15 @@
 """The admin interface: Envoy's paths and shapes on a loopback address. Shows and asks; changes nothing by itself.
 
-Loopback alone does not keep a browser's page out, so requests whose Host is no loopback name, or that carry an Origin
-or a Sec-Fetch-Site of another site, are refused. What changes something needs POST.
+Another page is a line of `_shown` (of `_people_shown` for the page for people, of `_orders` where it changes something,
+which needs POST), and a method that calls the module which makes it.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from eastgate.proxy import log
 from eastgate.proxy.compile.compiler import Compiler
@@ -19,20 +17,24 @@ from eastgate.proxy.control_errors import ControlErrors
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.history.event_log import EventLog
 from eastgate.proxy.open_listener import OpenListener
-from eastgate.proxy.patterns import Pattern, PatternError
+from eastgate.proxy.patterns import PatternError
 from eastgate.proxy.slices import encoded, sliced
 from eastgate.proxy.stats_config import StatsConfig
 from eastgate.xds.ads import AdsClient
+from eastgate.xds.record import record
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.secret_store import SecretSnapshot
 
-from . import certs, dumps, exposition, page, process_pages, stats
+from . import certs, dumps, exposition, page, process_pages, stats, stats_text
+from .asking import Wanted, foreign, query_of
 from .events_page import STREAM, EventsPage, parsed
 from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
 from .rendering import Renderer
 from .shared_text import SharedTexts
+from .spill import Spill
+from .stat import TYPES, Stat, select
 from .stat_tags import StatTags
 
 LOGGER = "eastgate"
@@ -56,7 +58,7 @@ class Drains(Protocol):
     def __call__(self, *, graceful: bool, skip_exit: bool, inbound_only: bool) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sources:
     """What admin shows, and the two things that it can ask for. All callables are for the loop's thread."""
 
@@ -80,57 +82,11 @@ class Sources:
     reopen_logs: Callable[[], None] = lambda: None
     errors: ControlErrors = field(default_factory=ControlErrors)
     events: EventLog = field(default_factory=EventLog)
-
-
-def is_loopback_name(host: str) -> bool:
-    """Whether a Host header names this machine by a loopback address."""
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def foreign(request: Request) -> str:
-    """Why a request is none of this machine's: what a page of another site could send through a browser. Else empty."""
-    host, origin = request.headers.get("host", ""), request.headers.get("origin", "")
-    if not is_loopback_name(host):
-        return f"admin answers to loopback names only, not to Host {host}"
-    if origin and not is_loopback_name(urlsplit(origin).netloc):
-        return f"admin does not answer pages of {origin}"
-    # What a page loads without saying its origin: images, scripts, forms. "none": typed by a person.
-    if (site := request.headers.get("sec-fetch-site", "none")) not in ("same-origin", "none"):
-        return f"admin does not answer pages of another site (Sec-Fetch-Site: {site})"
-    return ""
-
-
-def query_of(request: Request) -> dict[str, str]:
-    """Query parameters, undecoded but for %XX: pilot-agent sends regular expressions raw, and + is no blank there."""
-    pairs = (part.partition("=") for part in request.query.split("&") if part)
-    return {unquote(key): unquote(value) for key, _, value in pairs}
+    spill: Spill = field(default_factory=Spill)
 
 
 def as_json(value: object) -> Response:
     return Response(json.dumps(value, indent=1) + "\n", content_type=JSON)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which counters are asked for. Equal ones ask for the same."""
-
-    filter: str = ""
-    used_only: bool = False
-    type: str = "All"
-    pattern: Pattern | None = field(default=None, compare=False)
-
-    @classmethod
-    def parse(cls, query: Mapping[str, str]) -> "Wanted":
-        """Raises PatternError."""
-        text = query.get("filter", "")
-        return cls(text, "usedonly" in query, query.get("type", "All"), Pattern(text) if text else None)
-
-    def named(self, name: str) -> bool:
-        return self.pattern is None or self.pattern.found_in(name)
 
 
 class Admin:
@@ -190,56 +146,65 @@ class Admin:
 
     def _paths(self) -> dict[str, tuple[Page, str, bool]]:
         """path -> (page, help, whether it changes something)"""
+        shown = {**self._people_shown(), **self._shown()}
         return {
-            "/": (self._front, "this page; for browsers, the page for people", False),
-            **{f"/ui/{name}": (self._file, "part of the page for people", False) for name in page.FILES},
-            "/ui/clusters": (lambda _: self._people.clusters(), "clusters in short, for that page", False),
-            "/ui/cluster": (self._explained, "a cluster explained (name=, what_if=KIND=VALUE,...)", False),
-            "/ui/findings": (lambda _: self._people.findings(), "what doctor finds here", False),
-            "/help": (self._help, "this page", False),
-            "/ready": (self._ready, "LIVE, or the state that is not", False),
-            "/server_info": (self._server_info, "version, state, node", False),
+            **{path: (page, text, False) for path, (page, text) in shown.items()},
+            **{path: (page, text, True) for path, (page, text) in self._orders().items()},
+        }
+
+    def _people_shown(self) -> dict[str, tuple[Page, str]]:
+        """The page for people, and what it asks for."""
+        people = self._people
+        return {
+            "/": (self._front, "this page; for browsers, the page for people"),
+            **{f"/ui/{name}": (self._file, "part of the page for people") for name in page.FILES},
+            "/ui/about": (lambda _: people.about(), "what that page has views of"),
+            "/ui/clusters": (lambda _: people.clusters(), "clusters in short, for that page"),
+            "/ui/cluster": (self._explained, "a cluster explained (name=, what_if=KIND=VALUE,...)"),
+            "/ui/findings": (lambda _: people.findings(), "what doctor finds here"),
+            "/ui/moments": (lambda _: people.moments(), "earlier moments that can be compared"),
+            "/ui/compare": (
+                lambda request: people.compare(query_of(request)),
+                "what moved between two of them (before=ID, after=ID|now)",
+            ),
+        }
+
+    def _shown(self) -> dict[str, tuple[Page, str]]:
+        return {
+            "/help": (self._help, "this page"),
+            "/ready": (self._ready, "LIVE, or the state that is not"),
+            "/server_info": (self._server_info, "version, state, node"),
             "/stats": (
                 self._stats,
                 "counters (filter=REGEX, usedonly, type=, format=text|json|prometheus, histogram_buckets=)",
-                False,
             ),
-            "/stats/prometheus": (self._prometheus, "counters for Prometheus", False),
-            "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)", False),
-            "/certs": (self._certs, "certificates that came by SDS", False),
-            "/listeners": (self._listeners, "listening sockets (format=json)", False),
-            "/config_dump": (
-                self._config_dump,
-                "accepted configuration (include_eds, mask, resource, name_regex)",
-                False,
-            ),
-            "/debug/xds": (
-                self._ledger,
-                "ACK and NACK of each resource (format=text, type, state, name)",
-                False,
-            ),
-            "/debug/workers": (
-                self._workers,
-                "workers whose turn did not end in time",
-                False,
-            ),
-            "/refusals": (self._refusals, "latest refused connections and why", False),
+            "/stats/prometheus": (self._prometheus, "counters for Prometheus"),
+            "/clusters": (self._clusters, "endpoints with health, priority, weight, share (format=json)"),
+            "/certs": (self._certs, "certificates that came by SDS"),
+            "/listeners": (self._listeners, "listening sockets (format=json)"),
+            "/config_dump": (self._config_dump, "accepted configuration (include_eds, mask, resource, name_regex)"),
+            "/debug/xds": (self._ledger, "ACK and NACK of each resource (format=text, type, state, name)"),
+            "/debug/workers": (self._workers, "workers whose turn did not end in time"),
+            "/refusals": (self._refusals, "latest refused connections and why"),
             "/events": (
                 self._events_page,
                 "what has happened to traffic, and why (since=ID, kind=...; Accept: text/event-stream follows)",
-                False,
             ),
-            "/drain_listeners": (self._drain, "stop listening (graceful, skip_exit, inboundonly)", True),
-            "/healthcheck/fail": (self._healthcheck_fail, "make /ready fail", True),
-            "/healthcheck/ok": (self._healthcheck_ok, "undo /healthcheck/fail", True),
-            "/logging": (self._logging, "show or set the log level (level=...)", True),
-            "/quitquitquit": (self._quit, "end the process", True),
-            "/memory": (self._memory, "memory of the process", False),
-            "/runtime": (self._runtime, "Envoy's runtime, of which there is none", False),
-            "/hot_restart_version": (self._hot_restart_version, "disabled", False),
-            "/init_dump": (self._init_dump, "clusters and secrets that are waited for", False),
-            "/reopen_logs": (self._reopen_logs, "open access logs anew, as SIGUSR1 does", True),
-            **dict.fromkeys(process_pages.ABSENT, (self._absent, "not there, and why", False)),
+            "/memory": (self._memory, "memory of the process"),
+            "/runtime": (self._runtime, "Envoy's runtime, of which there is none"),
+            "/hot_restart_version": (self._hot_restart_version, "disabled"),
+            "/init_dump": (self._init_dump, "clusters and secrets that are waited for"),
+            **dict.fromkeys(process_pages.ABSENT, (self._absent, "not there, and why")),
+        }
+
+    def _orders(self) -> dict[str, tuple[Page, str]]:
+        return {
+            "/drain_listeners": (self._drain, "stop listening (graceful, skip_exit, inboundonly)"),
+            "/healthcheck/fail": (self._healthcheck_fail, "make /ready fail"),
+            "/healthcheck/ok": (self._healthcheck_ok, "undo /healthcheck/fail"),
+            "/logging": (self._logging, "show or set the log level (level=...)"),
+            "/reopen_logs": (self._reopen_logs, "open access logs anew, as SIGUSR1 does"),
+            "/quitquitquit": (self._quit, "end the process"),
         }
 
     # Each page is made on the loop and answers from what is in memory.
@@ -281,7 +246,7 @@ class Admin:
             wanted = Wanted.parse(query)
         except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
-        if wanted.type not in stats.TYPES:
+        if wanted.type not in TYPES:
             return self._no_type(wanted.type)
         buckets = query.get("histogram_buckets", Buckets.NONE)
         if buckets not in list(Buckets):
@@ -291,13 +256,13 @@ class Admin:
             process = self._sources.process()
             chosen = sorted([stat async for stat in self._chosen(process, wanted)], key=lambda stat: stat.name)
             if form == "json":
-                pieces = stats.as_json(chosen, Buckets(buckets))
+                pieces = stats_text.as_json(chosen, Buckets(buckets))
             else:
                 versions = {f"{stream.prefix}.version_text": stream.version for stream in process.streams}
                 texts = wanted.type in ("All", "TextReadouts")
                 shows = self._sources.stats.matcher.shows
                 shown = {name: one for name, one in versions.items() if texts and shows(name) and wanted.named(name)}
-                pieces = stats.as_text(chosen, shown, Buckets(buckets))
+                pieces = stats_text.as_text(chosen, shown, Buckets(buckets))
             async for chunk in encoded(pieces):
                 yield chunk
 
@@ -305,16 +270,16 @@ class Admin:
         return Response(chunks=text, content_type=JSON if form == "json" else TEXT, shared=True)
 
     def _no_type(self, name: str) -> Response:
-        return Response(f"type {name!r} is none of {', '.join(stats.TYPES)}\n", status=400)
+        return Response(f"type {name!r} is none of {', '.join(TYPES)}\n", status=400)
 
-    async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[stats.Stat]:
+    async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[Stat]:
         """The stats that were asked for, as they come."""
         shows = self._sources.stats.matcher.shows
-        selected = stats.select(
+        selected = select(
             stats.stats_of(process),
             matches=(lambda name: shows(name) and wanted.named(name)) if wanted.filter else shows,
             used_only=wanted.used_only,
-            kinds=stats.TYPES[wanted.type],
+            kinds=TYPES[wanted.type],
         )
         async for stat in sliced(selected):
             if stat is not None:
@@ -325,7 +290,7 @@ class Admin:
             wanted = Wanted.parse(query_of(request))
         except PatternError as error:
             return Response(f"Invalid re2 regex: {error}\n", status=400)
-        if wanted.type not in stats.TYPES:
+        if wanted.type not in TYPES:
             return self._no_type(wanted.type)
 
         async def make() -> AsyncIterator[bytes]:

@@ -17,6 +17,15 @@ def days_until_first_expires(secrets: SecretSnapshot, now: datetime) -> int | No
     return min((one.days_left(now) for one in secrets.certificates), default=None)
 
 
+def seconds_until_own_expires(secrets: SecretSnapshot, now: datetime) -> int | None:
+    """Seconds until the first certificate of our own expires, below 0 when it has; None while there is none.
+
+    Certificates of a mesh live for a day, of which whole days say nothing.
+    """
+    own = (secret.certificates[0] for secret in secrets.secrets.values() if secret.tls_certificate)
+    return min((int((one.not_after - now).total_seconds()) for one in own), default=None)
+
+
 def certs_json(snapshot: Snapshot, secrets: SecretSnapshot, now: datetime) -> dict[str, Any]:
     """envoy.admin.v3.Certificates: one entry for each set of secrets that transport sockets name together.
 

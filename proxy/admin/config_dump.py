@@ -10,23 +10,17 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-from eastgate.proxy.bootstrap_dump import static_clusters, static_listeners, static_routes
 from eastgate.proxy.compile.notices import Notices
 from eastgate.proxy.errors import EastgateError
 from eastgate.proxy.patterns import Pattern, PatternError
 from eastgate.proxy.slices import SLICE_S
-from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS
-from eastgate.xds.message import encode
+from eastgate.xds.record import record
 from eastgate.xds.resources import Snapshot
-from eastgate.xds.secret import SECRET
 from eastgate.xds.secret_store import SecretSnapshot
-from eastgate.xds.tls_records import SecretRef
 
-from .dumps import timestamp
+from .dump_sections import NO_NOTICES, NO_SECRETS, Entry, Section, sections
 from .rendering import Render, Resource, plain
 
 ADMIN = "type.googleapis.com/envoy.admin.v3."
@@ -47,8 +41,6 @@ ITEMS = {
 }
 SINGLE = ("bootstrap", "version_info", "last_updated")
 CHUNK_BYTES = 65536
-NO_SECRETS = SecretSnapshot()
-
 
 Piece = str | Resource
 """Text of a dump, or a resource whose text belongs here"""
@@ -62,10 +54,7 @@ class BadQueryError(EastgateError):
     """A query parameter that means nothing."""
 
 
-NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class Query:
     """What of the configuration is wanted. Empty: everything but endpoints."""
 
@@ -93,139 +82,6 @@ class Query:
             mask=mask,
             name=name,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One item of a repeated field. ``path``: where in `fields` the text of `resource` belongs, if it has one."""
-
-    name: str
-    fields: dict[str, Any]
-    path: tuple[str, ...] = ()
-    resource: Resource | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section: plain fields, and repeated ones whose items are made when they are asked for."""
-
-    name: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    items: dict[str, Iterable[Entry]] = field(default_factory=dict)
-
-
-def sections(
-    snapshot: Snapshot,
-    bootstrap: Mapping[str, Any],
-    query: Query,
-    secrets: SecretSnapshot = NO_SECRETS,
-    notices: Mapping[tuple[str, str], Notices] = NO_NOTICES,
-) -> list[Section]:
-    """The sections that a gateway has, before any query but include_eds."""
-    versions = snapshot.versions
-
-    def noticed(kind: str, name: str) -> dict[str, Any]:
-        found = notices.get((kind, name), ())
-        return {"eastgate_notices": [one.as_json() for one in found]} if found else {}
-
-    rejected = {
-        (one.type_url, one.name): {"error_state": {"details": one.reason, "version_info": one.version}}
-        for one in snapshot.rejections
-    }
-
-    def never_accepted(type_url: str, held: Mapping[str, object]) -> Iterator[Entry]:
-        """What was rejected and has no earlier version, as Envoy shows it: with what failed."""
-        for (kind, name), state in rejected.items():
-            if kind == type_url and name not in held:
-                raw = next(one.raw for one in snapshot.rejections if (one.type_url, one.name) == (kind, name))
-                fields = {"name": name, **state} if kind == LDS else dict(state)
-                yield Entry(name, fields, ("error_state", "failed_configuration"), (kind, raw))
-
-    def clusters(*, warming: bool) -> Iterator[Entry]:
-        found = [one for one in snapshot.clusters.values() if (one.name in snapshot.warming) is warming]
-        for cluster in (*found, *(snapshot.waiting.values() if warming else ())):
-            fields = {"version_info": versions.get(CDS, ""), **rejected.get((CDS, cluster.name), {})}
-            fields |= noticed("CDS", cluster.name)
-            yield Entry(cluster.name, fields, ("cluster",), (CDS, cluster.raw))
-        if warming:
-            yield from never_accepted(CDS, {**snapshot.clusters, **snapshot.waiting})
-
-    def endpoints() -> Iterator[Entry]:
-        for assignment in snapshot.assignments.values():
-            fields = dict(rejected.get((EDS, assignment.cluster_name), {}))
-            yield Entry(assignment.cluster_name, fields, ("endpoint_config",), (EDS, assignment.raw))
-        yield from never_accepted(EDS, snapshot.assignments)
-
-    def listeners() -> Iterator[Entry]:
-        for one in snapshot.listeners.values():
-            state = {"version_info": versions.get(LDS, "")}
-            fields = {"name": one.name, "active_state": state, **rejected.get((LDS, one.name), {})}
-            fields |= noticed("LDS", one.name)
-            yield Entry(one.name, fields, ("active_state", "listener"), (LDS, one.raw))
-        yield from never_accepted(LDS, snapshot.listeners)
-
-    def static(field: str, found: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Entry]:
-        for name, resource in found:
-            yield Entry(name, {field: resource})
-
-    def inline_routes() -> Iterator[Entry]:
-        yield from static("route_config", static_routes(bootstrap))
-        for listener in snapshot.listeners.values():
-            for chain in (*listener.filter_chains, listener.default_filter_chain):
-                if chain is not None and chain.route_config is not None:
-                    routes = chain.route_config
-                    yield Entry(routes.name, {}, ("route_config",), (RDS, routes.raw))
-
-    def routes() -> Iterator[Entry]:
-        for one in snapshot.routes.values():
-            fields = {"version_info": versions.get(RDS, ""), **rejected.get((RDS, one.name), {})}
-            fields |= noticed("RDS", one.name)
-            yield Entry(one.name, fields, ("route_config",), (RDS, one.raw))
-        yield from never_accepted(RDS, snapshot.routes)
-
-    def active_secrets() -> Iterator[Entry]:
-        for ref, secret in secrets.secrets.items():
-            fields = {
-                "name": secret.name,
-                "version_info": secret.version,
-                "last_updated": timestamp(secret.updated.timestamp()),
-            }
-            yield Entry(secret.name, {**fields, **failed_secret(ref)}, ("secret",), (SDS, secret.public))
-
-    def warming_secrets() -> Iterator[Entry]:
-        for ref in sorted(secrets.missing):
-            fields = {"name": ref.name, "version_info": "uninitialized", **failed_secret(ref)}
-            yield Entry(ref.name, fields, ("secret",), (SDS, encode(SECRET, {"name": ref.name})))
-
-    def failed_secret(ref: SecretRef) -> dict[str, Any]:
-        one = secrets.rejections.get(ref)
-        return {} if one is None else {"error_state": {"details": one.reason, "version_info": one.version}}
-
-    return [
-        Section("BootstrapConfigDump", {"bootstrap": dict(bootstrap)}),
-        Section(
-            "ClustersConfigDump",
-            {"version_info": versions.get(CDS, "")},
-            {
-                "static_clusters": static("cluster", static_clusters(bootstrap)),
-                "dynamic_active_clusters": clusters(warming=False),
-                "dynamic_warming_clusters": clusters(warming=True),
-            },
-        ),
-        *([Section("EndpointsConfigDump", {}, {"dynamic_endpoint_configs": endpoints()})] if query.include_eds else []),
-        Section(
-            "ListenersConfigDump",
-            {"version_info": versions.get(LDS, "")},
-            {"static_listeners": static("listener", static_listeners(bootstrap)), "dynamic_listeners": listeners()},
-        ),
-        Section("ScopedRoutesConfigDump"),
-        Section("RoutesConfigDump", {}, {"static_route_configs": inline_routes(), "dynamic_route_configs": routes()}),
-        Section(
-            "SecretsConfigDump",
-            {},
-            {"dynamic_active_secrets": active_secrets(), "dynamic_warming_secrets": warming_secrets()},
-        ),
-    ]
 
 
 class _Writer:
@@ -308,7 +164,7 @@ async def chunks(
     notices: Mapping[tuple[str, str], Notices] = NO_NOTICES,
 ) -> AsyncGenerator[bytes, None]:
     """The dump in pieces of some 64 KiB, made in slices on the loop."""
-    pieces = _Writer(query).dump(sections(snapshot, bootstrap, query, secrets, notices), query)
+    pieces = _Writer(query).dump(sections(snapshot, bootstrap, secrets, notices, endpoints=query.include_eds), query)
     # Pieces that were made to find resources which are rendered ahead, and resources that were found without that.
     ahead: deque[Piece] = deque()
     met: deque[Resource] = deque()

@@ -19,7 +19,7 @@ from eastgate.proxy.membership import endpoint_flags
 from eastgate.proxy.membership.endpoint_health import EndpointKey, key_of
 from eastgate.proxy.membership.outlier import NOT_EVALUATED, Detector
 from eastgate.proxy.open_listener import OpenListener
-from eastgate.xds.columns import Columns, Family, Health, LocalityEntry
+from eastgate.xds.columns import Columns, EndpointFlag, Family, Health, LocalityEntry
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SDS, decode_assignment
 from eastgate.xds.endpoint_messages import endpoint_messages
 from eastgate.xds.errors import XdsError
@@ -109,13 +109,14 @@ def readable(value: Any, path: str, unread: list[str]) -> Any:
 
 def endpoint_address(columns: Columns, row: int) -> dict[str, Any]:
     """envoy.config.core.v3.Address of one endpoint."""
-    from ipaddress import ip_address
+    if columns.family[row] == Family.UNIX:
+        return {"pipe": {"path": columns.packed(row).decode("utf-8", "backslashreplace")}}
+    return {"socket_address": {"address": columns.host(row), "port_value": columns.ports[row]}}
 
-    family, packed = columns.family[row], columns.packed(row)
-    if family == Family.UNIX:
-        return {"pipe": {"path": packed.decode("utf-8", "backslashreplace")}}
-    text = str(ip_address(packed[:4] if family == Family.IPV4 else packed))
-    return {"socket_address": {"address": text, "port_value": columns.ports[row]}}
+
+def eds_health_status(health: int) -> str:
+    """istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open."""
+    return Health(health).name if Health.UNHEALTHY <= health < len(Health) else Health.HEALTHY.name
 
 
 def locality_json(entry: LocalityEntry) -> dict[str, str]:
@@ -148,11 +149,7 @@ def host_status(
     the part of its weight that it has."""
     active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
     entry = columns.entry(row)
-    health = columns.health[row]
-    status: dict[str, Any] = {
-        # istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open.
-        "eds_health_status": Health(health).name if 2 <= health < len(Health) else "HEALTHY"
-    }
+    status: dict[str, Any] = {"eds_health_status": eds_health_status(columns.health[row])}
     status |= {name: True for bit, (name, _) in FLAG_NAMES.items() if flags & bit}
     return {
         "address": endpoint_address(columns, row),
@@ -339,14 +336,14 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
     hash_keys = endpoint_hash_keys(assignment.raw, use_hostname=False)
     places = columns.all_keys() if hash_keys else []
     for row in range(columns.count):
-        health = columns.health[row]
-        metadata = {"envoy.transport_socket_match": {"tlsMode": "istio"}} if columns.flags[row] & 1 else {}
+        of_mesh = columns.flags[row] & EndpointFlag.TLS_MODE_ISTIO
+        metadata = {"envoy.transport_socket_match": {"tlsMode": "istio"}} if of_mesh else {}
         if hash_keys and places[row] in hash_keys:
             metadata["envoy.lb"] = {"hash_key": hash_keys[places[row]].decode()}
         entries[localities[row]]["lb_endpoints"].append(
             {
                 "endpoint": {"address": endpoint_address(columns, row)},
-                "health_status": Health(health).name if 2 <= health < len(Health) else "HEALTHY",
+                "health_status": eds_health_status(columns.health[row]),
                 "load_balancing_weight": weights[row],
                 **({"metadata": {"filter_metadata": metadata}} if metadata else {}),
             }

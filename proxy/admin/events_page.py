@@ -31,11 +31,15 @@ class EventsPage:
         """``since``: only those after this id; ``kind``: only such. Raises ValueError for what means nothing."""
         since, kind = parsed(query)
         events = [one.as_json() for one in self._log.since(since) if kind in ("", one.kind.value)]
-        return {"last": self._log.last, "forgotten": self._log.forgotten, "events": events}
+        log = self._log
+        return {"began": log.began, "last": log.last, "forgotten": log.forgotten, "events": events}
 
     async def stream(self, since: int, kind: str) -> AsyncGenerator[bytes, None]:
         """Events after this id and all that come, for as long as somebody reads."""
         self.followers += 1
+        if since > self._log.last:
+            # An id of the process that was here before.
+            since = 0
         try:
             # At once, so that a client knows that it is connected.
             yield b"retry: 2000\n\n"

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from eastgate.fastpath.loop.histogram import BOUNDS, Durations
 
-from .stats import Stat
+from .stat import Stat
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PIECE_BYTES = 65536

@@ -6,7 +6,8 @@ its quantiles (and the same ones for Prometheus), and the values of its latest i
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate, pairwise
 
@@ -23,6 +24,14 @@ class Buckets(StrEnum):
     SUMMARY = "summary"
     CUMULATIVE = "cumulative"
     DISJOINT = "disjoint"
+
+
+def durations_of_ms(durations_ms: Mapping[int, int]) -> Durations:
+    """How many took so many whole milliseconds, by bucket; bounds belong to theirs."""
+    counts = [0] * (len(BOUNDS) + 1)
+    for duration_ms, count in durations_ms.items():
+        counts[bisect_left(BOUNDS, duration_ms)] += count
+    return Durations(sum(duration_ms * count for duration_ms, count in durations_ms.items()), tuple(counts))
 
 
 def quantiles(durations: Durations) -> list[float]:

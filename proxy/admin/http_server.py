@@ -8,13 +8,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import field
+from typing import Any, Protocol
 
 import h11
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.errors import UnavailableError
 from eastgate.xds.log import Log
+from eastgate.xds.record import record
 
 # How long a client may say nothing between requests; how long its first request, or one that it has begun, may take.
 IDLE_S = 75.0
@@ -51,7 +52,7 @@ class Chunks(Protocol):
     def aclose(self) -> Coroutine[object, object, None]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What was asked. ``headers``: names in lower case, the last one of a name wins. ``query`` is raw, without '?'."""
 
@@ -61,7 +62,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """What is answered: ``text``, or ``chunks`` as they come, for what takes long to make. ``shared``: what they come
     from is limited elsewhere, and does not count among large answers.
@@ -99,7 +100,11 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the bound address. Raises OSError when it cannot be bound."""
-        self._server = await asyncio.start_server(self._accepted, host, port, limit=READ_BYTES, backlog=BACKLOG)
+        place: dict[str, Any] = {"host": host, "port": port}
+        if (family := _family_of(host)) is not None:
+            # Nobody has to be asked for it: the loop would begin threads for that, and keep them.
+            place = {"sock": socket.create_server((host, port), family=family, backlog=BACKLOG)}
+        self._server = await asyncio.start_server(self._accepted, **place, limit=READ_BYTES, backlog=BACKLOG)
         for listening in self._server.sockets:
             # Accepted sockets inherit it.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -327,3 +332,13 @@ class _Connection:
             self._unread_since = None
             self._waited_s += self._clock() - begun_s
             self._taken += len(data)
+
+
+def _family_of(host: str) -> int | None:
+    """Of an IP address; None for a name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except OSError:
+        return None
+    return family

@@ -8,12 +8,12 @@ revision `latest`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import read
+from eastgate.xds.record import record
 from eastgate.xds.resources import Cluster
 
 UNKNOWN = "unknown"
@@ -143,7 +143,7 @@ def namespace_of(principal: str) -> str:
     return parts[parts.index("ns") + 1] if "ns" in parts[:-1] else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Local:
     """This side of all connections. ``principal``: of its certificate; empty without one."""
 

@@ -16,6 +16,7 @@ from eastgate.fastpath.reason import RESPONSE_FLAGS, Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.xds.endpoint_messages import endpoint_messages
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment
 
 from .istio_labels import (
@@ -30,7 +31,7 @@ from .istio_labels import (
     source_labels,
     too_many,
 )
-from .stats import Stat
+from .stat import Stat
 
 SERIES_LIMIT = 10_000
 FAMILIES = (
@@ -71,7 +72,7 @@ class _Cluster:
         return self.workloads[1][row]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Departed:
     """Endpoints that are in no table any more. ``table`` keeps their counters alive."""
 

@@ -5,7 +5,6 @@ Times are ages in seconds and, for JSON, the date as well.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +16,7 @@ from eastgate.proxy.log import one_line, quoted
 from eastgate.xds.ads import AdsClient
 from eastgate.xds.decode import SHORT_NAMES
 from eastgate.xds.ledger import STATES, TYPES, Accepted, Line, Rejected
+from eastgate.xds.record import record
 
 HEADER = ("TYPE", "STATE", "RESOURCE", "VERSION", "AGE", "NONCE", "REJECTED", "AGO", "REASON")
 # What there was none of.
@@ -26,7 +26,7 @@ NO_NOTICES: Mapping[tuple[str, str], Notices] = MappingProxyType({})
 SHOWN = 24
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Now:
     """One moment on both clocks: `loop_s` is what the ledger counts in, `date` what people read."""
 
@@ -235,6 +235,8 @@ def ledger_text(document: Any, source: str) -> str:
     """A /debug/xds document for people. Raises DumpError for another."""
     try:
         rows = document["resources"]
+        if "stream" not in document:
+            return "".join(table_pieces([cells(row) for row in rows]))
         return "".join(text_pieces(document["stream"], document.get("control_errors", ()), rows))
     except (KeyError, TypeError, AttributeError):
         raise DumpError(f"{source}: not a ledger (is that eastgate's admin?)") from None

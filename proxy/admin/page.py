@@ -6,7 +6,7 @@ out of the same dumps. What takes longer than a slice is done on another thread,
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from eastgate.insight.dump_fields import flat_address
 from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.compile.compiler import Compiler
+from eastgate.proxy.control_errors import ControlErrors, Part
+from eastgate.proxy.open_listener import OpenListener
 from eastgate.proxy.slices import Errand, encoded
+from eastgate.xds.ads import AdsClient
 from eastgate.xds.resources import Snapshot
 
 from . import dumps
 from .http_server import JSON, Request, Response
+from .page_moments import PageMoments
+from .spill import Spill
 
 if TYPE_CHECKING:
     from eastgate.insight.cluster_model import ProxyModel
@@ -48,6 +53,13 @@ SOURCE = "this proxy"
 NO_ANSWER = "others ask for as much as can be computed; ask again\n"
 
 
+class Opened(Protocol):
+    """The listeners, as the page needs them."""
+
+    @property
+    def open(self) -> Mapping[str, OpenListener]: ...
+
+
 class Shown(Protocol):
     """What the page is made of, as admin has it. All callables are for the loop's thread."""
 
@@ -56,9 +68,17 @@ class Shown(Protocol):
     @property
     def bootstrap(self) -> Callable[[], Mapping[str, Any]]: ...
     @property
+    def ads(self) -> AdsClient: ...
+    @property
     def compiler(self) -> Compiler: ...
     @property
+    def listeners(self) -> Opened: ...
+    @property
     def detector(self) -> dumps.DetectorOf: ...
+    @property
+    def spill(self) -> Spill: ...
+    @property
+    def errors(self) -> ControlErrors: ...
 
 
 @cache
@@ -86,7 +106,11 @@ def state_of(compiled: CompiledCluster, *, warming: bool) -> str:
         return "direct"
     if not compiled.table.finds_endpoints():
         return "refusing" if len(compiled.table) else "empty"
-    rows = compiled.table.priorities()
+    return state_of_rows(compiled.table.priorities())
+
+
+def state_of_rows(rows: Sequence[tuple[int, ...]]) -> str:
+    """The same of a cluster that serves, by what its table says of each priority."""
     if any(panic and load + degraded for *_, load, degraded, _, panic in rows):
         return "panic"
     first = next((row for row in rows if row[0]), None)
@@ -165,13 +189,17 @@ def answered(name: str, what_if: str, configuration: bytes, statuses: Mapping[st
     return {**shown, "connections": connections_of(own)}
 
 
-def examined(configuration: bytes, statuses: Mapping[str, Any]) -> dict[str, Any]:
-    """What `eastgate doctor` finds."""
+def examined(configuration: bytes, statuses: Mapping[str, Any], pages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `eastgate doctor` finds; ``pages``: /listeners and the ledger."""
     from dataclasses import asdict
 
     from eastgate.insight.doctor import examine
+    from eastgate.insight.read_dump import join, read_document
 
-    return {"findings": [asdict(one) for one in examine([modelled(configuration, statuses)])]}
+    proxy = modelled(configuration, statuses)
+    for one in pages:
+        proxy = join(proxy, read_document(one, SOURCE))
+    return {"findings": [asdict(one) for one in examine([proxy])]}
 
 
 class PeoplesPage:
@@ -181,6 +209,12 @@ class PeoplesPage:
         self._sources = sources
         self._busy = asyncio.Lock()
         self._waiting = 0
+        self._moments = PageMoments()
+        sources.compiler.observers.append(sources.errors.guarded(Part.ADMIN, self._moments.published))
+
+    def about(self) -> Response:
+        """Which views there are, and of whom, where that is not who serves the page."""
+        return Response('{"views": null, "source": ""}\n', content_type=JSON)
 
     def clusters(self) -> Response:
         """All clusters, in short."""
@@ -196,19 +230,52 @@ class PeoplesPage:
         wanted = frozenset({name, str(local)})
         closed = self._sources.compiler.clusters[name].closed
         # Shares hold of what would be picked, did it not refuse for another reason.
-        more = {"refused_because": closed} if closed else {}
+        more = {"spill": self._sources.spill.as_json(name), **({"refused_because": closed} if closed else {})}
         return await self._computed(partial(answered, name, query.get("what_if", "")), wanted, more)
 
     async def findings(self) -> Response:
         """Everything that doctor finds in this proxy."""
-        return await self._computed(examined, None, {})
+
+        async def asked() -> Callable[[], dict[str, Any]]:
+            configuration, statuses = await self._dumps(None)
+            notices = self._sources.compiler.notices.by_resource
+            pages = dumps.listeners_json(self._sources.listeners.open, notices), await self._rejections()
+            return partial(examined, configuration, statuses, pages)
+
+        return await self._aside(asked)
+
+    def moments(self) -> Response:
+        """Earlier moments that can be compared."""
+        return Response(json.dumps(self._moments.as_json()) + "\n", content_type=JSON)
+
+    async def compare(self, query: Mapping[str, str]) -> Response:
+        """``before``, ``after``: ids of moments, the latter `now` unless given."""
+        try:
+            question = self._moments.question(query)
+        except ValueError as error:
+            return Response(f"{error}\n", status=400)
+        except KeyError:
+            return Response("no such moment: it is forgotten, or has not been\n", status=404)
+
+        async def asked() -> Callable[[], dict[str, Any]]:
+            return question
+
+        return await self._aside(asked)
 
     async def _computed(
         self,
         work: Callable[[bytes, Mapping[str, Any]], dict[str, Any]],
         names: frozenset[str] | None,
-        more: Mapping[str, str],
+        more: Mapping[str, Any],
     ) -> Response:
+        async def asked() -> Callable[[], dict[str, Any]]:
+            configuration, statuses = await self._dumps(names)
+            return lambda: {**work(configuration, statuses), **more}
+
+        return await self._aside(asked)
+
+    async def _aside(self, asked: Callable[[], Awaitable[Callable[[], dict[str, Any]]]]) -> Response:
+        """What is computed, on another thread, when it is its turn; ``asked`` gathers what it is computed from."""
         from eastgate.insight.errors import InsightError
 
         if self._waiting >= MAX_WAITING:
@@ -216,14 +283,24 @@ class PeoplesPage:
         self._waiting += 1
         try:
             async with self._busy:
-                configuration, statuses = await self._dumps(names)
-                errand = Errand(lambda: json.dumps({**work(configuration, statuses), **more}))
+                work = await asked()
+                errand = Errand(lambda: json.dumps(work()))
                 await errand.run_aside()
                 return Response(errand.result() + "\n", content_type=JSON, headers={"Cache-Control": "no-store"})
         except InsightError as error:
             return Response(f"{error}\n", status=400)
         finally:
             self._waiting -= 1
+
+    async def _rejections(self) -> Mapping[str, Any]:
+        """/debug/xds?state=nacked: the stream, and what is rejected now."""
+        from . import ledger_page
+
+        ads, moment = self._sources.ads, ledger_page.now(asyncio.get_running_loop().time())
+        lines = ledger_page.wanted(ads.ledger.lines(ads.store.snapshot, ads.store.wanted), {"state": "NACKED"})
+        shown = ledger_page.json_pieces(ledger_page.stream_json(ads, moment), [], lines, moment, {})
+        found: Mapping[str, Any] = json.loads(b"".join([chunk async for chunk in encoded(shown)]))
+        return found
 
     async def _dumps(self, names: frozenset[str] | None) -> tuple[bytes, Mapping[str, Any]]:
         """/config_dump?include_eds and /clusters?format=json, of these clusters or of all."""

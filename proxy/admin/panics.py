@@ -6,17 +6,17 @@ compiler.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.xds.record import record
 
 PANIC = 7
 """Place in what ClusterTable.priorities says of a priority"""
 _FINE = b"\0\1"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Current:
     """Rows in panic of the table in use, and how many connects they had counted when it came."""
 

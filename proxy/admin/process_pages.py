@@ -11,9 +11,14 @@ MEMORY = {"allocated": "RssAnon", "heap_size": "VmData", "total_physical_bytes":
 ABSENT = {
     "/contention": "eastgate traces no mutexes: its workers share none.\n",
     "/cpuprofiler": "eastgate has no CPU profiler: use perf or py-spy.\n",
-    "/heapprofiler": "eastgate has no heap profiler.\n",
-    "/heap_dump": "eastgate has no heap profiler.\n",
-    "/stats/recentlookups": "eastgate looks no statistic up by its name while it works.\n",
+    **dict.fromkeys(
+        ("/heapprofiler", "/allocprofiler", "/heap_dump", "/peak_heap_dump"), "eastgate has no heap profiler.\n"
+    ),
+    "/memory/tcmalloc": "eastgate does not allocate with tcmalloc: /memory says what the process takes.\n",
+    **dict.fromkeys(
+        (f"/stats/recentlookups{what}" for what in ("", "/clear", "/disable", "/enable")),
+        "eastgate looks no statistic up by its name while it works.\n",
+    ),
     "/tap": "eastgate has no tap: tcpdump sees what it passes on.\n",
     "/reset_counters": "eastgate's counters only grow, as Prometheus expects: subtract what you have seen.\n",
     "/runtime_modify": "eastgate has no runtime that could be modified.\n",

@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
-from eastgate.fastpath.reason import LABELS, RESPONSE_FLAGS, Reason
+from eastgate.fastpath.reason import ENDED, LABELS, RESPONSE_FLAGS, Reason
 from eastgate.proxy.disk.access_log import start_text
-
-from .stats import ENDED
 
 CAPACITY = 256
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from eastgate.proxy.stats_config import Tag, readable
 
 from .exposition import family_name
-from .stats import Stat
+from .stat import Stat
 
 # Families of counters that Envoy has too; others have the labels that we give them.
 PREFIX = "envoy_"

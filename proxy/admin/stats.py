@@ -1,60 +1,22 @@
-"""Counters in Envoy's names: a flat list, and its text and JSON forms. Serves nothing."""
+"""Everything that a process counts, and as a flat list in Envoy's names. Serves nothing."""
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import field
 
-from eastgate.fastpath.loop.cluster_slots import ClusterCounters, TlsCounters
-from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected
 from eastgate.fastpath.match.chain_counts import ChainCounters
-from eastgate.fastpath.reason import LABELS, Reason
-from eastgate.proxy.membership.dns_clusters import DnsCounters
-from eastgate.proxy.membership.health_state import HealthCounters
-from eastgate.proxy.membership.outlier import Counters
-from eastgate.xds.resources import CircuitBreakers
+from eastgate.fastpath.tables.hashing import xxh64
+from eastgate.xds.record import record
 
-from . import histograms
-from .histograms import Buckets
+from .cluster_stats import ClusterStats, cluster_stats
+from .histograms import durations_of_ms
+from .listener_stats import chain_stats, inspector_stats, listener_stats, listener_tls_stats
+from .stat import Stat, histogram
 
 # server.state of Envoy.
 LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING = range(4)
 STATE_NAMES = ("LIVE", "DRAINING", "PRE_INITIALIZING", "INITIALIZING")
-
-# Refusals that Envoy counts as no_filter_chain_match.
-NO_CHAIN = (
-    Reason.NOT_TLS,
-    Reason.NO_SNI,
-    Reason.MALFORMED_SNI,
-    Reason.MALFORMED_HELLO,
-    Reason.UNKNOWN_SERVER_NAME,
-    Reason.ALPN_MISMATCH,
-    Reason.MANY_PROTOCOLS,
-    Reason.ADDRESS_MISMATCH,
-)
-# Refusals before a filter chain is found. Envoy counts a connection from there on. LIMIT is none of them: it may
-# concern the upstream side as well.
-BEFORE_CHAIN = (
-    *NO_CHAIN,
-    Reason.IDLE_PROBE,
-    Reason.HELLO_TIMEOUT,
-    Reason.TRUNCATED_HELLO,
-    Reason.HELLO_TOO_LARGE,
-    Reason.MALFORMED_PROXY_HEADER,
-    Reason.SILENT,
-    Reason.OVERLOAD,
-)
-# Ends of a served connection, as opposed to refusals.
-ENDED = (
-    Reason.NONE,
-    Reason.IDLE_TIMEOUT,
-    Reason.DURATION_TIMEOUT,
-    Reason.UPSTREAM_RESET,
-    Reason.CLIENT_RESET,
-)
-
 
 NO_POLLS = BusyPolls(0, 0, 0)
 # Field of process_pages.memory_bytes -> Envoy's gauge.
@@ -63,47 +25,13 @@ MEMORY_GAUGES = {
     "heap_size": "memory_heap_size",
     "total_physical_bytes": "memory_physical_size",
 }
-NO_HANDSHAKES = TlsCounters(0, 0, 0, 0, 0)
-# Envoy's names where ours differ.
-TLS_NAMES = {"handshakes": "handshake", "resumed": "session_reused"}
-# Handshakes with clients that failed, by Envoy's counter of them. Envoy has no timeout of its own for them.
-CLIENT_TLS_FAILURES = {
-    "fail_verify_error": (Reason.TLS_UNKNOWN_CA, Reason.TLS_EXPIRED),
-    "fail_verify_san": (Reason.TLS_WRONG_NAME,),
-    "fail_verify_no_cert": (Reason.TLS_NO_CERTIFICATE,),
-    "connection_error": (Reason.TLS_VERSION, Reason.TLS_HELLO_CHANGED, Reason.TLS_REFUSED, Reason.TLS_FAILED),
-}
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterStats:
-    """One cluster: traffic counters and what its table says of its endpoints."""
-
-    counters: ClusterCounters
-    total: int = 0
-    healthy: int = 0
-    degraded: int = 0
-    excluded: int = 0
-    changes: int = 0
-    """How often endpoints came or went"""
-    warming: bool = False
-    stat_name: str = ""
-    dns: DnsCounters | None = None
-    health: HealthCounters | None = None
-    outlier: Counters | None = None
-    """None: the cluster has no outlier detection"""
-    circuit_breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
-    assignments: tuple[int, int] | None = None
-    """How often EDS brought its endpoints: accepted, rejected; None for other types"""
-    panic_picks: int = 0
-    secured: bool = False
-    """Some of its endpoints are spoken to with TLS"""
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class StreamStats:
     """One resource type of the xDS stream, under Envoy's prefix (cluster_manager.cds and so on). ``resources``: how
-    many the ledger has in each state; ``rejections``: rejected versions of single resources.
+    many the ledger has in each state; ``rejections``: rejected versions of single resources. ``updated_ms``: when the
+    last success was, in Unix time; ``durations_ms``: see TypeStatistics.
     """
 
     prefix: str
@@ -114,10 +42,12 @@ class StreamStats:
     version: str
     kind: str = ""
     rejections: int = 0
+    updated_ms: int = 0
+    durations_ms: Mapping[int, int] = field(default_factory=dict)
     resources: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessStats:
     """Everything that is counted, at one moment."""
 
@@ -152,185 +82,22 @@ class ProcessStats:
     workers: int = 0
     memory: Mapping[str, int] = field(default_factory=dict)
     """See process_pages"""
-    istio: "Iterable[Stat]" = ()
-    """Istio's metrics; taken once"""
+    further: Iterable[Stat] = ()
+    """Made by other parts; taken once"""
     watchdog: tuple[tuple[int, int], ...] = ()
     """By worker: turns that did not end in time, and those of them that lasted"""
 
 
-Labels = tuple[tuple[str, str], ...]
-
-
-class Kind(StrEnum):
-    """What a stat is, in Prometheus' words."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """One value: Envoy's flat name, its Prometheus family and labels, and whether it can fall."""
-
-    name: str
-    value: int
-    family: str
-    labels: Labels = ()
-    gauge: bool = False
-    help: str = ""
-    durations: Durations | None = None
-    """Of a histogram, whose value is how many there are"""
-
-    @property
-    def kind(self) -> Kind:
-        if self.durations is not None:
-            return Kind.HISTOGRAM
-        return Kind.GAUGE if self.gauge else Kind.COUNTER
-
-
-# Verdicts of RBAC filters, in the order of ListenerCounters.rbac; Envoy's names but for LOG.
-RBAC = ("allowed", "denied", "shadow_allowed", "shadow_denied", "logged")
-
-
-def stat_part(name: str) -> str:
-    """A name as a part of a counter's: colons become underscores, as Envoy has it for listeners and clusters."""
-    return name.replace(":", "_")
-
-
-def _histogram(prefix: str, family: str, short: str, labels: Labels, durations: Durations) -> Stat:
-    return Stat(f"{prefix}.{short}", sum(durations.counts), f"{family}_{short}", labels, durations=durations)
-
-
-def _listener(name: str, counters: ListenerCounters) -> Iterator[Stat]:
-    address = stat_part(name)
-    labels = (("listener_address", address),)
-    refused = counters.refused
-
-    def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
-        return Stat(f"listener.{address}.{short}", value, f"envoy_listener_{short}", labels, gauge)
-
-    # Those that wait for their chain count in both.
-    active = counters.cx_active - counters.cx_pre_active
-    total = counters.cx_total - counters.cx_pre_active - sum(refused[reason] for reason in BEFORE_CHAIN)
-    yield stat("downstream_cx_total", total)
-    yield stat("downstream_cx_active", active, gauge=True)
-    yield stat("downstream_cx_destroy", total - active)
-    yield stat("downstream_pre_cx_active", counters.cx_pre_active, gauge=True)
-    yield stat("downstream_pre_cx_timeout", refused[Reason.HELLO_TIMEOUT])
-    yield stat("downstream_listener_filter_remote_close", refused[Reason.IDLE_PROBE] + refused[Reason.TRUNCATED_HELLO])
-    yield stat("downstream_cx_overflow", refused[Reason.LIMIT])
-    yield stat("downstream_cx_overload_reject", refused[Reason.OVERLOAD])
-    yield stat("no_filter_chain_match", sum(refused[reason] for reason in NO_CHAIN))
-    yield _histogram(f"listener.{address}", "envoy_listener", "downstream_cx_length_ms", labels, counters.length_ms)
-    # What Envoy does not count by listener.
-    for short, value in (
-        ("accepted_total", counters.cx_total),
-        ("rx_bytes_total", counters.rx_bytes),
-        ("tx_bytes_total", counters.tx_bytes),
-    ):
-        yield Stat(f"listener.{address}.eastgate.{short}", value, f"eastgate_listener_{short}", labels)
-    if any(counters.rbac):
-        for short, value in zip(RBAC, counters.rbac, strict=True):
-            yield Stat(f"listener.{address}.rbac.{short}", value, f"envoy_listener_rbac_{short}", labels)
-    for reason in Reason:
-        if reason is Reason.REASON_COUNT or reason in ENDED:
-            continue
-        yield Stat(
-            f"listener.{address}.refused.{LABELS[reason]}",
-            refused[reason],
-            "eastgate_refused_connections_total",
-            (*labels, ("reason", LABELS[reason])),
-            help="Connections refused, by reason",
-        )
-
-
-def _cluster(name: str, stats: ClusterStats) -> Iterator[Stat]:
-    counters = stats.counters
-    shown = stat_part(stats.stat_name or name)
-    labels = (("cluster_name", shown.removesuffix(";")),)
-
-    def stat(short: str, value: int, *, gauge: bool = False) -> Stat:
-        family = f"envoy_cluster_{short.replace('.', '_')}"
-        return Stat(f"cluster.{shown}.{short}", value, family, labels, gauge)
-
-    yield stat("upstream_cx_total", counters.cx_total)
-    yield stat("upstream_cx_active", counters.cx_active, gauge=True)
-    yield stat("upstream_cx_destroy", max(0, counters.cx_total - counters.cx_active))
-    yield stat("upstream_cx_connect_fail", counters.cx_connect_fail)
-    yield stat("upstream_cx_connect_timeout", counters.cx_connect_timeout)
-    yield stat("upstream_cx_none_healthy", counters.cx_none_healthy)
-    yield stat("upstream_cx_overflow", counters.cx_overflow)
-    yield stat("upstream_rq_pending_active", counters.pending_active, gauge=True)
-    yield stat("upstream_rq_pending_overflow", counters.pending_overflow)
-    yield stat("upstream_cx_rx_bytes_total", counters.rx_bytes)
-    yield stat("upstream_cx_tx_bytes_total", counters.tx_bytes)
-    # One that never had a connection has none: a mesh has thousands of them.
-    for short, durations in (("connect_ms", counters.connect_ms), ("length_ms", counters.length_ms)):
-        if durations is not None:
-            yield _histogram(f"cluster.{shown}", "envoy_cluster", f"upstream_cx_{short}", labels, durations)
-    yield stat("membership_change", stats.changes)
-    yield stat("membership_total", stats.total, gauge=True)
-    yield stat("membership_healthy", stats.healthy, gauge=True)
-    yield stat("membership_degraded", stats.degraded, gauge=True)
-    yield stat("membership_excluded", stats.excluded, gauge=True)
-    yield stat("warming_state", int(stats.warming), gauge=True)
-    yield stat("lb_healthy_panic", stats.panic_picks)
-    if stats.secured:
-        for short, value in (counters.tls or NO_HANDSHAKES)._asdict().items():
-            yield stat(f"ssl.{TLS_NAMES.get(short, short)}", value)
-    if stats.assignments is not None:
-        accepted, rejected = stats.assignments
-        # The one that is waited for counts too.
-        yield stat("update_attempt", accepted + rejected + 1)
-        yield stat("update_success", accepted)
-        yield stat("update_rejected", rejected)
-    if stats.dns is not None:
-        yield stat("update_attempt", stats.dns.attempt)
-        yield stat("update_success", stats.dns.success)
-        yield stat("update_failure", stats.dns.failure)
-        yield stat("update_empty", stats.dns.empty)
-    if stats.health is not None:
-        health = stats.health
-        yield stat("health_check.attempt", health.attempt)
-        yield stat("health_check.success", health.success)
-        yield stat("health_check.failure", health.failure)
-        # The filter that would let an endpoint fail itself is an HTTP one.
-        yield stat("health_check.passive_failure", 0)
-        yield stat("health_check.network_failure", health.network_failure)
-        yield stat("health_check.verify_cluster", health.verify_cluster)
-        yield stat("health_check.healthy", health.healthy, gauge=True)
-        yield stat("health_check.degraded", health.degraded, gauge=True)
-    limits = stats.circuit_breakers
-    for short, left_name, active, limit in (
-        ("cx_open", "remaining_cx", counters.cx_active, limits.max_connections),
-        ("rq_pending_open", "remaining_pending", counters.pending_active, limits.max_pending_requests),
-    ):
-        yield stat(f"circuit_breakers.default.{short}", int(active >= limit), gauge=True)
-        if limits.track_remaining:
-            yield stat(f"circuit_breakers.default.{left_name}", max(0, limit - active), gauge=True)
-    if stats.outlier is not None:
-        yield stat("outlier_detection.ejections_active", stats.outlier.active, gauge=True)
-        for short, value in _ejections(stats.outlier):
-            yield stat(f"outlier_detection.ejections_{short}", value)
-
-
-def _ejections(counters: Counters) -> Iterator[tuple[str, int]]:
-    yield "enforced_total", counters.enforced_total
-    yield "overflow", counters.overflow
-    for kind, value in counters.detected.items():
-        yield f"detected_{kind.value}", value
-    for kind, value in counters.enforced.items():
-        yield f"enforced_{kind.value}", value
-    yield "total", counters.total
-    yield "consecutive_5xx", counters.consecutive_5xx
-    yield "success_rate", counters.success_rate
-
-
 def _stream(stream: StreamStats) -> Iterator[Stat]:
+    family = "envoy_" + stream.prefix.replace(".", "_").replace("-", "_")
     for short in ("update_attempt", "update_success", "update_rejected", "update_failure"):
-        name = f"{stream.prefix}.{short}"
-        yield Stat(name, getattr(stream, short), "envoy_" + name.replace(".", "_").replace("-", "_"))
+        yield Stat(f"{stream.prefix}.{short}", getattr(stream, short), f"{family}_{short}")
+    if stream.kind:
+        # As Envoy has them: the number of a version is the hash of its text, and none of either is 0.
+        number = xxh64(stream.version.encode()) if stream.version else 0
+        for short, value in (("update_time", stream.updated_ms), ("version", number)):
+            yield Stat(f"{stream.prefix}.{short}", value, f"{family}_{short}", gauge=True)
+        yield histogram(stream.prefix, family, "update_duration", (), durations_of_ms(stream.durations_ms))
     kind = stream.kind.lower()
     labels = (("type", stream.kind),)
     for state, count in stream.resources.items():
@@ -351,40 +118,6 @@ def _stream(stream: StreamStats) -> Iterator[Stat]:
             labels,
             help="Rejected versions of single resources",
         )
-
-
-def _inspector(found: Inspected) -> Iterator[Stat]:
-    for short, value in (
-        *found._asdict().items(),
-        ("sni_not_found", found.tls_found - found.sni_found),
-        ("alpn_not_found", found.tls_found - found.alpn_found),
-    ):
-        yield Stat(f"tls_inspector.{short}", value, f"envoy_tls_inspector_{short}")
-
-
-def _chain(prefix: str, counters: ChainCounters) -> Iterator[Stat]:
-    shown = stat_part(prefix)
-    labels = (("tcp_prefix", shown),)
-    for short, value in (
-        ("downstream_cx_total", counters.cx_total),
-        ("downstream_cx_rx_bytes_total", counters.rx_bytes),
-        ("downstream_cx_tx_bytes_total", counters.tx_bytes),
-        ("downstream_cx_no_route", counters.no_route),
-        ("idle_timeout", counters.idle_timeout),
-        ("max_downstream_connection_duration", counters.max_duration),
-    ):
-        yield Stat(f"tcp.{shown}.{short}", value, f"envoy_tcp_{short}", labels)
-
-
-def _listener_tls(name: str, counters: ListenerCounters) -> Iterator[Stat]:
-    address = stat_part(name)
-    labels = (("listener_address", address),)
-    for short, value in (
-        ("handshake", counters.tls_handshakes),
-        ("session_reused", counters.tls_resumed),
-        *((short, sum(counters.refused[one] for one in reasons)) for short, reasons in CLIENT_TLS_FAILURES.items()),
-    ):
-        yield Stat(f"listener.{address}.ssl.{short}", value, f"envoy_listener_ssl_{short}", labels)
 
 
 def _watchdog(misses: tuple[tuple[int, int], ...]) -> Iterator[Stat]:
@@ -441,74 +174,15 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         )
     yield from _watchdog(process.watchdog)
     if process.inspected is not None:
-        yield from _inspector(process.inspected)
+        yield from inspector_stats(process.inspected)
     for prefix, chain in process.chains.items():
-        yield from _chain(prefix, chain)
-    yield from process.istio
+        yield from chain_stats(prefix, chain)
+    yield from process.further
     for stream in process.streams:
         yield from _stream(stream)
     for name, counters in process.listeners.items():
-        yield from _listener(name, counters)
+        yield from listener_stats(name, counters)
         if name in process.terminating:
-            yield from _listener_tls(name, counters)
+            yield from listener_tls_stats(name, counters)
     for name, stats in process.clusters.items():
-        yield from _cluster(name, stats)
-
-
-# ?type= of /stats, as Envoy spells them -> which stats.
-TYPES: dict[str, frozenset[Kind]] = {
-    "All": frozenset(Kind),
-    "Counters": frozenset((Kind.COUNTER,)),
-    "Gauges": frozenset((Kind.GAUGE,)),
-    "Histograms": frozenset((Kind.HISTOGRAM,)),
-    "TextReadouts": frozenset(),
-}
-
-
-def select(
-    stats: Iterable[Stat],
-    *,
-    matches: Callable[[str], bool] | None = None,
-    used_only: bool = False,
-    kinds: Collection[Kind] = frozenset(Kind),
-) -> Iterator[Stat | None]:
-    """Stats of these kinds with a name that matches, None for others; `used_only` leaves out what never counted.
-
-    Gauges always count as used: a server.state of 0 means LIVE.
-    """
-    for stat in stats:
-        wanted = stat.kind in kinds and (stat.gauge or stat.value or not used_only)
-        yield stat if wanted and (matches is None or matches(stat.name)) else None
-
-
-def as_text(stats: Iterable[Stat], versions: Mapping[str, str], form: Buckets = Buckets.NONE) -> Iterator[str]:
-    """`name: value` lines, version texts first and histograms last."""
-    for name, text in sorted(versions.items()):
-        if text:
-            yield f'{name}: "{text}"\n'
-    last = []
-    for stat in stats:
-        if stat.durations is None:
-            yield f"{stat.name}: {stat.value}\n"
-        else:
-            last.append(stat)
-    for stat in last:
-        if stat.durations is not None:
-            yield f"{stat.name}: {histograms.as_text(stat.durations, form)}\n"
-
-
-def as_json(stats: Iterable[Stat], form: Buckets = Buckets.NONE) -> Iterator[str]:
-    """The JSON text of all stats, a piece for each; all histograms are one element, as in Envoy."""
-    yield '{\n "stats": ['
-    separator = "\n"
-    last = []
-    for stat in stats:
-        if stat.durations is not None:
-            last.append((stat.name, stat.durations))
-            continue
-        yield f'{separator}  {{"name": {json.dumps(stat.name)}, "value": {stat.value}}}'
-        separator = ",\n"
-    if last:
-        yield f"{separator}  "
-        yield from histograms.json_pieces(last, form)
-    yield "\n ]\n}\n"
+        yield from cluster_stats(name, stats)

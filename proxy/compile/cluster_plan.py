@@ -5,22 +5,24 @@ their health, how connections are made, and why they are refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.proxy.membership.endpoint_flags import Live
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
-from eastgate.xds.bind_config import SourceAddress
+from eastgate.xds.bind_config import FamilyOption, SourceAddress
 from eastgate.xds.columns import EndpointFlag
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
 
+from .socket_trial import why_not_set
 from .tls_contexts import PLAIN_TEXT, ClusterTls
 
 _TLS_MODE_ISTIO = int(EndpointFlag.TLS_MODE_ISTIO)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotSpec:
     """How connections of a cluster are made, as ClusterSlots.publish takes it. Times in the units of their names."""
 
@@ -36,12 +38,13 @@ class SlotSpec:
     failure_threshold: int = 0
     gateway_threshold: int = 0
     sources: tuple[SourceAddress, ...] = ()
+    socket_options: tuple[FamilyOption, ...] = ()
 
     def as_arguments(self) -> dict[str, Any]:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterSpec:
     """A cluster to be: with what its table is made, and what is told of it.
 
@@ -122,7 +125,8 @@ def slot_spec(cluster: Cluster) -> SlotSpec:
         port_override=cluster.upstream_port_override,
         failure_threshold=failures,
         gateway_threshold=gateway,
-        sources=cluster.sources,
+        sources=cluster.bind.sources,
+        socket_options=cluster.bind.options,
     )
 
 
@@ -142,11 +146,14 @@ def consecutive_thresholds(settings: OutlierDetection | None) -> tuple[int, int]
 
 
 def why_closed(cluster: Cluster, assignment: Assignment | None, tls: ClusterTls) -> str:
-    """Why no endpoint may be connected to: one of them expects TLS that cannot be spoken. Empty when all can be.
+    """Why no endpoint may be connected to: one of them expects TLS that cannot be spoken, or sockets cannot be made as
+    they should. Empty when all can be.
 
     To speak to it in plain text would show what was meant to be sealed. SNI-DNAT clusters carry the client's own TLS
     and never ask for it.
     """
+    if unset := why_not_set(cluster.bind.options):
+        return unset
     if cluster.upstream_tls.refusal:
         return cluster.upstream_tls.refusal
     if tls == PLAIN_TEXT:

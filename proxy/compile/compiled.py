@@ -1,20 +1,20 @@
 """What is published, as others see it: frozen records of clusters and listeners."""
 
-from dataclasses import dataclass
-
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.zones import Census
 from eastgate.proxy.membership.endpoint_flags import FAILED
 from eastgate.proxy.membership.slow_start import Ramp, Weights
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, Listener
 
 from .cluster_plan import ClusterSpec
 from .http_plan import Used
+from .places import Place
 from .tls_contexts import TlsUse
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompiledCluster:
     """One cluster. ``table`` None: no endpoints (warming, or no route needs them). One of type ORIGINAL_DST has a table
     and no assignment. ``census``: what others have to know of the local cluster, only of that one itself.
@@ -60,10 +60,11 @@ class CompiledCluster:
         return self.spec.weights
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompiledListener:
     """One listener's route table; ``cluster_names``, of clusters and views, hold the slots that it refers to.
-    ``tls``: what its chains terminate, in their order, the default chain last; ``used``: routes of HTTP, likewise.
+    ``tls``: what its chains terminate, in their order, the default chain last; ``used``: routes of HTTP, likewise;
+    ``numbers``: what its chains go by in all tables, likewise. ``places``: where clusters are reached by it.
     """
 
     listener: Listener
@@ -71,3 +72,5 @@ class CompiledListener:
     cluster_names: tuple[str, ...]
     tls: tuple[TlsUse | None, ...] = ()
     used: Used = ()
+    numbers: tuple[int, ...] = ()
+    places: frozenset[Place] = frozenset()

@@ -26,6 +26,7 @@ from eastgate.xds.resources import Assignment, Cluster, Listener, Locality, Snap
 from eastgate.xds.secret import Secret
 from eastgate.xds.tls_records import SecretRef
 
+from .chain_numbers import ChainNumbers
 from .changes import Changes, Outcomes, fault_reason
 from .cluster_plan import looks_at_zones, plan_cluster
 from .cluster_tables import census_of_local, table_steps, takes_long
@@ -35,6 +36,7 @@ from .http_plan import routed, used_routes
 from .listener_plan import clashes, plan_listener
 from .listener_tables import ListenerTables
 from .notices import NoticeBook, cluster_notices
+from .places import places_of_clusters
 from .slot_book import LOOKS_PER_SLICE, SlotBook
 from .tls_contexts import TlsContexts
 
@@ -58,7 +60,7 @@ class Compiler:
     ``judge`` says what else than discovery makes of the endpoints of clusters with health checks. ``own_locality``:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
     one, empty without. ``secrets``: those accepted, whenever something is compiled. ``guards_names``: see Role.
-    ``log_number``: by which number events name these access logs.
+    ``log_number``: by which number events name these access logs. ``chain_numbers``: which chains are the same.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Compiler:
         contexts: TlsContexts | None = None,
         errors: ControlErrors | None = None,
         log_number: Callable[[tuple[AccessLogSpec, ...]], int] = unlogged,
+        chain_numbers: ChainNumbers | None = None,
     ) -> None:
         self._slots = slots
+        self._chain_numbers = chain_numbers if chain_numbers is not None else ChainNumbers()
         self._secrets = secrets
         self._contexts = contexts if contexts is not None else TlsContexts()
         self._errors = errors if errors is not None else ControlErrors()
@@ -95,7 +99,7 @@ class Compiler:
         self._book = SlotBook(slots)
         self._views = ClusterViews(slots, self._book, self._log)
         self._listener_tables = ListenerTables(self._book, guards_names=guards_names, log_number=log_number)
-        self.notices = NoticeBook()
+        self.notices = NoticeBook(clock)
         """What of the published configuration has no effect, and what of it refuses."""
         self._listeners: dict[str, CompiledListener] = {}
         self._outcomes = Outcomes()
@@ -333,8 +337,11 @@ class Compiler:
         held, reason = len(plan.acquired), ""
         with self._errors.guard(Part.COMPILE, name) as edge:
             try:
-                slots, routes = yield from self._listener_tables.steps(plan, plan_listener(routed(listener, used)), tls)
-                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls, used)
+                done = routed(listener, used)
+                numbers = self._chain_numbers.of(listener, used, known)
+                slots, routes = yield from self._listener_tables.steps(plan, plan_listener(done), tls, numbers)
+                places = yield from places_of_clusters(done, slots)
+                plan.listeners[name] = CompiledListener(listener, routes, tuple(slots), tls, used, numbers, places)
             except ValueError as error:
                 reason = str(error)
         if reason or edge.error is not None:

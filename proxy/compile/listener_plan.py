@@ -1,13 +1,13 @@
 """What a listener of a snapshot is to become: pure, no slots and no route table yet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from json import dumps
 from socket import AF_INET, AF_INET6, inet_pton
 
 from eastgate.fastpath.match.chain_counts import DESTINATION, SOURCE, ChainCounts
 from eastgate.fastpath.match.chains import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_HANDSHAKE_MS, ChainSpec, Inspection
 from eastgate.fastpath.reason import Reason
+from eastgate.xds.record import record
 from eastgate.xds.resources import Criteria, FilterChain, Listener
 
 from .http_plan import by_request, clusters_of, compile_routes
@@ -15,7 +15,7 @@ from .policies import policies_of
 from .tls_contexts import TlsUse
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListenerSpec:
     """A listener to be. ``clusters``: names that its chains lead to; ``views``: those of which they ask for a subset.
 
@@ -121,12 +121,13 @@ def chain_spec(
     counts: ChainCounts | None = None,
     is_inbound: bool = False,
     log: int = 0,
+    number: int = 0,
 ) -> ChainSpec:
     """The fast path's form of a chain; `slots` maps the names of its clusters, and those of views of them.
 
     `tls`: what it terminates; a chain whose TLS cannot be terminated refuses. `counts`: of its stat_prefix.
     `is_inbound`: its listener's connections end here, so that Istio's metrics are those of the destination. `log`:
-    number of its access logs.
+    number of its access logs. `number`: what it goes by from one table to the next.
     """
     refusal = Reason.POLICY if chain.refusal or chain.match.unsupported else Reason.NONE
     if tls is not None and tls.context is None and refusal == Reason.NONE:
@@ -156,5 +157,6 @@ def chain_spec(
         sets_alpn=chain.http is not None and chain.http.sets_alpn,
         counts=counts,
         log=log,
+        number=number,
         telemetry=(DESTINATION if is_inbound else SOURCE) if chain.telemetry else 0,
     )

@@ -38,9 +38,9 @@ class ListenerTables:
         return {prefix: one.counters() for prefix, one in self._counts.items()}
 
     def steps(
-        self, plan: Changes, spec: ListenerSpec, tls: Sequence[TlsUse | None]
+        self, plan: Changes, spec: ListenerSpec, tls: Sequence[TlsUse | None], numbers: Sequence[int]
     ) -> Generator[None, None, tuple[Mapping[str, int], RouteTable]]:
-        """The route table of a listener, and the slots that it leads to, by name.
+        """The route table of a listener, and the slots that it leads to, by name. `tls`, `numbers`: by chain.
 
         A name that CDS has not sent (yet) gets a slot as well: its connections are refused as unknown cluster, and
         served from the moment that the cluster comes.
@@ -60,24 +60,33 @@ class ListenerTables:
                 yield
         specs = []
         for index, (chain, name) in enumerate(spec.chains, 1):
-            specs.append(self._chain_spec(spec, chain, slots, name=name, tls=tls[index - 1]))
+            specs.append(self._chain_spec(spec, chain, slots, name=name, tls=tls[index - 1], number=numbers[index - 1]))
             if index % CHAINS_PER_SLICE == 0:
                 yield
         last = None
         if spec.default_chain is not None:
             chain, name = spec.default_chain
-            last = self._chain_spec(spec, chain, slots, name=name, tls=tls[-1])
+            last = self._chain_spec(spec, chain, slots, name=name, tls=tls[-1], number=numbers[-1])
         seen = inspection(spec.listener)
         routes = yield from RouteTable.steps(specs, last, seen, guards_names=self._guards_names)
         return slots, routes
 
     def _chain_spec(
-        self, spec: ListenerSpec, chain: FilterChain, slots: Mapping[str, int], *, name: str, tls: TlsUse | None
+        self,
+        spec: ListenerSpec,
+        chain: FilterChain,
+        slots: Mapping[str, int],
+        *,
+        name: str,
+        tls: TlsUse | None,
+        number: int,
     ) -> ChainSpec:
         is_inbound = spec.listener.traffic_direction == "INBOUND"
         counts = self._counts_of(chain)
         log = self._log_number((*chain.access_logs, *spec.listener.access_logs))
-        return chain_spec(chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound, log=log)
+        return chain_spec(
+            chain, slots, name=name, tls=tls, counts=counts, is_inbound=is_inbound, log=log, number=number
+        )
 
     def _counts_of(self, chain: FilterChain) -> ChainCounts | None:
         """What the connections of all chains with this stat_prefix count in; None without one."""

@@ -1,14 +1,16 @@
 """What of the configuration that serves has no effect, and what of it refuses: one home, for all who show it.
 
 Noted when it is published, logged when it changes. Admin shows it in /config_dump, /listeners and /debug/xds, and
-doctor makes findings of it.
+doctor makes findings of it. A refusal is logged once it has lasted for PATIENCE_S: while a configuration is still
+arriving, clusters wait for secrets and listeners for routes that come a moment later.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
 from eastgate.proxy.log import Log
+from eastgate.xds.record import record
 from eastgate.xds.resources import FilterChain, Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
 
@@ -16,6 +18,8 @@ from .compiled import CompiledCluster, CompiledListener
 from .http_plan import http_refusal, refused_routes
 from .policies import unknown_parts
 
+# What arrives with the same push is there within seconds, also from a busy istiod.
+PATIENCE_S = 5.0
 # Names that a log line shows of those that a notice is about.
 NAMES_SHOWN = 3
 
@@ -32,7 +36,7 @@ class Sort(StrEnum):
 EVENTS = {Sort.NOT_HONOURED: "configuration not honoured", Sort.REFUSED: "connections will be refused"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notice:
     """One sentence about a resource."""
 
@@ -116,7 +120,7 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Seen:
     """A listener as it was looked at, with what RDS had of the routes that it names."""
 
@@ -141,10 +145,11 @@ class _Seen:
 class NoticeBook:
     """Notices by (kind, name) of the resource; `kind` is CDS, LDS or RDS. Control thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._notices: dict[tuple[str, str], Notices] = {}
-        # What the log has not told yet, and whom it is about.
-        self._news: dict[tuple[str, Notice], list[str]] = {}
+        # What the log has not told yet: since when, and whom it is about.
+        self._news: dict[tuple[str, Notice], tuple[float, list[str]]] = {}
         self._listeners: dict[str, _Seen] = {}
         self._routes: dict[str, RouteConfiguration] = {}
         self._log = Log("compiler")
@@ -165,7 +170,7 @@ class NoticeBook:
             self._notices[kind, name] = notices
         for notice in notices:
             if notice not in before:
-                self._news.setdefault((kind, notice), []).append(name)
+                self._news.setdefault((kind, notice), (self._clock(), []))[1].append(name)
 
     def note_listeners(self, listeners: Mapping[str, CompiledListener], snapshot: Snapshot) -> None:
         """Of all listeners that are published, and of their routes. Looks closer only at those that changed."""
@@ -191,8 +196,27 @@ class NoticeBook:
         """The resource left."""
         self._notices.pop((kind, name), None)
 
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until `tell` has something to say, 0 for now; None while nothing waits."""
+        if not self._news:
+            return None
+        due = min(since + _patience_s(notice) for (_, notice), (since, _) in self._news.items())
+        return max(0.0, due - self._clock())
+
     def tell(self) -> None:
-        """Log what is new: a line for each sentence, however many resources it is about."""
-        for (kind, notice), names in self._news.items():
-            self._log.warning(EVENTS[notice.sort], type=kind, name=some(names), count=len(names), reason=notice.text)
-        self._news.clear()
+        """Log what is new and has lasted: a line for each sentence, however many resources it is about."""
+        now = self._clock()
+        for (kind, notice), (since, names) in list(self._news.items()):
+            if now < since + _patience_s(notice):
+                continue
+            del self._news[kind, notice]
+            lasting = [name for name in dict.fromkeys(names) if notice in self.of(kind, name)]
+            if lasting:
+                self._log.warning(
+                    EVENTS[notice.sort], type=kind, name=some(lasting), count=len(lasting), reason=notice.text
+                )
+
+
+def _patience_s(notice: Notice) -> float:
+    return PATIENCE_S if notice.sort is Sort.REFUSED else 0.0

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from eastgate.proxy.control_errors import ControlErrors, Part
@@ -42,6 +42,7 @@ class Publisher:
             while self._newest is not None and self._published is not self._newest:
                 await self._try_compile(self._newest)
                 await self._refresh()
+            self._await_notices()
             return self._errors
 
     async def _try_compile(self, snapshot: Snapshot) -> None:
@@ -66,6 +67,12 @@ class Publisher:
                 self._compiler.refresh(name)
         if self._stale:
             self._woken.set()
+        self._await_notices()
+
+    def _await_notices(self) -> None:
+        """Have `run` tell what the log is to say later."""
+        if self._compiler.notices.wait_s is not None:
+            self._woken.set()
 
     def recompile(self) -> None:
         """Have `run` compile the newest snapshot again, because something changed that it refers to: a secret."""
@@ -73,10 +80,14 @@ class Publisher:
         self._woken.set()
 
     async def run(self) -> None:
-        """Compile until cancelled what takes long, or is to be compiled again."""
+        """Compile until cancelled what takes long, or is to be compiled again; and tell what waits to be logged."""
         while True:
-            await self._woken.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._compiler.notices.wait_s):
+                    await self._woken.wait()
             self._woken.clear()
+            with self._control_errors.guard(Part.PUBLISH):
+                self._compiler.notices.tell()
             if self._again and self._newest is not None:
                 self._again = False
                 await self.publish(replace(self._newest))

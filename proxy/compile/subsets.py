@@ -14,13 +14,14 @@ Worked example: selectors {stage} and {stage, version}, fallback ANY_ENDPOINT. {
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Columns, Criteria, Subsets
 from eastgate.xds.subsets import EndpointMetadata, matches
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """Rows that may be used; ``then_any``: all of them when none of these can be picked."""
 

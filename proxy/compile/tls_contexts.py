@@ -5,16 +5,17 @@ ones, and connections keep what they began with.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from eastgate.fastpath.tls.context import Context, TlsContextError
 from eastgate.fastpath.tls.context_spec import ContextSpec
+from eastgate.xds.record import record
 from eastgate.xds.resources import Cluster, Listener
 from eastgate.xds.secret import Secret
 from eastgate.xds.tls_records import SecretRef, TlsSettings
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsUse:
     """What a chain or a cluster does with TLS. Exactly one is there: a context, or why its connections are refused.
 
@@ -26,7 +27,7 @@ class TlsUse:
     waits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterTls:
     """With what TLS endpoints are spoken to: those of the mesh, and all others; None for plain text."""
 

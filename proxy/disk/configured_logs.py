@@ -6,13 +6,13 @@ refused before it found a chain has none: the logs of its listener are asked.
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import RESPONSE_FLAGS, Reason
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.access_log import AccessLogSpec, LogFilter
+from eastgate.xds.record import record
 
 from .line_writer import LineWriter
 from .log_format import DEFAULT_TEXT, json_format, text_format
@@ -23,7 +23,7 @@ MOST_FILES = 64
 Specs = tuple[AccessLogSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Made:
     """A log with its format and filter compiled."""
 

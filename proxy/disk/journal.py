@@ -16,11 +16,11 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from eastgate.proxy.errors import EastgateError
+from eastgate.xds.record import record
 
 FORMAT = 1
 PREFIX, SUFFIX = "pushes-", ".gz"
@@ -37,7 +37,7 @@ class JournalError(EastgateError):
     """A journal that cannot be read, or does not hold what was asked for: file, place and cause."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """One member. ``offset``: of its first byte in the file."""
 

@@ -64,9 +64,9 @@ class LastGood:
 
     @property
     def answered(self) -> bool:
-        """Whether istiod has said all that this process needs to know."""
+        """Whether istiod has said all that this process needs to know. What of it was rejected delays nothing."""
         statistics = self._ads.statistics
-        return statistics[CDS].update_success > 0 and statistics[LDS].update_success > 0
+        return statistics[CDS].applied and statistics[LDS].applied
 
     @property
     def stale(self) -> bool:

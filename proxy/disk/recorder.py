@@ -7,7 +7,6 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +21,7 @@ from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES, read_text
 from eastgate.xds.delta_subscription import DELTA_RESPONSE
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
+from eastgate.xds.record import record
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.subscription import DISCOVERY_RESPONSE
 
@@ -37,7 +37,7 @@ RETRY_S = 10.0
 REJECTED_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Begin:
     """A new file, with what is held. ``lost``: pushes since the last file that are in none."""
 
@@ -46,7 +46,7 @@ class _Begin:
     lost: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Write:
     push: Push
     at: str

@@ -18,6 +18,7 @@ from eastgate.proxy.role import GATEWAY
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, SHORT_NAMES
 from eastgate.xds.delta_subscription import DeltaSubscriptions
 from eastgate.xds.errors import XdsError
+from eastgate.xds.record import record
 from eastgate.xds.response import Response
 from eastgate.xds.store import Applied, Store
 from eastgate.xds.subscription import SotwSubscriptions
@@ -28,7 +29,7 @@ LIST_HEADER = ("PUSH", "TIME", "TYPE", "BYTES", "ANSWER", "VERSION", "REASON")
 TYPES = ((CDS, True), (EDS, False), (LDS, True), (RDS, False))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Push:
     """One push of a journal, without its bytes."""
 
@@ -55,7 +56,7 @@ class Push:
         return f"push {self.number} of {self.at}: {self.kind} version {self.version or '-'}, {said}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """Which push: the last one up to `number` or `at`, or the last there is. ``before``: the state that it met."""
 

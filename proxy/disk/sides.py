@@ -5,7 +5,7 @@ config_dump. One side alone is a push beside the state that it met.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from eastgate.insight.cluster_model import ProxyModel
 from eastgate.insight.dump_source import Admin, live_proxy, proxies
 from eastgate.insight.errors import DumpError
 from eastgate.insight.traffic_diff import Difference, difference
+from eastgate.xds.record import record
 from eastgate.xds.whole_number import UINT32, whole_number
 
 from .journal import JournalError, holds_journal, is_journal
 from .replay import Journal, Wanted, described, moment
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Side:
     """One configuration, what it is in words, and what of its journal is missing."""
 
@@ -84,7 +85,7 @@ def sides(before: str, after: str) -> tuple[Side, Side]:
         return side(before), side(after)
     path, wanted = parsed(before)
     if wanted is None and not is_journal(Path(path)):
-        raise DumpError(f"{before}: what should it be compared with? Name a second file, or a push: JOURNAL@17")
+        raise DumpError(f"{before}: what should it be compared with? Name a second file, a push (JOURNAL@17), or live")
     found = Journal(path).at(wanted or Wanted())
     if found.push is None:
         raise JournalError(f"{before}: no push to compare: {described(found)}")

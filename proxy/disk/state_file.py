@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from eastgate.proxy.sensitive import holds_secret
 from eastgate.xds.decode import CDS, EDS, LDS, RDS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.message import encode, read
+from eastgate.xds.record import record
 from eastgate.xds.resources import Snapshot
 from eastgate.xds.response import Response
 from eastgate.xds.subscription import DISCOVERY_RESPONSE
@@ -41,7 +41,7 @@ class StateError(Exception):
         self.damaged = damaged
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedState:
     """What a file held: responses in the order in which they are to be applied, and how old they are."""
 

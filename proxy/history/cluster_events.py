@@ -7,7 +7,6 @@ A third of P0's connections went to that endpoint: 33 points leave it, and that 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -15,6 +14,7 @@ from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.membership.endpoint_flags import FAILED
 from eastgate.proxy.membership.endpoint_health import Cause, EndpointKey, address_text, key_of, rows_of
 from eastgate.proxy.membership.outlier import EjectionType, Verdict
+from eastgate.xds.record import record
 
 from .event_log import Event, EventLog, Kind
 
@@ -24,7 +24,7 @@ MOST_COMPARED = 2000
 MOST_TOLD = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Seen:
     """A cluster as it was published."""
 

@@ -6,10 +6,12 @@ Owned by the loop. Ids begin with 1 and grow by one; who was away asks for what 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from eastgate.xds.record import record
 
 CAPACITY = 1000
 
@@ -31,7 +33,7 @@ class Kind(StrEnum):
     """A later one was."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """``subject``: cluster, or another resource as TYPE NAME. ``endpoint``: of an event about one. ``before`` and
     ``after`` are JSON; ``moved``: part of the cluster's new connections that go elsewhere, 0 to 1, None where nothing
@@ -71,6 +73,8 @@ class EventLog:
     def __init__(self, capacity: int = CAPACITY, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._latest: deque[Event] = deque(maxlen=capacity)
         self._now = now
+        self.began = now().isoformat()
+        """Tells this log from that of an earlier process, whose ids were others."""
         self._news = asyncio.Event()
         self.last = 0
         """Id of the newest event, 0 before there is one."""

@@ -2,8 +2,9 @@
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Protocol
+
+from eastgate.xds.record import record
 
 # What this process or machine lacks when it cannot begin to connect.
 LOCAL_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
@@ -12,7 +13,7 @@ LOCAL_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.E
 USER_AGENT = "Envoy/HC"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What one check said. ``network``: no answer came; ``at_once``: the threshold does not matter; ``local``: it could
     not be made for want of something of our own, which says nothing of the endpoint.
@@ -29,7 +30,7 @@ class Outcome:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where a check goes: an address, or the path of a Unix socket with port 0. ``hostname`` is for HTTP."""
 

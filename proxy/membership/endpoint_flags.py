@@ -1,9 +1,10 @@
 """Why endpoints are out besides what EDS says: flags by row, and the columns that a table is then compiled from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from eastgate.xds.columns import Columns, EndpointKey, Health
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster
 
 from .endpoint_health import Cause
@@ -22,7 +23,7 @@ FAILED = FAILED_ACTIVE_CHECK | FAILED_OUTLIER_CHECK
 HEALTHY_STATUSES = (Health.UNKNOWN, Health.HEALTHY)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Live:
     """An assignment as it is used: with endpoints that discovery has removed and that are kept, and flags by row.
 

@@ -7,14 +7,11 @@ has the cluster recompiled by Publisher.refresh. An endpoint is failed while any
 
 from collections.abc import Iterable, Iterator
 from enum import IntFlag
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from eastgate.fastpath.tables.row_search import find_rows
-from eastgate.xds.resources import Assignment, Columns
-
-FAMILY_UNIX, FAMILY_IPV4 = 1, 4
-ADDRESS_BYTES = 16
+from eastgate.xds.columns import Columns, Family, host_text
+from eastgate.xds.resources import Assignment
 
 
 class Cause(IntFlag):
@@ -36,10 +33,10 @@ class EndpointKey(NamedTuple):
 
 def address_text(key: EndpointKey) -> str:
     """host:port, [host]:port, or unix:path."""
-    if key.family == FAMILY_UNIX:
+    if key.family == Family.UNIX:
         return "unix:" + key.address.decode("utf-8", "backslashreplace")
-    host = str(ip_address(key.address[:4] if key.family == FAMILY_IPV4 else key.address))
-    return f"{host}:{key.port}" if key.family == FAMILY_IPV4 else f"[{host}]:{key.port}"
+    host = host_text(key.address, key.family)
+    return f"{host}:{key.port}" if key.family == Family.IPV4 else f"[{host}]:{key.port}"
 
 
 def key_of(columns: Columns, row: int) -> EndpointKey:
@@ -51,18 +48,7 @@ def key_of(columns: Columns, row: int) -> EndpointKey:
 def rows_of(columns: Columns, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
     """First row of each identity that is there. Of duplicates of an address only the first row counts, as in Envoy."""
     wanted = tuple(keys)
-    names = {path: number for number, path in enumerate(columns.names)}
-    # The bytes of a Unix socket's address are where its path is among these columns' names.
-    places = {
-        key: (
-            names.get(key.address, len(names)).to_bytes(4, "little").ljust(ADDRESS_BYTES, b"\0"),
-            key.port,
-            key.family,
-        )
-        if key.family == FAMILY_UNIX
-        else (key.address, key.port, key.family)
-        for key in wanted
-    }
+    places = dict(zip(wanted, columns.stored((key.address, key.port, key.family) for key in wanted), strict=True))
     rows = find_rows(columns, places.values())
     found = ((key, rows.get(place)) for key, place in places.items())
     return {key: row for key, row in found if row is not None and key_of(columns, row) == key}

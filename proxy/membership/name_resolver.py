@@ -8,9 +8,9 @@ hold, and Envoy, which turns that cache off, asks again at each refresh.
 import asyncio
 import socket
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import DnsResolver
 
 # What c-ares may take with all its own timeouts and tries; Envoy sets no other limit.
@@ -28,7 +28,7 @@ class ResolveError(Exception):
     """Nobody knows whether the name has addresses; the message is one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """Addresses in the order of the answer, each once, and the lowest TTL. A name that does not exist has none."""
 

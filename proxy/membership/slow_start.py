@@ -18,15 +18,15 @@ window, at least 50 ms, more where a table is large.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import field
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Columns, SlowStart
 
 from .endpoint_flags import FAILED, FAILED_ACTIVE_CHECK, HEALTHY_STATUSES, judged
-from .endpoint_health import ADDRESS_BYTES, FAMILY_UNIX
 
 STEPS = 100
 # As long as all endpoints are new together their parts change no share.
@@ -35,8 +35,6 @@ LEAST_STEP_MS = 50
 # Compiling takes less than a microsecond an endpoint: a few percent of the control thread at most.
 ENDPOINTS_PER_MS = 200
 NEVER = -1
-# Columns that say who endpoints are.
-IDENTITY = ("family", "address", "port", "locality", "localities", "names")
 
 
 class Timer(Protocol):
@@ -65,7 +63,7 @@ class Weights(NamedTuple):
 FULL_WEIGHTS = Weights()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ramp:
     """The endpoints of one cluster at one moment.
 
@@ -94,28 +92,17 @@ def weight_factor(settings: SlowStart, elapsed: int) -> float:
     return max(grown, settings.min_weight_percent / 100.0)
 
 
-def identities(columns: Columns) -> Iterator[object]:
-    """What endpoints are known by, in order; as endpoint_health.key_of, and many at once."""
-    ports, places = columns.ports, columns.places
-    localities = [entry.locality for entry in columns.localities]
-    for row, family in enumerate(columns.family):
-        address = columns.address[ADDRESS_BYTES * row : ADDRESS_BYTES * (row + 1)]
-        if family == FAMILY_UNIX:
-            address = columns.names[int.from_bytes(address[:4], "little")]
-        yield address, ports[row], family, localities[places[row]]
-
-
 def begun(columns: Columns, flags: bytes, healthy: Sequence[bool], now: int, before: Ramp | None) -> "array[int]":
     """When the slow start of each endpoint began."""
     since = array("q", [NEVER]) * columns.count
     if before is not None:
-        if all(getattr(before.columns, name) == getattr(columns, name) for name in IDENTITY):
+        if before.columns.has_identities_of(columns):
             places: Iterable[int | None] = range(columns.count)
         else:
             known: dict[object, int] = {}
-            for row, identity in enumerate(identities(before.columns)):
+            for row, identity in enumerate(before.columns.identities()):
                 known.setdefault(identity, row)
-            places = [known.get(identity) for identity in identities(columns)]
+            places = [known.get(identity) for identity in columns.identities()]
         for row, place in enumerate(places):
             if place is not None:
                 since[row] = before.since[place]

@@ -20,6 +20,7 @@ from ..support.gateway_process import EASTGATE, run_command
 DUMPS = [f"--dump={dumps.ENVOY / 'anthos-sidecar' / name}.json" for name in ("config_dump", "clusters")]
 ECHO = "outbound|80||echo-tcp.default.svc.cluster.local"
 TABLES = {"": cli.ENTRIES, "mesh": mesh.ENTRIES}
+INSTALL = Path(__file__).parents[2] / "docs/install.md"
 # Extras of the distribution, and what a machine without them does not have.
 EXTRAS = ("envoy_data_plane", "betterproto2", "pydantic", "cryptography")
 
@@ -98,7 +99,7 @@ GROUND = {
     *("eastgate.commands", "eastgate.commands.cli", "eastgate.commands.lazy", "eastgate.commands.options"),
     *("eastgate.commands.output", "eastgate.insight", "eastgate.insight.errors", "eastgate.mesh"),
     *("eastgate.mesh.errors", "eastgate.proxy", "eastgate.proxy.errors", "eastgate.proxy.given"),
-    "eastgate.proxy.setting",
+    *("eastgate.proxy.setting", "eastgate.xds", "eastgate.xds.record"),
 }
 
 
@@ -123,11 +124,32 @@ def test_a_gateway_loads_no_page_and_no_file_that_nobody_has_asked_for() -> None
     loaded = set(run.stdout.split())
     asked = ("admin.config_dump", "admin.ledger_page", "disk.recorder", "disk.journal")
     assert not {f"eastgate.proxy.{one}" for one in asked} & loaded
-    # Of what explains a configuration, the words of its documents alone.
-    assert {one for one in loaded if one.startswith("eastgate.insight.")} == {"eastgate.insight.dump_fields"}
+    # Of what explains a configuration, the words of its documents alone, and what remembers earlier ones.
+    explaining = {one.removeprefix("eastgate.insight.") for one in loaded if one.startswith("eastgate.insight.")}
+    assert explaining == {"dump_fields", "moments"}
     assert not {one for one in loaded if one.startswith(("eastgate.mesh", "eastgate.trial", "eastgate.commands"))}
     # Commands, libraries of tables, and what only makes messages.
     assert not {"click", "rich", "envoy_data_plane", "pydantic", "platform", "eastgate.mesh"} & loaded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["doctr"], "eastgate has no command 'doctr'; there are demo, gateway, "),
+        (["mesh", "check"], "eastgate mesh has no command 'check'; there are serve, endpoints, "),
+    ],
+)
+def test_an_unknown_command_is_answered_with_those_that_there_are(arguments: list[str], said: str) -> None:
+    run = run_command(*arguments)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"eastgate: {said}")
+
+
+def test_the_page_says_which_extra_each_command_needs() -> None:
+    rows = re.findall(r"^\| `?(none|tls|mesh)`? \| (.*?) \|", INSTALL.read_text(), re.MULTILINE)
+    told = {extra: set(re.findall(r"`([a-z-]+)[^`]*`", text)) for extra, text in rows}
+    for name, entry in cli.ENTRIES.items():
+        assert name in told[entry.extra or "none"], f"{name} needs {entry.extra or 'none'}"
 
 
 NEEDING = [
@@ -232,3 +254,11 @@ def test_an_address_to_listen_on_is_checked(listen: str) -> None:
     (line,) = run.stderr.splitlines()
     assert run.returncode == 2
     assert line.startswith(f"eastgate: --listen '{listen}': ")
+
+
+def test_modules_load_without_garbage_collections_between_them() -> None:
+    code = "import gc\nfrom eastgate.commands.lazy import loading\n"
+    code += "with loading():\n    print(gc.isenabled())\nprint(gc.isenabled(), gc.get_freeze_count() > 1000)\n"
+    code += "try:\n    with loading():\n        raise OSError\nexcept OSError:\n    print(gc.isenabled())\n"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True", "True", "True"]

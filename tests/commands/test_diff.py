@@ -117,7 +117,7 @@ def test_two_dumps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("{journal}@99", "{journal}", "no push 99: it holds 1 to 5"),
         ("{journal}@soon", "{journal}", "expected PATH@PUSH or PATH@TIME"),
-        ("{dump}", "", "what should it be compared with"),
+        ("{dump}", "", r"Name a second file, a push \(JOURNAL@17\), or live"),
         ("{dump}", "{none}", "No such file"),
         ("{dump}@3", "", "is not a journal"),
         ("{none}@3", "", "cannot be read: No such file"),

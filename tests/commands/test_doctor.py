@@ -30,9 +30,9 @@ def test_recorded_sidecar_is_diagnosed() -> None:
     run = run_command("doctor", *SIDECAR)
     assert run.returncode == 1, run.stderr
     titles = [line for line in run.stdout.splitlines() if line.startswith(("error: ", "warning: "))]
-    assert titles == ["error: never-ejected", "warning: single-gateway", "warning: no-outlier-detection"]
+    assert titles == ["error: never-ejected", "warning: no-outlier-detection"]
     assert f"  {ECHO}: max_ejection_percent 10 of 3 endpoints" in run.stdout
-    assert run.stdout.splitlines()[-1] == "2 errors, 4 warnings"
+    assert run.stdout.splitlines()[-1] == "2 errors, 1 warning"
 
 
 def test_clean_dump_is_exit_code_0(tmp_path: Path) -> None:

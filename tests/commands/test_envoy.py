@@ -1,5 +1,6 @@
 """The arguments of `eastgate-envoy`: those of every pilot-agent since 1.10, and what is wrong with others."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_bad_arguments_end_with_1_and_one_line(arguments: tuple[str, ...], reaso
     assert ended.returncode == 1
     assert ended.stderr.startswith(reason)
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("metadata", [{"X": "\ud800"}, {"LABELS": {"app": "\udfff"}}, {"X": [{"\ud800": 1}]}])
+def test_validate_refuses_metadata_that_cannot_be_sent(tmp_path: Path, metadata: dict[str, object]) -> None:
+    said = json.loads(RECORDED.read_text())
+    said["node"]["metadata"] = metadata
+    file = tmp_path / "bootstrap.json"
+    file.write_text(json.dumps(said))
+    ended = run("-c", str(file), "--mode", "validate")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"eastgate-envoy: node .* is no text in UTF-8\n", ended.stderr)
 
 
 def test_validate_opens_no_socket_and_tells_what_is_wrong(tmp_path: Path) -> None:

@@ -223,3 +223,15 @@ def test_addresses_are_whole_in_a_narrow_window(address: str) -> None:
     said = answer(proxy, proxy.clusters[dumps.NAME], what_if=["down=10.0.0.1:1"], duplicates="envoy")
     print_answer(said, Console(file=written, width=80, markup=False, highlight=False), limit=40)
     assert address in written.getvalue()
+
+
+@pytest.mark.parametrize("address", ["[fd00:1234:5678::1]:15443", "[fd00:a:b:100::9]:443"])
+def test_groups_of_an_address_are_no_names_of_emoji(address: str, tmp_path: Path) -> None:
+    # Twice, which doctor has a finding about.
+    entries = dumps.locality("r/z", [dumps.endpoint(address)] * 2)
+    dump = dumps.write(tmp_path, dumps.config_dump([dumps.cluster()], [dumps.assignment(entries)]))
+    for command in (["explain", dumps.NAME], ["endpoints"], ["doctor"]):
+        run = run_command(*command, "--dump", str(dump))
+        assert run.stderr == ""
+        assert address in run.stdout
+        assert run.stdout.isascii()

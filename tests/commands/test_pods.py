@@ -1,7 +1,11 @@
 """Commands that ask the proxy of a pod, as an operator runs them."""
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -10,7 +14,8 @@ import pytest
 from ..support import dumps
 from ..support.admin_pages import envoy_pages, serving
 from ..support.fake_kubectl import install, pod
-from ..support.gateway_process import run_command
+from ..support.gateway_process import EASTGATE, run_command
+from ..support.waiting import until
 
 ECHO = "outbound|80||echo-tcp.default.svc.cluster.local"
 
@@ -60,7 +65,6 @@ def test_diff_between_a_dump_and_a_pod(kubectl: dict[str, str], tmp_path: Path) 
     ("words", "code", "reason"),
     [
         (["doctor", "--pod", "nobody"], 1, '--pod nobody: kubectl: Error from server (NotFound): pods "nobody" not'),
-        (["ledger", "--pod", "echo"], 1, "pod echo.default: /debug/xds: answered 404"),
         (["doctor", "--pod", "echo", "--kubectl", "no-such"], 1, "--pod echo: no-such: not found on PATH"),
         (["doctor", "--pod", "echo", "--dump", "x"], 2, "--pod and --dump"),
         (["doctor", "--pod", "echo", "--mesh"], 2, "--pod and --mesh"),
@@ -79,3 +83,43 @@ def test_what_is_wrong_is_one_line(kubectl: dict[str, str], words: list[str], co
 def test_kubectl_finds_it_as_a_plugin() -> None:
     (plugin,) = entry_points(group="console_scripts", name="kubectl-eastgate")
     assert plugin.load() is entry_points(group="console_scripts", name="eastgate")["eastgate"].load()
+
+
+def forwarding() -> set[int]:
+    """Processes that forward a port of the fake pod of stock Envoy."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"pod/echo" in words and b":15000" in words and words[0]:
+                found.add(int(path.parent.name))
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    """Children of a process."""
+    found = set()
+    with suppress(OSError):
+        for path in Path(f"/proc/{process}/task").iterdir():
+            found |= set(map(int, (path / "children").read_text().split()))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_forwarded_port_outlives_the_command(kubectl: dict[str, str], number: signal.Signals) -> None:
+    # What runs these tests may ignore a signal, and who ignores it hands that on.
+    command = ["env", "--default-signal=INT,HUP", EASTGATE, "page", "--pod", "echo"]
+    # To the process alone: a terminal's Ctrl-C would end kubectl by itself.
+    with subprocess.Popen(
+        command, env={**os.environ, **kubectl}, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        try:
+            assert run.stdout is not None
+            assert "page at http://" in run.stdout.readline()
+            children = descendants(run.pid) & forwarding()
+            assert len(children) == 1
+            run.send_signal(number)
+            run.wait(20)
+        finally:
+            run.kill()
+    until(lambda: not children & forwarding(), "kubectl has ended")

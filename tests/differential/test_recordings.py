@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from eastgate.xds.assignment import decode_assignment as inline_assignment
-from eastgate.xds.bind_config import SourceAddress
+from eastgate.xds.bind_config import Bind, SourceAddress
 from eastgate.xds.decode import CDS, EDS, LDS, RDS, decode_assignment, decode_cluster, decode_listener, decode_route
 from eastgate.xds.message import read
 from eastgate.xds.node import NodeIdentity
@@ -96,7 +96,7 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
             enforcing_success_rate=outlier["enforcing_success_rate"],
         ),
         load_assignment=NOBODY if one["type"] == "STATIC" else None,
-        sources=(SourceAddress(socket.inet_aton(source["address"]), source["port_value"]),) if source else (),
+        bind=Bind((SourceAddress(socket.inet_aton(source["address"]), source["port_value"]),) if source else ()),
         alt_stat_name=one["alt_stat_name"],
         secrets=(SecretRef("default", "cluster:sds-grpc"), SecretRef("ROOTCA", "cluster:sds-grpc"))
         if "transport_socket_matches" in one
@@ -191,7 +191,7 @@ def check_listener(listener: Listener, one: dict[str, Any]) -> None:
     assert listener.use_original_dst == one.get("use_original_dst", False)
     assert listener.original_dst == (listener.use_original_dst or "original_dst" in filters)
     assert listener.tls_inspector == ("tls_inspector" in filters)
-    assert not listener.proxy_protocol
+    assert listener.proxy_headers is None
     assert listener.listener_filters_timeout_s == duration_s(one.get("listener_filters_timeout"), 15.0)
     assert listener.continue_on_listener_filters_timeout == one.get("continue_on_listener_filters_timeout", False)
     assert listener.traffic_direction == one["traffic_direction"]

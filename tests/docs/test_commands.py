@@ -131,6 +131,24 @@ def test_files_and_pages_that_are_linked_exist(page: Path) -> None:
     assert missing == []
 
 
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, as GitHub calls them."""
+    titles = [line.lstrip("#").strip() for line in page.read_text().splitlines() if re.match(r"#+ ", line)]
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_that_are_linked_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text())
+    targets = [(page.parent / name if name else page, anchor) for name, anchor in links if "://" not in name]
+    assert [(file.name, anchor) for file, anchor in targets if anchor not in anchors(file)] == []
+
+
+def test_every_page_is_linked_from_the_first() -> None:
+    first = (ROOT / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name}" not in first] == []
+
+
 def test_mistakes_are_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(

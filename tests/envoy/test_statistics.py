@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
@@ -59,6 +60,23 @@ def listener_counters(proxy: ProxyProcess) -> dict[str, int]:
     return found
 
 
+def updates(proxy: ProxyProcess) -> dict[str, int]:
+    """What the streams say of their updates: the version as a number, and that the last one was just now."""
+    found = {}
+    for prefix in ("cluster_manager.cds", "listener_manager.lds"):
+        found[f"{prefix}.version"] = proxy.stat(f"{prefix}.version")
+        age_s = datetime.now(UTC).timestamp() - proxy.stat(f"{prefix}.update_time") / 1000
+        found[f"{prefix}.update_time is now"] = abs(age_s) < 300
+        families = proxy.get("/stats/prometheus")[1]
+        name = f"envoy_{prefix.replace('.', '_')}_update_duration"
+        assert f"# TYPE {name} histogram" in families
+        [durations] = [line for line in families.splitlines() if line.startswith(f"{name}_count")]
+        count, success = int(durations.rpartition(" ")[2]), proxy.stat(f"{prefix}.update_success")
+        # Envoy's are added up every five seconds.
+        assert count == success if proxy.kind.startswith("eastgate") else count <= success
+    return found
+
+
 def counted(kind: str, endpoints: list[Endpoint]) -> list[dict[str, int]]:
     """Counters after each step."""
     both, one = ([messages.At(endpoint.address) for endpoint in some] for some in (endpoints, endpoints[:1]))
@@ -76,6 +94,7 @@ def counted(kind: str, endpoints: list[Endpoint]) -> list[dict[str, int]]:
                         **listener_counters(proxy),
                         **{name: cluster[name] for name in CLUSTER},
                         **{f"tcp.{name}": tcp[name] for name in TCP},
+                        **updates(proxy),
                         **{f"tls_inspector.{name}": value for name, value in proxy.stats("tls_inspector.").items()},
                     }
                 )

@@ -5,7 +5,6 @@ Both hear one ADS server, secrets too. The chains are istiod's for a TCP port.
 
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Filte
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 
 from ..support import messages, tls_messages
+from ..support.accepting import Accepting
 from ..support.ads_thread import AdsThread
 from ..support.authority import Authority, Identity
 from ..support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
@@ -36,25 +36,14 @@ PING = b"ping of the client\n"
 TIMEOUT_S = 10.0
 
 
-class Upstream:
+class Upstream(Accepting):
     """Echoes, and remembers the first bytes of each connection."""
 
     def __init__(self) -> None:
         self.first: list[bytes] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = self._server.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def close(self) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._server.accept()
-                threading.Thread(target=self._echo, args=(accepted,), daemon=True).start()
-
-    def _echo(self, accepted: socket.socket) -> None:
+    def _serve(self, accepted: socket.socket) -> None:
         with accepted, suppress(OSError):
             first = True
             while data := accepted.recv(65536):

@@ -6,7 +6,6 @@ metadata says so, plain text to the others.
 
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import Ra
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from ..support import messages, tls_messages
+from ..support.accepting import Accepting
 from ..support.ads_thread import AdsThread
 from ..support.authority import Authority, Identity
 from ..support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binary
@@ -40,7 +40,7 @@ PING = b"ping of the client\n"
 TIMEOUT_S = 10.0
 
 
-class Endpoints:
+class Endpoints(Accepting):
     """One server for all endpoints of a cluster, TLS where the first byte says so. Answers what it was told and saw."""
 
     def __init__(self, identity: Identity, folder: Path, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
@@ -54,21 +54,10 @@ class Endpoints:
         (folder / "key.pem").write_bytes(identity.key)
         self._context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
         self._names: dict[int, str] = {}
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._server.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.close()
+        super().__init__()
 
     def _named(self, connection: Any, name: str | None, _: ssl.SSLContext) -> None:
         self._names[id(connection)] = name or ""
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
 
     def _serve(self, accepted: socket.socket) -> None:
         with accepted, suppress(OSError):

@@ -2,7 +2,6 @@
 
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.match.chains import ISTIO_ALPN, ChainSpec
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.tables.cluster_table import ClusterTable
-from eastgate.xds.resources import Columns, Hashing, Locality, LocalityEntry
+from eastgate.xds.columns import Columns, EndpointRow, Family, Health, Locality, LocalityEntry, columns_of
+from eastgate.xds.resources import Hashing
 
 from ..support import hellos
 
@@ -38,32 +38,20 @@ def client_hello(server_name: str | None = SERVICE, alpn: Sequence[str] = ("isti
 
 def columns(*addresses: tuple[str, int], health: tuple[int, ...] = ()) -> Columns:
     """Endpoints of one locality at priority 0, weight 1; a host with a slash is the path of a Unix socket."""
-    count = len(addresses)
-    family, packed, names = bytearray(), bytearray(), []
-    for host, _ in addresses:
-        if "/" in host:
-            family.append(1)
-            packed += struct.pack("=I12x", len(names))
-            names.append(host.encode())
-        elif ":" in host:
-            family.append(6)
-            packed += socket.inet_pton(socket.AF_INET6, host)
-        else:
-            family.append(4)
-            packed += socket.inet_pton(socket.AF_INET, host) + bytes(12)
-    return Columns(
-        count=count,
-        family=bytes(family),
-        address=bytes(packed),
-        port=struct.pack(f"={count}H", *(port for _, port in addresses)),
-        weight=struct.pack(f"={count}I", *[1] * count),
-        health=bytes(health or [1] * count),
-        priority=bytes(count),
-        locality=bytes(2 * count),
-        flags=bytes(count),
-        localities=(LocalityEntry(Locality("r1", "z1"), 0, 1),),
-        names=tuple(names),
-    )
+    place = Locality("r1", "z1")
+    rows = [
+        EndpointRow(*_packed(host), port, health=status, locality=place)
+        for (host, port), status in zip(addresses, health or [Health.HEALTHY] * len(addresses), strict=True)
+    ]
+    return columns_of(rows, [LocalityEntry(place, 0, 1)])
+
+
+def _packed(host: str) -> tuple[Family, bytes]:
+    if "/" in host:
+        return Family.UNIX, host.encode()
+    if ":" in host:
+        return Family.IPV6, socket.inet_pton(socket.AF_INET6, host)
+    return Family.IPV4, socket.inet_aton(host)
 
 
 class Gateway:
@@ -200,3 +188,28 @@ def accept(server: socket.socket) -> socket.socket:
     peer, _ = server.accept()
     peer.setblocking(False)
     return peer
+
+
+def accepted(gateway: Gateway, server: socket.socket) -> socket.socket:
+    """Upstream end of the next connection; it comes with the first bytes, not before."""
+    server.setblocking(False)
+    ends: list[socket.socket] = []
+
+    def arrived() -> bool:
+        try:
+            ends.append(accept(server))
+        except BlockingIOError:
+            return False
+        return True
+
+    gateway.until(arrived)
+    return ends[0]
+
+
+def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """A relayed connection: (downstream end, upstream end), the hello already read upstream."""
+    hello = client_hello()
+    client = gateway.connect(hello)
+    endpoint = accepted(gateway, server)
+    assert gateway.receive(endpoint, len(hello)) == hello
+    return client, endpoint

@@ -98,5 +98,8 @@ def seeds(target: str) -> list[bytes]:
             binary + b"\x21\x21\0\x24" + bytes(range(36)),
             binary + b"\x20\0\0\0",
             binary + b"\x21\x11\0\x13\xc0\0\2\1\xc6\x33\x64\7\xc8\x22\x3c\x53\4\0\4PADS",
+            binary + b"\x21\x12\x13\x94\xc0\0\2\1\xc6\x33\x64\7\xc8\x22\x3c\x53\xe0\x13\x85" + bytes(4997),
+            b"PROXY TCP4 224.0.0.1 198.51.100.7 0051234 0\r\n",
+            b"PING\r\n",
         ]
     return []

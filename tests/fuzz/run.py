@@ -28,7 +28,7 @@ BUILT = ROOT / "build" / "fuzz"
 BROKEN = BUILT / "broken"
 TARGETS = (*native_targets.TARGETS, *python_targets.TARGETS)
 CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 12, -1)))
-MODULES = "fastpath.match.facts,fastpath.match.http_head,xds.assignment,xds.endpoint_reader,xds.wire"
+MODULES = "fastpath.match.facts,fastpath.match.http_head,xds.assignment,xds.endpoint_reader,xds.wire,xds.wire_values"
 LONGEST = 16384
 # Longer ones are nearly all recordings, which are seeds anyway.
 KEPT_BYTES = 2048

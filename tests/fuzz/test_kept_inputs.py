@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,10 @@ def test_kept_hellos_are_read_as_the_reference_reads_them() -> None:
 
 def test_kept_proxy_headers_have_one_answer() -> None:
     for data in inputs.kept("proxy_protocol").values():
-        check_prefixes(proxy_protocol.parse, data, limit=4096, lengths=range(0, len(data), 1 + len(data) // 50))
+        for versions in ((1,), (2,), (1, 2)):
+            for optional in (False, True):
+                parse = partial(proxy_protocol.parse, versions=versions, optional=optional)
+                check_prefixes(parse, data, limit=65551, lengths=range(0, len(data), 1 + len(data) // 50))
 
 
 def test_a_broken_promise_is_seen(programs: Path, tmp_path: Path) -> None:

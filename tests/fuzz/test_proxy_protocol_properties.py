@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from .prefixes import check_prefixes
 
-LIMIT = 4096
+LIMIT = 16 + 0xFFFF
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 STARTS = (b"PROXY ", b"PROXY TCP4 ", b"PROXY TCP6 ::", b"PROXY UNKNOWN", SIGNATURE, SIGNATURE + b"\x21\x11\x00", b"")
 EXAMPLES = settings(max_examples=300, deadline=None)
 ports = st.integers(0, 65535)
-ends = st.one_of(
-    st.tuples(st.just(4), st.ip_addresses(v=4), ports, st.ip_addresses(v=4), ports),
-    st.tuples(st.just(6), st.ip_addresses(v=6), ports, st.ip_addresses(v=6), ports),
+IPV4, IPV6 = (
+    st.ip_addresses(v=version).filter(
+        lambda address: not (address.is_unspecified or address.is_multicast or address.packed == b"\xff" * 4)
+    )
+    for version in (4, 6)
 )
+ends = st.one_of(st.tuples(st.just(4), IPV4, ports, IPV4, ports), st.tuples(st.just(6), IPV6, ports, IPV6, ports))
 Ends = tuple[int, IPv4Address | IPv6Address, int, IPv4Address | IPv6Address, int]
 
 
@@ -26,9 +29,10 @@ def v1(end: Ends) -> bytes:
 
 
 def v2(end: Ends, extra: bytes) -> bytes:
+    """`extra`: the value of a TLV, if there is any."""
     family, source, source_port, destination, destination_port = end
     payload = source.packed + destination.packed + source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
-    payload += extra
+    payload += b"\xe0" + len(extra).to_bytes(2, "big") + extra if extra else b""
     return SIGNATURE + bytes([0x21, 0x11 if family == 4 else 0x21]) + len(payload).to_bytes(2, "big") + payload
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from eastgate.insight.dump_folder import proxy_name, read_folder
-from eastgate.insight.dump_source import proxies
+from eastgate.insight.dump_source import load, proxies
 from eastgate.insight.errors import DumpError
 
 from ..support import dumps
@@ -33,6 +33,15 @@ def test_one_config_dump_takes_what_lies_beside_it(tmp_path: Path) -> None:
     (one,) = read_folder(str(tmp_path))
     (endpoint,) = one.clusters[dumps.NAME].endpoints
     assert (one.source, endpoint.connects, endpoint.connect_failures) == (tmp_path.name, 7, 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_dump_may_be_written_as_windows_writes_text(tmp_path: Path, encoding: str) -> None:
+    """PowerShell's `>` puts a byte order mark before it."""
+    (tmp_path / "config_dump.json").write_text(json.dumps(config()), encoding=encoding)
+    (one,) = read_folder(str(tmp_path))
+    assert set(one.clusters) == {dumps.NAME}
+    assert load(str(tmp_path / "config_dump.json")) == config()
 
 
 def test_files_of_several_proxies_belong_together_by_name(tmp_path: Path) -> None:

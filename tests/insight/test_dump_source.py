@@ -3,13 +3,15 @@
 import gc
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
+from eastgate.insight import dump_source
 from eastgate.insight.dump_source import admin_url, fetch, load, with_query
 from eastgate.insight.errors import DumpError, UnreachableError
 
@@ -44,7 +46,7 @@ WRONG = [
     ("http://127.0.0.1:99999", "Port out of range"),
     ("http://127.0.0.1:0", "expected HOST:PORT"),
     ("http://[::1", "Invalid IPv6 URL"),
-    ("a..b:15000", "label empty or too long"),
+    ("a..b:15000", "'a..b' is no name of a host"),
     ("http://127.0.0.1:15000/a b", "without blanks"),
     ("http://127.0.0.1:15000/\n", "without blanks"),
     ("http://\N{SNOWMAN}:15000", "without blanks"),
@@ -102,6 +104,41 @@ ANSWERS = [
 @pytest.mark.parametrize(("data", "cause"), ANSWERS, ids=[str(data[:20]) for data, _ in ANSWERS])
 def test_what_answers_something_else_is_one_error(data: bytes, cause: str) -> None:
     with answering(data) as url, pytest.raises(UnreachableError, match=cause) as caught:
+        fetch(url)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@contextmanager
+def without_end(piece: bytes, pause_s: float) -> Iterator[str]:
+    """The URL of what answers with `piece` again and again, until the asker goes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            with peer, suppress(OSError):
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                while True:
+                    peer.sendall(piece)
+                    time.sleep(pause_s)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s", "cause"),
+    [(b" ", 0.05, "the answer did not end within 1 s"), (b"[" * 100_000, 0.0, "more than 4 MiB came, and no end")],
+)
+def test_an_answer_without_end_is_one_error(
+    piece: bytes, pause_s: float, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump_source, "ANSWER_S", 1.0)
+    monkeypatch.setattr(dump_source, "ANSWER_BYTES", 4 << 20)
+    with without_end(piece, pause_s) as url, pytest.raises(UnreachableError, match=cause) as caught:
         fetch(url)
     assert len(str(caught.value).splitlines()) == 1
 

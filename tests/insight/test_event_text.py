@@ -1,9 +1,11 @@
 """Events read one after the other, and as lines."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from eastgate.insight.errors import DumpError
+from eastgate.insight import event_text
+from eastgate.insight.errors import DumpError, UnreachableError
 from eastgate.insight.event_text import EventReader, event_line
 
 MOVED: dict[str, Any] = {
@@ -13,6 +15,8 @@ MOVED: dict[str, Any] = {
 
 
 class Pages:
+    """Answers with one page after the other; an exception is raised."""
+
     name = "x"
 
     def __init__(self, *pages: Any) -> None:
@@ -21,26 +25,44 @@ class Pages:
 
     def read(self, path: str) -> Any:
         self.paths.append(path)
-        return self._pages.pop(0)
+        page = self._pages.pop(0)
+        if isinstance(page, Exception):
+            raise page
+        return page
 
 
-def test_only_what_is_new_is_read_and_a_proxy_that_began_anew_is_read_whole() -> None:
-    admin = Pages(
-        {"last": 2, "events": [MOVED]}, {"last": 2, "events": []}, {"last": 1, "events": []}, {"last": 1, "events": [1]}
-    )
-    waits: list[float] = []
-    reader = EventReader(admin, "loads", sleep=waits.append)
-    assert reader.read() == [MOVED]
-    assert reader.wait() == [1]
-    assert len(waits) == 2
+def page(last: int, *events: Any, began: str = "a") -> dict[str, Any]:
+    return {"began": began, "last": last, "events": list(events)}
+
+
+@pytest.mark.parametrize("another", [page(1), page(7, began="b")], ids=["fewer", "more"])
+def test_only_what_is_new_is_read_and_a_proxy_that_began_anew_is_read_whole(another: dict[str, Any]) -> None:
+    admin = Pages(page(2, MOVED), page(2), another, {**another, "events": [1]})
+    reader = EventReader("loads")
+    assert [reader.read(admin) for _ in range(3)] == [[MOVED], [], [1]]
     since = "/events?since=2&kind=loads"
     assert admin.paths == ["/events?kind=loads", since, since, "/events?kind=loads"]
 
 
-@pytest.mark.parametrize("page", [[], {}, {"last": "x", "events": []}, {"last": 1}])
+def test_who_follows_waits_for_a_proxy_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_text, "POLL_S", 0)
+    gone, told = UnreachableError("x: no answer"), list[str]()
+    admin = Pages(page(2, MOVED), gone, gone, page(3, 1, began="b"), page(3, 1, began="b"), gone, page(3, began="b"))
+    found = EventReader().follow(lambda: nullcontext(admin), told.append)
+    assert [next(found) for _ in range(3)] == [[MOVED], [1], []]
+    # Once each time that it goes.
+    assert told == ["x: no answer"] * 2
+
+
+def test_who_never_answered_is_not_waited_for() -> None:
+    with pytest.raises(UnreachableError, match="no answer"):
+        next(EventReader().follow(lambda: nullcontext(Pages(UnreachableError("no answer"))), print))
+
+
+@pytest.mark.parametrize("page", [[], {}, {"began": "a", "last": "x", "events": []}, {"last": 1, "began": "a"}])
 def test_another_page_is_named(page: Any) -> None:
     with pytest.raises(DumpError, match="x/events: no list of events"):
-        EventReader(Pages(page)).read()
+        EventReader().read(Pages(page))
 
 
 def test_lines() -> None:

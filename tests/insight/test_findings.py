@@ -69,7 +69,7 @@ SEEDED: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "partial-distribute": ((LOCAL, locality("nagoya", [], weight=7), REMOTE), {}),
     "remote-without-mtls": ((LOCAL, locality("nagoya", [], priority=1), REMOTE), {}),
     "priority-gap": ((LOCAL, locality("osaka", GATEWAYS, priority=2)), {}),
-    "single-gateway": ((LOCAL, locality("osaka", [gateway()], priority=1)), {}),
+    "single-gateway": ((locality("osaka", [gateway()]),), {}),
     "gateway-without-tls": (
         (LOCAL, locality("osaka", [gateway(tls=False), gateway("192.0.2.7:15443")], priority=1)),
         {},
@@ -145,13 +145,13 @@ def test_settings_that_the_dump_does_not_hold() -> None:
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        # No DestinationRule: half of the traffic leaves through the one gateway all the time.
-        ("1-default", {"no-outlier-detection", "single-gateway"}),
-        ("2-failover", {"never-ejected", "single-gateway"}),
-        ("4-none-ready", {"never-ejected", "single-gateway"}),
+        # No DestinationRule: half of the traffic leaves through the gateway all the time.
+        ("1-default", {"no-outlier-detection"}),
+        ("2-failover", {"never-ejected"}),
+        ("4-none-ready", {"never-ejected"}),
         ("8-cluster-local", set()),
         # minHealthPercent becomes the panic threshold; the rule has no failover.
-        ("10-min-health-percent", {"never-ejected", "single-gateway"}),
+        ("10-min-health-percent", {"never-ejected"}),
     ],
 )
 def test_recorded_stages(stage: str, expected: set[str]) -> None:

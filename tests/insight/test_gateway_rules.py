@@ -85,9 +85,11 @@ def test_the_own_clusters_gateway_among_the_dumps_tells_that_there_are_networks(
     assert [one.rule for one in found(client(web(POD, FAR)), own, gateway(""))] == ["remote-pods-direct"]
 
 
-def emptied(*pods: Endpoint, host: str = HOST, others: tuple[ClusterModel, ...] = ()) -> ProxyModel:
+def emptied(
+    *pods: Endpoint, host: str = HOST, others: tuple[ClusterModel, ...] = (), weight: int | None = None
+) -> ProxyModel:
     """A gateway that has pods of a service, and none behind the name that other networks say."""
-    place = (LocalityEntry(EAST, 0, None),)
+    place = (LocalityEntry(EAST, 0, weight),)
     name = f"outbound_.80_._.{host}"
     models = (ClusterModel(name, localities=place), ClusterModel(f"outbound|80||{host}", endpoints=pods), *others)
     chain = ChainModel("0.0.0.0_15443", name, (name,), server_names=(name,))
@@ -108,11 +110,19 @@ def test_a_port_without_mtls_leaves_nobody_behind_the_gateways_name() -> None:
     assert one.severity == "error"
 
 
+def test_a_gateway_that_asks_for_no_more_than_it_routes_to_is_told_by_the_locality_that_stayed() -> None:
+    """As an eastgate gateway's own dump is: it does not have the pods."""
+    (one,) = found(emptied())
+    assert (one.rule, one.severity, one.cluster, one.yaml) == ("sni-cluster-without-mtls", "warning", SNI, "")
+    assert one.evidence.startswith("us-east-1/us-east-1a: a locality of pods")
+
+
 @pytest.mark.parametrize(
     "proxy",
     [
+        # A distribute rule leaves the locality its weight.
+        emptied(weight=1),
         emptied(PLAIN._replace(tls_mode=True)),
-        emptied(),
         emptied(PLAIN, host="kube-dns.kube-system.svc.cluster.local"),
         # The gateway's own service, and one of another gateway of Istio's.
         emptied(PLAIN._replace(address="10.2.0.200:15443")),

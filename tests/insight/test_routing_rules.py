@@ -51,6 +51,19 @@ def test_a_service_that_a_distribute_rule_emptied_names_the_localities() -> None
     assert "distribute" in one.cause
 
 
+def test_a_gateway_with_nobody_behind_any_chain_is_told_about_its_network() -> None:
+    gate = gateway("", "v1")
+    nobody = {name: ClusterModel(name) for name in gate.clusters}
+    (one,) = examine([replace(gate, clusters=nobody)])
+    assert (one.rule, one.severity, one.cluster, one.now) == ("gateway-without-endpoints", "error", "", 1.0)
+    assert "2 clusters, and none has an endpoint; NETWORK net-e, REQUESTED_NETWORK_VIEW net-e" in one.evidence
+    name = next(iter(nobody))
+    for healthy in ({**nobody, name: gate.clusters[name]}, {**nobody, name: ClusterModel(name, warming=True)}, {}):
+        rules = [found.rule for found in examine([replace(gate, clusters=healthy)])]
+        assert "gateway-without-endpoints" not in rules
+    assert examine([replace(gate, clusters=nobody, has_endpoints=False)]) == ()
+
+
 def test_a_locality_that_a_distribute_rule_emptied_is_named() -> None:
     (one,) = found(client(web(POD, emptied=(LocalityEntry(EAST, 0, 2),))))
     assert (one.rule, one.severity) == ("emptied-locality", "warning")
@@ -67,6 +80,16 @@ def test_a_service_without_pods_is_a_warning_and_the_clusters_own_are_none() -> 
     assert one.severity == "warning"
     system = ClusterModel("outbound|443||kubernetes.default.svc.cluster.local")
     assert found(client(system, routed=system.name)) == []
+
+
+def test_a_route_of_a_gateway_that_leads_to_nobody_is_named_and_what_it_has_for_other_networks_is_not() -> None:
+    sni = f"outbound_.80_._.{HOST}"
+    clusters = {one.name: one for one in (web(), ClusterModel(sni))}
+    chains = (ChainModel("0.0.0.0_15443", sni, (sni,)), ChainModel("0.0.0.0_15012", "", (web().name,)))
+    proxy = ProxyModel("gateway", clusters, GATEWAY, chains, has_configuration=True, has_endpoints=True)
+    (one,) = found(proxy)
+    assert (one.rule, one.severity, one.cluster) == ("routed-without-endpoints", "warning", web().name)
+    assert one.evidence == "0.0.0.0_15012 leads here; no endpoints"
 
 
 def test_a_subset_that_only_the_client_knows_is_named() -> None:

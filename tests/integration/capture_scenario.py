@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -230,27 +231,24 @@ def logged(path: str) -> dict[str, Any]:
 
 
 def changed(step: int) -> dict[str, bytes]:
-    """Listeners as a push has them that changes something about connections that are open."""
+    """Listeners as pushes have them that change something about open connections, and nothing of where they go."""
     now = listeners()
     blackhole = chain("BlackHoleCluster", "virtualOutbound-blackhole", OUTBOUND)
     vip = now.pop("127.0.0.21_8000")
     outbound: dict[str, Any] = {"use_original_dst": True}
     passthrough = chain("PassthroughCluster", "virtualOutbound-catchall-tcp")
-    if step == 0:
-        # The address that was allocated for a host moves.
-        now["127.0.0.26_8000"] = tabled("127.0.0.26_8000", "127.0.0.26", 8000, "vip")
+    if step in (0, 2):
+        # The address that was allocated for a host moves; the second time to yet another one.
+        moved = f"127.0.0.2{6 + step}"
+        now[f"{moved}_8000"] = tabled(f"{moved}_8000", moved, 8000, "vip")
     elif step == 1:
         now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "vip", **logged("/dev/null"))
         outbound |= logged("/dev/null")
-    elif step == 2:
-        now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "wild")
-        passthrough = chain("BlackHoleCluster", "block_all")
     elif step == 3:
         # Each of these is a socket, or a listener, of its own.
         outbound["tcp_backlog_size"] = 64
         timeout = {"listener_filters_timeout": timedelta(seconds=3)}
         now["127.0.0.21_8000"] = tabled("127.0.0.21_8000", *VIP, "vip", **timeout)
-        del now["virtualInbound"]
     else:
         now["127.0.0.21_8000"] = vip
     now["virtualOutbound"] = listener("virtualOutbound", "0.0.0.0", OUTBOUND, blackhole, passthrough, **outbound)
@@ -261,7 +259,7 @@ PUSHES = 50
 
 
 def kept(server: ReplayThread, upstreams: Upstreams) -> dict[str, Any]:
-    """Connections through pushes that change, move and remove the listeners, chains and endpoints that they came by."""
+    """Connections through pushes that change, move and open anew the listeners and endpoints that they came by."""
     held = {"vip": Held(VIP, CLIENT), "passthrough": Held(UNKNOWN, CLIENT), "inbound": Held((POD, 8080), PEER)}
     elsewhere = upstreams.start("elsewhere")
     home = server.resources[EDS]["vip"]
@@ -277,6 +275,48 @@ def kept(server: ReplayThread, upstreams: Upstreams) -> dict[str, Any]:
     for one in held.values():
         one.close()
     return {"answers": {name: dict(found) for name, found in answers.items()}, "new ones": moved}
+
+
+def ended(server: ReplayThread) -> dict[str, list[str]]:
+    """Who is still there after each of the pushes that leave somebody without the cluster that he has."""
+    held = {
+        "vip": Held(VIP, CLIENT),
+        "wild": Held(("127.0.0.30", WILDCARD_PORT), CLIENT),
+        "passthrough": Held(UNKNOWN, CLIENT),
+        "inbound": Held((POD, 8080), PEER),
+    }
+    now = listeners()
+    blackhole = chain("BlackHoleCluster", "virtualOutbound-blackhole", OUTBOUND)
+    block_all = listener(
+        "virtualOutbound", "0.0.0.0", OUTBOUND, blackhole, chain("BlackHoleCluster", "block_all"), use_original_dst=True
+    )
+    seen = {}
+    for name, change in (
+        ("nothing", {}),
+        ("another cluster", {"127.0.0.21_8000": tabled("127.0.0.21_8000", *VIP, "wild")}),
+        ("block_all", {"virtualOutbound": block_all}),
+        ("a listener left", {"virtualInbound": None}),
+    ):
+        now |= change
+        server.push_some(LDS, {other: one for other, one in now.items() if one is not None})
+        still = []
+        for one, connection in held.items():
+            until_s = time.monotonic() + 0.5
+            answer = connection.ask()
+            # Connections of what changed end within a tick or two of the loop, and the others never.
+            while answer == one_answer(one) and name != "nothing" and time.monotonic() < until_s:
+                time.sleep(0.02)
+                answer = connection.ask()
+            if answer == one_answer(one):
+                still.append(one)
+        seen[name] = still
+    for connection in held.values():
+        connection.close()
+    return seen
+
+
+def one_answer(name: str) -> str:
+    return {"passthrough": "unknown", "inbound": "app"}.get(name, name)
 
 
 def main() -> None:
@@ -308,6 +348,8 @@ def main() -> None:
                 steps.take("pushed", pushed, server)
                 server.push_some(LDS, listeners())
                 steps.take("kept", kept, server, upstreams)
+                server.push_some(LDS, listeners())
+                steps.take("ended", ended, server)
     steps.print()
 
 

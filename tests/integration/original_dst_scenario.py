@@ -8,16 +8,20 @@ import subprocess
 import sys
 from typing import Any
 
+from eastgate.mesh.control_plane import cluster_resources
+from eastgate.mesh.mesh_file import parse
 from eastgate.xds.message import encode
 from envoy_data_plane.envoy.config.listener.v3 import Listener, ListenerFilter
 from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
 
+from ..mesh.sidecars import MESH, applied, sidecar
 from ..support import messages
 from ..support.gateway_process import ProxyProcess, start
 from ..support.netns import Steps, bring_up
 from ..support.recordings import CDS, EDS, LDS
 from ..support.replay_ads import ReplayThread
 from ..support.upstreams import Upstreams, reached
+from ..support.waiting import until
 
 # Who connects from here is redirected; the proxy itself is not.
 CLIENT = "127.0.0.99"
@@ -38,8 +42,19 @@ def cluster(**config: Any) -> bytes:
     )
 
 
-def listener() -> bytes:
-    made = Listener.parse(messages.listener([messages.plain_chain(CLUSTER)], port=PORT, host="0.0.0.0"))
+# What a ServiceEntry with resolution NONE becomes: whoever is dialled by a name of the entry is reached where it is.
+ENTRY = "outbound|80||free.example"
+SPEC = "{hosts: [free.example], resolution: NONE, ports: [{number: 80, name: tcp, protocol: TCP}]}"
+
+
+def entry_cluster() -> bytes:
+    stock = MESH.replace("kind: Mesh\n", "kind: Mesh\noptions: {metadata_exchange: false, alpn_filter: false}\n", 1)
+    mesh = parse(stock + applied("ServiceEntry", SPEC), "mesh.yaml").mesh
+    return cluster_resources(mesh, sidecar(mesh))[CDS][ENTRY]
+
+
+def listener(target: str = CLUSTER) -> bytes:
+    made = Listener.parse(messages.listener([messages.plain_chain(target)], port=PORT, host="0.0.0.0"))
     filters = [ListenerFilter(name="envoy.filters.listener.original_dst", typed_config=messages.pack(OriginalDst()))]
     made.listener_filters = filters + list(made.listener_filters)
     return bytes(made)
@@ -61,6 +76,20 @@ def overridden(server: ReplayThread, upstreams: Upstreams) -> str:
     _, port = upstreams.start("override", "127.0.0.14")
     server.push_some(CDS, {CLUSTER: cluster(upstream_port_override=port)})
     return reached(("127.0.0.14", 9), source=CLIENT)
+
+
+def by_entry(server: ReplayThread, proxy: ProxyProcess, upstreams: Upstreams) -> list[str]:
+    """The same through the cluster of a ServiceEntry: nothing is reached by any other."""
+    there = upstreams.start("entry", "127.0.0.15")
+    nobody = ("127.0.0.16", there[1])
+    server.push_some(CDS, {CLUSTER: cluster(), ENTRY: entry_cluster()})
+    server.push_some(LDS, {messages.LISTENER: listener(ENTRY)})
+
+    def counted() -> int:
+        return proxy.stat(f"cluster.{ENTRY};.upstream_cx_total") or proxy.stat(f"cluster.{ENTRY}.upstream_cx_total")
+
+    until(lambda: reached(there, source=CLIENT) == "entry" and counted() > 0, "the entry's cluster serves")
+    return [reached(there, source=CLIENT), reached(nobody, source=CLIENT)]
 
 
 def direct(proxy: ProxyProcess) -> str:
@@ -94,6 +123,7 @@ def main() -> None:
             steps.take("direct", direct, proxy)
             steps.take("members", members, proxy)
         steps.take("overridden", overridden, server, upstreams)
+        steps.take("entry", by_entry, server, proxy, upstreams)
     steps.print()
 
 

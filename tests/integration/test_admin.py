@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,13 @@ def test_lost_control_plane_changes_nothing_but_a_gauge(mesh: Mesh) -> None:
     assert mesh.answers()
 
 
+def test_nobody_is_asked_for_the_address_of_admin(mesh: Mesh) -> None:
+    """The loop would begin four threads to ask, and keep them; nor are the tables of IDNA loaded."""
+    folder = Path(f"/proc/{mesh.gateway.pid}")
+    assert "libuv-worker" not in {(task / "comm").read_text().strip() for task in (folder / "task").iterdir()}
+    assert "unicodedata" not in (folder / "maps").read_text()
+
+
 def test_sigterm_drains_and_open_connections_finish() -> None:
     mesh = Mesh(drain_time_s=1.0)
     peer = mesh.connect()
@@ -195,7 +203,7 @@ def test_second_signal_ends_at_once() -> None:
     assert mesh.answers()
     mesh.gateway.signal(signal.SIGINT)
     until(lambda: mesh.gateway.get("/ready")[0] == 503, "draining is shown")
-    assert "draining, a second signal stops at once signal=SIGINT" in mesh.gateway.stderr
+    mesh.gateway.wait_logged("draining, a second signal stops at once signal=SIGINT")
     mesh.gateway.signal(signal.SIGINT)
     assert mesh.gateway.wait() == 0
     mesh.close()
@@ -265,8 +273,20 @@ def test_pages_of_the_process_have_envoys_shapes(mesh: Mesh) -> None:
     assert mesh.gateway.json("/debug/workers")["stuck"] == []
 
 
-@pytest.mark.parametrize("path", ["/contention", "/heap_dump", "/stats/recentlookups", "/reset_counters", "/tap"])
+@pytest.mark.parametrize(
+    "path", ["/contention", "/heap_dump", "/memory/tcmalloc", "/stats/recentlookups", "/reset_counters", "/tap"]
+)
 def test_what_is_not_there_says_why_in_one_line(mesh: Mesh, path: str) -> None:
     status, text = mesh.gateway.get(path, method="POST")
     assert (status, text.count("\n")) == (501, 1)
     assert "eastgate" in text
+
+
+def test_the_page_finds_what_doctor_finds_where_nothing_ever_came() -> None:
+    gateway = start("eastgate", "127.0.0.1:1")
+    try:
+        until(lambda: "UNAVAILABLE" in gateway.json("/debug/xds")["stream"]["last_error"], "it is refused")
+        (finding,) = gateway.json("/ui/findings")["findings"]
+        assert (finding["rule"], finding["severity"], finding["now"]) == ("never-configured", "error", 1.0)
+    finally:
+        gateway.stop()

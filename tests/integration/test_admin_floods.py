@@ -8,13 +8,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
 from ..support import messages
 from ..support.gateway_process import Eastgate
+from ..support.hostile_clients import asked, nasty_requests
 from ..support.replay_ads import ReplayThread
 from ..support.waiting import until
 
@@ -23,6 +24,9 @@ NOBODY = ("127.0.0.1", 9)
 # What the metrics of so many clusters may take while nobody reads them: two texts, what one of them is made of, and
 # what the allocator keeps of it. It was 700 MB.
 GROWTH_KB = 120_000
+
+# Of thousands of refused requests: what the allocator may keep of their connections.
+KEPT_KB = 4000
 
 # For an answer, on a machine that is busy with other tests.
 PATIENCE_S = 60
@@ -46,11 +50,25 @@ class Gateway(Eastgate):
 
 
 @pytest.fixture(scope="module")
-def large() -> Iterator[Gateway]:
-    """A gateway with as many clusters as a large mesh."""
+def istiod() -> Iterator[ReplayThread]:
+    """As many clusters as a large mesh has."""
     names = [messages.sni(f"service-{number}") for number in range(CLUSTERS)]
     resources = messages.resources({name: [messages.At(NOBODY)] for name in names})
-    with closing(ReplayThread(resources)) as server, Gateway(server.address) as gateway:
+    with closing(ReplayThread(resources)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def large(istiod: ReplayThread) -> Iterator[Gateway]:
+    with Gateway(istiod.address) as gateway:
+        gateway.wait_ready()
+        yield gateway
+
+
+@pytest.fixture
+def fresh(istiod: ReplayThread) -> Iterator[Gateway]:
+    """Nobody asked it anything: the allocator gives texts of counters back for seconds after their readers left."""
+    with Gateway(istiod.address) as gateway:
         gateway.wait_ready()
         yield gateway
 
@@ -62,16 +80,6 @@ def get(address: Address, path: str) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-
-
-def asked(address: Address, path: str) -> socket.socket:
-    """A client that has asked and reads nothing; its kernel takes little."""
-    peer = socket.socket()
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    peer.settimeout(10)
-    peer.connect(address)
-    peer.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    return peer
 
 
 def admin_of(gateway: Gateway) -> Address:
@@ -94,6 +102,22 @@ def test_unread_counters_take_bounded_memory_and_others_get_theirs(large: Gatewa
         assert large.resident_kb(peak=True) - before_kb < GROWTH_KB
 
 
+@pytest.mark.parametrize(("where", "count"), [("--admin", 10_000), ("--metrics", 2000), ("--status", 2000)])
+def test_nasty_requests_leave_memory_as_it_was(fresh: Gateway, where: str, count: int) -> None:
+    address = admin_of(fresh) if where == "--admin" else fresh.port(where)
+
+    def answered(number: int) -> None:
+        with nasty_requests(address) as flood:
+            until(lambda: flood.done >= number, f"{number} requests are answered", deadline_s=3 * PATIENCE_S)
+
+    # What the first of each kind makes is made once.
+    answered(500)
+    before_kb = fresh.resident_kb()
+    answered(count)
+    assert fresh.resident_kb() - before_kb < KEPT_KB
+    assert get(admin_of(fresh), "/ready") == (200, b"LIVE\n")
+
+
 def test_dump_that_nobody_reads_holds_up_no_other(large: Gateway) -> None:
     with ExitStack() as stack:
         for _ in range(3):
@@ -109,7 +133,11 @@ def offspring(pid: int) -> Iterator[int]:
 
 
 def sockets_of(pid: int) -> set[str]:
-    links = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())
+    links = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with suppress(FileNotFoundError):
+            links.add(os.readlink(one))
     return {link for link in links if link.startswith(("socket:", "anon_inode:"))}
 
 

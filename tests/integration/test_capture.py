@@ -76,7 +76,7 @@ def test_a_push_moves_and_removes_them(seen: Seen, kind: str) -> None:
         assert seen["pushed"] == ["vip", "wild", "end"]
 
 
-def test_no_push_ends_an_open_connection(seen: Seen, kind: str) -> None:
+def test_no_push_ends_a_connection_that_would_go_where_it_is(seen: Seen, kind: str) -> None:
     if kind == "eastgate":
         count = capture_scenario.PUSHES
         assert seen["kept"]["answers"] == {
@@ -85,3 +85,14 @@ def test_no_push_ends_an_open_connection(seen: Seen, kind: str) -> None:
             "inbound": {"app": count},
         }
         assert seen["kept"]["new ones"] == "elsewhere"
+
+
+def test_a_push_ends_whose_cluster_it_takes_away_and_nobody_else(seen: Seen, kind: str) -> None:
+    if kind == "eastgate":
+        # The drain time is 0.
+        assert seen["ended"] == {
+            "nothing": ["vip", "wild", "passthrough", "inbound"],
+            "another cluster": ["wild", "passthrough", "inbound"],
+            "block_all": ["wild", "inbound"],
+            "a listener left": ["wild"],
+        }

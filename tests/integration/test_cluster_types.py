@@ -96,6 +96,31 @@ def test_static_cluster_with_addresses_and_unix_sockets(kind: str, upstreams: Up
         assert min(found.values()) >= 3, found
 
 
+@pytest.mark.parametrize("of", ["STATIC", "STRICT_DNS"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_address_of_two_names_is_picked_for_both(kind: str, of: str, upstreams: Upstreams, names: DnsServer) -> None:
+    _, port = upstreams.start("first", "127.0.0.11")
+    for number, name in enumerate(("shared", "last"), 12):
+        upstreams.start(name, f"127.0.0.{number}", port)
+    addresses = {"x1.test": ["127.0.0.11", "127.0.0.12"], "x2.test": ["127.0.0.12", "127.0.0.13"]}
+    if of == "STRICT_DNS":
+        names.records = dict(addresses)
+        localities = [{"lb_endpoints": [endpoint(socket_address(name, port)) for name in addresses]}]
+        made = dns_cluster(of, names, localities)
+    else:
+        both = [
+            {"lb_endpoints": [endpoint(socket_address(one, port)) for one in found]} for found in addresses.values()
+        ]
+        made = cluster(of, both)
+    with proxy_with(kind, made) as (proxy, _):
+        proxy.wait_ready()
+        wait_reached(proxy, {"first", "shared", "last"})
+        found = reached_by(proxy.bound_address(messages.LISTENER), 80)
+        # Exactly 20, 40 and 20 but for where each worker's round began.
+        assert abs(found["shared"] - 40) <= 4, found
+        assert abs(found["first"] - 20) <= 4, found
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_strict_dns_follows_the_addresses_of_its_names(kind: str, upstreams: Upstreams, names: DnsServer) -> None:
     _, port = upstreams.start("one", "127.0.0.11")

@@ -41,7 +41,7 @@ FAULTS = [
     (Part.PUBLISH, f"{PROXY}.compile.cluster_views:ClusterViews.publish"),
     (Part.PUBLISH, f"{PROXY}.compile.compiler:Compiler._publish"),
     (Part.PUBLISH, f"{PROXY}.listeners:Listeners._settle"),
-    (Part.DNS, f"{PROXY}.app:routed_dns_clusters"),
+    (Part.DNS, f"{PROXY}.serving:routed_dns_clusters"),
     (Part.DNS, f"{PROXY}.membership.dns_clusters:DnsClusters._answered"),
     (Part.HEALTH, f"{PROXY}.membership.health_checks:HealthChecks._note"),
     (Part.HEALTH, f"{PROXY}.membership.health_checks:HealthChecks._follow"),

@@ -1,8 +1,14 @@
 """`eastgate demo` and `eastgate mesh run` as a user starts them: real gateways, control planes and mTLS on loopback."""
 
+import doctest
 import json
+import os
+import re
+import shlex
 import signal
 import subprocess
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,7 @@ import pytest
 from ..support.gateway_process import EASTGATE, run_command
 from ..support.waiting import until
 
+ROOT = Path(__file__).parents[2]
 STAGES = {
     "default": {"gke": 0.5, "anthos": 0.5},
     "locality failover": {"anthos": 1},
@@ -56,6 +63,22 @@ steps:
 """
 
 
+TRANSCRIPTS = [
+    block
+    for page in ("README.md", "docs/demo.md")
+    for language, block in re.findall(r"^```(.*?)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    if not language and block.startswith(("2 clusters", "("))
+]
+COUNTED = re.compile(r"^(?:observed|mTLS| +\(\d|\d+ of \d+ steps)")
+"""Lines whose numbers are another run's own."""
+
+
+def masked(text: str) -> str:
+    """Text with what was counted and measured left out."""
+    lines = [re.sub(r"\d[\d.]*", "N", line) if COUNTED.match(line) else line.rstrip() for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
 def session_processes(session: int) -> list[int]:
     """Processes whose parent or ancestor is `session`, by /proc."""
     parents = {}
@@ -86,6 +109,22 @@ def test_every_stage_of_the_demo_is_as_expected() -> None:
         assert one["via_gateway"] == round(one["observed"]["gke"] * 200)
         assert sum(row["share"] for row in one["endpoints"]) == pytest.approx(1)
         assert {"address", "priority", "locality", "weight", "health", "share"} <= set(one["endpoints"][0])
+        # Every connection was one of mesh mTLS at a server's sidecar.
+        assert one["handshakes"]["all"] == 200
+    # Sessions are kept by endpoint: one that is met again is resumed.
+    assert stages[1]["handshakes"]["resumed"] > 150
+
+
+def test_what_documents_show_is_what_is_printed() -> None:
+    run = run_command("demo", "--connections", "60")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert max(map(len, run.stdout.splitlines())) <= 80
+    assert len(TRANSCRIPTS) >= 5
+    for told in TRANSCRIPTS:
+        # A line of ... stands for any lines, before and after as well.
+        wanted = f"...\n{masked(told)}...\n"
+        checker = doctest.OutputChecker()
+        assert checker.check_output(wanted, f"\n{masked(run.stdout)}\n", doctest.ELLIPSIS), f"{told}\n{run.stdout}"
 
 
 def run_steps(tmp_path: Path, steps: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[Any]]:
@@ -123,17 +162,78 @@ def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_running(number: signal.Signals) -> None:
-    process = subprocess.Popen([EASTGATE, "demo"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # Two workload processes and two gateways.
-    until(lambda: len(session_processes(process.pid)) >= 4, "the parts run")
+def stopped(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    """Send a signal, and see that everything ends."""
     children = session_processes(process.pid)
     process.send_signal(number)
-    process.wait(30)
-    until(lambda: not any(running(pid) for pid in children), "all parts have ended")
-    if number != signal.SIGKILL:
-        assert process.returncode == 130
+    process.communicate(timeout=60)
+    until(lambda: not any(running(pid) for pid in children), "all parts have ended", deadline_s=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_running(number: signal.Signals) -> None:
+    process = subprocess.Popen([EASTGATE, "demo"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    # Two processes of workloads, two gateways, four sidecars of servers and one of the client.
+    until(lambda: len(session_processes(process.pid)) >= 9, "the parts run", deadline_s=90)
+    stopped(process, number)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+
+
+@pytest.mark.parametrize("step", range(1, len(STAGES) + 1))
+def test_nothing_is_left_after_a_step(step: int, tmp_path: Path) -> None:
+    command = [EASTGATE, "demo", "--connections", "5"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        assert any(line.startswith(f"({step}/10)") for line in run.stdout), "it ended before"
+        stopped(run, signal.SIGINT)
+        # The last step may have been the end.
+        assert run.returncode == 130 or (step == len(STAGES) and run.returncode == 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def staying() -> "Iterator[subprocess.Popen[str]]":
+    command = [EASTGATE, "demo", "--connections", "5", "--stay"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def test_a_demo_that_stays_up_answers_and_takes_steps(staying: "subprocess.Popen[str]") -> None:
+    said, typed = staying.stdout, staying.stdin
+    assert said is not None
+    assert typed is not None
+    line = next(line for line in said if line.startswith("  curl "))
+    address = line.split()[1].removeprefix("http://").rstrip("/")
+    explain = "".join(next(said) for _ in range(2)).replace("\\\n", "")
+    assert next(line for line in said if line.startswith("(1/10)")) == "(1/10) default\n"
+    assert {asked(address) for _ in range(8)} == {"GKE!!!", "Anthos!!!"}
+    typed.write("5\n11\n")
+    typed.flush()
+    assert next(said) == "(5/10) both local workloads drained\n"
+    assert next(said) == "steps are 1 to 10\n"
+    assert {asked(address) for _ in range(8)} == {"GKE!!!"}
+    explained = json.loads(run_command(*shlex.split(explain)[1:], "--json").stdout)
+    assert sorted(one["share"] for one in explained["endpoints"]) == [0, 0, 1]
+    stopped(staying, signal.SIGINT)
+    # Whoever ends it has seen the whole story.
+    assert staying.returncode == 0
+
+
+def asked(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
+        return str(answer.read().decode().strip())
+
+
+def test_staying_takes_sidecars(tmp_path: Path) -> None:
+    run, _ = run_steps(tmp_path, "  - {name: both, expect: {here: 0.5, there: 0.5}}\n", "--stay")
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert "--stay" in line
+    assert "sidecars: true" in line
 
 
 def running(pid: int) -> bool:

@@ -93,7 +93,7 @@ def drained(proxy: InEnvoysPlace, query: str) -> None:
 
 
 def test_ready_with_the_first_secret_and_not_before(pod: Pod) -> None:
-    """Also K17: an SDS that answers late."""
+    """An SDS that answers late keeps it from being ready; nothing listens before."""
     pod.sds.agent.secrets = {"ROOTCA": pod.sds.agent.secrets["ROOTCA"]}
     with pod.proxy() as proxy:
         until(lambda: asked(proxy, UPDATES).get("listener_manager.lds.update_success") == "1", "LDS came")

@@ -97,11 +97,11 @@ def random_assignment(rng: random.Random, name: str, port: int) -> dict[str, Any
     return dumps.assignment(*entries, name=name, factor=rng.choice((140, 140, 100, 200)))
 
 
-def picked(address: tuple[str, int], name: str) -> Counter[int]:
+def picked(address: tuple[str, int], name: str, connections: int = CONNECTIONS) -> Counter[int]:
     """Which address answered how often; -1: refused."""
     hello = client_hello(name)
     counts: Counter[int] = Counter()
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         with socket.create_connection(address, 10) as peer:
             peer.settimeout(10)
             try:

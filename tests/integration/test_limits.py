@@ -83,7 +83,7 @@ def test_connections_come_from_the_descriptors_and_leave_some(endpoint: Endpoint
     with gateway(endpoint) as proxy, ExitStack() as stack:
         limits = proxy.json("/server_info")["eastgate"]["limits"]
         assert (limits["descriptors"], limits["from"]) == (DESCRIPTORS, "descriptors")
-        assert f" info limits max_connections={limits['max_connections']} max_silent_connections=" in proxy.stderr
+        proxy.wait_logged(f" info limits max_connections={limits['max_connections']} max_silent_connections=")
         flood(stack, proxy.bound_address(messages.LISTENER), 2 * limits["max_connections"], client_hello(NAME))
         refused = f"listener.{messages.LISTENER}.refused.limit"
         until(lambda: proxy.stat(refused) == limits["max_connections"], "those beyond are refused by name")
@@ -97,7 +97,7 @@ def test_connections_come_from_the_descriptors_and_leave_some(endpoint: Endpoint
 
 def test_more_by_hand_is_told_and_no_endpoint_is_blamed(endpoint: Endpoint) -> None:
     with gateway(endpoint, "--max-connections", "1000") as proxy, ExitStack() as stack:
-        assert "max_connections is more than this machine allows" in proxy.stderr.replace('"', "")
+        until(lambda: "max_connections is more than this machine allows" in proxy.stderr.replace('"', ""), "it is told")
         # Before they are all taken: its connection stays.
         assert proxy.stat(f"cluster.{NAME}.membership_healthy") == 1
         # Each takes one descriptor, until there is none left.

@@ -81,6 +81,30 @@ def test_second_listener_of_an_address_is_rejected_by_name(kind: str, upstreams:
         assert reached(("127.0.0.1", port)) == "one"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_response_that_is_rejected_in_part_makes_it_ready(kind: str, upstreams: Upstreams) -> None:
+    """What of it was accepted serves: nobody takes it out of a Service for the rest."""
+    port = free_port()
+    two = (listener("127.0.0.1", port), listener("127.0.0.1", port, name="second"))
+    with served(kind, upstreams, *two) as (proxy, server):
+        until(lambda: server.nacks, "one of them is rejected")
+        proxy.wait_ready()
+        assert reached(("127.0.0.1", port)) == "one"
+        assert proxy.stat("listener_manager.lds.update_success") == 0
+
+
+def test_it_is_not_ready_before_anything_of_the_first_response_serves(upstreams: Upstreams) -> None:
+    """Envoy is: connections are then refused that somebody else could serve."""
+    nowhere = listener("10.0.0.1.example", free_port())
+    with served("eastgate", upstreams, nowhere) as (proxy, server):
+        until(lambda: server.nacks, "all of it is rejected")
+        assert proxy.get("/ready") == (503, "PRE_INITIALIZING\n")
+        port = free_port()
+        server.push_some(LDS, {messages.LISTENER: listener("127.0.0.1", port)})
+        proxy.wait_ready()
+        assert reached(("127.0.0.1", port)) == "one"
+
+
 def keepalive_timers_s(port: int) -> list[float]:
     """Seconds until the next probe of each connection that was accepted at a port, as the kernel has them."""
     found = []

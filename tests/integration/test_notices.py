@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import BindConfig, SocketAddress
+from envoy_data_plane.envoy.config.core.v3 import BindConfig, SocketAddress, SocketOption
 from envoy_data_plane.envoy.config.listener.v3 import Filter, Listener
 from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction
 from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
@@ -21,12 +21,13 @@ from ..support import messages, tls_messages
 from ..support.gateway_process import Eastgate, run_command
 from ..support.recordings import CDS, LDS
 from ..support.replay_ads import ReplayThread
+from ..support.waiting import until
 
 WARNED, TLS, PLAIN, DENIED = (messages.sni(name) for name in ("warned", "tls", "plain", "denied"))
 NOT_SERVED = "not-served"
 # Where each kind of notice comes from -> kind and name of the resource, how severe it is, and what is said of it.
 KINDS = {
-    "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config.freebind: "),
+    "Cluster.warnings": ("CDS", WARNED, "not_honoured", "upstream_bind_config.socket_options: level 6, name 13"),
     "CompiledCluster.closed": ("CDS", TLS, "refused", "secret default has not arrived"),
     "Listener.warnings": ("LDS", messages.LISTENER, "not_honoured", "transparent: "),
     "FilterChain.refusal": ("LDS", messages.LISTENER, "refused", "sni_cluster"),
@@ -45,7 +46,9 @@ def asking() -> Filter:
     return Filter(name="envoy.filters.network.rbac", typed_config=messages.pack(config))
 
 
-BIND = BindConfig(source_address=SocketAddress(address="127.0.0.1", port_value=0), freebind=True)
+# TCP_CONGESTION has a name, and no number.
+CONGESTION = SocketOption(level=6, name=13, buf_value=b"cubic")
+BIND = BindConfig(source_address=SocketAddress(address="127.0.0.1", port_value=0), socket_options=[CONGESTION])
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +80,15 @@ def named(entries: object, name: str) -> dict[str, object]:
 
 
 def in_log(gateway: Eastgate, kind: str, name: str, sort: str, text: str) -> bool:
-    return any(
-        EVENTS[sort] in line and f"type={kind}" in line and name in line and text in line for line in gateway.lines
-    )
+    def told() -> bool:
+        return any(
+            EVENTS[sort] in line and f"type={kind}" in line and name in line and text in line
+            for line in list(gateway.lines)
+        )
+
+    # A refusal is told once it has lasted.
+    until(told, f"the log tells of {name}")
+    return True
 
 
 def in_config_dump(gateway: Eastgate, kind: str, name: str, sort: str, text: str) -> bool:

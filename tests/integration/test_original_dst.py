@@ -24,6 +24,7 @@ def test_redirected_connections_reach_where_they_were_going(kind: str) -> None:
     seen = seen_by(kind)
     assert seen["reached"] == ["first", "second", "", "1", "1"]
     assert seen["overridden"] == "override"
+    assert seen["entry"] == ["entry", ""]
     if kind == "eastgate":
         assert seen["direct"] == "reset, 1 without endpoint"
         assert seen["members"] == []

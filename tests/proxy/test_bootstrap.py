@@ -205,7 +205,7 @@ def test_mistake_is_told_with_file_path_and_cause(
         (None, "cannot be read: No such file or directory"),
         (b"{", "is neither JSON nor YAML at line 1, column 2"),
         (b"[]", "holds no object"),
-        (b"\xff", "is not text in UTF-8"),
+        (b"\xff", "is not text in UTF-8 (byte 0)"),
     ],
 )
 def test_file_that_is_none_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:

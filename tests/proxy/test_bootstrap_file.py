@@ -48,8 +48,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(BootstrapError, match="-c x: cannot be read: Is a directory"):
         read_document("-c x", str(tmp_path))
     (tmp_path / "binary").write_bytes(b"\x0a\xff\xfe")
-    with pytest.raises(BootstrapError, match="-c x: is not text in UTF-8"):
+    with pytest.raises(BootstrapError, match=r"-c x: is not text in UTF-8 \(byte 1\)"):
         read_document("-c x", str(tmp_path / "binary"))
+    (tmp_path / "half").write_bytes(b"\xff\xfea")
+    with pytest.raises(BootstrapError, match=r"-c x: is not text in UTF-16, which its first bytes announce \(byte 2\)"):
+        read_document("-c x", str(tmp_path / "half"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("text", ["a:\n  b: \u00fc\n", '{"a": {"b": "\u00fc"}}'])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, encoding: str, text: str) -> None:
+    file = tmp_path / "bootstrap"
+    file.write_bytes(text.encode(encoding))
+    assert read_document("-c x", str(file)) == {"a": {"b": "\u00fc"}}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Envoy's flags and pilot-agent's bootstrap as our settings."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eastgate.proxy.about import node_identity
-from eastgate.proxy.envoy_settings import EnvoyFlags, envoy_settings
+from eastgate.proxy.envoy_settings import VARIABLES, EnvoyFlags, envoy_settings
 from eastgate.proxy.errors import EastgateError
+from eastgate.proxy.given import SETTINGS
 from eastgate.proxy.role import GATEWAY, SIDECAR
 
 from ..support.pilot_agent import RECORDED
@@ -40,6 +42,37 @@ def test_flags_of_pilot_agent_mean_what_they_mean_to_envoy() -> None:
     assert said.discovery == ("unix:./etc/istio/proxy/XDS",)
     assert said.envoy is not None
     assert [one.name for one in said.envoy.listeners] == ["0.0.0.0_15090", "0.0.0.0_15021"]
+
+
+def test_variables_say_what_envoy_has_no_word_for() -> None:
+    environment = {
+        "EASTGATE_DRAIN_CHANGED": "envoy",
+        "EASTGATE_TLS_RESUMPTION": "off",
+        "EASTGATE_TLS_STRICT_END": "true",
+        "EASTGATE_SILENT_INBOUND_TIMEOUT": "2.5",
+        "EASTGATE_ACCESS_LOG": "",
+        # Envoy's flags and bootstrap have these.
+        "EASTGATE_WORKERS": "7",
+        "EASTGATE_DISCOVERY": "elsewhere:15010",
+    }
+    said = envoy_settings(EnvoyFlags(config_path=str(RECORDED), concurrency=2), environment)
+    given = said.given
+    assert (given.drain_changed, given.tls_resumption, given.tls_strict_end) == ("envoy", "off", True)
+    assert (given.silent_inbound_timeout, given.access_log) == (2.5, "")
+    assert (said.workers, said.discovery) == (2, ("unix:./etc/istio/proxy/XDS",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("EASTGATE_DRAIN_CHANGED", "always", "expected one of needed, envoy"),
+        ("EASTGATE_TLS_STRICT_END", "maybe", "expected true or false"),
+        ("EASTGATE_BUSY_POLL", "x", "expected a whole number from 0 to 1000"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(name: str, value: str, reason: str) -> None:
+    with pytest.raises(EastgateError, match=f"{name}.*{reason}"):
+        envoy_settings(EnvoyFlags(config_path=str(RECORDED)), {name: value})
 
 
 def test_service_node_and_cluster_win_over_the_file() -> None:
@@ -108,3 +141,10 @@ def test_bad_input_is_one_line_that_names_its_place(flags: dict[str, Any], reaso
         envoy_settings(EnvoyFlags(**flags))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_names_the_variables_that_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs/eastgate-envoy.md").read_text()
+    _, _, after = page.partition("## Variables")
+    paragraph = after.partition("\n## ")[0].partition("```\n")[2]
+    assert set(re.findall(r"`(EASTGATE_\w+)`", paragraph)) == {SETTINGS[name].variable for name in VARIABLES}

@@ -1,6 +1,8 @@
 """The rules that send connections to a sidecar: taken by the real tools, and sending connections where they should."""
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +10,8 @@ from eastgate.commands.sidecar import command
 from eastgate.proxy.interception import NEVER_INBOUND, TOOLS, Tool, plan
 
 from ..support.netns import missing
+
+PAGE = Path(__file__).parents[2] / "docs/sidecar-alone.md"
 
 
 def in_namespace(script: str, text: str) -> str:
@@ -90,3 +94,19 @@ def test_connections_go_where_they_should(tool: Tool) -> None:
     up += "; ip address add 10.1.1.1/24 dev d0; ip route add default dev d0"
     out = in_namespace(f"{up}; {taker}; python3 -c '{REACH}'", plan(tool))
     assert out.strip() == "[15001] [15006] [8080] [8080] [8080]"
+
+
+@pytest.mark.parametrize(
+    ("tool", "put", "left"),
+    [
+        ("iptables", "iptables-restore --noflush", "iptables-save -t nat"),
+        ("ip6tables", "ip6tables-restore --noflush", "ip6tables-save -t nat"),
+        ("nft", "nft -f -", "nft list ruleset"),
+    ],
+)
+def test_what_the_page_says_takes_them_back(tool: Tool, put: str, left: str) -> None:
+    tables, nft = re.findall(r"```sh lab\n(.*?)```", PAGE.read_text().partition("## Take the rules back")[2], re.DOTALL)
+    back = (nft if tool == "nft" else tables.replace("iptables", tool)).replace("sudo ", "")
+    kept = in_namespace(f"{put}; {left}; echo then; {back}\n{left}", plan(tool)).partition("then\n")
+    assert re.search(r"ISTIO|eastgate", kept[0])
+    assert not re.search(r"ISTIO|eastgate", kept[2])

@@ -9,8 +9,9 @@ from eastgate.fastpath.match.facts import Observed
 from eastgate.fastpath.reason import Reason
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.errors import SettingsError
+from eastgate.proxy.given import given
 from eastgate.proxy.role import GATEWAY, SIDECAR, Role
-from eastgate.proxy.settings import parse_node_id
+from eastgate.proxy.settings import parse_node_id, resolve
 from eastgate.xds.resources import FilterChain, FilterChainMatch, Listener, Snapshot
 
 
@@ -23,9 +24,28 @@ def test_node_id_is_that_of_the_role(role: Role, node_type: str) -> None:
         parse_node_id("--node-id", f"{other}~10.0.0.1~pod.ns~ns.svc.cluster.local", role)
 
 
+def test_a_sidecar_is_not_in_the_root_namespace_unless_told() -> None:
+    def place(role: Role, **more: str) -> tuple[str, str]:
+        settings = resolve(given({"discovery": ["127.0.0.1:15010"], **more}), role)
+        return settings.namespace, settings.workload.name
+
+    assert place(GATEWAY)[0] == "istio-system"
+    assert place(SIDECAR) == ("default", "spiffe://cluster.local/ns/default/sa/default")
+    assert place(SIDECAR, namespace="shop") == ("shop", "spiffe://cluster.local/ns/shop/sa/default")
+
+
 def test_gateway_asks_only_for_what_is_routed() -> None:
     assert GATEWAY.routed_only
     assert not SIDECAR.routed_only
+
+
+def test_a_sidecar_asks_for_endpoints_of_all_networks_unless_told() -> None:
+    def view(role: Role, **more: str) -> tuple[str, ...]:
+        return resolve(given({"discovery": ["127.0.0.1:15010"], "network": "n1", **more}), role).network_view
+
+    assert (view(GATEWAY), view(SIDECAR)) == (("n1",), ())
+    assert view(SIDECAR, network_view="n1,n2") == ("n1", "n2")
+    assert view(GATEWAY, network_view="") == ()
 
 
 @pytest.mark.parametrize("role", [GATEWAY, SIDECAR])

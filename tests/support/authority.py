@@ -23,15 +23,15 @@ class Identity:
 
 
 class Authority:
-    """A root, or below ``issuer`` an intermediate."""
+    """A root, or below ``issuer`` an intermediate, valid so far from now."""
 
-    def __init__(self, name: str, issuer: Authority | None = None) -> None:
+    def __init__(self, name: str, issuer: Authority | None = None, *, ends: timedelta = HOUR) -> None:
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._issuer = issuer
         above = issuer or self
         certificate = (
-            _builder(self._name, above._name, self._key, -HOUR, HOUR)
+            _builder(self._name, above._name, self._key, -HOUR, ends)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(above._key, hashes.SHA256())
         )

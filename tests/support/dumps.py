@@ -17,6 +17,7 @@ def config_dump(
     assignments: Iterable[Mapping[str, Any]],
     *,
     listeners: Iterable[Mapping[str, Any]] = (),
+    routes: Iterable[Mapping[str, Any]] = (),
     node: Mapping[str, Any] | None = None,
 ) -> Json:
     """/config_dump?include_eds of a proxy that has accepted these resources."""
@@ -32,6 +33,10 @@ def config_dump(
                 "@type": ADMIN + "ListenersConfigDump",
                 "dynamic_listeners": [{"name": one["name"], "active_state": {"listener": one}} for one in listeners],
             },
+            {
+                "@type": ADMIN + "RoutesConfigDump",
+                "dynamic_route_configs": [{"route_config": one} for one in routes],
+            },
         ]
     }
 
@@ -39,9 +44,14 @@ def config_dump(
 def recorded_dump(stage: str, role: str) -> Json:
     """A config_dump with what istiod sent to this node in this stage."""
     folder = FOLDER / stage / role
-    resources = {kind: json.loads((folder / f"{kind}.json").read_text())["resources"] for kind in ("cds", "eds", "lds")}
+    kinds = [kind for kind in ("cds", "eds", "lds", "rds") if (folder / f"{kind}.json").exists()]
+    sent = {kind: json.loads((folder / f"{kind}.json").read_text())["resources"] for kind in kinds}
+    # Of Delta each is in a Resource, with its name and version.
+    resources = {kind: [one.get("resource", one) for one in ones] for kind, ones in sent.items()}
     node = json.loads((folder / "node.json").read_text())
-    return config_dump(resources["cds"], resources["eds"], listeners=resources["lds"], node=node)
+    return config_dump(
+        resources["cds"], resources["eds"], listeners=resources["lds"], routes=resources.get("rds", ()), node=node
+    )
 
 
 def endpoint(

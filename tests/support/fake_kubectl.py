@@ -2,7 +2,7 @@
 
 `install` puts it into a folder; the program reads what it knows from FAKE_KUBECTL, a file with a JSON object:
 {"contexts": {NAME: {"pods": [Pod], "objects": {"deploy/NAME": {...}}, "admins": {"NAMESPACE/POD": PORT or null},
-"forbidden": [verb, ...]}}}. null: the container listens nowhere.
+"forbidden": [verb, ...], "programs": [NAME, ...]}}}. null: the container listens nowhere; programs run here.
 """
 
 import json
@@ -155,6 +155,9 @@ def copy(one: socket.socket, other: socket.socket) -> None:
 
 def execute(cluster: dict[str, Any], namespace: str, words: list[str], inside: list[str]) -> None:
     container = taken(words, "-c")
+    if inside[0] in cluster.get("programs", ()):
+        os.execvp(inside[0], inside)
+    words = [word for word in words if word != "-i"]
     target = admin_of(cluster, namespace, words[0])
     if inside[:3] != ["pilot-agent", "request", "GET"] or container != "istio-proxy" or target is None:
         fail(f'error: exec: "{inside[0]}": executable file not found in $PATH')

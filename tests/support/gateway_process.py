@@ -31,7 +31,7 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
         [EASTGATE, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, **environment},
         check=False,
     )
@@ -119,6 +119,10 @@ class ProxyProcess:
         except AssertionError as error:
             error.add_note(f"it is {seen[-1]}")
             raise
+
+    def wait_logged(self, text: str) -> None:
+        """Until a line of stderr holds this: lines are read beside, after what they tell can be seen."""
+        until(lambda: text in self.stderr, f"{text!r} is logged")
 
     def is_ready(self) -> bool:
         """Whether /ready says so; not while the process refuses to talk."""

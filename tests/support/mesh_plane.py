@@ -13,6 +13,21 @@ from eastgate.mesh.sds_server import SdsServer
 from eastgate.mesh.source import MeshSource
 
 HOST = "127.0.0.1"
+# Of echo in the namespace shop: only mesh mTLS, and of the mesh only the client.
+CLIENT_ONLY = """\
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: shop}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: client-only, namespace: shop}
+spec:
+  selector: {matchLabels: {app: echo}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]}]
+"""
 
 
 class MeshPlane:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 def until(condition: Callable[[], object], what: str, *, deadline_s: float = DEADLINE_S, pause_s: float = 0.01) -> None:

@@ -95,6 +95,28 @@ def test_first_of_equal_addresses_stays_over_all_localities() -> None:
     ]
 
 
+def test_equal_addresses_of_a_cluster_itself_are_one_endpoint_with_the_weight_of_all() -> None:
+    """Of one priority and health: an endpoint of another priority is another one, and a failed one is not picked."""
+    localities = [
+        locality_endpoints("r1", [endpoint("10.0.0.1", 80, weight=3), endpoint("10.0.0.2", 80)]),
+        locality_endpoints("r2", [endpoint("10.0.0.1", 80, weight=2), endpoint("10.0.0.2", 80, weight=7, health=2)]),
+        locality_endpoints("r1", [endpoint("10.0.0.1", 80, weight=9)], priority=1),
+    ]
+    for kind in ("CDS", "DNS"):
+        columns = decode_assignment(assignment("c", localities), kind, "c").columns
+        assert [(row.address, row.weight) for row in rows_of(columns)] == [("10.0.0.1", 5), ("10.0.0.2", 1)]
+
+
+def test_weights_of_equal_addresses_are_united_up_to_what_a_column_holds() -> None:
+    most = 2**32 - 1
+    localities = [
+        locality_endpoints("r1", [endpoint("10.0.0.1", 80, weight=most)]),
+        locality_endpoints("r2", [endpoint("10.0.0.1", 80, weight=2)]),
+    ]
+    (row,) = rows_of(decode_assignment(assignment("c", localities), "CDS", "c").columns)
+    assert row.weight == most
+
+
 def test_socket_paths_are_named() -> None:
     pipes = [lb_endpoint(field(2, field(1, path))) for path in (b"/run/a", b"@b", b"/run/a")]
     columns = decode_assignment(assignment("c", [locality_endpoints("r", pipes)])).columns

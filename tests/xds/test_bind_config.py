@@ -12,7 +12,19 @@ BYTES4, BYTES6 = socket.inet_aton("127.0.0.6"), socket.inet_pton(socket.AF_INET6
 
 def decoded(**config: Any) -> tuple[tuple[SourceAddress, ...], list[str]]:
     warnings: list[str] = []
-    return decode_bind_config(config, warnings), warnings
+    return decode_bind_config(config, warnings).sources, warnings
+
+
+def options(**config: Any) -> dict[int, list[tuple[int, int, int]]]:
+    """By family, (level, name, number)."""
+    warnings: list[str] = []
+    found = decode_bind_config(config, warnings).options
+    assert warnings == []
+    return {family: [(level, name, value) for of, level, name, value in found if of == family] for family in (4, 6)}
+
+
+USER_TIMEOUT = {"level": 6, "name": 18, "int_value": 5000}
+SET = (6, 18, 5000)
 
 
 def test_one_address_of_each_family() -> None:
@@ -35,6 +47,8 @@ def test_one_address_of_each_family() -> None:
         ({"source_address": {"address": "10.0.0.1", "port_value": 65536}}, "port_value"),
         ({"extra_source_addresses": [{"address": IPV4}]}, "extra_source_addresses without source_address"),
         ({"source_address": IPV4, "extra_source_addresses": [{"address": IPV4}]}, "two source addresses of one"),
+        ({"local_address_selector": {"name": "x", "typed_config": {}}}, "local_address_selector: 'x' is not known"),
+        ({"socket_options": [{**USER_TIMEOUT, "int_value": 2**31}]}, "int_value"),
         ({"source_address": IPV4, "extra_source_addresses": [{}]}, "extra_source_addresses: '' is not an IP address"),
     ],
 )
@@ -43,18 +57,62 @@ def test_what_no_connection_can_come_from_is_named(config: dict[str, Any], reaso
         decoded(**config)
 
 
-def test_what_is_not_set_is_warned_about() -> None:
-    found, warnings = decoded(
-        source_address=IPV4,
-        freebind=True,
-        socket_options=[{"level": 1}],
-        local_address_selector={"name": "x"},
-        extra_source_addresses=[{"address": IPV6, "socket_options": b"\n\0"}],
-    )
-    assert len(found) == 2
-    assert [one.removeprefix("upstream_bind_config.").partition(":")[0] for one in warnings] == [
-        "freebind",
-        "socket_options",
-        "local_address_selector",
-        "extra_source_addresses.socket_options",
-    ]
+def test_options_hold_for_both_families() -> None:
+    assert options(socket_options=[USER_TIMEOUT]) == {4: [SET], 6: [SET]}
+    assert options(source_address=IPV4, socket_options=[USER_TIMEOUT]) == {4: [SET], 6: [SET]}
+    four_bytes = {"level": 6, "name": 18, "buf_value": (5000).to_bytes(4, "little")}
+    assert options(socket_options=[four_bytes]) == {4: [SET], 6: [SET]}
+    assert options(freebind=True) == {4: [(0, 15, 1)], 6: [(41, 78, 1)]}
+    assert options(freebind=False) == {4: [], 6: []}
+
+
+def test_options_for_one_family_or_kind_of_socket() -> None:
+    four = {**USER_TIMEOUT, "ip_version": "SOCKET_IP_VERSION_IPV4"}
+    six = {**USER_TIMEOUT, "ip_version": "SOCKET_IP_VERSION_IPV6"}
+    assert options(socket_options=[four]) == {4: [SET], 6: []}
+    assert options(socket_options=[six]) == {4: [], 6: [SET]}
+    assert options(socket_options=[{**USER_TIMEOUT, "type": b"\n\0"}]) == {4: [SET], 6: [SET]}
+    assert options(socket_options=[{**USER_TIMEOUT, "type": b"\x12\0"}]) == {4: [], 6: []}
+    assert options(socket_options=[{"level": 41, "name": 67, "int_value": 8}]) == {4: [], 6: [(41, 67, 8)]}
+
+
+def test_options_of_an_address_hold_instead_of_the_others() -> None:
+    extra = {"address": IPV6, "socket_options": {"socket_options": [{"level": 1, "name": 36, "int_value": 7}]}}
+    both = {"source_address": IPV4, "socket_options": [USER_TIMEOUT]}
+    assert options(**both, extra_source_addresses=[extra]) == {4: [SET], 6: [(1, 36, 7)]}
+    assert options(**both, extra_source_addresses=[{"address": IPV6}]) == {4: [SET], 6: [SET]}
+    assert options(**both, extra_source_addresses=[{"address": IPV6, "socket_options": {}}]) == {4: [SET], 6: []}
+    # Freebind is no such option.
+    free = options(**both, freebind=True, extra_source_addresses=[extra])
+    assert free == {4: [(0, 15, 1), SET], 6: [(41, 78, 1), (1, 36, 7)]}
+
+
+@pytest.mark.parametrize(
+    ("option", "warning"),
+    [
+        (
+            {**USER_TIMEOUT, "state": "STATE_BOUND"},
+            "level 6, name 18 (why) is not set: a connection has no STATE_BOUND",
+        ),
+        (
+            {**USER_TIMEOUT, "state": "STATE_LISTENING"},
+            "level 6, name 18 (why) is not set: a connection has no STATE_LIST",
+        ),
+        ({"level": 6, "name": 13, "buf_value": b"cubic"}, "level 6, name 13 (why) is not set"),
+        ({"level": 1, "name": 25, "int_value": 1}, "level 1, name 25 (why) is not set"),
+        ({"level": 6, "name": 18}, "level 6, name 18 (why) is not set"),
+    ],
+)
+def test_other_options_are_named_once(option: dict[str, Any], warning: str) -> None:
+    said = {**option, "description": "why"}
+    _, (found,) = decoded(socket_options=[said])
+    assert found.startswith(f"upstream_bind_config.socket_options: {warning}")
+    extra = [{"address": IPV6, "socket_options": {"socket_options": [said]}}]
+    _, (found,) = decoded(source_address=IPV4, extra_source_addresses=extra)
+    assert found.startswith(f"upstream_bind_config.extra_source_addresses.socket_options: {warning}")
+
+
+def test_the_default_selector_is_what_we_do() -> None:
+    kind = "envoy.config.upstream.local_address_selector.v3.DefaultLocalAddressSelector"
+    selector = {"name": "any", "typed_config": {"@type": f"type.googleapis.com/{kind}"}}
+    assert decoded(source_address=IPV4, local_address_selector=selector) == (((BYTES4, 0),), [])

@@ -37,6 +37,42 @@ def test_rows_are_read_one_by_one() -> None:
     assert list(columns.flags) == [EndpointFlag.TLS_MODE_ISTIO, 0, 0, 0]
 
 
+def test_all_rows_are_read_at_once_as_one_by_one() -> None:
+    columns = mixed()
+    rows = range(columns.count)
+    places = [(columns.packed(row), columns.ports[row], columns.family[row]) for row in rows]
+    assert list(columns.all_packed()) == [columns.packed(row) for row in rows]
+    assert list(columns.all_places()) == places
+    assert list(columns.identities()) == [(*places[row], columns.entry(row).locality) for row in rows]
+
+
+def test_places_are_found_by_the_bytes_that_stand_in_the_column() -> None:
+    columns = mixed()
+    stored = [columns.address[16 * row : 16 * (row + 1)] for row in range(columns.count)]
+    assert [one[0] for one in columns.stored(columns.all_places())] == stored
+    ((elsewhere, port, family),) = columns.stored([(b"/run/elsewhere", 0, Family.UNIX)])
+    assert (len(elsewhere), port, family) == (16, 0, Family.UNIX)
+    assert elsewhere not in stored
+
+
+def test_places_and_identities_are_compared_without_what_moves() -> None:
+    columns = mixed()
+    heavier = replace(columns, weight=b"\x09\0\0\0" * columns.count, health=bytes(columns.count))
+    assert columns.has_places_of(heavier)
+    assert columns.has_identities_of(heavier)
+    elsewhere = replace(columns, locality=bytes(2 * columns.count))
+    assert columns.has_places_of(elsewhere)
+    assert not columns.has_identities_of(elsewhere)
+    assert not columns.has_places_of(columns.take((1, 0, 2, 3)))
+
+
+def test_addresses_are_written_as_envoy_writes_them() -> None:
+    """Envoy asks inet_ntop, which writes an IPv4 address inside of IPv6 with dots."""
+    mapped = columns_of([EndpointRow(Family.IPV6, bytes(10) + b"\xff\xff\x0a\0\0\1", 80)])
+    assert mapped.key(0) == ("::ffff:10.0.0.1", 80)
+    assert mapped.text(0) == "[::ffff:10.0.0.1]:80"
+
+
 def test_rows_are_taken_in_the_order_asked_for() -> None:
     columns = mixed()
     taken = columns.take((3, 0))
@@ -73,10 +109,11 @@ def test_columns_are_built_as_the_reader_builds_them() -> None:
             read.health[row],
             read.entry(row).priority,
             read.entry(row).locality,
+            read.flags[row],
         )
         for row in range(read.count)
     ]
-    assert columns_of(rows, read.localities) == replace(read, flags=bytes(4))
+    assert columns_of(rows, read.localities) == read
     # Places that nobody named come in the order of their endpoints, without a weight.
     assert columns_of(rows).localities == tuple(replace(one, weight=None) for one in read.localities)
     assert columns_of(iter(())).count == 0

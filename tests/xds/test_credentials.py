@@ -1,5 +1,6 @@
 """Files of credentials: what cannot be used is named, what is rotated is read anew."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,12 @@ def test_token_is_read_at_each_call_and_never_sent_to_a_socket_or_over_plaintext
 
 def test_complete_credentials_pass(ca: FileCa) -> None:
     pair = ca.issue("spiffe://cluster.local/ns/gateway/sa/eastwest")
-    Credentials(root_cert=str(ca.root), client_cert=str(pair.certificate), client_key=str(pair.key)).check()
+    complete = Credentials(root_cert=str(ca.root), client_cert=str(pair.certificate), client_key=str(pair.key))
+    complete.check()
     Credentials().check()
+    for field in ("root_cert", "client_cert", "client_key"):
+        with pytest.raises(XdsError):
+            replace(complete, **{field: ""}).check()
 
 
 def test_what_cannot_be_used_is_named(ca: FileCa, tmp_path: Path) -> None:

@@ -348,7 +348,10 @@ def test_policy_extensions_win_over_the_enum() -> None:
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        ({"upstream_bind_config": {"freebind": True}}, "upstream_bind_config.freebind: not set"),
+        (
+            {"upstream_bind_config": {"socket_options": [{"level": 6, "name": 13, "int_value": 1}]}},
+            "upstream_bind_config.socket_options: level 6, name 13 (no description) is not set",
+        ),
         (
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",

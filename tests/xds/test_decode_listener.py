@@ -6,6 +6,7 @@ import pytest
 from eastgate.xds.decode_chain import DecodedChain
 from eastgate.xds.decode_listener import decode_listener
 from eastgate.xds.errors import XdsError
+from eastgate.xds.listener_filters import ProxyHeaders
 from eastgate.xds.message import encode
 from eastgate.xds.resources import CidrRange, FilterChain, FilterChainMatch, Listener
 
@@ -76,12 +77,8 @@ def test_sni_chain_serves() -> None:
 
 def test_defaults_are_envoys() -> None:
     one = decoded()
-    assert (one.bind_to_port, one.use_original_dst, one.tls_inspector, one.proxy_protocol) == (
-        True,
-        False,
-        False,
-        False,
-    )
+    assert (one.bind_to_port, one.use_original_dst, one.tls_inspector) == (True, False, False)
+    assert (one.proxy_headers, one.hello_limit) == (None, 16384)
     assert (one.listener_filters_timeout_s, one.continue_on_listener_filters_timeout) == (15.0, False)
     assert (one.default_filter_chain, one.traffic_direction, one.warnings) == (None, "UNSPECIFIED", ())
     assert one_chain().idle_timeout_s == 3600.0
@@ -132,7 +129,8 @@ def test_listener_with_all_known_filters() -> None:
         continue_on_listener_filters_timeout=True,
         bind_to_port=False,
     )
-    assert (one.proxy_protocol, one.tls_inspector, one.original_dst, one.use_original_dst) == (True, True, True, False)
+    assert (one.tls_inspector, one.original_dst, one.use_original_dst) == (True, True, False)
+    assert one.proxy_headers == ProxyHeaders((1, 2), optional=False)
     assert one.addresses == (("0.0.0.0", 15443), ("::", 15443))
     assert (one.traffic_direction, one.bind_to_port) == ("OUTBOUND", False)
     assert one.filter_chains[0].refusal == ""

@@ -141,10 +141,12 @@ def test_unanswered_names_have_no_endpoints_and_logical_dns_takes_the_first_addr
     assert [row.address for row in rows_of(found.columns)] == ["10.0.0.3"]
 
 
-def test_address_of_two_names_is_one_endpoint() -> None:
+def test_address_of_two_names_is_one_endpoint_with_both_weights() -> None:
     one, _ = settings(named("a.example", "b.example"))
-    both = {"a.example": ["10.0.0.1"], "b.example": ["10.0.0.1", "10.0.0.2"]}
-    assert [row.address for row in rows_of(resolved_assignment("c", one, both).columns)] == ["10.0.0.1", "10.0.0.2"]
+    both = {"a.example": ["10.0.0.1"], "b.example": ["10.0.0.1", "10.0.0.2", "10.0.0.2"]}
+    rows = rows_of(resolved_assignment("c", one, both).columns)
+    # An address that one answer holds twice is there once.
+    assert [(row.address, row.weight) for row in rows] == [("10.0.0.1", 2), ("10.0.0.2", 1)]
 
 
 def test_addresses_have_one_spelling() -> None:

@@ -77,3 +77,16 @@ def test_nothing_is_read_that_nobody_wants(tmp_path: Path) -> None:
     followed.store.want(WANTED)
     followed.secrets.look()
     assert len(followed.store.snapshot.secrets) == 2
+
+
+def test_what_is_wanted_again_is_read_again(tmp_path: Path) -> None:
+    """The store forgets a key that nobody wants: between two looks it may be forgotten and wanted anew."""
+    followed = Followed(tmp_path)
+    followed.write(keyed(SPIFFE, serial=0x11), keyed("root").certificate)
+    followed.store.want(WANTED)
+    followed.secrets.look()
+    followed.store.want([])
+    followed.store.want(WANTED)
+    assert followed.serial == ""
+    followed.secrets.look()
+    assert followed.serial == "11"

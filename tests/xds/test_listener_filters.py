@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from eastgate.xds.listener_filters import (
     Ports,
+    ProxyHeaders,
     disabled_ports,
     intersected,
     inverted,
@@ -107,10 +108,6 @@ def test_other_filters_always_run():
     ("kind", "message", "name", "value"),
     [
         ("proxy_protocol", "ProxyProtocol", "rules", [{"tlv_type": 1}]),
-        ("proxy_protocol", "ProxyProtocol", "allow_requests_without_proxy_protocol", True),
-        # The first version is the number 0.
-        ("proxy_protocol", "ProxyProtocol", "disallowed_versions", [0]),
-        ("tls_inspector", "TlsInspector", "max_client_hello_size", 1024),
         ("tls_inspector", "TlsInspector", "enable_ja3_fingerprinting", True),
         ("tls_inspector", "TlsInspector", "enable_ja4_fingerprinting", True),
         ("tls_inspector", "TlsInspector", "close_connection_on_client_hello_parsing_errors", True),
@@ -124,3 +121,50 @@ def test_settings_that_are_not_used_are_named(kind: str, message: str, name: str
     assert found.warnings == (f"listener_filters.{kind}.{name}: not used",)
     assert kind in found
     assert found.closed == ""
+
+
+def of(kind: str, message: str, **config: object) -> dict[str, Any]:
+    made = one(kind, message)
+    made["typed_config"] |= config
+    return made
+
+
+def proxied(**config: object) -> ProxyHeaders | None:
+    return listener_filters([of("proxy_protocol", "ProxyProtocol", **config)]).proxy_headers
+
+
+def test_which_proxy_headers_are_taken() -> None:
+    assert listener_filters([one("tls_inspector", "TlsInspector")]).proxy_headers is None
+    assert proxied() == ProxyHeaders((1, 2), optional=False)
+    assert proxied(allow_requests_without_proxy_protocol=True) == ProxyHeaders((1, 2), optional=True)
+    assert proxied(disallowed_versions=["V1"]) == ProxyHeaders((2,), optional=False)
+    assert proxied(disallowed_versions=["V2", "V2"]) == ProxyHeaders((1,), optional=False)
+
+
+@pytest.mark.parametrize(
+    ("versions", "reason"),
+    [(["V1", "V2"], "all versions are disallowed"), ([7], "disallowed_versions: 7 is no version")],
+)
+def test_versions_that_envoy_does_not_load(versions: list[str | int], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        proxied(disallowed_versions=versions)
+
+
+def test_two_headers_in_a_row_are_not_read() -> None:
+    found = listener_filters([one("proxy_protocol", "ProxyProtocol")] * 2)
+    assert found.closed == "the listener has two proxy_protocol filters: only one header is read"
+
+
+def sized(*sizes: int) -> int:
+    filters = [of("tls_inspector", "TlsInspector", max_client_hello_size=size) for size in sizes]
+    return listener_filters([*filters, one("tls_inspector", "TlsInspector")]).hello_limit
+
+
+def test_the_smallest_limit_of_a_hello_holds() -> None:
+    assert (sized(), sized(256), sized(16384), sized(2000, 1000)) == (16384, 256, 16384, 1000)
+
+
+@pytest.mark.parametrize("size", [0, 255, 16385, 2**32 - 1])
+def test_limits_of_a_hello_that_envoy_does_not_load(size: int) -> None:
+    with pytest.raises(ValueError, match=f"max_client_hello_size is {size}, must be from 256 to 16384"):
+        sized(size)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -172,3 +173,12 @@ async def test_an_answer_that_is_no_chain_changes_nothing() -> None:
     assert not asking.store.snapshot.secrets
     await asking.end()
     await server.stop(0)
+
+
+async def test_without_the_package_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    asking = Asking(["127.0.0.1:1"], ["token"])
+    asking.store.want(WANTED)
+    await asking.until(lambda: asking.client.statistics.errors)
+    assert asking.client.statistics.errors[CERTIFICATE].endswith("cryptography: pip install 'eastgate[tls]'")
+    await asking.end()

@@ -36,7 +36,8 @@ async def running(agent: AgentSds, store: SecretStore) -> AsyncIterator[SdsClien
             yield client
         finally:
             client.close()
-            await asyncio.wait_for(task, 10)
+            async with asyncio.timeout(10):
+                await task
             await agent.stop()
 
 

@@ -2,7 +2,7 @@
 "use strict";
 
 const MAIN = document.getElementById("main");
-const VIEWS = { traffic: "Traffic", refusals: "Refusals", events: "Events", resources: "Resources", certs: "Certificates", doctor: "Doctor" };
+const VIEWS = { traffic: "Traffic", compare: "Compare", refusals: "Refusals", events: "Events", resources: "Resources", certs: "Certificates", doctor: "Doctor" };
 const STATES = {
   well: "well", reduced: "endpoints missing", spilled: "spilled over", panic: "panic", refusing: "refuses connections",
   warming: "waits for endpoints", direct: "no load balancing", empty: "no endpoints",
@@ -33,12 +33,14 @@ function fill(node, attributes, content) {
 function question() {
   const asked = new URLSearchParams(location.hash.slice(1));
   const view = asked.get("view") ?? "traffic";
-  return { view: Object.hasOwn(VIEWS, view) ? view : "traffic", cluster: asked.get("cluster") ?? "", down: [...new Set(asked.getAll("down"))] };
+  return { view: Object.hasOwn(VIEWS, view) ? view : "traffic", cluster: asked.get("cluster") ?? "", down: [...new Set(asked.getAll("down"))],
+    before: asked.get("before") ?? "", after: asked.get("after") ?? "now" };
 }
-function link({ view = "traffic", cluster = "", down = [] }) {
+function link({ view = "traffic", cluster = "", down = [], before = "", after = "now" }) {
   const asked = new URLSearchParams({ view });
   if (cluster) asked.set("cluster", cluster);
   for (const one of down) asked.append("down", one);
+  if (before) { asked.set("before", before); asked.set("after", after); }
   return `#${asked}`;
 }
 
@@ -49,6 +51,7 @@ async function ask(path) {
 }
 const percent = (part) => (part === 0 ? "0 %" : part < 0.001 ? "< 0.1 %" : `${(100 * part).toFixed(1).replace(/\.0$/, "")} %`);
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const bytes = (number) => { const step = Math.min(4, Math.floor(Math.log2(Math.max(number, 1)) / 10)); return `${(number / 1024 ** step).toFixed(step ? 1 : 0)} ${["B", "KiB", "MiB", "GiB", "TiB"][step]}`; };
 const kin = (priority) => Math.min(priority, 4);
 
 /* outbound|80|v1|web.shop.svc.cluster.local and its SNI form, as people say it. */
@@ -58,6 +61,13 @@ function spoken(name) {
   const [host, ...rest] = [parts[3] || "(no host)", parts[1] && `port ${parts[1]}`, parts[2] && `subset ${parts[2]}`].filter(Boolean);
   return { title: host.replace(/\.svc\.cluster\.local$/, ""), more: rest.join(", ") };
 }
+
+/* The focus goes there, and the question in the URL stays. */
+function skips(event) {
+  event.preventDefault();
+  document.getElementById(event.target.hash.slice(1)).focus();
+}
+const skip = (text, id) => make("a", { class: "skip", href: `#${id}`, "data-key": `skip ${id}`, click: skips }, text);
 
 /* New content takes the old one's place; who had the focus keeps it. */
 function put(place, ...content) {
@@ -137,14 +147,18 @@ function sentence(explained) {
 function listOf(overview, asked) {
   const wanted = (shown.filter ?? "").toLowerCase();
   const found = overview.clusters.filter((one) => one.name.toLowerCase().includes(wanted));
-  const items = found.map((one) => {
+  // A list of thousands is not made anew at each look; whoever looks for one of them searches.
+  const cut = found.slice(0, shown.listed ?? ROWS), chosen = found.find((one) => one.name === asked.cluster);
+  if (chosen && !cut.includes(chosen)) cut.unshift(chosen);
+  const items = cut.map((one) => {
     const { title, more } = spoken(one.name);
     return make("li", {}, make("a", { href: link({ cluster: one.name }), "aria-current": one.name === asked.cluster && "true", title: one.name, "data-key": `cluster ${one.name}` },
       title, make("small", {}, make("span", {}, [more, one.name.startsWith("outbound_.") && "SNI"].filter(Boolean).join(", ") || one.type),
         make("span", { class: `state ${one.state in STATES && !["warming", "direct", "empty"].includes(one.state) ? one.state : "idle"}` }, STATES[one.state] ?? one.state))));
   });
   return [make("p", { class: "soft", role: "status" }, `${found.length} of ${count(overview.clusters.length, "cluster")}`),
-    make("ul", { "data-scroll": "clusters" }, items)];
+    make("ul", { "data-scroll": "clusters" }, items),
+    found.length > cut.length && make("button", { "data-key": "more clusters", click: () => { shown.listed = cut.length + ROWS; refresh(true); } }, `${found.length - cut.length} more clusters`)].filter(Boolean);
 }
 
 function tiles(overview) {
@@ -188,6 +202,13 @@ function endpointTable(said, explained, asked, flip) {
     lines.length > rows && make("p", {}, make("button", { type: "button", "data-key": "more", click: () => { rows += 5 * ROWS; refresh(true); } }, `show more of ${lines.length.toLocaleString("en")}`))];
 }
 
+/* What was counted since the proxy began, beside what would be now. */
+function soFar(spill) {
+  const all = spill.reduce((sum, one) => sum + one.connections, 0);
+  return table("Connections so far", ["Priority", "Locality", "#Connections", "#Share", "#Open", "#Failed connects", "#From endpoints", "#To endpoints"], spill.map((one) => [
+    `P${one.priority}`, one.locality || "no locality", one.connections.toLocaleString("en"), all ? percent(one.connections / all) : "–", one.active.toLocaleString("en"),
+    one.failures.toLocaleString("en"), bytes(one.received), bytes(one.sent)]));
+}
 function clusterView(said, asked) {
   const { title, more } = spoken(said.cluster);
   const then = said.what_if ? { ...said, ...said.what_if } : said;
@@ -210,14 +231,15 @@ function clusterView(said, asked) {
       make("p", { class: "soft" }, "Computed by the tables that connections are picked from. The address of this page holds the question."), all),
     said.runway.length > 0 && make("section", { class: "card", "aria-labelledby": "runway" }, make("h2", { id: "runway" }, "How much may fail until traffic moves"),
       make("ul", { class: "plain" }, said.runway.map((one) => make("li", {}, `P${one.priority} (${one.healthy} of ${one.total} healthy): ${one.sentence}`)))),
-    said.findings.length > 0 && make("section", { class: "card", "aria-labelledby": "found" }, make("h2", { id: "found" }, "Findings"), said.findings.map(finding)),
+    said.spill?.length > 0 && make("section", { class: "card", "aria-labelledby": "sofar" }, make("h2", { id: "sofar" }, "Where connections went so far"), soFar(said.spill)),
+    said.findings.length > 0 && make("section", { class: "card", "aria-labelledby": "found" }, make("h2", { id: "found" }, "Findings"), said.findings.map((one) => finding(one))),
     make("section", { class: "card", "aria-labelledby": "endpoints" }, make("h2", { id: "endpoints" }, count(said.endpoints.length, "endpoint")), endpointTable(said, then, asked, flip)),
   ];
 }
 
-function finding(one) {
+function finding(one, heading = "h3") {
   return make("div", { class: "finding" },
-    make("h3", { class: one.severity === "error" ? "refusing" : "spilled" }, `${one.severity}: ${one.rule}`),
+    make(heading, { class: one.severity === "error" ? "refusing" : "spilled" }, `${one.severity}: ${one.rule}`),
     one.cluster && make("p", { class: "mono" }, make("a", { href: link({ cluster: one.cluster }) }, one.cluster)),
     make("p", {}, one.evidence), make("p", { class: "soft" }, `Cause: ${one.cause}`), make("p", {}, `Fix: ${one.fix}`), one.yaml && make("p", { class: "mono" }, one.yaml));
 }
@@ -244,10 +266,30 @@ async function traffic(asked) {
   const search = make("input", { type: "search", id: "search", placeholder: "web.shop, outbound, …", "data-key": "search", autocomplete: "off", value: shown.filter ?? "",
     input: (event) => { shown.filter = event.target.value; list.replaceChildren(...listOf(overview, asked)); } });
   return [tiles(overview), make("div", { class: "split" },
-    make("section", { class: "card side", "aria-label": "Clusters" }, make("label", { for: "search", class: "hidden" }, "Find a cluster"), search, list),
-    make("div", { id: "detail" }, detail))];
+    make("section", { class: "card side", "aria-label": "Clusters" }, make("label", { for: "search", class: "hidden" }, "Find a cluster"), search, skip("Skip the list", "detail"), list),
+    make("div", { id: "detail", tabindex: -1, "data-key": "detail" }, detail))];
 }
 
+/* Two moments beside each other. */
+async function compare(asked) {
+  const { moments } = await ask("ui/moments");
+  if (!moments.length) return card("What moved between two moments", "Nothing has changed since the proxy began, or since this page was opened.");
+  const said = (at) => at.replace("T", " ").slice(0, 19);
+  const known = (id) => id === "now" || moments.some((one) => String(one.id) === id);
+  const before = known(asked.before) && asked.before !== "now" ? asked.before : String(moments.at(-1).id), after = known(asked.after) ? asked.after : "now";
+  const chosen = (name, value, more) => make("label", {}, name === "before" ? "From " : "to ", make("select", { id: name, "data-key": name,
+    change: (event) => { location.hash = link({ view: "compare", before, after, [name]: event.target.value }); } },
+    moments.map((one) => make("option", { value: one.id, selected: String(one.id) === value }, `${said(one.at)} UTC`)), more && make("option", { value: "now", selected: value === "now" }, "now")));
+  const { clusters, more } = await ask(`ui/compare?${new URLSearchParams({ before, after })}`);
+  const changes = clusters.map((one) => make("div", { class: "finding" }, make("h2", {}, make("a", { href: link({ cluster: one.name }) }, spoken(one.name).title),
+    ` ${one.kind === "changed" ? (one.moved_points === null ? "" : `${one.moved_points.toFixed(1).replace(/\.0$/, "")} % moved`) : one.kind}`), make("p", { class: "mono soft" }, one.name), make("p", {}, one.sentence),
+    one.endpoints.length > 0 && table(`Endpoints of ${one.name} that differ`, ["Endpoint", "#Before", "#After", "What else"], one.endpoints.map((each) => [make("span", { class: "mono" }, each.address),
+      each.present[0] ? (each.before === null ? "–" : percent(each.before)) : "not there", each.present[1] ? (each.after === null ? "–" : percent(each.after)) : "gone", each.facts.join(", ") || "–"])),
+    one.more_endpoints > 0 && make("p", { class: "soft" }, `${count(one.more_endpoints, "endpoint")} more`)));
+  return card("What moved between two moments", make("p", { class: "choices" }, chosen("before", before, false), chosen("after", after, true)),
+    make("p", { class: "soft" }, "By the shares of both moments, the cluster of which most moved first. A moment is what lasted for a second; late ones are kept finely, early ones coarsely."),
+    changes.length ? changes : make("p", {}, "Between these nothing differs."), more > 0 && make("p", { class: "soft" }, `${count(more, "cluster")} more`));
+}
 async function refusals() {
   const { refusals: all } = await ask("refusals");
   const lines = all.slice(0, ROWS).map((one) => [one.time, make("b", {}, one.reason), make("span", { class: "mono" }, one.server_name || "–"),
@@ -276,13 +318,13 @@ async function certs() {
 }
 async function doctor() {
   const { findings } = await ask("ui/findings");
-  return card("Why failover or cross-network traffic may not work", findings.length ? findings.map(finding) : "Nothing found.");
+  return card("Why failover or cross-network traffic may not work", findings.length ? findings.map((one) => finding(one, "h2")) : "Nothing found.");
 }
 function card(title, ...content) {
   return [make("section", { class: "card" }, make("h1", {}, title), content)];
 }
 
-const PAGES = { traffic, refusals, events, resources, certs, doctor };
+const PAGES = { traffic, compare, refusals, events, resources, certs, doctor };
 let turn = 0;
 async function refresh(always = false) {
   const mine = ++turn, asked = question();
@@ -293,7 +335,7 @@ async function refresh(always = false) {
   let content;
   try {
     shown.width = document.getElementById("detail")?.clientWidth - 34 || Math.min(innerWidth, 1440) - (innerWidth > 900 ? 470 : 60);
-    content = await PAGES[asked.view](asked);
+    content = isThere(asked.view) ? await PAGES[asked.view](asked) : card(VIEWS[asked.view], `${about.source || "This proxy"} has no such page.`);
     const { version, state } = await ask("server_info");
     if (mine === turn) server.replaceChildren(make("span", { class: `state ${state === "LIVE" ? "well" : "spilled"}` }, state.toLowerCase()), ` ${version}`);
   } catch (error) {
@@ -310,7 +352,11 @@ async function refresh(always = false) {
   MAIN.dataset.ready = String(Number(MAIN.dataset.ready ?? 0) + 1);
 }
 
-document.getElementById("views").append(...Object.entries(VIEWS).map(([view, text]) => make("a", { href: link({ view }), "data-view": view }, text)));
+const about = await ask("ui/about").catch(() => ({}));
+const isThere = (view) => about.views?.includes(view) ?? true;
+document.querySelector(".skip").addEventListener("click", skips);
+if (about.source) document.querySelector("footer p").prepend(`Shows ${about.source}. `);
+document.getElementById("views").append(...Object.entries(VIEWS).filter(([view]) => isThere(view)).map(([view, text]) => make("a", { href: link({ view }), "data-view": view }, text)));
 addEventListener("hashchange", () => { rows = ROWS; refresh(true); });
 addEventListener("resize", () => { clearTimeout(shown.resized); shown.resized = setTimeout(() => refresh(true), 200); });
 // What takes long to find is asked for once, not again and again.

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from .. import driven_engine
-from ..driven_engine import ClosedPort
+from ..driven_engine import ClosedPort, Gateway, upstream
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,16 @@ def closed_port() -> Iterator[ClosedPort]:
             return host, port
 
         yield bound
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with upstream() as listening:
+        yield listening
+
+
+@pytest.fixture
+def gateway(server: socket.socket) -> Iterator[Gateway]:
+    made = Gateway(server.getsockname())
+    yield made
+    made.close()

@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from eastgate.fastpath.loop.review import ReviewSettings
 from eastgate.fastpath.match.chains import ChainSpec
 from eastgate.fastpath.match.policy import PolicySet
 from eastgate.fastpath.match.route_table import RouteTable
@@ -15,7 +16,8 @@ from eastgate.xds.cidr import CidrRange
 from eastgate.xds.rbac import Policy, Predicate, RbacFilter, Rules, TextMatch
 
 from ..driven_engine import SERVICE, Gateway, client_hello, with_workers
-from .test_handshakes import CLIENT, ROOT, Server, client_context, sealed_exchange, terminating
+from .test_handshakes import sealed_exchange
+from .tls_ends import CLIENT, ROOT, Server, client_context, terminating
 
 pytestmark = with_workers(0, 1)
 
@@ -131,7 +133,7 @@ def test_a_resumed_session_is_judged_by_its_certificate(workers: int, endpoint: 
             assert sealed_exchange(gateway, context, b"ping") == b"ping"
 
 
-def test_a_policy_that_changes_holds_for_connections_that_begin_afterwards(workers: int, endpoint: Server) -> None:
+def test_a_policy_that_changes_holds_for_whoever_is_connected_too(workers: int, endpoint: Server) -> None:
     local = Predicate("direct_remote_ip", range=CidrRange(bytes((127, 0, 0, 0)), 8))
     with (
         guarded(workers, endpoint, compiled(rules("ALLOW", local)), inspect_tls=False) as gateway,
@@ -143,6 +145,9 @@ def test_a_policy_that_changes_holds_for_connections_that_begin_afterwards(worke
             assert gateway.end_of(later) in ("FIN", "RST")
         earlier.sendall(b"pong")
         assert gateway.receive(earlier, 4) == b"pong"
+        gateway.engine.review(ReviewSettings(drain_ms=100))
+        assert gateway.end_of(earlier) == "FIN"
+        assert (gateway.refused(Reason.POLICY), gateway.refused(Reason.POLICY_CHANGED)) == (1, 1)
 
 
 def test_without_a_certificate_nobody_has_a_name(workers: int, endpoint: Server) -> None:

@@ -5,7 +5,6 @@ import os
 import resource
 import socket
 import stat
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -18,58 +17,23 @@ from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from ..driven_engine import SERVICE, ClosedPort, Gateway, accept, client_hello, columns, upstream, with_workers
+from ..driven_engine import (
+    SERVICE,
+    ClosedPort,
+    Gateway,
+    accept,
+    accepted,
+    client_hello,
+    columns,
+    established,
+    upstream,
+    with_workers,
+)
 
 HELLO = client_hello()
 
 
 pytestmark = with_workers(0, 1, 4)
-
-
-@pytest.fixture
-def server() -> Iterator[socket.socket]:
-    with upstream() as listening:
-        yield listening
-
-
-@pytest.fixture
-def gateway(server: socket.socket) -> Iterator[Gateway]:
-    made = Gateway(server.getsockname())
-    yield made
-    made.close()
-
-
-def accepted(gateway: Gateway, server: socket.socket) -> socket.socket:
-    """Upstream end of the next connection; it comes with the first bytes, not before."""
-    server.setblocking(False)
-    ends: list[socket.socket] = []
-
-    def arrived() -> bool:
-        try:
-            ends.append(accept(server))
-        except BlockingIOError:
-            return False
-        return True
-
-    gateway.until(arrived)
-    return ends[0]
-
-
-def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket, socket.socket]:
-    """A relayed connection: (downstream end, upstream end), the hello already read upstream."""
-    client = gateway.connect(HELLO)
-    endpoint = accepted(gateway, server)
-    assert gateway.receive(endpoint, len(HELLO)) == HELLO
-    return client, endpoint
-
-
-def test_hello_reaches_the_endpoint_unchanged_and_answers_come_back(gateway: Gateway, server: socket.socket) -> None:
-    client, endpoint = established(gateway, server)
-    with client, endpoint:
-        endpoint.sendall(b"Anthos!!!")
-        assert gateway.receive(client, 9) == b"Anthos!!!"
-        client.sendall(b"more")
-        assert gateway.receive(endpoint, 4) == b"more"
 
 
 @pytest.mark.parametrize("first", ["downstream", "upstream"])
@@ -127,67 +91,6 @@ def test_bulk_arrives_byte_exact_through_a_slow_reader(gateway: Gateway, server:
         assert got.digest() == want.digest()
 
 
-def test_reset_of_the_endpoint_reaches_the_client_as_reset(gateway: Gateway, server: socket.socket) -> None:
-    client, endpoint = established(gateway, server)
-    with client:
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        endpoint.close()
-        assert gateway.end_of(client) == "RST"
-
-
-def test_reset_of_the_client_reaches_the_endpoint_as_reset(gateway: Gateway, server: socket.socket) -> None:
-    client, endpoint = established(gateway, server)
-    with endpoint:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()
-        assert gateway.end_of(endpoint) == "RST"
-
-
-def test_hello_in_single_bytes_passes(gateway: Gateway, server: socket.socket) -> None:
-    client = gateway.connect()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with client:
-        for byte in HELLO:
-            client.send(bytes([byte]))
-            gateway.turn(0)
-        with accepted(gateway, server) as endpoint:
-            assert gateway.receive(endpoint, len(HELLO)) == HELLO
-
-
-def test_waiting_for_the_rest_of_a_hello_does_not_spin(gateway: Gateway) -> None:
-    with gateway.connect(HELLO[:100]):
-        gateway.until(lambda: gateway.engine.listener_counters(gateway.listener).cx_pre_active == 1)
-        handled = []
-        for _ in range(20):
-            time.sleep(0.002)
-            handled.append(gateway.engine.turn())
-        assert sum(handled[2:]) == 0
-
-
-REFUSALS = [
-    ("wrong server name", client_hello("outbound_.80_._.nobody.default.svc.cluster.local"), Reason.UNKNOWN_SERVER_NAME),
-    ("plain host name", client_hello("echo.default.svc.cluster.local"), Reason.UNKNOWN_SERVER_NAME),
-    ("no server name", client_hello(None), Reason.NO_SNI),
-    ("no ALPN", client_hello(alpn=()), Reason.ALPN_MISMATCH),
-    ("h2 only", client_hello(alpn=("h2",)), Reason.ALPN_MISMATCH),
-    ("ALPN in capitals", client_hello(alpn=("ISTIO",)), Reason.ALPN_MISMATCH),
-    ("Istio's ALPN behind 70 others", client_hello(alpn=(*map(str, range(70)), "istio")), Reason.MANY_PROTOCOLS),
-    ("plain HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Reason.NOT_TLS),
-    ("server hello", b"\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00", Reason.MALFORMED_HELLO),
-]
-
-
-@pytest.mark.parametrize(("name", "data", "reason"), REFUSALS, ids=[name for name, _, _ in REFUSALS])
-def test_refusal_is_named_and_the_client_sees_only_a_reset(
-    gateway: Gateway, name: str, data: bytes, reason: Reason
-) -> None:
-    with gateway.connect(data) as client:
-        assert gateway.end_of(client) == "RST"
-    assert gateway.refused(reason) == 1
-    assert gateway.events[-1].reason == reason
-    assert gateway.slots.counters(gateway.slot).cx_total == 0
-
-
 def test_routes_look_at_the_addresses_of_the_socket(server: socket.socket) -> None:
     gateway = Gateway(server.getsockname(), host="0.0.0.0")
     here, client_side = (socket.inet_aton("127.0.1.1"), 32), (socket.inet_aton("127.0.0.2"), 32)
@@ -214,7 +117,7 @@ def test_routes_look_at_the_addresses_of_the_socket(server: socket.socket) -> No
 
 
 def test_a_proxy_header_conveys_the_source_and_not_the_direct_one(server: socket.socket) -> None:
-    gateway = Gateway(server.getsockname(), proxy_protocol=True)
+    gateway = Gateway(server.getsockname(), proxy_protocol=(1, 2))
     conveyed, direct = (socket.inet_aton("192.0.2.0"), 24), (socket.inet_aton("127.0.0.0"), 8)
     header = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n"
     chain = {
@@ -235,27 +138,6 @@ def test_a_proxy_header_conveys_the_source_and_not_the_direct_one(server: socket
     gateway.close()
 
 
-def test_silent_client_gets_fin_and_a_talker_reset_after_the_hello_timeout(server: socket.socket) -> None:
-    gateway = Gateway(server.getsockname(), hello_timeout_ms=60)
-    with gateway.connect() as silent, gateway.connect(b"\x16") as talker:
-        assert gateway.end_of(silent) == "FIN"
-        assert gateway.end_of(talker) == "RST"
-        assert gateway.refused(Reason.HELLO_TIMEOUT) == 2
-    gateway.close()
-
-
-def test_half_a_hello_then_fin_is_truncated(gateway: Gateway) -> None:
-    with gateway.connect(HELLO[:60]) as client:
-        client.shutdown(socket.SHUT_WR)
-        assert gateway.end_of(client) == "RST"
-    assert gateway.refused(Reason.TRUNCATED_HELLO) == 1
-
-
-def test_connect_and_close_is_an_idle_probe(gateway: Gateway) -> None:
-    gateway.connect().close()
-    gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 1)
-
-
 def test_refused_connect_is_counted_and_named(server: socket.socket) -> None:
     gateway = Gateway(server.getsockname())
     server.close()
@@ -267,25 +149,6 @@ def test_refused_connect_is_counted_and_named(server: socket.socket) -> None:
     assert gateway.table.state(0) == (0, 3, 3, 3)
     assert (gateway.events[-1].server_name, gateway.events[-1].attempts) == (SERVICE, 3)
     gateway.close()
-
-
-def test_connect_timeout_is_counted_and_named() -> None:
-    # A backlog of one that is full: further handshakes get no answer.
-    with upstream(backlog=0) as server:
-        fillers = [socket.socket() for _ in range(3)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(server.getsockname())
-        gateway = Gateway(server.getsockname())
-        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=2))
-        gateway.slots.publish(gateway.slot, gateway.table, connect_timeout_ms=80)
-        with gateway.connect(HELLO) as client:
-            assert gateway.end_of(client) == "RST"
-        assert gateway.refused(Reason.CONNECT_TIMEOUT) == 1
-        assert gateway.slots.counters(gateway.slot).cx_connect_timeout == 2
-        gateway.close()
-        for filler in fillers:
-            filler.close()
 
 
 def test_no_healthy_endpoint_and_no_endpoint_are_told_apart(gateway: Gateway, server: socket.socket) -> None:
@@ -330,28 +193,6 @@ def test_circuit_breaker_refuses_over_the_limit_and_recovers(gateway: Gateway, s
     endpoint.close()
 
 
-def test_policy_chain_refuses(gateway: Gateway) -> None:
-    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, refusal=Reason.POLICY))
-    with gateway.connect(HELLO) as client:
-        assert gateway.end_of(client) == "RST"
-    assert gateway.refused(Reason.POLICY) == 1
-
-
-def test_open_connection_survives_every_kind_of_publish(gateway: Gateway, server: socket.socket) -> None:
-    client, endpoint = established(gateway, server)
-    with client, endpoint:
-        gateway.slots.publish(gateway.slot, ClusterTable.compile(columns()))
-        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, refusal=Reason.POLICY))
-        gateway.slots.release(gateway.slot)
-        gateway.until(lambda: gateway.slots.reclaim() == 0)
-        assert gateway.slots.acquire("another cluster") == gateway.slot
-        endpoint.sendall(b"still here")
-        assert gateway.receive(client, 10) == b"still here"
-        assert gateway.slots.counters(gateway.slot).rx_bytes == 0
-    gateway.until(lambda: gateway.engine.active_connections() == 0)
-    assert gateway.events[-1].cluster == SERVICE
-
-
 def test_stop_accepting_leaves_open_connections(gateway: Gateway, server: socket.socket) -> None:
     client, endpoint = established(gateway, server)
     with client, endpoint:
@@ -360,70 +201,6 @@ def test_stop_accepting_leaves_open_connections(gateway: Gateway, server: socket
             gateway.connect()
         endpoint.sendall(b"x")
         assert gateway.receive(client, 1) == b"x"
-
-
-def test_close_connections_cuts_and_names_it(gateway: Gateway, server: socket.socket) -> None:
-    client, endpoint = established(gateway, server)
-    with client, endpoint:
-        assert gateway.engine.close_connections() == 1
-        gateway.turn()
-        assert gateway.events[-1].reason == Reason.DRAINED
-
-
-def test_idle_connection_ends_and_a_busy_one_does_not(gateway: Gateway, server: socket.socket) -> None:
-    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, idle_timeout_ms=120))
-    client, endpoint = established(gateway, server)
-    with client, endpoint:
-        for _ in range(8):
-            endpoint.sendall(b"x")
-            assert gateway.receive(client, 1) == b"x"
-            gateway.turn(0.03)
-        assert gateway.end_of(client) == "FIN"
-        assert gateway.refused(Reason.IDLE_TIMEOUT) == 1
-
-
-def test_duration_limit_ends_a_busy_connection(gateway: Gateway, server: socket.socket) -> None:
-    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_duration_ms=100))
-    client, endpoint = established(gateway, server)
-    with client, endpoint:
-
-        def chatting() -> bool:
-            try:
-                endpoint.send(b"x")
-                client.recv(1)
-            except (BlockingIOError, ConnectionResetError, BrokenPipeError):
-                pass
-            return gateway.refused(Reason.DURATION_TIMEOUT) == 1
-
-        gateway.until(chatting)
-
-
-PROXY_HEADERS = {
-    "v1": b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 15443\r\n",
-    "v2": b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"
-    + socket.inet_aton("192.0.2.7")
-    + socket.inet_aton("198.51.100.1")
-    + struct.pack("!HH", 40000, 15443),
-}
-
-
-@pytest.mark.parametrize("version", PROXY_HEADERS)
-@pytest.mark.parametrize("pieces", [1, 7])
-def test_proxy_header_is_consumed_and_conveys_the_client(server: socket.socket, version: str, pieces: int) -> None:
-    gateway = Gateway(server.getsockname(), proxy_protocol=True)
-    data = PROXY_HEADERS[version] + HELLO
-    with gateway.connect() as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        step = -(-len(data) // pieces)
-        for at in range(0, len(data), step):
-            client.sendall(data[at : at + step])
-            gateway.turn(0)
-        gateway.until(lambda: gateway.slots.counters(gateway.slot).cx_active == 1)
-        with accept(server) as endpoint:
-            assert gateway.receive(endpoint, len(HELLO)) == HELLO
-    gateway.until(lambda: gateway.engine.active_connections() == 0)
-    assert gateway.events[-1].downstream == "192.0.2.7:40000"
-    gateway.close()
 
 
 def proxy_header(destination: tuple[str, int]) -> bytes:
@@ -441,7 +218,7 @@ def to_original_destination(gateway: Gateway, **settings: int) -> None:
 def test_original_destination_is_connected_to(family: int) -> None:
     host = "::1" if family == socket.AF_INET6 else "127.0.0.9"
     with upstream(family, host) as server:
-        gateway = Gateway(proxy_protocol=True)
+        gateway = Gateway(proxy_protocol=(1, 2))
         to_original_destination(gateway)
         # The port that a client wanted is what chains match; this one's takes any.
         with gateway.connect(proxy_header(server.getsockname()[:2]) + HELLO) as client:
@@ -458,7 +235,7 @@ def test_original_destination_is_connected_to(family: int) -> None:
 
 
 def test_original_destination_with_another_port(server: socket.socket) -> None:
-    gateway = Gateway(proxy_protocol=True)
+    gateway = Gateway(proxy_protocol=(1, 2))
     to_original_destination(gateway, port_override=server.getsockname()[1])
     with gateway.connect(proxy_header(("127.0.0.1", 9)) + HELLO):
         gateway.until(lambda: gateway.table.state(0)[0] == 1)
@@ -476,7 +253,7 @@ def test_connection_that_wanted_to_come_here_has_no_original_destination(workers
     with gateway.connect(HELLO) as client:
         assert gateway.end_of(client) == "RST"
     assert gateway.refused(Reason.LOOP) == 1
-    looping = Gateway(proxy_protocol=True)
+    looping = Gateway(proxy_protocol=(1, 2))
     to_original_destination(looping)
     with looping.connect(proxy_header(looping.address) + HELLO) as client:
         assert looping.end_of(client) == "RST"
@@ -541,7 +318,7 @@ def test_a_source_that_is_none_is_refused(source: tuple[bytes, int], reason: str
 
 
 def test_missing_proxy_header_is_refused_by_name(server: socket.socket) -> None:
-    gateway = Gateway(server.getsockname(), proxy_protocol=True)
+    gateway = Gateway(server.getsockname(), proxy_protocol=(1, 2))
     with gateway.connect(HELLO) as client:
         assert gateway.end_of(client) == "RST"
     assert gateway.refused(Reason.MALFORMED_PROXY_HEADER) == 1
@@ -778,6 +555,7 @@ def test_routes_of_a_listener_that_stopped_go_with_the_last_one_to_be_routed(
     with socket.create_connection(gateway.engine.bound_address(number)) as late:
         gateway.until(lambda: gateway.engine.listener_counters(number).cx_total)
         gateway.engine.stop_accepting(number)
+        gateway.engine.leave(number)
         gateway.turn()
         assert holders() == kept + 1
         late.sendall(HELLO)
@@ -787,6 +565,19 @@ def test_routes_of_a_listener_that_stopped_go_with_the_last_one_to_be_routed(
     with pytest.raises(ValueError, match="no longer accepts"):
         gateway.engine.publish_routes(number, gateway.routes)
     assert gateway.engine.listener_counters(number).cx_total == 1
+
+
+def test_routes_of_a_listener_that_stopped_and_has_not_left_judge_its_connections(
+    gateway: Gateway, server: socket.socket
+) -> None:
+    number = gateway.engine.listen("127.0.0.1", 0, routes=gateway.routes)
+    with socket.create_connection(gateway.engine.bound_address(number)) as late:
+        late.sendall(HELLO)
+        with accepted(gateway, server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+            gateway.engine.stop_accepting(number)
+            gateway.engine.publish_routes(number, gateway.routes)
+    gateway.until(lambda: gateway.engine.forget(number) is not None)
 
 
 def test_listeners_that_come_and_go_leave_no_tables_behind(gateway: Gateway) -> None:

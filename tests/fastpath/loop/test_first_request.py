@@ -17,8 +17,10 @@ from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.xds.rbac import Policy, Predicate, RbacFilter, Rules
 
+from ...support.accepting import Accepting
 from ..driven_engine import ClosedPort, Gateway, columns, with_workers
-from .test_handshakes import CLIENT, ROOT, SERVER, Chosen, client_context, originating, terminating
+from .test_handshakes import Chosen
+from .tls_ends import CLIENT, ROOT, SERVER, client_context, originating, terminating
 
 pytestmark = with_workers(0, 1)
 
@@ -27,23 +29,12 @@ HTTP = Inspection(http=True)
 TIMEOUT_S = 10.0
 
 
-class Named:
+class Named(Accepting):
     """Says its name to whoever connects, then echoes."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = self._server.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, accepted: socket.socket) -> None:
         with accepted, suppress(OSError):

@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,118 +12,17 @@ import pytest
 from eastgate.fastpath.match.chains import ChainSpec
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
-from eastgate.fastpath.tls.context import Context
-from eastgate.fastpath.tls.context_spec import ContextSpec
-from eastgate.xds.tls_records import NameMatch
 
-from ...support.authority import Authority, Identity
+from ...support.authority import Identity
 from ...support.tls_pair import Ours
 from ..driven_engine import SERVICE, Gateway, client_hello, with_workers
+from .tls_ends import CLIENT, OTHER, ROOT, SERVER, Server, client_context, originating, running, terminating
 
 pytestmark = with_workers(0, 1)
 
-ROOT, OTHER = Authority("root"), Authority("other")
-SERVER, CLIENT = "spiffe://cluster.local/ns/a/sa/server", "spiffe://cluster.local/ns/a/sa/client"
 MEBIBYTE = bytes(range(256)) * 4096
 TIMEOUT_S = 10.0
 CHUNK = 65536
-
-
-def terminating(**changes: Any) -> Context:
-    identity = ROOT.issue(SERVER)
-    fields: dict[str, Any] = {
-        "chain": identity.chain,
-        "private_key": identity.key,
-        "roots": ROOT.pem,
-        "requires_certificate": True,
-        "names": (NameMatch("prefix", "spiffe://cluster.local/", "URI"),),
-    }
-    return Context.build(ContextSpec(is_server=True, **{**fields, **changes}))
-
-
-def originating(**changes: Any) -> Context:
-    identity = ROOT.issue(CLIENT)
-    fields: dict[str, Any] = {
-        "chain": identity.chain,
-        "private_key": identity.key,
-        "roots": ROOT.pem,
-        "names": (NameMatch("exact", SERVER, "URI"),),
-        "protocols": ("istio",),
-        "server_name": SERVICE,
-    }
-    return Context.build(ContextSpec(is_server=False, **{**fields, **changes}))
-
-
-def loaded(context: ssl.SSLContext, identity: Identity, folder: Path) -> ssl.SSLContext:
-    (folder / "pem").write_bytes(identity.key + identity.chain)
-    context.load_cert_chain(folder / "pem")
-    return context
-
-
-def client_context(folder: Path, identity: Identity | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=ROOT.pem.decode())
-    context.set_alpn_protocols(["istio"])
-    return context if identity is None else loaded(context, identity, folder)
-
-
-class Server:
-    """Echoes up to the client's end, then ends; plain, or TLS with a client certificate demanded."""
-
-    def __init__(self, folder: Path, identity: Identity | None = None) -> None:
-        self.resumed: list[bool] = []
-        self.received: list[int] = []
-        self._context: ssl.SSLContext | None = None
-        if identity is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.verify_mode = ssl.CERT_REQUIRED
-            self._context.load_verify_locations(cadata=ROOT.pem.decode())
-            loaded(self._context, identity, folder)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._listener.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted: socket.socket) -> None:
-        with accepted, suppress(OSError):
-            if self._context is None:
-                self._echo(accepted)
-                return
-            with self._context.wrap_socket(accepted, server_side=True) as tls:
-                self.resumed.append(bool(tls.session_reused))
-                self._echo(tls)
-
-    def _echo(self, accepted: socket.socket) -> None:
-        total = 0
-        while data := accepted.recv(65536):
-            total += len(data)
-            accepted.sendall(data)
-        self.received.append(total)
-
-
-@contextmanager
-def running(
-    workers: int, *endpoints: tuple[str, int], down: Context | None = None, up: Context | None = None
-) -> Iterator[Gateway]:
-    gateway = Gateway(*endpoints, workers=workers)
-    try:
-        gateway.slots.publish(gateway.slot, gateway.table, mesh_tls=up, mesh=b"\1" * len(endpoints))
-        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, tls=down))
-        yield gateway
-        gateway.until(lambda: gateway.engine.active_connections() == 0)
-        counters = gateway.slots.counters(gateway.slot)
-        assert (counters.cx_active, counters.pending_active) == (0, 0)
-    finally:
-        gateway.engine.close()
 
 
 def in_thread(gateway: Gateway, work: Callable[[], object]) -> Any:

@@ -69,7 +69,7 @@ def test_without_a_hash_policy_connections_get_random_hashes(servers: list[socke
 
 
 def test_the_address_of_a_proxy_header_is_hashed(servers: list[socket.socket]) -> None:
-    gateway = hashed_gateway(servers, "RING_HASH", proxy_protocol=True)
+    gateway = hashed_gateway(servers, "RING_HASH", proxy_protocol=(1, 2))
     for conveyed in ("203.0.113.9", "203.0.113.77", "198.51.100.3", "198.51.100.200"):
         header = f"PROXY TCP4 {conveyed} 192.0.2.1 1000 15443\r\n".encode()
         assert taken_by(gateway, servers, "127.0.0.1", header + HELLO) == gateway.table.pick_hash(

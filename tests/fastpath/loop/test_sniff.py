@@ -149,7 +149,7 @@ def test_who_has_not_said_enough_in_time_is_refused_elsewhere(server: socket.soc
 
 
 def test_without_an_inspector_a_proxy_header_is_taken_all_the_same(server: socket.socket) -> None:
-    with listening(server, inspect_tls=False, proxy_protocol=True) as gateway:
+    with listening(server, inspect_tls=False, proxy_protocol=(1, 2)) as gateway:
         header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
         with gateway.connect(header[:10]) as client:
             gateway.turn()
@@ -159,6 +159,70 @@ def test_without_an_inspector_a_proxy_header_is_taken_all_the_same(server: socke
                 assert gateway.receive(endpoint, 4) == b"rest"
         gateway.until(lambda: gateway.events)
         assert gateway.events[0].downstream == "192.0.2.1:1000"
+
+
+@pytest.mark.parametrize(("versions", "first"), [((1, 2), b"GET /"), ((2,), b"PROXY TCP4 "), ((1,), b"\r\n")])
+def test_where_a_proxy_header_is_optional_others_go_on_without(
+    server: socket.socket, versions: tuple[int, ...], first: bytes
+) -> None:
+    settings = {"proxy_protocol": versions, "proxy_optional": True}
+    with listening(server, inspect_tls=False, **settings) as gateway:
+        with gateway.connect(first) as client:
+            gateway.until(lambda: gateway.table.state(0)[0])
+            with accept(server) as endpoint:
+                client.sendall(b"rest")
+                assert gateway.receive(endpoint, len(first) + 4) == first + b"rest"
+            own = client.getsockname()
+        gateway.until(lambda: gateway.events)
+        assert gateway.events[0].downstream == f"{own[0]}:{own[1]}"
+
+
+def test_what_an_optional_proxy_header_does_not_take_is_sniffed(server: socket.socket) -> None:
+    with listening(server, proxy_protocol=(1, 2), proxy_optional=True) as gateway, gateway.connect(HELLO[:1]) as client:
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot))
+        gateway.turn()
+        client.sendall(HELLO[1:])
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, len(HELLO)) == HELLO
+
+
+@pytest.mark.parametrize("said", [b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\nx", HELLO])
+def test_what_is_no_proxy_header_of_a_version_that_is_taken_is_refused(server: socket.socket, said: bytes) -> None:
+    with listening(server, proxy_protocol=(2,)) as gateway, gateway.connect(said) as client:
+        assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.MALFORMED_PROXY_HEADER) == 1
+
+
+def test_a_proxy_header_as_long_as_it_can_say_comes_in_small_pieces(server: socket.socket) -> None:
+    header = b"\r\n\r\n\0\r\nQUIT\n\x20\0\xff\xff" + bytes(0xFFFF)
+    with listening(server, inspect_tls=False, proxy_protocol=(1, 2)) as gateway, gateway.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(header), 13):
+            client.sendall(header[at : at + 13])
+            if at % 1300 == 0:
+                gateway.turn(0)
+        client.sendall(b"rest")
+        gateway.until(lambda: gateway.table.state(0)[0])
+        with accept(server) as endpoint:
+            assert gateway.receive(endpoint, 4) == b"rest"
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(len(HELLO), True), (len(HELLO) - 1, False)])
+def test_a_hello_is_as_long_as_its_listener_allows(server: socket.socket, limit: int, taken: bool) -> None:
+    with listening(server, hello_limit=limit) as gateway, gateway.connect(HELLO) as client:
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot))
+        if taken:
+            gateway.until(lambda: gateway.table.state(0)[0])
+        else:
+            assert gateway.end_of(client) == "RST"
+        assert gateway.refused(Reason.HELLO_TOO_LARGE) == (not taken)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 16385])
+def test_a_limit_of_hellos_that_is_none_is_refused(server: socket.socket, limit: int) -> None:
+    with listening(server) as gateway, pytest.raises(ValueError, match=f"hello_limit {limit} is outside"):
+        gateway.engine.listen("127.0.0.1", 0, routes=gateway.route_to(gateway.slot), hello_limit=limit)
 
 
 def inspecting(gateway: Gateway, inspection: Inspection = NO_INSPECTION) -> RouteTable:

@@ -148,7 +148,7 @@ def test_nothing_is_lost_or_left_over(workers: int, policy: str) -> None:
     listener = gateway.engine.listener_counters(gateway.listener)
     assert (listener.cx_total, listener.cx_active, listener.cx_pre_active) == (turns, 0, 0)
     assert listener.refused[Reason.CONNECT_FAILED] == 0
-    assert gateway.slots.reclaim() == 0
+    gateway.until(lambda: gateway.slots.reclaim() == 0)
     gateway.close()
     for server in servers:
         server.close()

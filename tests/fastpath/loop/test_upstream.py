@@ -1,11 +1,16 @@
 """No connection is lost to a dead endpoint: the next one of the same cluster is tried. With real sockets."""
 
 import socket
+import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from eastgate.fastpath.reason import Reason
+from eastgate.fastpath.tables import spill
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.xds.resources import Columns, Locality, LocalityEntry
 
 from ..driven_engine import ClosedPort, Gateway, accept, client_hello, columns, gateway_to, upstream, with_workers
 
@@ -145,3 +150,86 @@ def test_a_slot_given_away_meanwhile_gets_none_of_the_attempts(server: socket.so
         gateway.close()
     for filler in fillers:
         filler.close()
+
+
+def by_priority(*priorities: list[tuple[str, int]]) -> Columns:
+    """Healthy endpoints by priority, each priority a locality of its own."""
+    numbers = [number for number, addresses in enumerate(priorities) for _ in addresses]
+    return replace(
+        columns(*(address for addresses in priorities for address in addresses)),
+        priority=bytes(numbers),
+        locality=struct.pack(f"={len(numbers)}H", *numbers),
+        localities=tuple(LocalityEntry(Locality(f"r{number}", "z1"), number, 1) for number in range(len(priorities))),
+    )
+
+
+def spilling(
+    *priorities: list[tuple[str, int]], live: int, policy: str = "ROUND_ROBIN", slot: dict[str, int] | None = None
+) -> Gateway:
+    """`live`: the row of the endpoint that answers."""
+    gateway = gateway_to(("127.0.0.1", 1))
+    gateway.table = ClusterTable.compile(by_priority(*priorities), policy=policy)
+    gateway.slots.publish(gateway.slot, gateway.table, **slot or {})  # type: ignore[arg-type]
+    gateway.live = live  # type: ignore[attr-defined]
+    return gateway
+
+
+@pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"])
+@pytest.mark.parametrize("dead", [1, 2])
+def test_a_dead_priority_costs_no_connection_while_another_has_somebody(
+    server: socket.socket, closed_port: ClosedPort, policy: str, dead: int
+) -> None:
+    gateway = spilling([closed_port() for _ in range(dead)], [server.getsockname()], live=dead, policy=policy)
+    # By its loads no pick leads there.
+    assert gateway.table.shares()[dead] == 0
+    served(gateway, server, CONNECTIONS)
+    assert sum(gateway.engine.listener_counters(gateway.listener).refused) == 0
+    # Each one met all that its priority has first, and the other one last.
+    assert [gateway.table.state(row)[1] for row in range(dead + 1)] == [CONNECTIONS] * (dead + 1)
+    assert {event.attempts for event in gateway.events} == {dead + 1}
+    tallies = spill.by_locality(gateway.table)
+    assert (tallies[0].connections, tallies[0].failures) == (0, dead * CONNECTIONS)
+    assert (tallies[1].connections, tallies[1].failures) == (CONNECTIONS, 0)
+    gateway.close()
+
+
+def test_a_client_whose_hash_leads_to_a_dead_priority_stays_with_one_endpoint_of_the_next(
+    closed_port: ClosedPort,
+) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(upstream(backlog=64)) for _ in range(4)]
+        gateway = spilling([closed_port()], [one.getsockname() for one in servers], live=0, policy="MAGLEV")
+        gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, hash_source_ip=True))
+        taken = []
+        for number in range(24):
+            source = f"127.0.0.{2 + number % 8}"
+            with socket.create_connection(gateway.address, source_address=(source, 0)) as client:
+                client.sendall(HELLO)
+                gateway.until(lambda: any(gateway.table.state(row)[0] for row in range(1, 5)))
+                taken.append(next(row for row in range(1, 5) if gateway.table.state(row)[0]))
+                accept(servers[taken[-1] - 1]).close()
+            gateway.until(lambda: gateway.engine.active_connections() == 0)
+        assert taken[:8] == taken[8:16] == taken[16:]
+        assert len(set(taken)) > 1
+        gateway.close()
+
+
+def test_the_next_priority_takes_nobody_while_its_own_has_an_untried_endpoint(
+    server: socket.socket, closed_port: ClosedPort
+) -> None:
+    with upstream(backlog=64) as other:
+        gateway = spilling([closed_port(), server.getsockname()], [other.getsockname()], live=1)
+        served(gateway, server, CONNECTIONS)
+        assert gateway.table.state(0)[2] > 0
+        assert gateway.table.state(2)[1] == 0
+        gateway.close()
+
+
+def test_without_an_attempt_left_no_other_priority_is_asked(server: socket.socket, closed_port: ClosedPort) -> None:
+    gateway = spilling([closed_port()], [server.getsockname()], live=1)
+    gateway.engine.publish_routes(gateway.listener, gateway.route_to(gateway.slot, max_connect_attempts=1))
+    with gateway.connect(HELLO) as client:
+        assert gateway.end_of(client) == "RST"
+    assert gateway.refused(Reason.CONNECT_FAILED) == 1
+    assert gateway.table.state(1)[1] == 0
+    gateway.close()

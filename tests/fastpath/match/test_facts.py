@@ -3,6 +3,9 @@ import pickle
 
 import pytest
 from eastgate.fastpath.match.facts import Observed
+from eastgate.fastpath.match.route_table import RouteTable
+
+from .specs import chain
 
 
 def refused(**asked: object) -> str:
@@ -25,7 +28,12 @@ def test_what_no_connection_can_have():
 
 
 def test_largest():
-    Observed(server_name="a" * 65535, authority="b" * 65535, application_protocols=["c" * 255] * 9, source_port=65535)
+    names = ("a" * 65535, "c" * 255)
+    seen = Observed(server_name=names[0], authority=names[0], application_protocols=[names[1]], source_port=65535)
+    table = RouteTable.compile([chain("largest", application_protocols=names[1:], source_ports=(65535,))])
+    assert table.match(seen) == 0
+    assert table.match(Observed(application_protocols=[names[1]], source_port=65534)) < 0
+    assert table.match(Observed(application_protocols=[names[1][1:]], source_port=65535)) < 0
 
 
 def test_is_not_copied():

@@ -125,9 +125,12 @@ def test_chains_that_cannot_be_compiled(fields, sentence):
 
 
 def test_limits_are_inclusive():
-    RouteTable.compile([chain("slots", targets=((2**32 - 1, 2**31), (0, 2**31 - 1)), destination_port=65535)])
-    RouteTable.compile([chain("times", idle_timeout_ms=2**70, max_duration_ms=2**70)])
-    RouteTable.compile([chain("closed", refusal=Reason.POLICY)])
+    slots = [chain("slots", targets=((2**32 - 1, 2**31), (0, 2**31 - 1)), destination_port=65535)]
+    assert served_by(slots, destination_port=65535) == "slots"
+    table = RouteTable.compile(slots)
+    assert {table.target(0, draw) for draw in (2**31 - 1, 2**31)} == {2**32 - 1, 0}
+    assert served_by([chain("times", idle_timeout_ms=2**70, max_duration_ms=2**70)]) == "times"
+    assert served_by([chain("closed", refusal=Reason.POLICY)]) == "closed"
 
 
 def test_what_two_chains_have_in_common_is_named():
@@ -144,7 +147,7 @@ def test_what_differs_at_one_level_only_is_not_the_same():
         ({"source_prefixes": ((bytes(4), 0),)}, {"source_prefixes": ((bytes(16), 0),)}),
         ({"destination_prefixes": ((b"\x0a123", 9),)}, {"destination_prefixes": ((b"\x0a123", 8),)}),
     ):
-        RouteTable.compile([chain("first", "a.b", **one), chain("second", "a.b", **two)])
+        assert len(RouteTable.compile([chain("first", "a.b", **one), chain("second", "a.b", **two)])) == 2
 
 
 def test_only_what_depends_on_the_destinations_address_asks_for_it():

@@ -9,6 +9,7 @@ from tests.support.authority import Authority
 
 ROOT = Authority("root")
 ONE, OTHER = ROOT.issue("spiffe://a/b"), ROOT.issue("spiffe://a/c")
+DAMAGED = ROOT.pem.replace(b"MII", b"MIJ")
 URI = NameMatch("prefix", "spiffe://a/", "URI")
 
 
@@ -20,6 +21,12 @@ URI = NameMatch("prefix", "spiffe://a/", "URI")
         (ContextSpec(is_server=True, chain=ONE.chain, private_key=b"y"), "private key: not one in PEM form"),
         (ContextSpec(is_server=True, chain=ONE.chain, private_key=OTHER.key), "does not belong to the certificate"),
         (ContextSpec(is_server=False, roots=b"no"), "roots: no certificate in PEM form"),
+        (ContextSpec(is_server=False, roots=ROOT.pem + DAMAGED), "roots: certificate 2 cannot be read: "),
+        (ContextSpec(is_server=False, roots=ROOT.pem + ROOT.pem[:-40]), "roots: certificate 2 cannot be read: "),
+        (
+            ContextSpec(is_server=True, chain=ONE.chain + DAMAGED, private_key=ONE.key),
+            "certificate chain: certificate 2 cannot be read: ",
+        ),
         (ContextSpec(is_server=False, names=(URI,)), "cannot be checked without roots"),
         (
             ContextSpec(is_server=True, chain=ONE.chain, private_key=ONE.key, requires_certificate=True),

@@ -17,13 +17,16 @@ enum {
     NAME_LIMIT = OURS(e, SNI_CAPACITY) - 3,
 };
 
+/* What a listener allows: most of it, or a small part that the input chooses. */
+static uint32_t limit = LIMIT;
+
 static int parse_into(Hello *hello, const uint8_t *data, size_t size) {
-    return (int)OURS(f, parse_client_hello)(data, size, hello);
+    return (int)OURS(f, parse_client_hello)(data, size, limit, hello);
 }
 
 static void check_hello(const Hello *hello, int status, size_t size) {
     if (status == NEED_MORE) {
-        REQUIRE(hello->needed > size && hello->needed <= LIMIT);
+        REQUIRE(hello->needed > size && hello->needed <= limit);
     } else {
         REQUIRE(hello->needed == 0);
     }
@@ -83,7 +86,11 @@ static void check(const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *input = at_the_edge(0, data, size);
+    limit = LIMIT;
     check(input, size);
+    limit = 256 + chosen_length(input, size) % 1024;
+    check(input, size);
+    limit = LIMIT;
     uint64_t state = chosen_length(input, size) + 1;
     for (int number = 0; number < RELATIVES && size != 0; number++) {
         state ^= state << 13, state ^= state >> 7, state ^= state << 17; /* xorshift64: the input decides it */

@@ -8,15 +8,22 @@ typedef struct OURS(t, ProxyHeader) Header;
 enum {
     COMPLETE = OURS(e, PROXY_COMPLETE),
     NEED_MORE = OURS(e, PROXY_NEED_MORE),
+    ABSENT = OURS(e, PROXY_ABSENT),
+    OPTIONAL = OURS(e, PROXY_OPTIONAL),
     LIMIT = OURS(e, PROXY_HEADER_LIMIT),
 };
 
+/* Versions, and whether a header must be there: all that a listener can ask for. */
+static const int KINDS[] = {3, 7, 1, 2, 5, 6};
+static int kinds;
+
 static int parse_into(Header *header, const uint8_t *data, size_t size) {
-    return (int)OURS(f, parse_proxy_header)(data, size, header);
+    return (int)OURS(f, parse_proxy_header)(data, size, kinds, header);
 }
 
 static void check_header(const Header *header, int status, size_t size) {
     if (status == NEED_MORE) REQUIRE(header->needed > size && header->needed <= LIMIT);
+    REQUIRE(status != ABSENT || (kinds & OPTIONAL));
     if (status == COMPLETE) {
         REQUIRE(header->header_length != 0 && header->header_length <= size && header->header_length <= LIMIT);
         REQUIRE(header->family == 0 || header->family == 4 || header->family == 6);
@@ -31,10 +38,8 @@ static void begin(void) {
     OURS(v, V2_SIGNATURE) = "\r\n\r\n\0\r\nQUIT\n";
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void check(const uint8_t *data, size_t size) {
     Header whole, part;
-    begin();
-    data = at_the_edge(0, data, size);
     int answer = parse_into(&whole, data, size);
     check_header(&whole, answer, size);
 
@@ -51,6 +56,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         REQUIRE(part.needed <= whole.needed);
     } else if (answer == COMPLETE) {
         REQUIRE(part.needed <= size);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    begin();
+    data = at_the_edge(0, data, size);
+    for (size_t at = 0; at < sizeof KINDS / sizeof *KINDS; at++) {
+        kinds = KINDS[at];
+        check(data, size);
     }
     return 0;
 }

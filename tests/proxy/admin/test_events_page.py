@@ -19,6 +19,7 @@ async def test_what_is_asked_for_is_answered() -> None:
     page = EventsPage(filled())
     found = page.as_json({})
     assert (found["last"], found["forgotten"], [one["id"] for one in found["events"]]) == (2, 0, [1, 2])
+    assert found["began"] == page.as_json({})["began"] != ""
     assert [one["id"] for one in page.as_json({"since": "1"})["events"]] == [2]
     assert [one["id"] for one in page.as_json({"kind": "ejected"})["events"]] == [1]
 
@@ -46,6 +47,13 @@ async def test_who_follows_gets_what_was_and_what_comes(monkeypatch: pytest.Monk
     assert page.followers == 1
     await stream.aclose()
     assert page.followers == 0
+
+
+async def test_who_followed_an_earlier_process_gets_all() -> None:
+    stream = EventsPage(filled()).stream(500, "")
+    assert await anext(stream) == b"retry: 2000\n\n"
+    assert (await anext(stream)).startswith(b"id: 1\n")
+    await stream.aclose()
 
 
 async def test_places_of_followers_have_an_end() -> None:

@@ -2,7 +2,7 @@
 
 from eastgate.fastpath.loop.histogram import BOUNDS, counted
 from eastgate.proxy.admin.exposition import PIECE_BYTES, Exposition, as_prometheus
-from eastgate.proxy.admin.stats import Stat
+from eastgate.proxy.admin.stat import Stat
 from prometheus_client.parser import text_string_to_metric_families
 
 FOREIGN = 'a"b\\c\nd é \ud800'

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from eastgate.fastpath.loop.histogram import BOUNDS, Durations, counted
-from eastgate.proxy.admin.histograms import QUANTILES, Buckets, as_text, json_pieces, quantiles
+from eastgate.proxy.admin.histograms import QUANTILES, Buckets, as_text, durations_of_ms, json_pieces, quantiles
 
 MS = 1_000_000
 NOTHING = counted([])
@@ -16,6 +16,13 @@ SOME = counted([0, 7 * MS, 7 * MS, 7 * MS, 7_200_000 * MS])
 def read(form: Buckets, *pairs: tuple[str, Durations]) -> dict[str, object]:
     found: dict[str, object] = json.loads("".join(json_pieces(pairs, form)))
     return found
+
+
+def test_whole_milliseconds_fall_into_the_buckets_that_the_data_side_has() -> None:
+    assert durations_of_ms({}) == NOTHING
+    assert durations_of_ms({0: 1, 7: 3, 7_200_000: 1}) == SOME
+    at_bounds = {0: 1, **{int(bound): 1 for bound in BOUNDS[1:]}}
+    assert durations_of_ms(at_bounds).counts == (1,) * len(BOUNDS) + (0,)
 
 
 def test_quantiles_are_spread_evenly_within_a_bucket() -> None:

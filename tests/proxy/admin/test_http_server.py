@@ -1,6 +1,7 @@
 """The HTTP side of admin: framing, keep-alive, limits and strangers' bytes, over real sockets on loopback."""
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 
@@ -261,3 +262,15 @@ async def test_close_ends_open_connections(page: Page) -> None:
     await page.server.close()
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_addresses_and_names_are_listened_at(page: Page) -> None:
+    for host in ("::1", "localhost"):
+        server = HttpServer(page.answer)
+        page.address = await server.start(host, 0)
+        assert page.address[0] in {"::1", "127.0.0.1"}
+        assert (await page.talk(ask("/1", "Connection: close"))).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(OSError) as refused:
+            await HttpServer(page.answer).start(*page.address)
+        assert refused.value.errno == errno.EADDRINUSE
+        await server.close()

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from eastgate.proxy.admin.stat import Stat
 from eastgate.proxy.admin.stat_tags import StatTags
-from eastgate.proxy.admin.stats import Stat
 from eastgate.proxy.bootstrap_reader import Reader
 from eastgate.proxy.stats_config import Tag, stats_config
 

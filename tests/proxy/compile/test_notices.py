@@ -6,7 +6,7 @@ from types import MappingProxyType
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.proxy.compile.compiler import Compiler
-from eastgate.proxy.compile.notices import Notice, NoticeBook, Sort, listener_notices, some
+from eastgate.proxy.compile.notices import PATIENCE_S, Notice, NoticeBook, Sort, listener_notices, some
 from eastgate.xds.rbac import Policy, Predicate, RbacFilter, Rules
 from eastgate.xds.resources import Listener, Snapshot
 from eastgate.xds.route import RouteConfiguration
@@ -14,6 +14,15 @@ from eastgate.xds.route import RouteConfiguration
 from .test_compiler import NAME, OTHER, SEALED, assignment, chain, cluster, listener, snapshot, two
 
 IGNORED = Notice(Sort.NOT_HONOURED, "upstream_config: the upstream extension is not used")
+
+
+class Clock:
+    """Seconds that a test moves on."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[object, ...]]:
@@ -55,10 +64,31 @@ def test_cluster_that_no_longer_warns_or_left_says_nothing(caplog: pytest.LogCap
 
 
 def test_closed_cluster_says_that_it_refuses(caplog: pytest.LogCaptureFixture) -> None:
-    compiler = Compiler(ClusterSlots(16))
+    clock = Clock()
+    compiler = Compiler(ClusterSlots(16), clock=clock)
     compiler.apply(snapshot(cluster(upstream_tls=SEALED), assignment(("10.0.0.1", 80)), listener(chain())))
     assert compiler.notices.of("CDS", NAME) == (Notice(Sort.REFUSED, "secret default has not arrived"),)
+    assert told(caplog) == []
+    assert compiler.notices.wait_s == PATIENCE_S
+    clock.now_s += PATIENCE_S
+    assert compiler.notices.wait_s == 0
+    compiler.notices.tell()
+    assert compiler.notices.wait_s is None
     assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, "secret default has not arrived")]
+
+
+def test_refusal_that_ends_and_begins_anew_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    book = NoticeBook(clock)
+    refused = Notice(Sort.REFUSED, "secret default has not arrived")
+    for notices in ((refused,), (), (refused,)):
+        book.note("CDS", NAME, notices)
+        clock.now_s += 1
+    book.note("CDS", OTHER, (refused,))
+    book.forget("CDS", OTHER)
+    clock.now_s += PATIENCE_S
+    book.tell()
+    assert told(caplog) == [("connections will be refused", "CDS", NAME, 1, refused.text)]
 
 
 def told_of(one: Listener) -> tuple[Notice, ...]:
@@ -121,7 +151,8 @@ def test_listener_without_socket_says_when_nothing_leads_to_it(caplog: pytest.Lo
 
 
 def test_routes_that_come_end_a_refusal_and_warn_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
-    compiler = Compiler(ClusterSlots(16))
+    clock = Clock()
+    compiler = Compiler(ClusterSlots(16), clock=clock)
     routed = listener(replace(chain(), route_config_name="r"))
     without = snapshot(None, None, routed)
     compiler.apply(without)
@@ -130,7 +161,11 @@ def test_routes_that_come_end_a_refusal_and_warn_by_themselves(caplog: pytest.Lo
     routes = RouteConfiguration("r", warnings=("virtual_hosts.cors: not done",))
     compiler.apply(replace(without, routes=MappingProxyType({"r": routes})))
     assert compiler.notices.by_resource == {("RDS", "r"): (Notice(Sort.NOT_HONOURED, "virtual_hosts.cors: not done"),)}
-    assert [event for event, *_ in told(caplog)] == ["connections will be refused", "configuration not honoured"]
+    assert [event for event, *_ in told(caplog)] == ["configuration not honoured"]
+    # What came with the same push was awaited, and never told.
+    clock.now_s += PATIENCE_S
+    compiler.notices.tell()
+    assert told(caplog) == []
     compiler.apply(Snapshot())
     assert compiler.notices.by_resource == {}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
-from eastgate.proxy.compile import cluster_tables, publisher
+from eastgate.proxy.compile import cluster_tables, notices, publisher
 from eastgate.proxy.compile.cluster_tables import HASHED_ENTRIES, HASHED_ROWS, compile_table, takes_long
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
@@ -16,7 +16,7 @@ from eastgate.xds.resources import Assignment, Cluster, Hashing, Snapshot
 
 from ...columns import columns
 from ...oracle.shares import Endpoint
-from .test_compiler import NAME, assignment, chain, cluster, listener, many, snapshot
+from .test_compiler import NAME, SEALED, assignment, chain, cluster, listener, many, snapshot
 
 
 class Published:
@@ -249,3 +249,39 @@ def test_errands_are_done_at_once_where_nobody_waits() -> None:
 def test_what_takes_long_is_known_before(fields: dict[str, object], weights: list[int], long: bool) -> None:
     rows = columns([Endpoint(f"10.0.{n >> 8}.{n & 255}:80", weight=weight) for n, weight in enumerate(weights)])
     assert takes_long(cluster(**fields), replace(assignment(), columns=rows)) is long  # type: ignore[arg-type]
+
+
+async def test_refusal_that_lasts_is_told_by_the_running_publisher(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else has to happen: no push, and no change of health."""
+    monkeypatch.setattr(notices, "PATIENCE_S", 0.05)
+    made = Published()
+    running = asyncio.ensure_future(made.publisher.run())
+    # It waits for what there is to do before anything is published.
+    await asyncio.sleep(0)
+    sealed = snapshot(cluster(upstream_tls=SEALED), assignment(("10.0.0.1", 80)), listener(chain()))
+    await made.publisher.publish(sealed)
+    assert "connections will be refused" not in caplog.text
+    async with asyncio.timeout(10):
+        while "connections will be refused" not in caplog.text:  # noqa: ASYNC110 - a log line wakes nobody
+            await asyncio.sleep(0.01)
+    running.cancel()
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_cancelled_while_it_is_being_woken_it_ends(turns: int) -> None:
+    """A process that is told to stop when a secret has just come would go on for ever otherwise."""
+    made = Published()
+    running = asyncio.ensure_future(made.publisher.run())
+    # A refusal that is told later, if it lasts: until then it waits with a time limit.
+    sealed = snapshot(cluster(upstream_tls=SEALED), assignment(("10.0.0.1", 80)), listener(chain()))
+    await made.publisher.publish(sealed)
+    await asyncio.sleep(0.01)
+    made.publisher.recompile()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait([running])
+    assert running.cancelled()

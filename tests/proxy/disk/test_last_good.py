@@ -33,7 +33,7 @@ class Stream:
 
     def answer(self) -> None:
         for kind in (CDS, LDS):
-            self.statistics[kind].update_success = 1
+            self.statistics[kind].applied = True
 
 
 class Side:
@@ -62,7 +62,11 @@ class Side:
 
 
 def run(steps: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(steps, 30))
+    async def in_time() -> None:
+        async with asyncio.timeout(30):
+            await steps
+
+    asyncio.run(in_time())
 
 
 def test_another_pod_of_the_same_gateway_has_the_same_configuration() -> None:
@@ -89,7 +93,7 @@ def test_what_was_saved_is_served_stale_until_both_types_were_answered(tmp_path:
         assert after.published[-1].clusters == before.store.snapshot.clusters
         assert after.kept.stale
         assert after.kept.describe()["stale"] is True
-        after.stream.statistics[CDS].update_success = 1
+        after.stream.statistics[CDS].applied = True
         assert after.kept.stale
         after.stream.answer()
         assert not after.kept.stale

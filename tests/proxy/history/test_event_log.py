@@ -38,4 +38,5 @@ async def test_who_waits_is_woken_by_each() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         log.add(event())
-        await asyncio.wait_for(waiting, 5)
+        async with asyncio.timeout(5):
+            await waiting

@@ -1,11 +1,13 @@
-"""What /clusters says of ejections and success rates."""
+"""What /clusters says of ejections and success rates, and how dumps write an endpoint."""
 
 import json
 from typing import Any
 
+from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.admin import dumps
-from eastgate.proxy.membership.endpoint_health import Cause, key_of
+from eastgate.proxy.membership.endpoint_health import Cause, address_text, key_of
 from eastgate.xds.assignment import decode_assignment
+from eastgate.xds.columns import EndpointRow, Family, Health, columns_of
 from eastgate.xds.decode import EDS
 from eastgate.xds.message import encode
 
@@ -94,3 +96,21 @@ def test_host_names_of_endpoints_are_shown() -> None:
     assert host["hostname"] == "db.example.org"
     assert "10.0.0.1:80::hostname::db.example.org" in lines(proxy)
     assert "10.0.0.0:80::hostname::" in lines(Proxy(detecting()))
+
+
+def test_addresses_are_written_as_envoy_writes_them() -> None:
+    """Envoy asks inet_ntop, which writes an IPv4 address inside of IPv6 with dots; so does the table of picks."""
+    mapped = EndpointRow(Family.IPV6, bytes(10) + b"\xff\xff\x0a\0\0\1", 80)
+    columns = columns_of([mapped, EndpointRow(Family.IPV4, b"\x0a\0\0\2", 81), EndpointRow(Family.UNIX, b"/run/a\xff")])
+    assert [dumps.endpoint_address(columns, row) for row in range(3)] == [
+        {"socket_address": {"address": "::ffff:10.0.0.1", "port_value": 80}},
+        {"socket_address": {"address": "10.0.0.2", "port_value": 81}},
+        {"pipe": {"path": "/run/a\\xff"}},
+    ]
+    assert ClusterTable.compile(columns).address(0) == "[::ffff:10.0.0.1]:80"
+    assert address_text(key_of(columns, 0)) == "[::ffff:10.0.0.1]:80"
+
+
+def test_health_that_eds_left_open_is_healthy() -> None:
+    shown = [dumps.eds_health_status(health) for health in (*Health, len(Health))]
+    assert shown == ["HEALTHY", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED", "HEALTHY"]
