@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -142,30 +142,24 @@ def connect(ports: Sequence[int], hellos: Sequence[bytes], rounds: int, *, hold:
     return [[Counter({int(k): v for k, v in counts.items()}) for counts in found] for found in answers]
 
 
-def udp_sockets() -> Iterator[tuple[str, int, int, int]]:
-    """Host, port, bytes that wait in the kernel's queue, datagrams for which there was no room."""
+def udp_sockets() -> Iterator[tuple[tuple[str, int], int]]:
+    """Where each is bound, and for how many datagrams there was no room."""
     for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
         fields = line.split()
         host, _, port = fields[1].partition(":")
-        waiting = int(fields[4].partition(":")[2], 16)
-        yield socket.inet_ntoa(bytes.fromhex(host)[::-1]), int(port, 16), waiting, int(fields[-1])
-
-
-def datagrams_waiting(address: tuple[str, int]) -> int:
-    """Bytes in the kernel's queue of a UDP socket, bookkeeping included; 0: its process has read all."""
-    return sum(waiting for host, port, waiting, _ in udp_sockets() if (host, port) == address)
+        yield (socket.inet_ntoa(bytes.fromhex(host)[::-1]), int(port, 16)), int(fields[-1])
 
 
 class DatagramEndpoints:
-    """The same endpoints as sockets that nobody reads: once full, the kernel counts what it drops."""
+    """Some of the endpoints as sockets that nobody reads: once full, the kernel counts what it drops."""
 
-    def __init__(self, count: int, port: int) -> None:
+    def __init__(self, numbers: Iterable[int], port: int) -> None:
         self._sockets: list[socket.socket] = []
-        for number in range(count):
+        for number in sorted(set(numbers)):
             one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             one.bind((host_of(number), port))
             self._sockets.append(one)
-        self._port = port
+        self._names = {one.getsockname(): number_of(one.getsockname()[0]) for one in self._sockets}
         # The first ones wait in the buffer and are not counted: fill it.
         for one in self._sockets:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -174,18 +168,11 @@ class DatagramEndpoints:
         self._before = self._dropped()
 
     def _dropped(self) -> Counter[int]:
-        found: Counter[int] = Counter()
-        for host, port, _, dropped in udp_sockets():
-            if port == self._port and host.startswith("127.1."):
-                found[number_of(host)] += dropped
-        return found
+        return Counter({self._names[at]: dropped for at, dropped in udp_sockets() if at in self._names})
 
     def arrived(self) -> Counter[int]:
-        """Datagrams per endpoint since the last call of reset."""
+        """Datagrams per endpoint."""
         return self._dropped() - self._before
-
-    def reset(self) -> None:
-        self._before = self._dropped()
 
     def close(self) -> None:
         for one in self._sockets:

@@ -13,8 +13,9 @@ from .numbered import host_of
 
 # What clusters are balanced by; a policy that the product does not compile fails the run.
 POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
-# Addresses that clusters draw from. Clusters share them; each counts for itself.
+# Addresses that a cluster draws from. They are its own: what arrives there late is not taken for another's.
 ADDRESSES = 64
+BLOCK = 256
 HEALTH_MIXES = (
     ("HEALTHY",),
     ("HEALTHY", "UNKNOWN", "UNHEALTHY"),
@@ -59,8 +60,8 @@ def least_request(rng: random.Random, cluster: dict[str, Any]) -> None:
         cluster["load_balancing_policy"] = {"policies": [{"typed_extension_config": typed}]}
 
 
-def random_configuration(rng: random.Random, name: str, port: int) -> Configuration:
-    """1-4 priorities, 1-6 localities, 1-20 endpoints of which some may repeat an address."""
+def random_configuration(rng: random.Random, name: str, position: int, port: int) -> Configuration:
+    """The cluster at a position: 1-4 priorities, 1-6 localities, 1-20 endpoints of which some may repeat an address."""
     policy = rng.choice(POLICIES)
     cluster = {
         **dumps.cluster(name, policy=policy, panic=rng.choice((0, 10, 50, 100)), weighted=rng.random() < 0.5),
@@ -80,7 +81,7 @@ def random_configuration(rng: random.Random, name: str, port: int) -> Configurat
         cluster["maglev_lb_config"] = {"table_size": rng.choice((2, 5, 251, 65537))}
     priorities = rng.randint(1, 4)
     count = max(rng.randint(1, 20), priorities)
-    numbers = rng.sample(range(ADDRESSES), count)
+    numbers = rng.sample(range(position * BLOCK, position * BLOCK + ADDRESSES), count)
     if rng.random() < 0.3:
         # Duplicates, in whatever priority and locality they come to stand.
         numbers = rng.choices(numbers[: max(count * 2 // 3, 1)], k=count)

@@ -41,8 +41,8 @@ from ..support.gateway_process import Eastgate, Envoy, ProxyProcess, envoy_binar
 from ..support.hellos import client_hello
 from ..support.recordings import CDS, EDS, LDS, Resources
 from ..support.waiting import until
-from .numbered import REFUSED, Counts, DatagramEndpoints, NumberedEndpoints, connect, datagrams_waiting, number_of
-from .random_clusters import ADDRESSES, Configuration, random_configuration
+from .numbered import REFUSED, Counts, DatagramEndpoints, NumberedEndpoints, connect, number_of
+from .random_clusters import Configuration, random_configuration
 from .share_statistics import one_sample, picks_to_see, power, two_samples
 
 CONFIGURATIONS = int(os.environ.get("EASTGATE_CONFIGURATIONS", "64"))
@@ -192,33 +192,26 @@ def picks_needed(run: Run, name: str) -> int:
 
 
 def send_datagrams(envoy: Envoy, sinks: DatagramEndpoints, name: str, wanted: int) -> Counter[int]:
-    """At least so many picks of Envoy in the cluster, until none is under way: the next cluster counts from here.
+    """At least so many picks of Envoy in the cluster, counted when none came for a while: all up to some pick.
 
     What its socket cannot take is lost before it is a pick.
     """
-    address = envoy.bound_address(f"udp {name}")
-    sinks.reset()
     deadline = time.monotonic() + DEADLINE_S
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.connect(address)
+        client.connect(envoy.bound_address(f"udp {name}"))
         while (arrived := sinks.arrived()).total() < wanted:
             assert time.monotonic() < deadline, f"{name}: {arrived.total()} of {wanted} datagrams arrive"
             for _ in range(max((wanted - arrived.total()) // BURST, 1)):
                 for _ in range(BURST):
                     client.send(b"x")
                 time.sleep(STEP_S)
-        until(lambda: datagrams_waiting(address) == 0, f"Envoy has read all datagrams to {name}")
-    # Its only worker sends on what it has read before it turns to anybody else.
-    with socket.create_connection(envoy.bound_address(messages.LISTENER)) as passer_by, suppress(ConnectionError):
-        passer_by.send(b"no ClientHello")
-        passer_by.recv(1)
 
     def settled() -> bool:
-        before = sinks.arrived().total()
+        before = sinks.arrived()
         time.sleep(STEP_S * 50)
-        return sinks.arrived().total() == before
+        return sinks.arrived() == before
 
-    until(settled, f"all datagrams to {name} have come through")
+    until(settled, f"datagrams to {name} come no more")
     return sinks.arrived()
 
 
@@ -227,9 +220,8 @@ def collect(seed: int) -> Run:
     rng = random.Random(seed)
     with ExitStack() as stack:
         endpoints = stack.enter_context(closing(NumberedEndpoints()))
-        sinks = stack.enter_context(closing(DatagramEndpoints(ADDRESSES, endpoints.port)))
         names = [messages.sni(f"s{number}") for number in range(CONFIGURATIONS)]
-        run = Run(seed, {name: random_configuration(rng, name, endpoints.port) for name in names})
+        run = Run(seed, {name: random_configuration(rng, name, n, endpoints.port) for n, name in enumerate(names)})
         resources: Resources = {
             CDS: {name: one.cluster_bytes for name, one in run.configurations.items()},
             EDS: {name: one.assignment_bytes for name, one in run.configurations.items()},
@@ -257,7 +249,8 @@ def collect(seed: int) -> Run:
         started = time.monotonic()
         for name in names:
             if not run.stated[name].refused:
-                run.datagrams[name] = send_datagrams(envoy, sinks, name, picks_needed(run, name))
+                with closing(DatagramEndpoints(run.shares(name), endpoints.port)) as sinks:
+                    run.datagrams[name] = send_datagrams(envoy, sinks, name, picks_needed(run, name))
         run.took_s["datagrams"] = time.monotonic() - started
         picks = sum(one.total() for one in run.datagrams.values())
         print(f"{picks} datagrams, took", {what: round(took, 1) for what, took in run.took_s.items()})
