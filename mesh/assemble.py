@@ -6,11 +6,10 @@ from ipaddress import ip_address
 from eastgate.xds.resources import Locality
 
 from .gather import Gathered, Place
-from .locality import parse_locality
+from .locality import locality_label, parse_locality
 from .mesh_schema import ClusterSection, MeshSection, NodeSection, ServiceSection, WorkloadSection
 from .model import TLS_MODE_LABEL, Service, ServicePort, Workload, port_protocol
 from .networks import network_of
-from .node_view import locality_label
 
 AUTO_ADDRESS = int(ip_address("240.240.0.1"))
 """Virtual addresses of services that have none are counted up from here, as Istio does for ServiceEntries."""
@@ -61,6 +60,8 @@ def _workload(section: MeshSection, cluster: str, entry: WorkloadSection) -> Wor
         node=entry.node,
         service_account=entry.service_account,
         ready=entry.ready,
+        ready_since=entry.ready_since,
+        invented_name=entry.invented_name,
         named_ports=entry.ports,
         role=entry.role,
         answer=entry.answer,
@@ -98,7 +99,8 @@ def services(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Se
     for index, (entry, addresses, where) in enumerate([*own, *gathered.services]):
         if (entry.namespace, entry.name) in found:
             raise where.document.error(where.path, f"a second service {entry.name}.{entry.namespace}")
-        for name in (*entry.clusters, *entry.endpoints, *entry.endpoint_ports, *entry.endpoint_ready):
+        named = (entry.clusters, entry.endpoints, entry.endpoint_ports, entry.endpoint_ready, entry.anonymous)
+        for name in (one for part in named for one in part):
             if name not in section.clusters:
                 raise where.document.error((*where.path, "clusters"), f"service {entry.name}: unknown cluster {name!r}")
         ports = [one.port for one in entry.ports]
@@ -147,4 +149,14 @@ def _service(section: MeshSection, entry: ServiceSection, addresses: Mapping[str
             for cluster, by_address in entry.endpoint_ports.items()
         },
         endpoint_ready=entry.endpoint_ready,
+        anonymous={
+            cluster: {address: _anonymous(section, entry, cluster, address) for address in addresses}
+            for cluster, addresses in entry.anonymous.items()
+        },
     )
+
+
+def _anonymous(section: MeshSection, entry: ServiceSection, cluster: str, address: str) -> Workload:
+    """An address of which nothing else is known."""
+    network = network_of(section, cluster, address, {})
+    return Workload(address, entry.namespace, cluster, network, address, {}, service_account="")

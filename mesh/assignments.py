@@ -77,7 +77,7 @@ def _endpoint(seen: object) -> LbEndpoint:
     assert seen.member is not None
     workload, port = behind(seen.member)
     names = (workload.name, workload.namespace, workload.canonical_name, workload.canonical_revision, workload.cluster)
-    istio = {"workload": ";".join(names)}
+    istio = {"workload": f";;;;{workload.cluster}" if workload.is_bare else ";".join(names)}
     return LbEndpoint(
         endpoint=Endpoint(address=address(workload.address, port)),
         health_status=health_of(seen),

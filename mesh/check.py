@@ -8,10 +8,12 @@ from collections.abc import Iterator, Set
 
 from .documents import Path
 from .istio import DestinationRuleSpec, LocalityLbSetting, TrafficPolicy
-from .model import Mesh, Resource
+from .model import Mesh, Resource, Workload
 from .policy import subsets
 from .routes import MESH
 from .rules import covers, full_host, rule_of, spec_of
+from .service_entries import twin_key
+from .service_entry import ServiceEntrySpec
 from .virtual_service import RouteDestination, VirtualServiceSpec
 
 Problem = tuple[Path, str]
@@ -45,6 +47,24 @@ def doubts(mesh: Mesh, resource: Resource, external: Set[str] = frozenset()) -> 
         for kind in ("tcp", "tls"):
             for at, entry in enumerate(getattr(spec, kind)):
                 yield from _destinations(mesh, resource, entry.route, ("spec", kind, at, "route"), external)
+    elif isinstance(spec, ServiceEntrySpec):
+        yield from _twins(mesh, resource, spec)
+
+
+def _twins(mesh: Mesh, resource: Resource, spec: ServiceEntrySpec) -> Iterator[Problem]:
+    """Pods of one name in several clusters, of which an entry has one."""
+    if not spec.workload_selector:
+        return
+    wanted = spec.workload_selector.labels.items()
+    named: dict[tuple[str, ...], list[Workload]] = {}
+    for one in mesh.workloads:
+        if one.ready and not one.is_bare and one.namespace == resource.namespace and wanted <= one.labels.items():
+            named.setdefault(twin_key(one), []).append(one)
+    for twins in (found for found in named.values() if len(found) > 1):
+        clusters = " and ".join(one.cluster for one in twins)
+        text = f"pods named {twins[0].name} are in {clusters}: istiod has only the one that it heard of last"
+        yield ("spec", "workloadSelector"), text
+        return
 
 
 def _policies(mesh: Mesh, resource: Resource, spec: DestinationRuleSpec) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """The part of a mesh that stands in Kubernetes objects: nodes, networks, workloads, services, gateways."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from .kubernetes import (
     traffic_distribution,
 )
 from .kubernetes_part import Read
-from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod, Template
+from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod, PodSpec, StatefulSet, Template
 from .mesh_schema import GatewaySection, NodeSection, PortSection, ServiceSection, WorkloadSection
 from .model import TLS_MODE_LABEL
 
@@ -96,8 +96,9 @@ def _pods(gathered: Gathered, by_kind: Mapping[type[Read], list[Found]]) -> None
             address=pod.status.pod_ip,
             node=pod.spec.node_name,
             labels=labels,
-            service_account=pod.spec.service_account_name,
+            service_account=pod.spec.account,
             ready=pod.is_ready,
+            ready_since=pod.ready_since,
             mtls=labels.get(TLS_MODE_LABEL) == "istio",
             ports=pod.spec.named_ports,
         )
@@ -111,7 +112,7 @@ def _deployments(
     there: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for cluster, work, _ in gathered.workloads:
         there.setdefault((cluster, work.namespace), []).append(work.labels)
-    for one, deployment in (*_each(by_kind, Deployment), *_each(by_kind, DaemonSet)):
+    for one, deployment in (pair for kind in (Deployment, StatefulSet, DaemonSet) for pair in _each(by_kind, kind)):
         namespace = deployment.metadata.namespace or "default"
         spec, template = deployment.spec, deployment.spec.template
         selected = spec.selector.match_labels or template.metadata.labels
@@ -120,12 +121,12 @@ def _deployments(
                 continue
             # Without its Namespace in the file: as in a mesh where every namespace is injected.
             mtls = template.is_injected(by_namespace=injected.get((cluster, namespace), True))
-            section = _of_template(template, namespace, mtls=mtls)
+            section = _of_template(template, namespace, mtls=mtls, named=isinstance(deployment, StatefulSet))
+            nodes = _nodes_of(by_kind, cluster)
             if isinstance(deployment, Deployment):
-                node = _node_for(gathered, cluster, template.spec.node_selector)
+                node = _node_for(nodes, template.spec)
                 places = [(str(index), node) for index in range(deployment.spec.replicas)]
             else:
-                nodes = _nodes_of(by_kind, cluster)
                 places = [(node.metadata.name, node.metadata.name) for node in nodes if deployment.is_on(node)]
                 if not nodes:
                     title = f"DaemonSet {namespace}/{deployment.metadata.name}"
@@ -135,26 +136,23 @@ def _deployments(
                 gathered.workloads.append((cluster, pod, one.place))
 
 
-def _of_template(template: Template, namespace: str, *, mtls: bool) -> WorkloadSection:
-    """A pod as its template says it, without a name and a place."""
+def _of_template(template: Template, namespace: str, *, mtls: bool, named: bool) -> WorkloadSection:
+    """A pod as its template says it, without a name and a place. ``named``: it will have the name that it gets."""
     return WorkloadSection.model_construct(
         namespace=namespace,
         labels=template.metadata.labels,
-        service_account=template.spec.service_account_name,
+        service_account=template.spec.account,
         mtls=mtls,
         ports=template.spec.named_ports,
+        invented_name=not named,
     )
 
 
-def _node_for(gathered: Gathered, cluster: str, selector: Mapping[str, str]) -> str:
-    """The node whose region and zone a nodeSelector names, or the only locality that there is."""
-    wanted = NodeObject.model_validate({"metadata": {"name": "any", "labels": dict(selector)}}).locality()
-    nodes = gathered.nodes.get(cluster, {})
-    fitting = [
-        name for name, node in nodes.items() if all(getattr(node, part) == value for part, value in wanted.items())
-    ]
-    localities = {(nodes[name].region, nodes[name].zone, nodes[name].sub_zone) for name in fitting}
-    return fitting[0] if len(localities) == 1 else ""
+def _node_for(nodes: Iterable[NodeObject], asked: PodSpec) -> str:
+    """A node that takes a pod, where all that do are in one locality."""
+    fitting = [one for one in nodes if one.takes(asked)]
+    localities = {tuple(one.locality().items()) for one in fitting}
+    return fitting[0].metadata.name if len(localities) == 1 else ""
 
 
 def _nodes_of(by_kind: Mapping[type[Read], list[Found]], cluster: str) -> list[NodeObject]:
@@ -232,10 +230,13 @@ class _Slices:
         self._labels: dict[tuple[str, str], list[Mapping[str, str]]] = {}
         # Whether the workload at an address is ready, by cluster.
         self._ready: dict[str, dict[str, bool]] = {}
+        # Namespaces of ready pods, by cluster and address: as istiod finds who is there.
+        self._found: dict[tuple[str, str], set[str]] = {}
         self._names: set[tuple[str, str, str]] = set()
         for cluster, work, _ in gathered.workloads:
             self._labels.setdefault((cluster, work.namespace), []).append(work.labels)
             self._ready.setdefault(cluster, {})[work.address or ""] = work.ready
+            self._found.setdefault((cluster, work.address or ""), set()).update([work.namespace] if work.ready else [])
             self._names.add((cluster, work.namespace, work.name))
 
     def members(self, section: ServiceSection) -> ServiceSection:
@@ -246,6 +247,7 @@ class _Slices:
         endpoints: dict[str, list[str]] = {}
         ports: dict[str, dict[str, dict[str, int]]] = {}
         ready: dict[str, dict[str, bool]] = {}
+        anonymous: dict[str, list[str]] = {}
         for one, part in self._of.get((section.name, section.namespace), ()):
             for cluster in sorted(one.clusters - self._selected_in(section, one.clusters)):
                 taken = [endpoint for endpoint in part.endpoints if self._is_member(section, one, endpoint)]
@@ -256,12 +258,21 @@ class _Slices:
                 endpoints.setdefault(cluster, []).extend(addresses)
                 unlike = {address: word for address, word in told.items() if self._ready[cluster][address] != word}
                 ready.setdefault(cluster, {}).update(unlike)
+                if lost := list(self._not_found(cluster, section, taken)):
+                    anonymous.setdefault(cluster, []).extend(lost)
                 stated = ports.setdefault(cluster, {})
                 for address in addresses:
                     numbers = {port.name: port.port for port in part.ports if port.port}
                     stated[address] = {**stated.get(address, {}), **numbers}
         found = {cluster: words for cluster, words in ready.items() if words}
-        return section.model_copy(update={"endpoints": endpoints, "endpoint_ports": ports, "endpoint_ready": found})
+        changes = {"endpoints": endpoints, "endpoint_ports": ports, "endpoint_ready": found, "anonymous": anonymous}
+        return section.model_copy(update=changes)
+
+    def _not_found(self, cluster: str, section: ServiceSection, taken: Iterable[SliceEndpoint]) -> Iterator[str]:
+        """Addresses of pods that no targetRef names, and that are not ready or of another namespace."""
+        for address in (each for one in taken if one.target_ref.kind != "Pod" for each in one.addresses):
+            if section.namespace not in self._found.get((cluster, address), {section.namespace}):
+                yield address
 
     def _selected_in(self, section: ServiceSection, clusters: frozenset[str]) -> set[str]:
         if not section.selector:
@@ -302,13 +313,16 @@ def _as_name(address: str) -> str:
 
 
 def _bare(address: str, namespace: str, endpoint: SliceEndpoint) -> WorkloadSection:
+    """A pod that is not in the file, or an address that is no pod's: of that one its node says nothing."""
+    is_pod = endpoint.target_ref.kind == "Pod"
     return WorkloadSection.model_construct(
         name=endpoint.target_ref.name or _as_name(address),
         namespace=namespace,
         address=address,
-        node=endpoint.node_name,
+        node=endpoint.node_name if is_pod else "",
+        service_account="default" if is_pod else "",
         ready=endpoint.conditions.ready,
-        mtls=endpoint.target_ref.kind == "Pod",
+        mtls=is_pod,
     )
 
 

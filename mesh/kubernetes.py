@@ -12,7 +12,7 @@ from eastgate.xds.whole_number import UINT32, whole_number
 from pydantic import AfterValidator, Field, model_validator
 
 from .kubernetes_part import Address, Meta, Read, checked_address
-from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod
+from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod, StatefulSet
 
 NETWORK = "topology.istio.io/network"
 GATEWAY_PORT = "networking.istio.io/gatewayPort"
@@ -296,7 +296,7 @@ KINDS: Mapping[tuple[str, str], type[Read]] = {
     ("", "Namespace"): Namespace,
     ("discovery.k8s.io", "EndpointSlice"): EndpointSlice,
     ("apps", "Deployment"): Deployment,
-    ("apps", "StatefulSet"): Deployment,
+    ("apps", "StatefulSet"): StatefulSet,
     ("apps", "DaemonSet"): DaemonSet,
     ("gateway.networking.k8s.io", "Gateway"): ApiGateway,
 }

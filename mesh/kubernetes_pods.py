@@ -1,8 +1,11 @@
 """Pods, what makes them, and the nodes that they are on, as Kubernetes has them. Pure; knows no YAML and no files."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from .kubernetes_part import Address, Meta, Read
+from .placement import OF_DAEMONS, OF_HOST_NETWORK, Affinity, Taint, Toleration, tolerated
 
 INJECT_LABEL = "sidecar.istio.io/inject"
 REGION_KEYS = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
@@ -10,9 +13,6 @@ ZONE_KEYS = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/z
 SUB_ZONE_KEY = "topology.istio.io/subzone"
 MOST_REPLICAS = 100_000
 """Pods that a Deployment stands for: what no cluster has would fill the memory."""
-HINDERING = ("NoSchedule", "NoExecute")
-# Taints of a node's state, which every DaemonSet tolerates.
-OF_STATE = "node.kubernetes.io/"
 
 
 class Condition(Read):
@@ -20,6 +20,7 @@ class Condition(Read):
 
     type: str
     status: str = ""
+    last_transition_time: str = ""
 
 
 class ContainerPort(Read):
@@ -35,39 +36,22 @@ class Container(Read):
     ports: list[ContainerPort] = []
 
 
-class Taint(Read):
-    """A taint of a node."""
-
-    key: str = ""
-    value: str = ""
-    effect: str = ""
-
-
-class Toleration(Read):
-    """A toleration of a pod; without a key it is one of everything, without an effect of all effects."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-
-    def takes(self, taint: Taint) -> bool:
-        """Whether its pods may be where the taint is."""
-        named = self.key == taint.key and (self.operator == "Exists" or self.value == taint.value)
-        everything = not self.key and self.operator == "Exists"
-        return (named or everything) and self.effect in ("", taint.effect)
-
-
 class PodSpec(Read):
     """spec of a pod, or of a template."""
 
     node_name: str = ""
-    service_account_name: str = "default"
+    service_account_name: str = ""
     host_network: bool = False
     containers: list[Container] = []
     init_containers: list[Container] = []
     node_selector: dict[str, str] = {}
+    affinity: Affinity = Affinity()
     tolerations: list[Toleration] = []
+
+    @property
+    def account(self) -> str:
+        """The account that it runs as; none named is the namespace's own."""
+        return self.service_account_name or "default"
 
     @property
     def named_ports(self) -> dict[str, int]:
@@ -100,7 +84,15 @@ class Pod(Read):
     @property
     def is_ready(self) -> bool:
         """Whether it is Ready."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+        return any(self._readiness())
+
+    @property
+    def ready_since(self) -> str:
+        """When it became Ready; empty: it is not, or does not say it."""
+        return next((one.last_transition_time for one in self._readiness()), "")
+
+    def _readiness(self) -> list[Condition]:
+        return [one for one in self.status.conditions if one.type == "Ready" and one.status == "True"]
 
 
 class Template(Read):
@@ -139,10 +131,14 @@ class DeploymentSpec(Read):
 
 
 class Deployment(Read):
-    """A Deployment or a StatefulSet: pods that will be."""
+    """A Deployment: pods that will be."""
 
     metadata: Meta
     spec: DeploymentSpec = DeploymentSpec()
+
+
+class StatefulSet(Deployment):
+    """A StatefulSet: pods that will be, and whose names are known."""
 
 
 class NodeSpec(Read):
@@ -176,6 +172,16 @@ class NodeObject(Read):
         """Its first address outside; istiod takes no other."""
         return next((one.address for one in self.status.addresses if one.type == "ExternalIP" and one.address), "")
 
+    def takes(self, asked: PodSpec, also: Sequence[Toleration] = ()) -> bool:
+        """Whether Kubernetes may put a pod there. ``also``: what it tolerates beside its own word."""
+        name, labels = self.metadata.name, self.metadata.labels
+        return (
+            asked.node_name in ("", name)
+            and asked.node_selector.items() <= labels.items()
+            and asked.affinity.allows(name, labels)
+            and tolerated(self.spec.taints, (*asked.tolerations, *also))
+        )
+
     def locality(self) -> dict[str, str]:
         """Region, zone and sub zone of its labels, the older names too."""
         labels = self.metadata.labels
@@ -201,8 +207,7 @@ class DaemonSet(Read):
     spec: DaemonSetSpec = DaemonSetSpec()
 
     def is_on(self, node: NodeObject) -> bool:
-        """Whether a node gets a pod; what Kubernetes says of a node's state keeps none of them away."""
+        """Whether a node gets a pod."""
         asked = self.spec.template.spec
-        barred = [one for one in node.spec.taints if one.effect in HINDERING and not one.key.startswith(OF_STATE)]
-        tolerated = all(any(word.takes(one) for word in asked.tolerations) for one in barred)
-        return tolerated and asked.node_selector.items() <= node.metadata.labels.items()
+        own = (*OF_DAEMONS, OF_HOST_NETWORK) if asked.host_network else OF_DAEMONS
+        return node.takes(asked, own)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from eastgate.xds.resources import Locality
 
 NETWORK_LABEL = "topology.istio.io/network"
+LOCALITY_LABELS = ("topology.istio.io/locality", "istio-locality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,13 @@ def parse_locality(text: str) -> Locality:
     """Region, zone and sub zone of "r/z/s"; missing parts are empty."""
     parts = [*text.split("/", 2), "", "", ""]
     return Locality(*parts[:3])
+
+
+def locality_label(labels: Mapping[str, str]) -> str:
+    """What a label says of where its pod is, as "region/zone/subzone"; empty: no label says it."""
+    text = next((labels[label] for label in LOCALITY_LABELS if labels.get(label)), "")
+    # A label's value may not hold slashes.
+    return text if "/" in text else text.replace(".", "/")
 
 
 def matches(locality: Locality, pattern: str) -> bool:

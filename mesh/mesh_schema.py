@@ -56,7 +56,10 @@ class GatewaySection(Section):
 
 
 class WorkloadSection(Section):
-    """A pod. Without an address it gets one when a trial starts it."""
+    """A pod. Without an address it gets one when a trial starts it.
+
+    ``ready_since``: when it became ready, a text that sorts. ``invented_name``: Kubernetes will give it another one.
+    """
 
     name: Name
     namespace: Name = "default"
@@ -65,6 +68,8 @@ class WorkloadSection(Section):
     labels: dict[str, str] = {}
     service_account: str = "default"
     ready: bool = True
+    ready_since: str = ""
+    invented_name: bool = False
     mtls: bool = True
     ports: dict[str, Port] = {}
     role: Literal["", "echo", "gateway", "client"] = ""
@@ -99,6 +104,7 @@ class ServiceSection(Section):
     unready endpoints count as ready (publishNotReadyAddresses). ``endpoint_ports``: where ``endpoints`` listen, by
     cluster, address and name of the service's port; a cluster that is not named: at the target port.
     ``endpoint_ready``: whether they are ready, by cluster and address; one that is not named: as the workload is.
+    ``anonymous``: those of ``endpoints`` that are sent as an address alone, whatever workload is there.
     """
 
     name: Name
@@ -114,6 +120,7 @@ class ServiceSection(Section):
     publishes_unready: bool = False
     endpoint_ports: dict[str, dict[Address, dict[str, Port]]] = {}
     endpoint_ready: dict[str, dict[Address, bool]] = {}
+    anonymous: dict[str, list[Address]] = {}
 
 
 class MeshSection(Section):

@@ -3,7 +3,7 @@
 mesh_file.py reads it, a scenario changes it, control_plane.py says what each node gets of it. No YAML, no xDS.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from .part import Part
 from .split_horizon import NetworkGateway
 
 Known = TypeVar("Known")
+Place = tuple[str, str]
 NETWORK_LABEL = "topology.istio.io/network"
 CLUSTER_LABEL = "topology.istio.io/cluster"
 REGION_LABEL = "topology.kubernetes.io/region"
@@ -50,7 +51,9 @@ class Workload:
     """A pod. ``named_ports``: container ports that services may name. ``listens``: real port by target port, where
     something else than the target port was bound. ``role`` and ``answer`` say what a trial starts for it.
 
-    ``service_account`` empty: it shows no name. ``watched``: somebody says whether it is ready.
+    ``service_account`` empty: it shows no name, and without an entry that names it it is an address alone.
+    ``watched``: somebody says whether it is ready. ``ready_since``: since when it is, a text that sorts.
+    ``invented_name``: it stands for a pod that Kubernetes will name otherwise.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Workload:
     answer: str = ""
     weight: int = 1
     watched: bool = True
+    ready_since: str = ""
+    invented_name: bool = False
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -76,9 +81,19 @@ class Workload:
         return self.cluster, self.namespace, self.name
 
     @property
+    def place(self) -> Place:
+        """Its cluster and its address, or its name while it has none: two networks may have one address."""
+        return self.cluster, self.address or self.name
+
+    @property
     def mtls(self) -> bool:
         """Whether it was injected, so that it expects mesh mTLS."""
         return self.labels.get(TLS_MODE_LABEL) == "istio"
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but its address is known."""
+        return self.watched and not self.service_account
 
     @property
     def canonical_name(self) -> str:
@@ -129,10 +144,11 @@ class Service:
     ``node_local``: clients see endpoints of their own node. ``publishes_unready``: unready endpoints count as ready.
     ``endpoint_ports``: where ``endpoints`` listen, by cluster, then by address and name of the service's port.
     ``endpoint_ready``: whether they are ready, by cluster and address, where that is not the workload's own word.
+    ``anonymous``: what stands in the place of a workload that nobody finds by its address, by cluster and address.
 
     Of a ServiceEntry: ``external``: outside of the mesh; ``resolution``: its own word; ``accounts``: names that its
     endpoints may have in certificates. ``own``: endpoints that entries give the host, ``own_ports``: where these
-    listen, by address and name of the service's port; a service of Kubernetes may have them too.
+    listen, by place and name of the service's port; a service of Kubernetes may have them too.
     """
 
     name: str
@@ -149,12 +165,13 @@ class Service:
     external: bool = False
     resolution: str = ""
     own: tuple[Workload, ...] = ()
-    own_ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    own_ports: Mapping[tuple[Place, str], int] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     node_local: bool = False
     publishes_unready: bool = False
     endpoint_ports: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
     endpoint_ready: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    anonymous: Mapping[str, Mapping[str, Workload]] = field(default_factory=dict)
 
     @property
     def is_entry(self) -> bool:
@@ -262,12 +279,12 @@ class Mesh:
         for cluster in {*service.clusters, *service.endpoints}:
             if cluster in service.endpoints:
                 for address in service.endpoints[cluster]:
-                    candidates.update(places.get((cluster, address), ()))
+                    candidates.update(_likeliest(places.get((cluster, address), ()), service))
             elif service.selector:
                 of = (cluster, service.namespace)
                 candidates.update(min((places.get((*of, *item), ()) for item in service.selector.items()), key=len))
         there = [candidates[at] for at in sorted(candidates) if service.selects(candidates[at])]
-        return [*there, *service.own]
+        return [*(service.anonymous.get(one.cluster, {}).get(one.address, one) for one in there), *service.own]
 
     def of_kind(self, kind: str, cluster: str) -> tuple[Resource, ...]:
         """Resources of a kind that this cluster's istiod reads."""
@@ -321,6 +338,11 @@ def _places(workloads: Iterable[Workload]) -> dict[tuple[str, ...], list[tuple[i
         for label in one.labels.items():
             found.setdefault((one.cluster, one.namespace, *label), []).append((at, one))
     return found
+
+
+def _likeliest(there: Sequence[tuple[int, Workload]], service: Service) -> Sequence[tuple[int, Workload]]:
+    """One of the workloads at an address that several share, as in a host's network: of the namespace, and ready."""
+    return sorted(there, key=lambda at: (at[1].namespace != service.namespace, not at[1].ready))[:1]
 
 
 def port_protocol(name: str, app_protocol: str, protocol: str) -> str:

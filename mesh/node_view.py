@@ -6,7 +6,7 @@ from typing import Any
 
 from eastgate.xds.resources import Locality
 
-from .locality import parse_locality
+from .locality import locality_label, parse_locality
 from .model import (
     CLUSTER_LABEL,
     HOSTNAME_LABEL,
@@ -19,7 +19,6 @@ from .model import (
 )
 from .part import seconds
 
-LOCALITY_LABELS = ("topology.istio.io/locality", "istio-locality")
 TYPES = ("router", "sidecar")
 OWN_PORTS = ("ENVOY_STATUS_PORT", "ENVOY_PROMETHEUS_PORT")
 
@@ -130,13 +129,6 @@ def _locality(workload: Workload | None, labels: Mapping[str, str], told: Locali
         return workload.locality
     text = locality_label(labels)
     return parse_locality(text) if text else told
-
-
-def locality_label(labels: Mapping[str, str]) -> str:
-    """What a label says of where its pod is, as "region/zone/subzone"; empty: no label says it."""
-    text = next((labels[label] for label in LOCALITY_LABELS if labels.get(label)), "")
-    # A label's value may not hold slashes.
-    return text if "/" in text else text.replace(".", "/")
 
 
 def _topology(view: NodeView, node_name: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ Pure functions. Source of the rules: istio, pilot/pkg/serviceregistry/serviceent
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from .locality import parse_locality
-from .model import TLS_MODE_LABEL, Mesh, Resource, Service, ServicePort, Workload, port_protocol
-from .service_entry import EntryEndpoint, EntryPort, ServiceEntrySpec
+from .locality import locality_label, parse_locality
+from .model import TLS_MODE_LABEL, Mesh, Place, Resource, Service, ServicePort, Workload, port_protocol
+from .service_entry import EntryEndpoint, EntryPort, EntrySelector, ServiceEntrySpec
 
 DNS = ("DNS", "DNS_ROUND_ROBIN")
 
@@ -87,10 +87,10 @@ def _by_host(services: Iterable[Service]) -> dict[str, list[Service]]:
 
 @dataclass(frozen=True, slots=True)
 class _Instances:
-    """Endpoints of a host in a namespace, and where they listen, by address and name of the service's port."""
+    """Endpoints of a host in a namespace, and where they listen, by place and name of the service's port."""
 
     members: tuple[Workload, ...]
-    ports: Mapping[tuple[str, str], int]
+    ports: Mapping[tuple[Place, str], int]
 
     @classmethod
     def of(cls, mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> "_Instances":
@@ -99,14 +99,14 @@ class _Instances:
         """
         # Of names that DNS answers one at a time there can be only one.
         once = spec_of(entries[0]).resolution == "DNS_ROUND_ROBIN"
-        members: dict[str, Workload] = {}
-        ports: dict[tuple[str, str], int] = {}
+        members: dict[Place, Workload] = {}
+        ports: dict[tuple[Place, str], int] = {}
         for one in entries[:1] if once else entries:
             for member, stated in _members(mesh, one, host, cluster):
-                members.setdefault(member.address, member)
+                members.setdefault(member.place, member)
                 for port in spec_of(one).ports:
                     number = stated.get(port.name) or port.target_port or port.number
-                    ports.setdefault((member.address, port.name), number)
+                    ports.setdefault((member.place, port.name), number)
         return cls(tuple(members.values()), ports)
 
 
@@ -154,14 +154,40 @@ def _members(mesh: Mesh, resource: Resource, host: str, cluster: str) -> Iterato
     for at, endpoint in enumerate(spec.endpoints):
         yield _member(resource, endpoint, at, cluster), endpoint.ports
     if spec.workload_selector:
-        wanted = spec.workload_selector.labels.items()
-        for one in mesh.workloads:
-            # Pods of all clusters, as soon as they are ready (pod.go of istiod's Kubernetes registry).
-            if one.ready and one.namespace == resource.namespace and wanted <= one.labels.items():
-                yield one, one.named_ports
+        for one in selected(mesh, resource.namespace, spec):
+            yield one, one.named_ports
     elif spec.resolution in DNS and not spec.endpoints:
         # What DNS says of the host itself.
         yield Workload(resource.name, resource.namespace, cluster, "", host, {}, service_account="", watched=False), {}
+
+
+def selected(mesh: Mesh, namespace: str, spec: ServiceEntrySpec) -> Iterator[Workload]:
+    """Pods that an entry selects."""
+    wanted = (spec.workload_selector or EntrySelector()).labels.items()
+    for one in mesh.known("selectable", lambda: _selectable(mesh)).get(namespace, ()):
+        if wanted <= one.labels.items():
+            yield one
+
+
+def _selectable(mesh: Mesh) -> dict[str, list[Workload]]:
+    """Pods that entries may select, by namespace: of all clusters, while they are ready (kube/controller/pod.go).
+
+    istiod keeps them by namespace and name without their cluster (ResourceName in model/service.go): of several with
+    one name it has the one that it heard of last, which is the one that became ready last, unless it was restarted.
+    """
+    clusters = list(mesh.clusters)
+    ready = [one for one in mesh.workloads if one.ready and not one.is_bare]
+    kept = {twin_key(one): one for one in sorted(ready, key=lambda one: (one.ready_since, clusters.index(one.cluster)))}
+    found: dict[str, list[Workload]] = {}
+    for one in ready:
+        if kept[twin_key(one)] is one:
+            found.setdefault(one.namespace, []).append(one)
+    return found
+
+
+def twin_key(workload: Workload) -> tuple[str, ...]:
+    """What pods have in common of which istiod gives an entry only one."""
+    return (workload.namespace, workload.name, *([workload.cluster] if workload.invented_name else []))
 
 
 def _member(resource: Resource, endpoint: EntryEndpoint, at: int, cluster: str) -> Workload:
@@ -175,7 +201,7 @@ def _member(resource: Resource, endpoint: EntryEndpoint, at: int, cluster: str) 
         network=endpoint.network,
         address=endpoint.address,
         labels=labels,
-        locality=parse_locality(endpoint.locality),
+        locality=parse_locality(endpoint.locality or locality_label(labels)),
         service_account=endpoint.service_account,
         weight=endpoint.weight or 1,
         watched=False,

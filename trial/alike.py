@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eastgate.mesh.istio import LocalityLbSetting, Policy, ZoneAwareLbSetting
+from eastgate.mesh.locality import locality_label
 from eastgate.mesh.model import HOSTNAME_LABEL, Mesh, Resource, Service, Workload
-from eastgate.mesh.node_view import locality_label
 from eastgate.mesh.policy import TRAFFIC_DISTRIBUTION
 from eastgate.mesh.routes import entries_of
 from eastgate.mesh.routes import spec_of as routes_of

@@ -4,12 +4,17 @@ import json
 from typing import Any
 
 import pytest
+from eastgate.mesh.control_plane import resources
 from eastgate.mesh.errors import MeshError
 from eastgate.mesh.importing import ClusterObjects, mesh_text
+from eastgate.mesh.kubernetes_pods import REGION_KEYS
 from eastgate.mesh.mesh_file import parse
+from eastgate.mesh.messages import EDS
 from eastgate.mesh.model import Mesh
+from eastgate.mesh.node_view import node_view
 from eastgate.mesh.scenario import workload_named
 from eastgate.trial.prediction import predicted
+from eastgate.xds.resources import Locality
 
 MESH = "kind: Mesh\nclusters: {west: {}}\n"
 Object = dict[str, Any]
@@ -119,6 +124,54 @@ def test_a_slice_says_of_a_pod_of_the_file_whether_it_is_ready() -> None:
     assert shares(read(*there, pod("web-1", "10.1.0.1", ready="False"))) == {"10.1.0.1:9090": ("HEALTHY", 1.0)}
     made, _ = mesh_text([ClusterObjects("west", [*away, pod("web-1", "10.1.0.1"), CLIENT])])
     assert shares(parse(made, "x").mesh) == {"10.1.0.1:9090": ("UNHEALTHY", 0.0)}
+
+
+NAMELESS = {"addresses": ["10.1.0.1"]}
+PLACES = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {REGION_KEYS[0]: "r1"}}}]
+
+
+@pytest.mark.parametrize(
+    ("slice_says", "ready", "namespace", "found"),
+    [
+        (NAMELESS, "True", "default", True),
+        (NAMELESS, "False", "default", False),
+        (NAMELESS, "True", "other", False),
+        (MEMBER, "False", "default", True),
+    ],
+)
+def test_an_address_without_a_name_is_a_ready_pods_of_its_namespace_or_nobodys(
+    slice_says: Object, ready: str, namespace: str, found: bool
+) -> None:
+    """istiod knows nothing of an address whose pod it does not find: no locality, no labels, no mTLS."""
+    one = pod("web-1", "10.1.0.1", ready=ready)
+    one["metadata"]["namespace"] = namespace
+    mesh = read(service(selector={}), part({**slice_says, "conditions": {"ready": True}}), one, *PLACES)
+    (row,) = (row for row in predicted(mesh, workload_named(mesh, "west/client"), gateway=False) if row.address)
+    assert (row.address, row.health, row.share) == ("10.1.0.1:9090", "HEALTHY", 1.0)
+    (workload,) = mesh.behind(mesh.services[0])
+    assert (workload.mtls, workload.locality.region, workload.is_bare) == (found, "r1" if found else "", not found)
+
+
+def test_of_pods_of_one_address_one_stands_behind_it() -> None:
+    """Those of a host's network share it."""
+    pods = [pod(f"web-{number}", "10.1.0.1") for number in (1, 2)]
+    assert shares(read(service(selector={}), part(NAMELESS), *pods)) == {"10.1.0.1:9090": ("HEALTHY", 1.0)}
+    strange = [{**one, "metadata": {**one["metadata"], "namespace": "other"}} for one in pods]
+    assert shares(read(service(selector={}), part(NAMELESS), *strange)) == {"10.1.0.1:9090": ("HEALTHY", 1.0)}
+
+
+def test_an_address_of_no_pod_has_neither_a_name_nor_a_place() -> None:
+    mesh = read(service(selector={}), part({**NAMELESS, "nodeName": "n1"}), *PLACES)
+    (workload,) = mesh.behind(mesh.services[0])
+    assert (workload.is_bare, workload.mtls, workload.locality.region) == (True, False, "")
+    sent = resources(mesh, node_view("sidecar~10.1.0.9~client.default~x", {"CLUSTER_ID": "west"}, Locality(), mesh))
+    assert b";;;;west" in sent[EDS]["outbound|80||web.default.svc.cluster.local"]
+
+
+def test_a_pod_without_a_named_account_has_the_namespaces_own() -> None:
+    one = pod("web-1", "10.1.0.1")
+    one["spec"]["serviceAccountName"] = ""
+    assert [each.service_account for each in read(service(), one).workloads] == ["default", "default"]
 
 
 def test_unready_endpoints_that_are_published_count_as_ready() -> None:

@@ -159,6 +159,97 @@ def test_a_daemon_set_stands_for_a_pod_on_each_node_that_takes_it(spec: Object, 
     assert all(one.name == f"log-{one.node}" and one.mtls for one in mesh.workloads)
 
 
+def affinity(*terms: Object) -> Object:
+    """A spec that requires one of these terms."""
+    required = {"nodeSelectorTerms": list(terms)}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+def wants(key: str, operator: str, *values: str, of: str = "matchExpressions") -> Object:
+    return {of: [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+SSD = wants("disk", "In", "ssd", "nvme")
+CPUS_4 = {"key": "cpus", "operator": "Gt", "values": ["4"]}
+
+
+@pytest.mark.parametrize(
+    ("terms", "on"),
+    [
+        ([SSD], "a"),
+        ([wants("disk", "NotIn", "ssd")], "bc"),
+        ([wants("disk", "Exists")], "ab"),
+        ([wants("disk", "DoesNotExist")], "c"),
+        ([wants("cpus", "Gt", "4")], "a"),
+        ([wants("cpus", "Lt", "5")], "b"),
+        ([wants("metadata.name", "In", "c", of="matchFields")], "c"),
+        ([SSD, wants("disk", "DoesNotExist")], "ac"),
+        ([{"matchExpressions": [*SSD["matchExpressions"], {**CPUS_4, "values": ["8"]}]}], ""),
+        ([{**SSD, **wants("metadata.name", "NotIn", "a", of="matchFields")}], ""),
+        ([{}], ""),
+        ([], ""),
+    ],
+)
+def test_a_daemon_set_is_on_nodes_that_its_affinity_requires(terms: list[Object], on: str) -> None:
+    nodes = [
+        node("a", {"disk": "ssd", "cpus": "8"}),
+        node("b", {"disk": "tape", "cpus": "4"}),
+        node("c", {"cpus": "?"}),
+    ]
+    objects = [*nodes, daemon_set(**affinity(*terms))]
+    mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text(objects), "x").mesh
+    assert "".join(one.node for one in mesh.workloads) == on
+
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+@pytest.mark.parametrize(
+    ("spec", "zone"),
+    [
+        ({}, ""),
+        ({"nodeSelector": {"disk": "ssd"}}, "z1"),
+        (affinity(wants(ZONE, "In", "z2")), "z2"),
+        (affinity(wants(ZONE, "In", "z3")), ""),
+        ({"tolerations": [{"operator": "Exists"}], **affinity(wants(ZONE, "In", "z3"))}, "z3"),
+    ],
+)
+def test_a_deployments_pods_are_in_the_only_locality_that_takes_them(spec: Object, zone: str) -> None:
+    nodes = [node("a", {ZONE: "z1", "disk": "ssd"}), node("b", {ZONE: "z2"}), node("c", {ZONE: "z3"}, [CONTROL])]
+    made = {**daemon_set(**spec), "kind": "Deployment"}
+    mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([*nodes, made]), "x").mesh
+    assert [one.locality.zone for one in mesh.workloads] == [zone]
+
+
+WRONG = [wants("cpus", "Gt", "many"), wants("cpus", "Lt", "1", "2"), wants("cpus", "Near", "1")]
+
+
+@pytest.mark.parametrize("asked", WRONG)
+def test_an_affinity_that_kubernetes_refuses_is_refused(asked: Object) -> None:
+    with pytest.raises(MeshError, match=r"^x:\d+: spec.template.spec.affinity"):
+        parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([daemon_set(**affinity(asked))]), "x")
+
+
+@pytest.mark.parametrize(
+    ("taint", "effect", "spec", "there"),
+    [
+        ("unschedulable", "NoSchedule", {}, True),
+        ("memory-pressure", "NoSchedule", {}, True),
+        ("not-ready", "NoExecute", {}, True),
+        ("not-ready", "NoSchedule", {}, False),
+        ("out-of-service", "NoExecute", {}, False),
+        ("network-unavailable", "NoSchedule", {}, False),
+        ("network-unavailable", "NoSchedule", {"hostNetwork": True}, True),
+        ("out-of-service", "PreferNoSchedule", {}, True),
+        ("unschedulable", "NoSchedule", {"nodeName": "b"}, False),
+    ],
+)
+def test_taints_of_a_nodes_state_and_daemon_sets(taint: str, effect: str, spec: Object, there: bool) -> None:
+    one = node("a", {}, [{"key": f"node.kubernetes.io/{taint}", "effect": effect}])
+    mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([one, daemon_set(**spec)]), "x").mesh
+    assert bool(mesh.workloads) == there
+
+
 def test_a_daemon_set_whose_pods_or_nodes_are_not_told() -> None:
     there = {**pod("log-x", "10.1.0.3", "n1"), "metadata": meta("log-x", {"app": "log"})}
     mesh = parse("kind: Mesh\nclusters: {west: {}}\n---\n" + text([node("a", {}), there, daemon_set()]), "x").mesh

@@ -1,13 +1,16 @@
 """ServiceEntries: how their hosts are reached, for each resolution, and by whom they are seen."""
 
+import json
 from typing import Any
 
 import pytest
 from eastgate.mesh.control_plane import resources
 from eastgate.mesh.errors import MeshError
-from eastgate.mesh.mesh_file import parse
+from eastgate.mesh.importing import ClusterObjects, mesh_text
+from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.messages import EDS
 from eastgate.mesh.model import Mesh
+from eastgate.mesh.service_entries import service_of
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 
@@ -98,6 +101,15 @@ def test_endpoints_have_weights_ports_and_accounts() -> None:
     # HTTP hosts share the port.
     hosts = [one.name for one in routes(mesh, node)["80"].virtual_hosts]
     assert "vm.shop.internal:80" in hosts
+
+
+def test_a_label_says_where_an_endpoint_is_that_has_no_locality() -> None:
+    first = "{address: 10.7.0.1, labels: {istio-locality: r1.z1}}"
+    second = "{address: 10.7.0.2, locality: r2, labels: {istio-locality: r1}}"
+    mesh = entry(f"{{hosts: [api.example.com], {TLS}, resolution: STATIC, endpoints: [{first}, {second}]}}")
+    sent = ClusterLoadAssignment.parse(resources(mesh, sidecar(mesh, "client"))[EDS][NAME])
+    found = [(one.locality.region, one.locality.zone) for one in sent.endpoints if one.locality]
+    assert found == [("r1", "z1"), ("r2", "")]
 
 
 def test_pods_may_be_selected() -> None:
@@ -254,3 +266,74 @@ def test_a_name_among_static_endpoints_is_left_out_and_a_socket_refused() -> Non
     assert behind(mesh) == {("1.1.1.1", 443)}
     with pytest.raises(MeshError, match=r"unix sockets are not read here: unix:///run/api"):
         entry(f"{{{STATIC}, {TLS}, endpoints: [{{address: 'unix:///run/api'}}]}}")
+
+
+TWO_CLUSTERS = {"kind": "Mesh", "clusters": {"west": {}, "east": {}}}
+SELECTING = f"{{{STATIC}, {TLS}, workloadSelector: {{labels: {{app: web}}}}}}"
+
+
+def of_two_clusters(*objects: dict[str, Any]) -> MeshFile:
+    """An entry that selects pods, and objects that say in which cluster they are."""
+    text = "\n---\n".join(map(json.dumps, [TWO_CLUSTERS, *objects]))
+    return parse(text + "\n" + applied("ServiceEntry", SELECTING), "x")
+
+
+def pod_of(cluster: str, address: str, *, name: str = "web-0", since: str | None = None) -> dict[str, Any]:
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": since}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "labels": {"app": "web"},
+            "annotations": {"eastgate/clusters": cluster},
+        },
+        "spec": {},
+        "status": {"podIP": address, "conditions": [ready]},
+    }
+
+
+def pods_behind(mesh: Mesh) -> set[tuple[str, str]]:
+    """Cluster and name of everything behind the entry's host."""
+    found = service_of(mesh, "west", "api.example.com")
+    assert found
+    return {(one.cluster, one.name) for one in mesh.behind(found)}
+
+
+def test_of_pods_with_one_name_in_two_clusters_an_entry_has_the_last_that_became_ready() -> None:
+    """istiod keeps the pods that entries select by namespace and name, without their cluster."""
+    near, far = pod_of("west", "10.1.0.1"), pod_of("east", "10.2.0.1")
+    file = of_two_clusters(near, far)
+    assert pods_behind(file.mesh) == {("east", "web-0")}
+    assert any("pods named web-0 are in west and east: istiod has only the one" in one for one in file.findings)
+    younger = of_two_clusters(pod_of("west", "10.1.0.1", since="2026-11-30T11:00:00Z"), far)
+    assert pods_behind(younger.mesh) == {("west", "web-0")}
+    made, _ = mesh_text([ClusterObjects("west", [pod_of("west", "10.1.0.1", since="2026-11-30T11:00:00Z")])])
+    assert [one.ready_since for one in parse(made, "x").mesh.workloads] == ["2026-11-30T11:00:00Z"]
+
+
+def test_pods_with_names_of_their_own_are_all_behind_an_entry() -> None:
+    file = of_two_clusters(pod_of("west", "10.1.0.1"), pod_of("east", "10.2.0.1", name="web-1"))
+    assert pods_behind(file.mesh) == {("west", "web-0"), ("east", "web-1")}
+    assert not any("pods named" in one for one in file.findings)
+
+
+def test_pods_of_two_networks_may_have_one_address() -> None:
+    """As clusters that were made with the same settings have it."""
+    file = of_two_clusters(pod_of("west", "10.1.0.1"), pod_of("east", "10.1.0.1", name="web-1"))
+    assert pods_behind(file.mesh) == {("west", "web-0"), ("east", "web-1")}
+
+
+@pytest.mark.parametrize(("kind", "found"), [("Deployment", {"west", "east"}), ("StatefulSet", {"east"})])
+def test_names_that_kubernetes_will_make_up_are_not_alike(kind: str, found: set[str]) -> None:
+    template = {"metadata": {"labels": {"app": "web"}}}
+    made = {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"template": template},
+    }
+    file = of_two_clusters(made)
+    assert {cluster for cluster, _ in pods_behind(file.mesh)} == found
+    assert any("pods named" in one for one in file.findings) == (kind == "StatefulSet")
