@@ -61,21 +61,29 @@ def scope_of(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None = None) ->
     Made once for all nodes that have the same: most namespaces of a mesh, where no Sidecar and no exportTo names them.
     """
     resource = _sidecar_of(mesh, node) if node.type == "sidecar" else None
-    named = mesh.known(("exported to", node.cluster), lambda: _exported_to(mesh, node.cluster))
-    namespace = node.namespace if resource or node.namespace in named else ""
+    named = mesh.known(("told apart", node.cluster), lambda: _told_apart(mesh, node.cluster))
+    own = resource is not None and asks_own_namespace(sidecar_spec(resource))
+    namespace = node.namespace if own or node.namespace in named else ""
     of = resource.identity if resource else None
     key = ("scope", node.type, node.cluster, namespace, node.interception, of)
     whole = mesh.known(key, lambda: _scope(mesh, node, resource))
     return whole if hosts is None else mesh.known((*key, hosts), lambda: _narrowed(whole, hosts))
 
 
-def _exported_to(mesh: Mesh, cluster: str) -> frozenset[str]:
-    """Namespaces that some exportTo names, or that have a host of several: what the others see is the same."""
+def asks_own_namespace(spec: SidecarSpec) -> bool:
+    """Whether what it leaves depends on the client's namespace."""
+    places = (host.partition("/")[0] for entry in spec.egress for host in entry.hosts)
+    return any(place.removeprefix(NOT) == HERE for place in places)
+
+
+def _told_apart(mesh: Mesh, cluster: str) -> frozenset[str]:
+    """Namespaces that an exportTo or a route's match names, or that have a host of several: the others see the same."""
     default = mesh.config.default_virtual_service_export_to
     found = {(one.namespace, name) for one in services_of(mesh, cluster) for name in one.export_to}
     routes = mesh.of_kind("VirtualService", cluster)
     found |= {(one.namespace, name) for one in routes for name in spec_of(one).export_to or default}
-    own = (name for names in contested(mesh, cluster).values() for name in names)
+    own = [name for names in contested(mesh, cluster).values() for name in names]
+    own += [match.source_namespace for one in routes for entry in entries_of(one) for match in entry.match]
     return frozenset((*own, *(namespace if name == HERE else name for namespace, name in found)))
 
 

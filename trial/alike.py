@@ -17,11 +17,11 @@ from eastgate.mesh.routes import entries_of
 from eastgate.mesh.routes import spec_of as routes_of
 from eastgate.mesh.rules import PRIVATE, exports, full_host
 from eastgate.mesh.rules import spec_of as rule_of
-from eastgate.mesh.scope import sidecar_spec
+from eastgate.mesh.scope import asks_own_namespace, sidecar_spec
 from eastgate.mesh.service_entries import contested, services_of
 from eastgate.mesh.virtual_service import GatewaySpec
 
-from .changed import concerns, hosts_of_routes, known_hosts, led_to
+from .changed import concerns, hosts_of_routes, known_hosts, led_to, targets_of_routes
 
 
 class Told(Protocol):
@@ -132,10 +132,11 @@ class _Gathering:
         self.namespaces.setdefault("", set()).add(root)
         for setting in (mesh.config.locality_lb_setting, mesh.config.zone_aware_lb_setting):
             self._note([""], _priorities(setting), ())
+        everywhere = [sidecar_spec(one) for one in mesh.resources if one.kind == "Sidecar" and one.namespace == root]
+        self.apart |= any(asks_own_namespace(one) for one in everywhere)
         for one in mesh.resources:
-            self._note(self._concerned(one), set(_labels(one)), set(_namespaces(mesh, one)))
-            # The hosts of a Sidecar may be those of the client's own namespace.
-            self.apart |= one.kind == "Sidecar" and one.namespace == root
+            concerned = self._concerned(one, reached=bool(everywhere))
+            self._note(concerned, set(_labels(one)), set(_namespaces(mesh, one)))
         for cluster in mesh.clusters:
             for host, names in contested(mesh, cluster).items():
                 self._note([host], (), names)
@@ -143,19 +144,22 @@ class _Gathering:
                 labels = set(_labels_of_service(service))
                 self._note([service.host], labels, _exported(service.export_to, service.namespace))
 
-    def _concerned(self, resource: Resource) -> Iterable[str]:
-        """Hosts that a resource can count for; an empty one: any."""
+    def _concerned(self, resource: Resource, *, reached: bool) -> Iterable[str]:
+        """Hosts that a resource can count for; an empty one: any.
+
+        ``reached``: those that a route leads to as well, which a Sidecar leaves only because of it.
+        """
         if resource.kind == "DestinationRule":
             names: tuple[str, ...] = (full_host(rule_of(resource).host, resource.namespace),)
         elif resource.kind == "VirtualService":
-            names = hosts_of_routes(resource)
+            names = (*hosts_of_routes(resource), *(targets_of_routes(resource) if reached else ()))
         else:
             return ("",)
         found: list[str] = []
         for name in names:
             near = self._hosts if name.startswith("*") else (name, *self._wild)
             found += [host for host in near if host == name or concerns((name,), host)]
-        return found
+        return dict.fromkeys(found)
 
     def _note(self, hosts: Iterable[str], labels: Iterable[str], namespaces: Iterable[str]) -> None:
         more, places = set(labels), set(namespaces)

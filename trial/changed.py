@@ -43,6 +43,11 @@ def hosts_of_routes(resource: Resource) -> tuple[str, ...]:
     return tuple(_full(resource, host) for host in routes_of(resource).hosts)
 
 
+def targets_of_routes(resource: Resource) -> tuple[str, ...]:
+    """Hosts that a VirtualService leads to, in full."""
+    return tuple(_full(resource, one.destination.host) for entry in entries_of(resource) for one in entry.route)
+
+
 def _full(resource: Resource, host: str) -> str:
     return full_host(host, resource.namespace)
 
@@ -104,7 +109,7 @@ def _routes(meshes: Iterable[Mesh]) -> Iterator[tuple[Resource, tuple[str, ...]]
     for mesh in meshes:
         for one in mesh.resources:
             if one.kind == "VirtualService":
-                yield one, tuple(_full(one, part.destination.host) for entry in entries_of(one) for part in entry.route)
+                yield one, targets_of_routes(one)
 
 
 def _leading_to(meshes: Iterable[Mesh], hosts: Iterable[str]) -> Iterator[tuple[Resource, tuple[str, ...]]]:

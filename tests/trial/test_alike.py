@@ -87,7 +87,8 @@ def of_services(draw: random.Random) -> str:
     return "".join(lines)
 
 
-@pytest.mark.parametrize("seed", range(12))
+# In the last two a Sidecar of the root namespace leaves a host only to whom a route leads there.
+@pytest.mark.parametrize("seed", [*range(12), 101, 140])
 def test_any_mesh_is_predicted_as_one_by_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(seed)
     rules = {at for at in range(len(RULES)) if draw.random() < 0.4}
@@ -103,6 +104,15 @@ def test_any_mesh_is_predicted_as_one_by_one(seed: int, monkeypatch: pytest.Monk
     assert moved(old, new) == one_by_one(old, new, monkeypatch)
 
 
+SIDECAR = """---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: istio-system}
+spec: {egress: [{hosts: %s}]}
+"""
+EVERYTHING, OWN = '["*/*"]', '["./*"]'
+
+
 def test_clients_are_told_apart_by_what_rules_ask() -> None:
     plain = made(set())
     names = {one.name: one for one in plain.workloads}
@@ -112,6 +122,13 @@ def test_clients_are_told_apart_by_what_rules_ask() -> None:
     assert nothing.answer(one) == nothing.answer(replace(one, labels={"app": "z"}, node="n3", name="c"))
     selecting = asked((plain, made({0})))
     assert selecting.answer(one) != selecting.answer(replace(one, labels={"app": "z"}))
+    for sidecar, apart in (
+        (EVERYTHING, False),
+        ('["shop/*", "~shop/more.shop.svc.cluster.local"]', False),
+        (OWN, True),
+    ):
+        everywhere = asked((plain, parse(HEAD + SIDECAR % sidecar, "x").mesh))
+        assert (everywhere.answer(one) != everywhere.answer(elsewhere)) == apart
     # A rule for another host asks nothing of who connects to this one.
     assert asked_of_hosts((plain, made({0}))).of([MORE]) == nothing
 
@@ -169,11 +186,11 @@ def test_a_change_for_everybody_is_work_for_each_kind_of_host_and_client(monkeyp
         asked_for.append(key.name)
         return real(mesh, node, key)
 
-    def work(teams: int) -> int:
+    def work(teams: int, more: str = "") -> int:
         asked_for.clear()
         parts = ["".join(part.format(team) for team in range(1, teams + 1)) for part in (WORKLOAD, SERVICE, RULE)]
         text = "kind: Mesh\nclusters:\n  a:\n    network: n\n    workloads:\n{}services:\n{}{}".format(*parts)
-        old, new = parse(text, "x").mesh, parse(text + FOR_EVERYBODY, "x").mesh
+        old, new = parse(text + more, "x").mesh, parse(text + more + FOR_EVERYBODY, "x").mesh
         hosts = {one.host for one in old.services}
         assert len(parts_of_hosts((old, new), hosts)) == teams
         moved(old, new)
@@ -182,6 +199,7 @@ def test_a_change_for_everybody_is_work_for_each_kind_of_host_and_client(monkeyp
     monkeypatch.setattr(outcomes, "groups", counted)
     # Each host before and after, once for its own namespace and once for all others.
     assert (work(3), work(12)) == (3 * 2 * 2, 12 * 2 * 2)
+    assert work(12, SIDECAR % EVERYTHING) == work(12)
 
 
 def test_of_many_clients_that_are_alike_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
