@@ -23,7 +23,7 @@ RESIDENT_TEST := leave_no_tables_behind
 SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=0
 # What runs worker threads. Not chaos: its children are forked beside them, which ThreadSanitizer does not follow.
-THREADED_TESTS := $(wildcard $(foreach test,engine journey closing workers splice connect_attempts outlier_workers endpoint_limit review soak,\
+THREADED_TESTS := $(wildcard $(foreach test,engine journey closing workers splice connect_attempts outlier_workers endpoint_limit handshake_queue review soak,\
 	tests/fastpath/loop/test_$(test).py))
 THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS="exitcode=66 log_path=$(CURDIR)/build/tsan/report"
 

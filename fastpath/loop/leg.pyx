@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from eastgate.fastpath.loop.addresses cimport read_sockaddr, write_sockaddr
 from eastgate.fastpath.loop.tls_session cimport (
-    TLS_WAIT, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
+    TLS_WAIT, tls_drain, tls_end, tls_flush, tls_free, tls_handshake, tls_open, tls_receive, tls_send,
 )
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.tls.failure cimport TlsFailure
@@ -294,6 +294,7 @@ cdef void leg_close(Leg* leg, Watch* watch) noexcept nogil:
     if leg.tls != NULL:
         if not leg.aborted:
             tls_end(leg.tls)
+        tls_drain(leg.tls)
         tls_free(leg.tls)
     if leg.context != NULL:
         tls_context_release(leg.context)

@@ -65,5 +65,7 @@ cdef ssize_t tls_send(TlsSession* session, const uint8_t* data, size_t length) n
 cdef int tls_end(TlsSession* session) noexcept nogil
 # Send what waits. 1: nothing waits any more, 0: the socket is full, -1: broken.
 cdef int tls_flush(TlsSession* session) noexcept nogil
-# Free it; read what has arrived first, so that closing the socket sends a FIN and no RST. The socket stays open.
+# Read what has arrived and throw it away, so that closing the socket sends a FIN and no RST.
+cdef void tls_drain(TlsSession* session) noexcept nogil
+# Free it, without a look at the socket.
 cdef void tls_free(TlsSession* session) noexcept nogil

@@ -378,16 +378,19 @@ cdef int tls_end(TlsSession* session) noexcept nogil:
     return -1 if send_gathered(session) < 0 else 0
 
 
-cdef void tls_free(TlsSession* session) noexcept nogil:
+cdef void tls_drain(TlsSession* session) noexcept nogil:
     cdef size_t left = DRAIN_MOST
     cdef ssize_t got
-    if session == NULL:
-        return
     while left and not session.stream_ended and not session.broken:
         got = recv(session.fd, session.scratch.bytes, min(left, <size_t>TLS_SCRATCH), MSG_DONTWAIT)
         if got <= 0:
             break
         left -= min(left, <size_t>got)
+
+
+cdef void tls_free(TlsSession* session) noexcept nogil:
+    if session == NULL:
+        return
     # A connection that is cut does not spoil its session.
     SSL_set_shutdown(session.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
     SSL_free(session.ssl)

@@ -1,4 +1,4 @@
-"""TLS on a socket of Python's: for probes, and for tests of what a leg does."""
+"""TLS on a socket of Python's, for tests of what a leg does."""
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
@@ -31,7 +31,7 @@ cdef class Tickets:
 @cython.final
 @cython.auto_pickle(False)
 cdef class TlsSocket:
-    """One session on a socket that its caller owns and keeps open. Not blocking: call again when the socket is ready.
+    """One session on a socket that its caller owns, and may close first. Not blocking: call again when it is ready.
 
     ``failure``: a TlsFailure once something answered that it broke.
     """

@@ -375,6 +375,15 @@ def test_a_strict_end_takes_a_close_notify(sockets: Sockets) -> None:
     assert read_exactly(pair.server, 5) == b"last"
 
 
+def test_who_ends_reads_nothing_from_a_descriptor_that_may_be_another_sockets_by_now() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        ending = Ours(left, Context.build(client_spec()))
+        right.sendall(b"for whoever has the number")
+        del ending.tls
+        assert left.recv(64) == b"for whoever has the number"
+
+
 def test_a_reset_is_told_from_an_end() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     left = socket.create_connection(listener.getsockname())
