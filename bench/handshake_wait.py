@@ -8,34 +8,19 @@ which other programs of the machine do not lengthen, and how many of the flights
 """
 
 import argparse
-import socket
 import statistics
 import time
 from contextlib import ExitStack
 
-from tests.fastpath.driven_engine import Gateway, client_hello, established, upstream
-from tests.fastpath.loop.tls_ends import terminating
-
-
-def has_bytes(peer: socket.socket) -> bool:
-    """Whether something has come, which stays unread."""
-    try:
-        return bool(peer.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return False
+from tests.fastpath.driven_engine import client_hello, has_bytes, relaying
+from tests.fastpath.loop.tls_ends import end_tls
 
 
 def waited(hellos: int) -> tuple[float, int]:
     """(milliseconds of CPU until the message was through, flights made by then)."""
     with ExitStack() as stack:
-        server = stack.enter_context(upstream())
-        gateway = Gateway(server.getsockname())
-        stack.callback(gateway.close)
-        client, endpoint = established(gateway, server)
-        stack.enter_context(client)
-        stack.enter_context(endpoint)
-        routes = gateway.route_to(gateway.slot, tls=terminating(requires_certificate=False))
-        gateway.engine.publish_routes(gateway.listener, routes)
+        gateway, _, client, endpoint = stack.enter_context(relaying())
+        end_tls(gateway)
         peers = [stack.enter_context(gateway.connect()) for _ in range(hellos)]
         gateway.until(lambda: gateway.engine.active_connections() == 1 + hellos)
         for peer in peers:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import NamedTuple
 
 import pytest
 from eastgate.fastpath.loop.cluster_slots import ClusterSlots
@@ -213,3 +214,33 @@ def established(gateway: Gateway, server: socket.socket) -> tuple[socket.socket,
     endpoint = accepted(gateway, server)
     assert gateway.receive(endpoint, len(hello)) == hello
     return client, endpoint
+
+
+def has_bytes(peer: socket.socket) -> bool:
+    """Whether something has come, which stays unread."""
+    try:
+        return bool(peer.recv(1, socket.MSG_PEEK))
+    except (BlockingIOError, ConnectionResetError):
+        return False
+
+
+class Relay(NamedTuple):
+    """An open connection of a gateway, and where the next ones arrive."""
+
+    gateway: Gateway
+    server: socket.socket
+    client: socket.socket
+    endpoint: socket.socket
+
+
+@contextmanager
+def relaying(backlog: int = 16) -> Iterator[Relay]:
+    """A hosted engine with one relay, that goes on whatever is published for those who come now."""
+    with upstream(backlog=backlog) as server:
+        gateway = Gateway(server.getsockname())
+        try:
+            client, endpoint = established(gateway, server)
+            with client, endpoint:
+                yield Relay(gateway, server, client, endpoint)
+        finally:
+            gateway.close()

@@ -12,8 +12,8 @@ import pytest
 from eastgate.fastpath.reason import Reason
 
 from ...support.tls_pair import Ours
-from ..driven_engine import SERVICE, Gateway, accept, client_hello, established, upstream
-from .tls_ends import ROOT, SERVER, Server, originating, running, terminating
+from ..driven_engine import SERVICE, Gateway, Relay, accept, client_hello, has_bytes, relaying
+from .tls_ends import ROOT, SERVER, Server, end_tls, originating, running, terminating
 
 HELLO = client_hello()
 BURST = 192
@@ -45,13 +45,6 @@ class Clients:
         return len(self._answered)
 
 
-def has_bytes(peer: socket.socket) -> bool:
-    try:
-        return bool(peer.recv(1, socket.MSG_PEEK))
-    except (BlockingIOError, ConnectionResetError):
-        return False
-
-
 def turns_until(gateway: Gateway, condition: Callable[[], bool], most: int) -> None:
     """Turns that the engine takes by itself, without a wait between them."""
     for _ in range(most):
@@ -68,26 +61,16 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def relay(stack: ExitStack) -> tuple[Gateway, socket.socket, socket.socket]:
-    """A gateway that ends the TLS of whoever comes now; both ends of a relay that was there before."""
-    server = stack.enter_context(upstream())
-    gateway = Gateway(server.getsockname())
-    stack.callback(gateway.close)
-    client, endpoint = established(gateway, server)
-    stack.enter_context(client)
-    stack.enter_context(endpoint)
-    end_tls(gateway)
-    return gateway, client, endpoint
-
-
-def end_tls(gateway: Gateway, **chain: object) -> None:
-    routes = gateway.route_to(gateway.slot, tls=terminating(requires_certificate=False), **chain)
-    gateway.engine.publish_routes(gateway.listener, routes)
+def relay() -> Iterator[Relay]:
+    """A gateway that ends the TLS of whoever comes now, with a relay that was there before."""
+    with relaying() as made:
+        end_tls(made.gateway)
+        yield made
 
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted before", "accepted with their hellos"])
-def test_a_relay_goes_on_between_the_first_flights_of_a_burst(relay, stack: ExitStack, accepted: bool) -> None:
-    gateway, client, endpoint = relay
+def test_a_relay_goes_on_between_the_first_flights_of_a_burst(relay: Relay, stack: ExitStack, accepted: bool) -> None:
+    gateway, _, client, endpoint = relay
     burst = Clients(gateway, stack, BURST, b"" if accepted else HELLO)
     if accepted:
         gateway.until(lambda: gateway.engine.active_connections() == 1 + BURST)
@@ -102,8 +85,8 @@ def test_a_relay_goes_on_between_the_first_flights_of_a_burst(relay, stack: Exit
     gateway.until(lambda: burst.answered() == BURST)
 
 
-def test_no_turn_makes_more_flights_than_relays_can_wait_for(relay, stack: ExitStack) -> None:
-    gateway, client, endpoint = relay
+def test_no_turn_makes_more_flights_than_relays_can_wait_for(relay: Relay, stack: ExitStack) -> None:
+    gateway, _, client, endpoint = relay
     burst = Clients(gateway, stack, BURST)
     before = turns = 0
     while before < BURST:
@@ -118,12 +101,7 @@ def test_no_turn_makes_more_flights_than_relays_can_wait_for(relay, stack: ExitS
 
 
 def test_a_burst_of_handshakes_with_endpoints_lets_relays_go_on(stack: ExitStack) -> None:
-    server = stack.enter_context(upstream(backlog=BURST))
-    gateway = Gateway(server.getsockname())
-    stack.callback(gateway.close)
-    client, endpoint = established(gateway, server)
-    stack.enter_context(client)
-    stack.enter_context(endpoint)
+    gateway, server, client, endpoint = stack.enter_context(relaying(backlog=BURST))
     gateway.slots.publish(gateway.slot, gateway.table, mesh_tls=originating(), mesh=b"\1")
     burst = Clients(gateway, stack, BURST, b"")
     gateway.until(lambda: gateway.engine.active_connections() == 1 + BURST)
@@ -141,8 +119,8 @@ def test_a_burst_of_handshakes_with_endpoints_lets_relays_go_on(stack: ExitStack
         before = greeted
 
 
-def test_who_has_begun_ends_before_others_begin(relay, stack: ExitStack) -> None:
-    gateway = relay[0]
+def test_who_has_begun_ends_before_others_begin(relay: Relay, stack: ExitStack) -> None:
+    gateway = relay.gateway
     first = Ours(stack.enter_context(socket.create_connection(gateway.address)), originating())
     first.handshake()
     burst = Clients(gateway, stack, BURST)
@@ -156,8 +134,8 @@ def test_who_has_begun_ends_before_others_begin(relay, stack: ExitStack) -> None
     gateway.until(lambda: burst.answered() == BURST)
 
 
-def test_peers_that_go_on_byte_by_byte_keep_nobody_out(relay, stack: ExitStack) -> None:
-    gateway = relay[0]
+def test_peers_that_go_on_byte_by_byte_keep_nobody_out(relay: Relay, stack: ExitStack) -> None:
+    gateway = relay.gateway
     slow = Clients(gateway, stack, BURST)
     gateway.until(lambda: slow.answered() == BURST)
     newcomers = Clients(gateway, stack, 4)
@@ -169,8 +147,8 @@ def test_peers_that_go_on_byte_by_byte_keep_nobody_out(relay, stack: ExitStack) 
 
 
 @pytest.mark.parametrize("ended", ["half", "whole"])
-def test_a_hello_with_the_end_behind_it_is_not_answered(relay, ended: str) -> None:
-    gateway = relay[0]
+def test_a_hello_with_the_end_behind_it_is_not_answered(relay: Relay, ended: str) -> None:
+    gateway = relay.gateway
     with gateway.connect(HELLO) as peer:
         if ended == "half":
             peer.shutdown(socket.SHUT_WR)
@@ -181,8 +159,8 @@ def test_a_hello_with_the_end_behind_it_is_not_answered(relay, ended: str) -> No
     assert [event.server_name for event in gateway.events if event.reason == Reason.CLIENT_GONE] == [SERVICE]
 
 
-def test_who_leaves_while_waiting_is_not_answered_either(relay, stack: ExitStack) -> None:
-    gateway = relay[0]
+def test_who_leaves_while_waiting_is_not_answered_either(relay: Relay, stack: ExitStack) -> None:
+    gateway = relay.gateway
     burst = Clients(gateway, stack, BURST)
     gateway.engine.turn()
     begun = burst.answered()
@@ -227,16 +205,16 @@ def test_who_has_ended_its_side_still_reaches_an_endpoint_by_tls(stack: ExitStac
 
 
 @contextmanager
-def crowd(relay, stack: ExitStack) -> Iterator[tuple[Gateway, Clients]]:
-    gateway = relay[0]
+def crowd(relay: Relay, stack: ExitStack) -> Iterator[tuple[Gateway, Clients]]:
+    gateway = relay.gateway
     clients = Clients(gateway, stack, CROWD)
     yield gateway, clients
     gateway.until(lambda: clients.answered() == CROWD)
     assert sum(gateway.engine.listener_counters(gateway.listener).refused) == 0
 
 
-def test_a_flood_is_accepted_no_faster_than_it_is_answered(relay, stack: ExitStack) -> None:
-    _, client, endpoint = relay
+def test_a_flood_is_accepted_no_faster_than_it_is_answered(relay: Relay, stack: ExitStack) -> None:
+    _, _, client, endpoint = relay
     with crowd(relay, stack) as (gateway, clients):
         most = 0
         while clients.answered() < CROWD:
@@ -248,15 +226,15 @@ def test_a_flood_is_accepted_no_faster_than_it_is_answered(relay, stack: ExitSta
         assert most <= MOST_WAITING
 
 
-def test_a_listener_that_stops_takes_whoever_waits_for_it(relay, stack: ExitStack) -> None:
+def test_a_listener_that_stops_takes_whoever_waits_for_it(relay: Relay, stack: ExitStack) -> None:
     with crowd(relay, stack) as (gateway, _):
         gateway.engine.turn()
         gateway.engine.stop_accepting(gateway.listener)
         assert gateway.engine.active_connections() == 1 + CROWD
 
 
-def test_who_waits_too_long_is_refused_and_leaves_the_queue(relay, stack: ExitStack) -> None:
-    gateway = relay[0]
+def test_who_waits_too_long_is_refused_and_leaves_the_queue(relay: Relay, stack: ExitStack) -> None:
+    gateway = relay.gateway
     end_tls(gateway, handshake_timeout_ms=1)
     Clients(gateway, stack, BURST)
     gateway.until(lambda: gateway.refused(Reason.TLS_TIMEOUT) == BURST)
@@ -266,8 +244,8 @@ def test_who_waits_too_long_is_refused_and_leaves_the_queue(relay, stack: ExitSt
     gateway.until(lambda: later.answered() == 1)
 
 
-def test_what_waits_can_be_cut(relay, stack: ExitStack) -> None:
-    gateway = relay[0]
+def test_what_waits_can_be_cut(relay: Relay, stack: ExitStack) -> None:
+    gateway = relay.gateway
     burst = Clients(gateway, stack, BURST)
     while gateway.engine.active_connections() < 1 + BURST:
         gateway.engine.turn()

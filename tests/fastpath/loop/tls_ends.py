@@ -19,29 +19,28 @@ ROOT, OTHER = Authority("root"), Authority("other")
 SERVER, CLIENT = "spiffe://cluster.local/ns/a/sa/server", "spiffe://cluster.local/ns/a/sa/client"
 
 
+def end_of(name: str, *, is_server: bool, **fields: Any) -> Context:
+    """An end that is `name` by ROOT, which it trusts."""
+    identity = ROOT.issue(name)
+    own = {"chain": identity.chain, "private_key": identity.key, "roots": ROOT.pem}
+    return Context.build(ContextSpec(is_server=is_server, **{**own, **fields}))
+
+
 def terminating(**changes: Any) -> Context:
-    identity = ROOT.issue(SERVER)
-    fields: dict[str, Any] = {
-        "chain": identity.chain,
-        "private_key": identity.key,
-        "roots": ROOT.pem,
-        "requires_certificate": True,
-        "names": (NameMatch("prefix", "spiffe://cluster.local/", "URI"),),
-    }
-    return Context.build(ContextSpec(is_server=True, **{**fields, **changes}))
+    names = (NameMatch("prefix", "spiffe://cluster.local/", "URI"),)
+    return end_of(SERVER, is_server=True, **{"requires_certificate": True, "names": names, **changes})
 
 
 def originating(**changes: Any) -> Context:
-    identity = ROOT.issue(CLIENT)
-    fields: dict[str, Any] = {
-        "chain": identity.chain,
-        "private_key": identity.key,
-        "roots": ROOT.pem,
-        "names": (NameMatch("exact", SERVER, "URI"),),
-        "protocols": ("istio",),
-        "server_name": SERVICE,
-    }
-    return Context.build(ContextSpec(is_server=False, **{**fields, **changes}))
+    names = (NameMatch("exact", SERVER, "URI"),)
+    fields = {"names": names, "protocols": ("istio",), "server_name": SERVICE, **changes}
+    return end_of(CLIENT, is_server=False, **fields)
+
+
+def end_tls(gateway: Gateway, **chain: object) -> None:
+    """The gateway ends the TLS of whoever comes now, and asks for no certificate."""
+    routes = gateway.route_to(gateway.slot, tls=terminating(requires_certificate=False), **chain)
+    gateway.engine.publish_routes(gateway.listener, routes)
 
 
 def loaded(context: ssl.SSLContext, identity: Identity, folder: Path) -> ssl.SSLContext:
