@@ -40,4 +40,4 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
         click.echo(json.dumps({"endpoints": [asdict(row) for row in rows], "routes": led}, indent=1))
     else:
         click.echo(padded([CELLS, *map(cells_of, rows)]), nl=False)
-        click.echo(routes_text(routes), nl=False)
+        click.echo(routes_text(mesh, node, routes), nl=False)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .authorization import DRY_RUN
 from .documents import Document
 from .errors import MeshError
 from .findings import Findings
@@ -30,7 +31,8 @@ ASKED = (
     "namespaces", "nodes", "services", "endpointslices.discovery.k8s.io", "pods",
     "gateways.gateway.networking.k8s.io",
     "destinationrules.networking.istio.io", "virtualservices.networking.istio.io", "gateways.networking.istio.io",
-    "peerauthentications.security.istio.io", "serviceentries.networking.istio.io", "sidecars.networking.istio.io",
+    "peerauthentications.security.istio.io", "authorizationpolicies.security.istio.io",
+    "serviceentries.networking.istio.io", "sidecars.networking.istio.io",
     "envoyfilters.networking.istio.io", "workloadentries.networking.istio.io",
 )  # fmt: skip
 """What kubectl is asked for."""
@@ -230,7 +232,7 @@ def _resources(clusters: Sequence[ClusterObjects]) -> Iterable[Object]:
                 (
                     entry
                     for entry in alike
-                    if entry[0].get("spec") == one.get("spec") and _same_order(ordered, key, entry[1][0], name)
+                    if _said(entry[0]) == _said(one) and _same_order(ordered, key, entry[1][0], name)
                 ),
                 None,
             )
@@ -240,6 +242,15 @@ def _resources(clusters: Sequence[ClusterObjects]) -> Iterable[Object]:
                 alike.append((one, [name]))
         for one, names in alike:
             yield _written(one, names if len(names) < len(clusters) else [])
+
+
+def _said(one: Object) -> tuple[object, object]:
+    return one.get("spec"), _dry_run(one)
+
+
+def _dry_run(one: Object) -> str:
+    """What a policy says of being tried only."""
+    return str((one["metadata"].get("annotations") or {}).get(DRY_RUN) or "")
 
 
 def _same_order(
@@ -255,7 +266,9 @@ def _written(one: Object, names: list[str]) -> Object:
     kept: Object = {"name": meta["name"], "namespace": meta.get("namespace", "default")}
     if meta.get("creationTimestamp"):
         kept["creationTimestamp"] = meta["creationTimestamp"]
+    if tried := _dry_run(one):
+        kept["annotations"] = {DRY_RUN: tried}
     if names:
-        kept["annotations"] = {CLUSTERS_ANNOTATION: ",".join(names)}
+        kept.setdefault("annotations", {})[CLUSTERS_ANNOTATION] = ",".join(names)
     spec = one.get("spec") if one["kind"] in SPECS else {}
     return {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": kept, "spec": spec or {}}

@@ -290,6 +290,7 @@ class MeshConfig(Part):
     root_namespace: str = "istio-system"
     default_destination_rule_export_to: list[str] = []
     default_virtual_service_export_to: list[str] = []
+    default_service_export_to: list[str] = []
     locality_lb_setting: LocalityLbSetting | None = LocalityLbSetting()
     zone_aware_lb_setting: ZoneAwareLbSetting | None = None
     service_settings: list[ServiceSettingsEntry] = []

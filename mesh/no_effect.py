@@ -5,6 +5,7 @@ from typing import Any
 
 APPLIED_BY_PROXIES = "checked by proxies when connections arrive: not part of what is predicted"
 WITHOUT_EFFECT = "without effect on where TCP connections go"
+UNMOVED = "not applied: connections that it moves are predicted without it"
 PODS_ALONE = "its pods are taken from the Pods of the files alone"
 
 KINDS: dict[tuple[str, str], str] = {
@@ -21,10 +22,7 @@ KINDS: dict[tuple[str, str], str] = {
     ("batch", "CronJob"): PODS_ALONE,
     ("batch", "Job"): PODS_ALONE,
     ("", "ReplicationController"): PODS_ALONE,
-    ("gateway.networking.k8s.io", "HTTPRoute"): WITHOUT_EFFECT,
-    ("gateway.networking.k8s.io", "GRPCRoute"): WITHOUT_EFFECT,
-    ("gateway.networking.k8s.io", "TCPRoute"): "not applied: connections that it moves are predicted without it",
-    ("gateway.networking.k8s.io", "TLSRoute"): "not applied: connections that it moves are predicted without it",
+    **{("gateway.networking.k8s.io", f"{kind}Route"): UNMOVED for kind in ("HTTP", "GRPC", "TCP", "TLS")},
 }
 
 UNKNOWN = "not read here"

@@ -42,7 +42,12 @@ def _all_services(mesh: Mesh, cluster: str) -> tuple[Service, ...]:
         else:
             known.append(service)
     added = (one for (_, host), found in by_place.items() for one in _merged(mesh, found, host, cluster))
-    return (*known, *added)
+    return tuple(_exported(one, mesh.config.default_service_export_to) for one in (*known, *added))
+
+
+def _exported(service: Service, default: Iterable[str]) -> Service:
+    """The service as meshConfig exports it where it has no word of its own."""
+    return service if service.export_to else replace(service, export_to=frozenset(default))
 
 
 def of_one_namespace(services: Iterable[Service], namespace: str) -> list[Service]:

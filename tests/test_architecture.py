@@ -62,7 +62,7 @@ LAYERS = (
     {"trial.bare_ends", "trial.sidecar_ends"},
     {"trial.client", "trial.echo_processes", "trial.http_client"},
     {"trial.ends", "trial.loopback", "trial.proxy_process"},
-    {"trial.answers", "trial.child", "trial.envoy_process", "trial.workload"},
+    {"trial.answers", "trial.child", "trial.envoy_process", "trial.stand_ins", "trial.workload"},
 )
 LAYERED = ("commands", "trial")
 # In fastpath/ the loop knows both other rooms, and those know what lies beside them alone.

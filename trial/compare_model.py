@@ -1,7 +1,6 @@
 """One cluster as the configuration of a gateway on loopback: the same shares, endpoints that answer here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -19,7 +18,6 @@ from eastgate.mesh.messages import CDS, EDS, LDS, address, from_ads, pack
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.node_view import node_view
 from eastgate.mesh.scenario import Scenario
-from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.proxy.errors import MeshFileError, SettingsError, TrialError
 from eastgate.xds.resources import Hashing, Locality
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -57,6 +55,8 @@ from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import 
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 from envoy_data_plane.envoy.type.v3 import Percent
 
+from .stand_ins import with_addresses
+
 SERVER_NAME = "outbound_.80_._.compared.default.svc.cluster.local"
 HOST = "127.0.0.1"
 SUPPORTED = {
@@ -79,21 +79,6 @@ def model_of_mesh(mesh: Mesh, scenario: Scenario) -> ClusterModel:
     # What decides no share, and what the package cannot show as JSON.
     cluster.filters, cluster.transport_socket_matches, cluster.transport_socket = [], [], None
     return with_assignment(read_cluster(cluster.to_dict()), assignment(mesh, node, key).to_dict())
-
-
-def with_addresses(mesh: Mesh) -> Mesh:
-    """Addresses for workloads that have none, and gateways where only workloads stand for them.
-
-    Nobody connects to these addresses; endpoints only have to differ.
-    """
-    taken = iter(f"198.18.{i >> 8}.{i & 255}" for i in range(1, 65536))
-    placed = mesh.changed(lambda one: one if one.address else replace(one, address=next(taken)))
-    if placed.gateways:
-        return placed
-    gateways = [one for one in placed.workloads if one.role == "gateway"]
-    return replace(
-        placed, gateways=tuple(NetworkGateway(one.network, one.address, cluster=one.cluster) for one in gateways)
-    )
 
 
 def loopback_resources(model: ClusterModel, ports: Sequence[int]) -> Mapping[str, Mapping[str, bytes]]:

@@ -22,11 +22,13 @@ from .alike import PartOfHosts, asked, parts_of_hosts
 from .changed import changed_hosts, known_hosts
 from .outcomes import Outcome, outcomes, rows_of
 from .routed import Parts, Place, parts_of, routed
+from .stand_ins import stands_in, with_addresses
 
 GATEWAY_LABEL = ("istio", "eastwestgateway")
 # Reserved for tests of networks: no endpoint of a mesh is there.
 STAND_INS = ip_network("198.18.0.0/15")
 BY_NAME = "; a name, as if it had one address"
+TO_BE = "; not there yet, as if it had an address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def predicted(
 
     ``hosts``: only clusters that lead to these.
     """
+    mesh = with_addresses(mesh)
     node = view_of(mesh, workload, gateway=gateway)
     names = _Names(mesh, node)
     led = gateway_clusters(mesh, node, hosts) if gateway else None
@@ -108,18 +111,22 @@ def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
         looked_up, assignment = _by_name(name, cluster.dns)
         rows = rows_of(cluster, assignment)
     if not rows:
-        yield _nothing(name, f"no endpoints: connections are refused{names.unplaced}")
+        yield _nothing(name, "no endpoints: connections are refused")
     for address, row in rows:
+        host, _, port = address.rpartition(":")
+        stands_for = names.behind(host.strip("[]"), one.key.service)
+        to_be = stands_in(host.strip("[]")) and bool(stands_for)
+        shown = f"{stands_for.rpartition('/')[2]}:{port}" if to_be else looked_up.get(address, address)
         yield Predicted(
             cluster=name,
-            address=looked_up.get(address, address),
-            stands_for=names.behind(address.rpartition(":")[0].strip("[]"), one.key.service),
+            address=shown,
+            stands_for=stands_for,
             priority=row.priority,
             locality=row.locality,
             weight=row.weight,
             health=row.health,
             share=row.share,
-            why=f"{row.why}{BY_NAME}" if address in looked_up else row.why,
+            why=row.why + (BY_NAME if address in looked_up else TO_BE if to_be else ""),
         )
 
 
@@ -147,8 +154,6 @@ class _Names:
         self._mesh, self._node = mesh, node
         self._gateways = {one.address: f"gateway of {one.cluster or one.network}" for one in mesh.gateways}
         self._at = mesh.known("by address", lambda: _by_address(mesh))
-        without = len(self._at.get("", ()))
-        self.unplaced = f"; {without} workloads have no address in this file" if without else ""
 
     def behind(self, address: str, service: Service | None) -> str:
         """A gateway of a network, or a workload: of several the one that is behind the service, and near."""
@@ -374,7 +379,14 @@ def routes_within(mesh: Mesh, node: NodeView, text: str) -> Iterator[tuple[Place
     return ((place, parts) for place, parts in led.items() if text in place.own_cluster)
 
 
-def routes_text(routes: Iterable[tuple[Place, Parts]]) -> str:
-    """Routes for people; empty: nothing is led elsewhere."""
-    rows = [(str(place), told(parts)) for place, parts in routes]
+def routes_text(mesh: Mesh, node: NodeView, routes: Iterable[tuple[Place, Parts]]) -> str:
+    """Routes of a node for people; empty: nothing is led elsewhere."""
+    led = list(routes)
+    hosts = frozenset(host_of(name) for _, parts in led for name in parts if "|" in name)
+    there = {key.name for key in keys(mesh, node, sni_dnat=False, hosts=hosts)} if hosts else set()
+
+    def named(cluster: str) -> str:
+        return cluster if "|" not in cluster or cluster in there else f"{cluster} (no such cluster: {REFUSED})"
+
+    rows = [(str(place), told({named(name): part for name, part in parts.items()})) for place, parts in led]
     return "\n" + padded([("CONNECTIONS TO", "GO TO"), *rows]) if rows else ""

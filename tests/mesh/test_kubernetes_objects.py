@@ -1,6 +1,7 @@
 """Kubernetes objects beside a Mesh document, in folders, in lists; and running clusters as a mesh file."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from eastgate.mesh.errors import MeshError
 from eastgate.mesh.importing import ClusterObjects, collect, mesh_text
 from eastgate.mesh.kubernetes import GATEWAY_PORT, NETWORK, NODE_SELECTOR, KubernetesService
 from eastgate.mesh.mesh_file import load, parse
+from eastgate.mesh.specs import GROUPS
 from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.xds.resources import Locality
 
@@ -357,6 +359,21 @@ def test_clusters_become_a_file_that_says_the_same() -> None:
     ]  # fmt: skip
 
 
+def test_a_policy_that_is_tried_only_is_imported_as_one() -> None:
+    """In one cluster it is in force, in the other it is not."""
+    spec = {"action": "DENY", "rules": [{}]}
+    policy = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "spec": spec}
+    metadata = {"name": "deny", "namespace": "shop"}
+    tried = {**policy, "metadata": {**metadata, "annotations": {"istio.io/dry-run": "true", "other": "x"}}}
+    enforced = {**policy, "metadata": metadata}
+    made, _ = mesh_text([ClusterObjects("west", [*WEST, tried]), ClusterObjects("east", [*EAST, enforced])])
+    found = {(*one.clusters,): one.annotations.get("istio.io/dry-run") for one in parse(made, "x").mesh.resources}
+    assert found == {("west",): "true", ("east",): None}
+    alike, _ = mesh_text([ClusterObjects("west", [*WEST, tried]), ClusterObjects("east", [*EAST, tried])])
+    (one,) = parse(alike, "x").mesh.resources
+    assert one.clusters == {"west", "east"}
+
+
 def test_kubectl_is_asked_for_no_secret_and_istiod_for_its_name() -> None:
     asked: list[str] = []
     env = [{"name": "CLUSTER_ID", "value": "west"}, {"name": "PILOT_ENABLE_METADATA_EXCHANGE", "value": "false"}]
@@ -375,6 +392,9 @@ def test_kubectl_is_asked_for_no_secret_and_istiod_for_its_name() -> None:
     assert (found.name, found.mesh_networks) == ("west", networks["networks"])
     assert found.options == {"metadata_exchange": False, "send_unhealthy_endpoints": False}
     assert not any("secret" in kind for kind in asked)
+    # Every kind that is applied.
+    plural = {kind: re.sub("([^a])y$", r"\1ie", kind.lower()) + "s" for kind in GROUPS}
+    assert {f"{plural[kind]}.{group}" for kind, group in GROUPS.items()} <= set(asked)
 
 
 def test_what_kubectl_says_is_one_line() -> None:

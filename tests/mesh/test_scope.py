@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 from eastgate.mesh.errors import MeshError
+from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.scope import scope_of
 
-from .sidecars import applied, clusters, listeners, read, sidecar
+from .sidecars import MESH, applied, clusters, listeners, read, sidecar
 
 ROOT = "istio-system"
 
@@ -64,6 +65,21 @@ def test_the_most_special_sidecar_counts_and_of_equals_the_oldest() -> None:
     mesh = read(root, own, chosen).mesh
     assert hosts(mesh) == {"web.shop"}
     assert hosts(mesh, "web-1") == {"data.shop"}
+
+
+def test_what_says_nothing_is_exported_as_mesh_config_has_it() -> None:
+    """Services of Kubernetes and of entries; one with a word of its own keeps it."""
+    private = MESH.replace("clusters:", "meshConfig: {defaultServiceExportTo: [.]}\nclusters:", 1)
+    spoken = private.replace("{name: far,", "{name: far, export_to: ['*'],")
+    entry = applied(
+        "ServiceEntry",
+        "{hosts: [a.b], resolution: DNS, ports: [{number: 80, name: tcp, protocol: TCP}]}",
+        namespace="other",
+    )
+    assert hosts(read(entry).mesh) == {*EVERY, "a.b"}
+    assert hosts(parse(private + entry, "x").mesh) == EVERY - {"far.other"}
+    assert hosts(parse(spoken + entry, "x").mesh) == EVERY
+    assert hosts(parse(private + entry.replace("other", "shop"), "x").mesh) == {*EVERY, "a.b"} - {"far.other"}
 
 
 def test_a_gateway_has_no_sidecar() -> None:

@@ -82,6 +82,8 @@ def finding(kind: str, version: str, name: str = "web") -> str:
         ("ConfigMap", "v1", "other", "without effect on where TCP connections go"),
         ("DestinationRule", "v1", "web", "not applied: its apiVersion is not of networking.istio.io"),
         ("Mesh", "kuma.io/v1alpha1", "web", "not read here"),
+        ("HTTPRoute", "gateway.networking.k8s.io/v1", "web", "not applied: connections that it moves"),
+        ("TCPRoute", "gateway.networking.k8s.io/v1alpha2", "web", "not applied: connections that it moves"),
     ],
 )
 def test_what_is_left_out_is_not_called_without_effect_where_it_has_one(

@@ -39,11 +39,39 @@ def test_a_cluster_without_endpoints_is_told() -> None:
     assert (one.address, one.share, one.why) == ("", 0.0, "no endpoints: connections are refused")
 
 
-def test_a_file_without_addresses_says_that_it_has_none() -> None:
-    """The demo's workloads get theirs when it runs."""
+def test_workloads_without_an_address_count_as_if_they_had_one() -> None:
+    """The demo's get theirs when it runs, and a Deployment's pods when they start."""
     demo = load(Path(__file__).parents[2] / "mesh" / "demo.yaml").mesh
-    (one,) = predicted(demo, workload_named(demo, "anthos/client"), gateway=False)
-    assert one.why == "no endpoints: connections are refused; 7 workloads have no address in this file"
+    found = predicted(demo, workload_named(demo, "anthos/client"), gateway=False)
+    assert {(one.address, one.stands_for): one.share for one in found} == {
+        ("echo-1:8080", "anthos/echo-1"): 0.25,
+        ("echo-2:8080", "anthos/echo-2"): 0.25,
+        ("gateway of gke:15443", "gateway of gke"): 0.5,
+    }
+    assert all(one.why.endswith("; not there yet, as if it had an address") for one in found)
+
+
+DEPLOYED = """kind: Mesh
+clusters: {west: {network: w, gateways: [{address: 192.0.2.1}]}, east: {network: e, gateways: [{address: 192.0.2.2}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}], selector: {app: web}}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, annotations: {eastgate/clusters: "%s"}},
+ spec: {replicas: 3, template: {metadata: {labels: {app: web}}}}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: client}, spec: {template: {metadata: {labels: {app: c}}}}}
+"""
+
+
+def test_a_repository_of_deployments_alone_is_predicted() -> None:
+    """Its pods count on both sides of a gateway, and what did not change does not move."""
+    both, away = (parse(DEPLOYED % clusters, "x").mesh for clusters in ("west,east", "east"))
+    found = predicted(both, workload_named(both, "west/client-0"), gateway=False)
+    shares = {one.stands_for: one.share for one in found}
+    assert shares == {**{f"west/web-{at}": pytest.approx(1 / 6) for at in range(3)}, "gateway of east": 0.5}
+    assert moved(both, parse(DEPLOYED % "west,east", "x").mesh) == ()
+    (change,) = [one for one in moved(both, away) if one.client == "west/default/client-0"]
+    assert change.after == {"gateway of east": 1.0}
 
 
 ENTRIES = """

@@ -103,11 +103,21 @@ def test_the_same_routes_move_nothing() -> None:
 def test_a_clients_routes_are_told_beside_its_endpoints() -> None:
     mesh = tcp(("v1", 9), ("v2", 1))
     node = view_of(mesh, workload_named(mesh, "west/client"), gateway=False)
-    assert routes_text(routes_within(mesh, node, HOST)).splitlines()[1:] == [
+    assert routes_text(mesh, node, routes_within(mesh, node, HOST)).splitlines()[1:] == [
         f"{'CONNECTIONS TO':<{len(HOST) + 3}}  GO TO",
         f"{HOST}:80  outbound|80|v1|{HOST} 90.0%, outbound|80|v2|{HOST} 10.0%",
     ]
-    assert routes_text(routes_within(mesh, node, "")) == routes_text(routes_within(mesh, node, "outbound|80||"))
-    assert routes_text(routes_within(mesh, node, "other")) == ""
+    assert routes_text(mesh, node, routes_within(mesh, node, "")) == routes_text(
+        mesh, node, routes_within(mesh, node, "outbound|80||")
+    )
+    assert routes_text(mesh, node, routes_within(mesh, node, "other")) == ""
     gateway = view_of(mesh, workload_named(mesh, "west/client"), gateway=True)
     assert routed(mesh, gateway) == {}
+
+
+def test_a_cluster_that_a_client_does_not_have_is_told_beside_its_route() -> None:
+    """A subset that nobody defines, or that a rule defines for others alone."""
+    mesh = tcp(("v1", 9), ("v3", 1))
+    node = view_of(mesh, workload_named(mesh, "west/client"), gateway=False)
+    (line,) = routes_text(mesh, node, routes_within(mesh, node, HOST)).splitlines()[2:]
+    assert line.endswith(f"outbound|80|v1|{HOST} 90.0%, outbound|80|v3|{HOST} (no such cluster: refused) 10.0%")
