@@ -44,6 +44,11 @@ cdef dict SENTENCES = {
     BAD_PATH: "an endpoint's socket path is longer than 107 bytes or holds NUL",
 }
 
+cdef tuple MORE_ADDRESSES = (
+    "endpoint.additional_addresses: of the addresses of an endpoint the first one is tried only",
+)
+
+
 cdef str text_of(Span span):
     return (<const char*> span.start)[:span.end - span.start].decode("utf-8") if span.start != NULL else ""
 
@@ -254,4 +259,5 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
         reader.weighted_priority_health != 0,
         stale_after_of(&reader) if reader.has_stale_after else 0.0,
         raw,
+        MORE_ADDRESSES if reader.has_more_addresses else (),
     )

@@ -75,6 +75,7 @@ cdef struct Reader:
     uint8_t has_stale_after
     int64_t stale_after_s
     int64_t stale_after_ns
+    uint8_t has_more_addresses  # an endpoint has additional_addresses
 
 
 cdef inline int fail(Reader* reader, Cursor where, int fault) noexcept nogil:

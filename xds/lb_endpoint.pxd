@@ -271,6 +271,8 @@ cdef inline int read_endpoint(Reader* reader, Cursor at, Cursor end, Endpoint* e
         else:
             if field == 2 and wire_type == LENGTH_DELIMITED:
                 endpoint.flags |= FLAG_OWN_HEALTH_CHECK
+            elif field == 4 and wire_type == LENGTH_DELIMITED:
+                reader.has_more_addresses = 1
             at = skip_value(at, end, wire_type)
             if at == NULL:
                 return fail(reader, before, MALFORMED)

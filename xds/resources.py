@@ -24,7 +24,7 @@ class Assignment:
     """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection; equality
     ignores them.
 
-    ``endpoint_stale_after_s`` is 0 when endpoints never go stale.
+    ``endpoint_stale_after_s`` is 0 when endpoints never go stale. ``warnings`` as in Cluster.
     """
 
     cluster_name: str
@@ -33,6 +33,7 @@ class Assignment:
     weighted_priority_health: bool
     endpoint_stale_after_s: float
     raw: bytes = field(compare=False, repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 # A limit that is none.

@@ -55,9 +55,10 @@ def not_honoured(sentences: tuple[str, ...]) -> Notices:
 
 
 def cluster_notices(compiled: CompiledCluster) -> Notices:
-    """Of a cluster that is published."""
+    """Of a cluster that is published, and of the endpoints that it was given."""
     closed = (Notice(Sort.REFUSED, compiled.closed),) if compiled.closed else ()
-    return not_honoured(compiled.cluster.warnings) + closed
+    assigned = () if compiled.assignment is None else compiled.assignment.warnings
+    return not_honoured(compiled.cluster.warnings + assigned) + closed
 
 
 def why_skipped(listener: Listener) -> str:

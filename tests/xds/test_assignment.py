@@ -132,6 +132,15 @@ def test_policy() -> None:
     assert decoded.weighted_priority_health
 
 
+def test_further_addresses_of_an_endpoint_are_warned_about_once() -> None:
+    more = field(1, field(1, socket_address("10.0.0.1", 80)) + field(4, field(1, socket_address("::1", 80))))
+    decoded = decode_assignment(one(more) + one(more))
+    assert [row[0] for row in rows_of(decoded.columns)] == ["10.0.0.1"]
+    [warning] = decoded.warnings
+    assert "additional_addresses" in warning
+    assert decode_assignment(one(lb_endpoint(socket_address("10.0.0.1", 80)))).warnings == ()
+
+
 def test_metadata_value_may_stand_before_its_key() -> None:
     mode = field(1, field(2, field(3, b"istio")) + field(1, b"tlsMode"))
     metadata = field(3, field(1, field(2, mode) + field(1, b"envoy.transport_socket_match")))
