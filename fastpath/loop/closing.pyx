@@ -86,7 +86,7 @@ cdef bint answer(Worker* worker, Connection* connection, int reason) noexcept no
     if length == 0 or leg_send(&connection.down, <const uint8_t*>text, length) != <ssize_t>length:
         return False
     leg_close(&connection.up, &worker.watch)
-    end_attempt(worker, connection)
+    end_attempt(worker, connection, False)
     give_back(worker, connection, CHARGE_ALL & ~(CHARGE_ENGINE | CHARGE_LISTENER))
     leg_end(&connection.down)
     connection.phase = PHASE_ANSWER

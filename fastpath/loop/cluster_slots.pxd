@@ -54,6 +54,7 @@ cdef struct ClusterState:
     uint64_t pending_overflow
     uint64_t rx_bytes           # from the endpoints
     uint64_t tx_bytes           # to the endpoints
+    uint64_t ended[4]           # attempts, by who ended them: we, the endpoint; and once they were relays the same
     ClusterTraffic* traffic     # atomic; owned, made with the first connection: most clusters never have one
     # Thresholds of outlier detection, 0: off; see outlier_counters.pxd. Atomic, as they change with the configuration.
     uint32_t failure_threshold

@@ -15,6 +15,14 @@ class TlsCounters(NamedTuple):
     fail_verify_san: int
     connection_error: int
 
+class Ended(NamedTuple):
+    """Connections to endpoints that are over, by who had the last word; `relays`: those that had been established."""
+
+    attempts_by_us: int
+    attempts_by_endpoint: int
+    relays_by_us: int
+    relays_by_endpoint: int
+
 class ClusterCounters(NamedTuple):
     """Plain integers, summed over workers; totals since the cluster was first known. None: no connections."""
 
@@ -29,6 +37,7 @@ class ClusterCounters(NamedTuple):
     pending_overflow: int
     rx_bytes: int
     tx_bytes: int
+    ended: Ended = ...
     connect_ms: Durations | None = None
     length_ms: Durations | None = None
     tls: TlsCounters | None = None

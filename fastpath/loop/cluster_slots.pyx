@@ -36,6 +36,15 @@ class TlsCounters(NamedTuple):
     connection_error: int
 
 
+class Ended(NamedTuple):
+    """Connections to endpoints that are over, by who had the last word; `relays`: those that had been established."""
+
+    attempts_by_us: int
+    attempts_by_endpoint: int
+    relays_by_us: int
+    relays_by_endpoint: int
+
+
 class ClusterCounters(NamedTuple):
     """Plain integers, summed over workers; totals since the cluster was first known. None: no connections."""
 
@@ -50,6 +59,7 @@ class ClusterCounters(NamedTuple):
     pending_overflow: int
     rx_bytes: int
     tx_bytes: int
+    ended: Ended = Ended(0, 0, 0, 0)
     connect_ms: object = None
     length_ms: object = None
     tls: object = None
@@ -418,6 +428,7 @@ cdef class ClusterSlots:
             pending_overflow=atomic_load64(&state.pending_overflow),
             rx_bytes=atomic_load64(&state.rx_bytes),
             tx_bytes=atomic_load64(&state.tx_bytes),
+            ended=Ended(*[atomic_load64(&state.ended[kind]) for kind in range(4)]),
             connect_ms=durations_of(&traffic.connect) if traffic != NULL else None,
             length_ms=durations_of(&traffic.length) if traffic != NULL else None,
             tls=tls_counters(traffic) if traffic != NULL else None,

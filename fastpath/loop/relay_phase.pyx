@@ -13,7 +13,7 @@ from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FL
 from eastgate.fastpath.loop.review cimport end_reviewed, is_outdated, review
 from eastgate.fastpath.loop.telemetry cimport telemetry_moved, telemetry_opened
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
-from eastgate.fastpath.loop.times cimport note_connected
+from eastgate.fastpath.loop.times cimport end_attempt, note_connected
 from eastgate.fastpath.loop.worker_state cimport (
     MILLISECOND, OWN_WAIT_MS, Worker, raise_ready, schedule_in, wake_queue,
 )
@@ -118,6 +118,7 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
     cdef uint64_t up_before = relayed.upward.bytes
     cdef uint64_t down_before = relayed.downward.bytes
     cdef uint64_t up_moved, down_moved
+    cdef bint endpoint_was_first = connection.down.shut
     # One bulk flow must not starve the others, nor all of them together the timers and the accepts.
     cdef size_t budget = FLOW_BUDGET if worker.turn_left else COPY_LIMIT
     cdef FlowStatus upward = relay_flow(&relayed.upward, &connection.down, &connection.up, &worker.means, budget)
@@ -134,8 +135,10 @@ cdef void relay(Worker* worker, Connection* connection) noexcept nogil:
         relayed.last_activity = worker.now
         count_moved(connection, up_moved, down_moved)
     if upward == FLOW_BROKEN or downward == FLOW_BROKEN:
+        end_attempt(worker, connection, connection.up.reset)
         abort_connection(worker, connection, why_broken(connection))
     elif upward == FLOW_ENDED and downward == FLOW_ENDED:
+        end_attempt(worker, connection, not endpoint_was_first)
         finish(worker, connection, Reason.NONE)
     elif connection.down.reset:
         # A client that reset wants nothing delivered; an endpoint that does not read would keep the rest for long.

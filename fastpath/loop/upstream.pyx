@@ -213,6 +213,7 @@ cdef int connect_to(Worker* worker, Connection* connection, SlotVersion* version
 
 cdef void count_failure(Worker* worker, Connection* connection, int reason) noexcept nogil:
     cdef uint64_t one = 1
+    end_attempt(worker, connection, reason != Reason.LIMIT and reason != Reason.CONNECT_TIMEOUT)
     # Who only waited has not connected.
     if connection.charged & CHARGE_CLUSTER:
         atomic_add64(&connection.cluster.cx_connect_fail, 1)
@@ -227,7 +228,7 @@ cdef void count_failure(Worker* worker, Connection* connection, int reason) noex
 cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     connection.stage.approach.tried[(connection.attempts - 1) % TRIED_CAPACITY] = connection.endpoint
     give_back(worker, connection, CHARGE_PLACE | CHARGE_WAITING)
-    end_attempt(worker, connection)
+    end_attempt(worker, connection, False)
     wheel_cancel(&worker.wheel, &connection.timer)
     leave_handshakes(&worker.handshakes, connection)
     leg_close(&connection.up, &worker.watch)

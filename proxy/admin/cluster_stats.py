@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Protocol
 
-from eastgate.fastpath.loop.cluster_slots import ClusterCounters, TlsCounters
+from eastgate.fastpath.loop.cluster_slots import ClusterCounters, Ended, TlsCounters
 from eastgate.proxy.membership.dns_clusters import DnsCounters
 from eastgate.proxy.membership.health_state import HealthCounters
 from eastgate.proxy.membership.outlier import Counters
@@ -83,7 +83,7 @@ def cluster_stats(name: str, stats: ClusterStats) -> Iterator[Stat]:
 def _connections(stat: Make, counters: ClusterCounters) -> Iterator[Stat]:
     yield stat("upstream_cx_total", counters.cx_total)
     yield stat("upstream_cx_active", counters.cx_active, gauge=True)
-    yield stat("upstream_cx_destroy", max(0, counters.cx_total - counters.cx_active))
+    yield from _ends(stat, counters.ended)
     yield stat("upstream_cx_connect_fail", counters.cx_connect_fail)
     yield stat("upstream_cx_connect_timeout", counters.cx_connect_timeout)
     yield stat("upstream_cx_none_healthy", counters.cx_none_healthy)
@@ -92,6 +92,16 @@ def _connections(stat: Make, counters: ClusterCounters) -> Iterator[Stat]:
     yield stat("upstream_rq_pending_overflow", counters.pending_overflow)
     yield stat("upstream_cx_rx_bytes_total", counters.rx_bytes)
     yield stat("upstream_cx_tx_bytes_total", counters.tx_bytes)
+
+
+def _ends(stat: Make, ended: Ended) -> Iterator[Stat]:
+    yield stat("upstream_cx_destroy", sum(ended))
+    yield stat("upstream_cx_destroy_local", ended.attempts_by_us + ended.relays_by_us)
+    yield stat("upstream_cx_destroy_remote", ended.attempts_by_endpoint + ended.relays_by_endpoint)
+    # Envoy's word for established ones, also where nobody makes requests.
+    yield stat("upstream_cx_destroy_with_active_rq", ended.relays_by_us + ended.relays_by_endpoint)
+    yield stat("upstream_cx_destroy_local_with_active_rq", ended.relays_by_us)
+    yield stat("upstream_cx_destroy_remote_with_active_rq", ended.relays_by_endpoint)
 
 
 def _membership(stat: Make, stats: ClusterStats) -> Iterator[Stat]:

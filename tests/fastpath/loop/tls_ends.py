@@ -100,5 +100,6 @@ def running(
         gateway.until(lambda: gateway.engine.active_connections() == 0)
         counters = gateway.slots.counters(gateway.slot)
         assert (counters.cx_active, counters.pending_active) == (0, 0)
+        assert sum(counters.ended) == counters.cx_total
     finally:
         gateway.engine.close()
