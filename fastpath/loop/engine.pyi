@@ -8,7 +8,7 @@ from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
 from .listener_states import ListenerCounters
 from .review import ReviewSettings
-from .worker_totals import BusyPolls, Inspected, StuckWorker
+from .worker_totals import BusyPolls, Inspected, Proxied, StuckWorker
 
 @final
 class Engine:
@@ -131,6 +131,8 @@ class Engine:
         """BusyPolls of all workers."""
     def inspected(self) -> Inspected:
         """Inspected, of all workers."""
+    def proxied(self) -> Proxied:
+        """Proxied, of all workers."""
     def stuck(self, after_s: float) -> list[StuckWorker]:
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
 

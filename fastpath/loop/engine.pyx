@@ -22,7 +22,7 @@ from eastgate.fastpath.loop.worker_state cimport (
     ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
 )
 from eastgate.fastpath.loop.worker_totals cimport (
-    stuck_workers, total_events_dropped, total_inspected, total_pipes_refused, total_polls,
+    stuck_workers, total_events_dropped, total_inspected, total_pipes_refused, total_polls, total_proxied,
 )
 
 import atexit
@@ -448,6 +448,11 @@ cdef class Engine:
         """Inspected, of all workers."""
         self.check_open()
         return total_inspected(self.workers, self.count)
+
+    def proxied(self):
+        """Proxied, of all workers."""
+        self.check_open()
+        return total_proxied(self.workers, self.count)
 
     def stuck(self, after_s):
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.

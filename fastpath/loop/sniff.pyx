@@ -32,6 +32,7 @@ from eastgate.fastpath.match.http_head cimport (
 from eastgate.fastpath.match.policy cimport policies_acquire
 from eastgate.fastpath.match.proxy_protocol cimport (
     PROXY_HEADER_LIMIT, PROXY_MALFORMED, PROXY_NEED_MORE, ProxyHeader, ProxyHeaderStatus, parse_proxy_header,
+    proxy_outcome,
 )
 from eastgate.fastpath.match.route_nodes cimport (
     RouteChain, Routes, route_asks_destination, route_chain, route_inspects_http, route_inspects_tls, route_match,
@@ -90,6 +91,11 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection) noexcept nog
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
+    count(
+        &worker.proxied[<int>proxy_outcome(
+            status, worker.means.buffer, <size_t>got, connection.listener.proxy_protocol
+        )], 1,
+    )
     if status == PROXY_MALFORMED:
         refuse(worker, connection, Reason.MALFORMED_PROXY_HEADER)
         return False

@@ -17,6 +17,18 @@ cdef enum ProxyHeaderKind:
     PROXY_VERSION_2 = 2
     PROXY_OPTIONAL = 4
 
+# What a connection began with, as Envoy counts it.
+cdef enum ProxyOutcome:
+    PROXY_NOT_FOUND_ALLOWED
+    PROXY_NOT_FOUND_DISALLOWED
+    PROXY_V1_FOUND
+    PROXY_V1_DISALLOWED         # a header of a version that is not taken
+    PROXY_V1_ERROR
+    PROXY_V2_FOUND
+    PROXY_V2_DISALLOWED
+    PROXY_V2_ERROR
+    PROXY_OUTCOMES
+
 cdef struct ProxyHeader:
     uint32_t needed             # with PROXY_NEED_MORE: bytes from the start
     uint32_t header_length      # with PROXY_COMPLETE: bytes to consume
@@ -29,6 +41,11 @@ cdef struct ProxyHeader:
 # `kinds`: bits of ProxyHeaderKind.
 cdef ProxyHeaderStatus parse_proxy_header(
     const uint8_t* data, size_t length, int kinds, ProxyHeader* header
+) noexcept nogil
+
+# Of the same bytes, with what that answered but for PROXY_NEED_MORE.
+cdef ProxyOutcome proxy_outcome(
+    ProxyHeaderStatus status, const uint8_t* data, size_t length, int kinds
 ) noexcept nogil
 
 # Those bits for versions 1 and 2; ValueError for others, and for none.

@@ -33,6 +33,7 @@ cdef enum:
     V1_SIGNATURE_LENGTH = 6
     TLV_HEADER = 3
     PORTS = 4                   # two of them
+    LOOKED_AT = 232             # where Envoy looks for the end of a line: version 2 with paths of Unix sockets
 
 cdef const char* V1_SIGNATURE = b"PROXY "
 cdef const char* V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -263,6 +264,43 @@ cdef ProxyHeaderStatus parse_proxy_header(
         header.header_length = 0
         header.family = 0
     return status
+
+
+cdef size_t line_of(const uint8_t* data, size_t length) noexcept nogil:
+    """Bytes of a line that has ended, 0 without one. What begins with a line end may become a signature."""
+    cdef size_t index
+    if length >= 2 and data[0] == c"\r" and data[1] == c"\n":
+        return 0
+    for index in range(2, min(length, <size_t>LOOKED_AT)):
+        if data[index] == c"\n" and data[index - 1] == c"\r":
+            return index + 1
+    return 0
+
+
+cdef ProxyOutcome refused_as(const uint8_t* data, size_t length, int kinds) noexcept nogil:
+    cdef size_t line = line_of(data, length)
+    if length >= V2_SIGNATURE_LENGTH and begins(data, length, V2_SIGNATURE, V2_SIGNATURE_LENGTH):
+        return PROXY_V2_ERROR if kinds & <int>PROXY_VERSION_2 else PROXY_V2_DISALLOWED
+    # Any line is one of version 1 that is shorter than what version 2 begins with.
+    if not (length >= V1_SIGNATURE_LENGTH and begins(data, length, V1_SIGNATURE, V1_SIGNATURE_LENGTH)) and not (
+        length < V2_FIXED and line
+    ):
+        return PROXY_NOT_FOUND_DISALLOWED
+    if line > V1_LIMIT + 1:
+        return PROXY_V1_ERROR
+    if line == 0 and length > V1_LIMIT:
+        return PROXY_NOT_FOUND_DISALLOWED
+    return PROXY_V1_ERROR if kinds & <int>PROXY_VERSION_1 else PROXY_V1_DISALLOWED
+
+
+cdef ProxyOutcome proxy_outcome(
+    ProxyHeaderStatus status, const uint8_t* data, size_t length, int kinds
+) noexcept nogil:
+    if status == PROXY_ABSENT:
+        return PROXY_NOT_FOUND_ALLOWED
+    if status == PROXY_COMPLETE:
+        return PROXY_V1_FOUND if data[0] == c"P" else PROXY_V2_FOUND
+    return refused_as(data, length, kinds)
 
 
 cdef int proxy_header_kinds(object versions, bint optional) except -1:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eastgate.fastpath.loop.listener_states import ListenerCounters
-from eastgate.fastpath.loop.worker_totals import Inspected
+from eastgate.fastpath.loop.worker_totals import Inspected, Proxied
 from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.fastpath.reason import BEFORE_CHAIN, ENDED, LABELS, NO_CHAIN, Reason
 
@@ -95,3 +95,20 @@ def inspector_stats(found: Inspected) -> Iterator[Stat]:
         ("alpn_not_found", found.tls_found - found.alpn_found),
     ):
         yield Stat(f"tls_inspector.{short}", value, f"envoy_tls_inspector_{short}")
+
+
+def proxied_stats(found: Proxied) -> Iterator[Stat]:
+    for short, value in (
+        ("not_found_allowed", found.not_found_allowed),
+        ("not_found_disallowed", found.not_found_disallowed),
+        # A header of a version that is not taken was found too.
+        ("versions.v1.found", found.v1_found + found.v1_disallowed),
+        ("versions.v1.disallowed", found.v1_disallowed),
+        ("versions.v1.error", found.v1_error),
+        ("versions.v2.found", found.v2_found + found.v2_disallowed),
+        ("versions.v2.disallowed", found.v2_disallowed),
+        ("versions.v2.error", found.v2_error),
+    ):
+        yield Stat(f"proxy_proto.{short}", value, f"envoy_proxy_proto_{short.replace('.', '_')}")
+    name = "downstream_cx_proxy_proto_error"
+    yield Stat(name, found.not_found_disallowed + found.v1_error + found.v2_error, f"envoy_{name}")

@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 
 from eastgate.fastpath.loop.listener_states import ListenerCounters
-from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected
+from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected, Proxied
 from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.fastpath.tables.hashing import xxh64
 from eastgate.xds.record import record
 
 from .cluster_stats import ClusterStats, cluster_stats
 from .histograms import durations_of_ms
-from .listener_stats import chain_stats, inspector_stats, listener_stats, listener_tls_stats
+from .listener_stats import chain_stats, inspector_stats, listener_stats, listener_tls_stats, proxied_stats
 from .stat import Stat, histogram
 
 # server.state of Envoy.
@@ -79,6 +79,7 @@ class ProcessStats:
     chains: Mapping[str, ChainCounters] = field(default_factory=dict)
     """By stat_prefix"""
     inspected: Inspected | None = None
+    proxied: Proxied | None = None
     workers: int = 0
     memory: Mapping[str, int] = field(default_factory=dict)
     """See process_pages"""
@@ -175,6 +176,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield from _watchdog(process.watchdog)
     if process.inspected is not None:
         yield from inspector_stats(process.inspected)
+    if process.proxied is not None:
+        yield from proxied_stats(process.proxied)
     for prefix, chain in process.chains.items():
         yield from chain_stats(prefix, chain)
     yield from process.further

@@ -316,3 +316,30 @@ def test_hellos_of_all_sizes_end_as_in_envoy(loop: asyncio.AbstractEventLoop) ->
             cases[f"{size} bytes"] = hello
             cases[f"{size} bytes and more"] = hello + bytes(400) + SAID
     assert different(loop, cases, [str(limit) for limit in HELLO_LIMITS]) == {}
+
+
+# With these Envoy waits for more, where no header begins so and we do not wait.
+AWAITED = {
+    *("no header", "P", "PROXX", "PROXY only", "PROXY and a blank", "v1 line feed alone"),
+    *("line ends", "signature", "part of the signature"),
+}
+
+
+def proxied(proxy: ProxyProcess) -> dict[str, int]:
+    """What was counted of headers."""
+    error = "downstream_cx_proxy_proto_error"
+    return {**proxy.stats("proxy_proto."), error: proxy.stat(error)}
+
+
+def test_headers_are_counted_as_by_envoy(loop: asyncio.AbstractEventLoop) -> None:
+    with both(loop) as proxies:
+        addresses = [proxy.bound_address(name) for proxy in proxies for name in LISTENERS]
+
+        async def send(data: bytes) -> None:
+            await asyncio.gather(*(outcome(address, data, 0) for address in addresses))
+
+        for case in FIRST_BYTES.keys() - AWAITED:
+            loop.run_until_complete(send(FIRST_BYTES[case]))
+            envoys, ours = map(proxied, proxies)
+            assert ours == envoys, case
+        assert all(envoys.values())

@@ -187,11 +187,23 @@ def test_what_an_optional_proxy_header_does_not_take_is_sniffed(server: socket.s
             assert gateway.receive(endpoint, len(HELLO)) == HELLO
 
 
-@pytest.mark.parametrize("said", [b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\nx", HELLO])
-def test_what_is_no_proxy_header_of_a_version_that_is_taken_is_refused(server: socket.socket, said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        (b"PROXY TCP4 192.0.2.1", "v1_disallowed"),
+        (b"PROXY UNKNOWN " + bytes(200), "not_found_disallowed"),
+        (b"\r\n\r\n\0\r\nQUIT\nx", "v2_error"),
+        (b"\r\n\r\nx", "not_found_disallowed"),
+        (HELLO, "not_found_disallowed"),
+    ],
+)
+def test_what_is_no_proxy_header_of_a_version_that_is_taken_is_refused(
+    server: socket.socket, said: bytes, counted: str
+) -> None:
     with listening(server, proxy_protocol=(2,)) as gateway, gateway.connect(said) as client:
         assert gateway.end_of(client) == "RST"
         assert gateway.refused(Reason.MALFORMED_PROXY_HEADER) == 1
+        assert {name for name, value in gateway.engine.proxied()._asdict().items() if value} == {counted}
 
 
 def test_a_proxy_header_as_long_as_it_can_say_comes_in_small_pieces(server: socket.socket) -> None:
