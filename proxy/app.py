@@ -106,6 +106,8 @@ class Proxy:
         self._tell_limits()
         if self._node.warning:
             self._log.warning("node", reason=self._node.warning)
+        for reason in self._settings.unread:
+            self._log.warning("bootstrap not honoured", reason=reason)
         loop.add_reader(self._serving.engine.fileno(), self._engine_ready)
         self._handle_signals(loop)
         await self._configuration.restore()

@@ -20,6 +20,7 @@ from .stats_config import StatsConfig, stats_config
 CONNECTIONS_MONITOR = "envoy.resource_monitors.global_downstream_max_connections"
 CONNECTIONS_RUNTIME = "overload.global_downstream_max_connections"
 NO_LIMIT = (1 << 31) - 1
+BIND_UNREAD = "cluster_manager.upstream_bind_config: only that of each cluster is read"
 API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": "delta"}
 
 
@@ -27,8 +28,9 @@ API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": 
 class Bootstrap:
     """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset;
     ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets;
-    ``max_connections``: None for no limit; ``log_format``: of the process's own log; ``document``: all of it, as it was
-    read; ``source``: what an error about it names.
+    ``max_connections``: None for no limit; ``log_format``: of the process's own log; ``unread``: what of it would
+    change connections in Envoy and does not here, in words; ``document``: all of it, as it was read; ``source``: what
+    an error about it names.
     """
 
     node_id: str
@@ -46,6 +48,7 @@ class Bootstrap:
     stats: StatsConfig = field(default_factory=StatsConfig)
     max_connections: int | None = None
     log_format: Literal["text", "json"] = "text"
+    unread: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -73,6 +76,7 @@ def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
     name, name_path = _ads_cluster(reader, ads, path)
     discovery, credentials = _cluster(reader, value, name, name_path, str(metadata.get("CLUSTER_ID", "")))
     admin = reader.optional(value, "", "admin")
+    manager = reader.optional(value, "", "cluster_manager")
     return Bootstrap(
         node_id=reader.text(node, "node", "id", required=True),
         discovery=discovery,
@@ -80,9 +84,7 @@ def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
         admin=reader.address(admin, "admin", pipes=False) if admin else "",
         metadata=metadata,
         locality=Locality(*[reader.text(locality, "node.locality", part) for part in Locality._fields]),
-        local_cluster=reader.text(
-            reader.optional(value, "", "cluster_manager"), "cluster_manager", "local_cluster_name"
-        ),
+        local_cluster=reader.text(manager, "cluster_manager", "local_cluster_name"),
         credentials=credentials,
         sockets={cluster: path for cluster, path in _sockets(reader, value).items() if cluster != name},
         node_cluster=reader.text(node, "node", "cluster"),
@@ -90,6 +92,7 @@ def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
         stats=stats_config(reader, value),
         max_connections=_max_connections(reader, value),
         log_format=_log_format(reader, value),
+        unread=() if reader.get(manager, "upstream_bind_config") is None else (BIND_UNREAD,),
         document=value,
         source=reader.source,
     )

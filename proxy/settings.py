@@ -108,6 +108,8 @@ class GatewaySettings:
     """empty for one that is made up"""
     envoy: EnvoyManners | None = None
     """how it behaves where it stands in Envoy's place; None elsewhere"""
+    unread: tuple[str, ...] = ()
+    """what of the bootstrap would change connections in Envoy and does not here, in words"""
 
     @property
     def node_id(self) -> str:
@@ -366,6 +368,7 @@ def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySett
         workload=workload_of(told, discovery, node.namespace, role),
         role=role,
         node_cluster=said.node_cluster,
+        unread=said.unread,
     )
     # Last: it makes directories.
     check_places(told)

@@ -5,7 +5,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from http.client import HTTPConnection
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,9 +21,10 @@ DEADLINE_S = 30.0
 SAYS = "admin listening on "
 
 
-def proxy(admin: str = "127.0.0.1:0") -> Proxy:
-    """One whose control plane does not answer."""
+def proxy(admin: str = "127.0.0.1:0", **changes: Any) -> Proxy:
+    """One whose control plane does not answer; `changes` of its settings."""
     settings = gateway_settings(discovery=[NOBODY], admin=admin, workers=1, node_id="router~10.0.0.1~a.b~b.svc.c")
+    settings = replace(settings, **changes)
     return Proxy(settings, node_identity(settings, {}))
 
 
@@ -50,6 +53,16 @@ async def running(
             await task
 
         yield (url.hostname or "", url.port or 0), ended
+
+
+async def test_what_of_its_bootstrap_is_not_honoured_is_logged(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(proxy(unread=("cluster_manager.x: not read",)), capfd) as (address, ended):
+        await asyncio.to_thread(asked, address, "POST", "/quitquitquit")
+        await ended()
+    reasons = [record.__dict__["fields"]["reason"] for record in caplog.records if "bootstrap" in record.getMessage()]
+    assert reasons == ["cluster_manager.x: not read"]
 
 
 async def test_it_says_where_it_is_and_ends_when_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,17 @@ def test_recorded_bootstrap_is_read() -> None:
     assert said.sockets == {"sds-grpc": "unix:./var/run/secrets/workload-spiffe-uds/socket"}
 
 
+@pytest.mark.parametrize("name", ["upstream_bind_config", "upstreamBindConfig"])
+def test_what_would_change_connections_in_envoy_and_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+    assert gateway_settings(discovery=(), bootstrap=str(RECORDED)).unread == ()
+    source = {"source_address": {"address": "127.0.0.1", "port_value": 0}}
+    file = changed(tmp_path, lambda value: value.update(cluster_manager={name: source, "local_cluster_name": "mine"}))
+    said = gateway_settings(discovery=(), bootstrap=file)
+    assert said.local_cluster == "mine"
+    [reason] = said.unread
+    assert reason.startswith("cluster_manager.upstream_bind_config: ")
+
+
 def test_node_that_istiod_hears_is_that_of_the_file() -> None:
     node = node_identity(gateway_settings(discovery=(), bootstrap=str(RECORDED)), {}).message
     recorded = json.loads(RECORDED.read_text())["node"]
