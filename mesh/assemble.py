@@ -57,6 +57,7 @@ def _workload(section: MeshSection, cluster: str, entry: WorkloadSection) -> Wor
         address=entry.address or "",
         labels=labels,
         locality=_locality(section.clusters[cluster].nodes.get(entry.node), labels),
+        locality_text=locality_label(labels),
         node=entry.node,
         service_account=entry.service_account,
         ready=entry.ready,

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from eastgate.xds.resources import Locality
-
 from . import locality as locality_rules
 from .istio import Subset
 from .locality import Candidate, Group
@@ -129,13 +127,14 @@ def groups(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Group, ...]:
     percent = (outlier.min_health_percent or mesh.options.min_health_percent) if outlier else 0
     hide = not mesh.options.send_unhealthy_endpoints or percent > 0
     view = View(node.network, node.requested_networks)
-    by_locality: dict[Locality, list[Member]] = {}
+    by_locality: dict[str, list[Member]] = {}
     for member in _members(mesh, node, key, merged.subset, hide_unready=hide):
         if view.sees(member.network):
-            by_locality.setdefault(behind(member)[0].locality, []).append(member)
+            by_locality.setdefault(behind(member)[0].locality_key, []).append(member)
     found = []
-    for where in sorted(by_locality, key=str):
-        seen = split_horizon(by_locality[where], view, mesh.gateways, sidecar=node.type == "sidecar")
+    for _, members in sorted(by_locality.items()):
+        where = behind(members[0])[0].locality
+        seen = split_horizon(members, view, mesh.gateways, sidecar=node.type == "sidecar")
         if key.sni_dnat:
             seen = mtls_only(seen)
         found.append(Group.of(where, (Candidate(one.weight, _labels(one), one) for one in seen)))

@@ -244,8 +244,9 @@ def _resources(clusters: Sequence[ClusterObjects]) -> Iterable[Object]:
             yield _written(one, names if len(names) < len(clusters) else [])
 
 
-def _said(one: Object) -> tuple[object, object]:
-    return one.get("spec"), _dry_run(one)
+def _said(one: Object) -> tuple[object, ...]:
+    labels = one["metadata"].get("labels") if one["kind"] == "WorkloadEntry" else None
+    return one.get("spec"), labels, _dry_run(one)
 
 
 def _dry_run(one: Object) -> str:
@@ -266,6 +267,8 @@ def _written(one: Object, names: list[str]) -> Object:
     kept: Object = {"name": meta["name"], "namespace": meta.get("namespace", "default")}
     if meta.get("creationTimestamp"):
         kept["creationTimestamp"] = meta["creationTimestamp"]
+    if one["kind"] == "WorkloadEntry" and meta.get("labels"):
+        kept["labels"] = meta["labels"]
     if tried := _dry_run(one):
         kept["annotations"] = {DRY_RUN: tried}
     if names:

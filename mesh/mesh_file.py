@@ -39,6 +39,7 @@ from .scenario import (
     with_readiness,
     workload_named,
 )
+from .service_entry import WorkloadEntrySpec
 from .specs import GROUPS, SPECS
 from .split_horizon import NetworkGateway
 from .virtual_service import GatewaySpec, VirtualServiceSpec
@@ -223,6 +224,8 @@ class _Reader:
         spec = _validated(SPECS[kind], document, (*path, "spec"), content.get("spec") or {})
         for where in unread(spec, ("spec",)):
             self.findings.unread(Place(document, (*path, *where)), title, where)
+        if isinstance(spec, WorkloadEntrySpec):
+            spec = spec.with_labels(_texts(metadata.get("labels")))
         if isinstance(spec, VirtualServiceSpec):
             # What is read of them chooses a destination, and nothing for TCP.
             for index, entry in enumerate(spec.http):
@@ -238,8 +241,7 @@ class _Reader:
                     )
         # Without a timestamp it is about to be applied: after everything that has one.
         created = str(metadata.get("creationTimestamp") or f"~{self._step:04}")
-        annotations = metadata.get("annotations")
-        said = {str(key): str(one) for key, one in annotations.items()} if isinstance(annotations, dict) else {}
+        said = _texts(metadata.get("annotations"))
         return Resource(kind, namespace, name, spec, placed.clusters(mesh.clusters), created, said)
 
     def apply(self, mesh: Mesh, objects: Iterable[Placed]) -> Mesh:
@@ -308,6 +310,11 @@ class _Reader:
                 cause = f"{name!r} is no cluster, locality (region/zone) or workload (cluster/name)"
                 raise document.error((*path, "expect", name), cause)
         return Step(entry.name, " ".join(entry.why.split()), mesh, failed, repaired, dict(entry.expect))
+
+
+def _texts(found: object) -> dict[str, str]:
+    """Labels or annotations."""
+    return {str(key): str(one) for key, one in found.items()} if isinstance(found, dict) else {}
 
 
 def _looked_up(document: Document, path: Path, find: Any) -> Any:

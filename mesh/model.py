@@ -53,7 +53,8 @@ class Workload:
 
     ``service_account`` empty: it shows no name, and without an entry that names it it is an address alone.
     ``watched``: somebody says whether it is ready. ``ready_since``: since when it is, a text that sorts.
-    ``invented_name``: it stands for a pod that Kubernetes will name otherwise.
+    ``invented_name``: it stands for a pod that Kubernetes will name otherwise. ``locality_text``: the locality as a
+    label or an entry says it, empty: as a node does. To istiod "r/z" is another one than a node's "r/z/".
     """
 
     name: str
@@ -74,6 +75,12 @@ class Workload:
     watched: bool = True
     ready_since: str = ""
     invented_name: bool = False
+    locality_text: str = ""
+
+    @property
+    def locality_key(self) -> str:
+        """By which istiod takes endpoints as one locality."""
+        return self.locality_text or "/".join(self.locality)
 
     @property
     def identity(self) -> tuple[str, str, str]:

@@ -10,7 +10,6 @@ PODS_ALONE = "its pods are taken from the Pods of the files alone"
 
 KINDS: dict[tuple[str, str], str] = {
     ("networking.istio.io", "EnvoyFilter"): "its patches are not applied: what they change is not predicted",
-    ("networking.istio.io", "WorkloadEntry"): "not applied: its endpoint is not known",
     ("networking.istio.io", "WorkloadGroup"): WITHOUT_EFFECT,
     ("networking.istio.io", "ProxyConfig"): WITHOUT_EFFECT,
     ("security.istio.io", "RequestAuthentication"): APPLIED_BY_PROXIES,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from .locality import locality_label, parse_locality
 from .model import TLS_MODE_LABEL, Mesh, Place, Resource, Service, ServicePort, Workload, port_protocol
-from .service_entry import EntryEndpoint, EntryPort, EntrySelector, ServiceEntrySpec
+from .networks import is_address
+from .service_entry import EntryEndpoint, EntryPort, EntrySelector, ServiceEntrySpec, WorkloadEntrySpec
 
 DNS = ("DNS", "DNS_ROUND_ROBIN")
 
@@ -35,12 +36,11 @@ def _all_services(mesh: Mesh, cluster: str) -> tuple[Service, ...]:
             by_place.setdefault((one.namespace, host), []).append(one)
     known = []
     for service in mesh.services:
-        found = by_place.pop((service.namespace, service.host), None)
-        if found:
-            instances = _Instances.of(mesh, found, service.host, cluster)
-            known.append(replace(service, own=instances.members, own_ports=instances.ports))
-        else:
-            known.append(service)
+        found = by_place.pop((service.namespace, service.host), ())
+        instances = _Instances.of(mesh, found, service.host, cluster) if found else NOBODY
+        if chosen := list(_chosen_by(mesh, service)):
+            instances = instances.with_chosen(service, chosen)
+        known.append(replace(service, own=instances.members, own_ports=instances.ports))
     added = (one for (_, host), found in by_place.items() for one in _merged(mesh, found, host, cluster))
     return tuple(_exported(one, mesh.config.default_service_export_to) for one in (*known, *added))
 
@@ -114,6 +114,48 @@ class _Instances:
                     ports.setdefault((member.place, port.name), number)
         return cls(tuple(members.values()), ports)
 
+    def with_chosen(self, service: Service, chosen: Iterable[Workload]) -> "_Instances":
+        """With WorkloadEntries that a service of Kubernetes selects, at their own port of the target port's name."""
+        members, ports = list(self.members), dict(self.ports)
+        for one in chosen:
+            members.append(one)
+            for port in service.ports:
+                named = isinstance(port.target, str)
+                number = one.named_ports.get(str(port.target) if named else port.name, 0)
+                ports[one.place, port.name] = number or (0 if named else int(port.target) or port.number)
+        return type(self)(tuple(members), ports)
+
+
+NOBODY = _Instances((), {})
+
+
+def _chosen_by(mesh: Mesh, service: Service) -> Iterator[Workload]:
+    """WorkloadEntries of its own clusters that a service of Kubernetes selects (serviceInstancesFromWorkloadInstances
+    in kube/controller/controller.go).
+    """
+    if service.selector and not service.headless:
+        wanted = service.selector.items()
+        for cluster in sorted(service.clusters):
+            for one in _machines(mesh, cluster).get(service.namespace, ()):
+                if wanted <= one.labels.items() and is_address(one.address):
+                    yield one
+
+
+def _machines(mesh: Mesh, cluster: str) -> Mapping[str, list[Workload]]:
+    """What WorkloadEntries of a cluster stand for, by namespace."""
+    return mesh.known(("machines", cluster), lambda: _made_machines(mesh, cluster))
+
+
+def _made_machines(mesh: Mesh, cluster: str) -> dict[str, list[Workload]]:
+    found: dict[str, list[Workload]] = {}
+    for one in mesh.of_kind("WorkloadEntry", cluster):
+        assert isinstance(one.spec, WorkloadEntrySpec)
+        if not one.spec.address:
+            continue
+        member = replace(_member(one, one.spec, one.name, cluster), named_ports=one.spec.ports)
+        found.setdefault(one.namespace, []).append(member)
+    return found
+
 
 def _merged(mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> Iterator[Service]:
     """Entries of one namespace for one host: the oldest one's service, and the ports of those that are like it
@@ -157,20 +199,29 @@ def _members(mesh: Mesh, resource: Resource, host: str, cluster: str) -> Iterato
     """Endpoints of an entry, each with what it says itself of its ports, by name."""
     spec = spec_of(resource)
     for at, endpoint in enumerate(spec.endpoints):
-        yield _member(resource, endpoint, at, cluster), endpoint.ports
+        yield _member(resource, endpoint, f"{resource.name}-{at}", cluster), endpoint.ports
     if spec.workload_selector:
-        for one in selected(mesh, resource.namespace, spec):
+        for one in _selected(mesh, resource.namespace, spec, cluster):
             yield one, one.named_ports
     elif spec.resolution in DNS and not spec.endpoints:
         # What DNS says of the host itself.
         yield Workload(resource.name, resource.namespace, cluster, "", host, {}, service_account="", watched=False), {}
 
 
-def selected(mesh: Mesh, namespace: str, spec: ServiceEntrySpec) -> Iterator[Workload]:
-    """Pods that an entry selects."""
+def _selected(mesh: Mesh, namespace: str, spec: ServiceEntrySpec, cluster: str) -> Iterator[Workload]:
+    """WorkloadEntries and pods of all clusters that an entry selects."""
     wanted = (spec.workload_selector or EntrySelector()).labels.items()
-    for one in mesh.known("selectable", lambda: _selectable(mesh)).get(namespace, ()):
-        if wanted <= one.labels.items():
+    own = _machines(mesh, cluster).get(namespace, ())
+    places = [(one.name, one.address) for one in own]
+    away: dict[str, Workload] = {}
+    for name in (name for name in mesh.clusters if name != cluster):
+        # Other clusters' WorkloadEntries and all pods are kept by namespace and name.
+        away.update((one.name, one) for one in _machines(mesh, name).get(namespace, ()))
+    pods = mesh.known("selectable", lambda: _selectable(mesh)).get(namespace, ())
+    found = [*own, *(one for one in away.values() if (one.name, one.address) not in places)]
+    found += [one for one in pods if one.invented_name or one.name not in away]
+    for one in found:
+        if wanted <= one.labels.items() and (spec.resolution in DNS or is_address(one.address) or not one.address):
             yield one
 
 
@@ -195,18 +246,20 @@ def twin_key(workload: Workload) -> tuple[str, ...]:
     return (workload.namespace, workload.name, *([workload.cluster] if workload.invented_name else []))
 
 
-def _member(resource: Resource, endpoint: EntryEndpoint, at: int, cluster: str) -> Workload:
+def _member(resource: Resource, endpoint: EntryEndpoint, name: str, cluster: str) -> Workload:
     labels = dict(endpoint.labels)
     if endpoint.service_account:
         labels.setdefault(TLS_MODE_LABEL, "istio")
+    place = endpoint.locality or locality_label(labels)
     return Workload(
-        name=f"{resource.name}-{at}",
+        name=name,
         namespace=resource.namespace,
         cluster=cluster,
         network=endpoint.network,
         address=endpoint.address,
         labels=labels,
-        locality=parse_locality(endpoint.locality or locality_label(labels)),
+        locality=parse_locality(place),
+        locality_text=place,
         service_account=endpoint.service_account,
         weight=endpoint.weight or 1,
         watched=False,

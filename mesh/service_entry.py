@@ -1,5 +1,6 @@
-"""ServiceEntry of Istio's API, as far as it is read."""
+"""ServiceEntry and WorkloadEntry of Istio's API, as far as they are read."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -33,6 +34,25 @@ class EntryEndpoint(Part):
     locality: str = ""
     weight: Uint32 = 0
     service_account: str = ""
+
+
+class WorkloadEntrySpec(EntryEndpoint):
+    """spec of a WorkloadEntry: an endpoint that services and entries select; labels of its metadata are its own.
+
+    ``address`` empty: it is only known in which network it is.
+    """
+
+    address: Annotated[str, AfterValidator(lambda text: _place(text) if text else text)] = ""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> "WorkloadEntrySpec":
+        if not self.address and not self.network:
+            raise ValueError("an address is missing, or a network")
+        return self
+
+    def with_labels(self, labels: Mapping[str, str]) -> "WorkloadEntrySpec":
+        """The spec with the labels of its metadata, which count first."""
+        return self.model_copy(update={"labels": {**self.labels, **labels}})
 
 
 class EntrySelector(Part):

@@ -3,7 +3,7 @@
 from .istio import DestinationRuleSpec
 from .part import Part
 from .security import AuthorizationPolicySpec, PeerAuthenticationSpec
-from .service_entry import ServiceEntrySpec
+from .service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from .sidecar import SidecarSpec
 from .virtual_service import GatewaySpec, VirtualServiceSpec
 
@@ -15,6 +15,7 @@ SPECS: dict[str, type[Part]] = {
     "AuthorizationPolicy": AuthorizationPolicySpec,
     "ServiceEntry": ServiceEntrySpec,
     "Sidecar": SidecarSpec,
+    "WorkloadEntry": WorkloadEntrySpec,
 }
 GROUPS = {
     "DestinationRule": "networking.istio.io",
@@ -24,4 +25,5 @@ GROUPS = {
     "AuthorizationPolicy": "security.istio.io",
     "ServiceEntry": "networking.istio.io",
     "Sidecar": "networking.istio.io",
+    "WorkloadEntry": "networking.istio.io",
 }

@@ -18,7 +18,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from .endpoints import ClusterKey
+from .endpoints import ClusterKey, endpoint_port
 from .istio import ClientTls
 from .messages import EXCHANGE_ALPN, from_sds, pack
 from .model import Mesh, Service
@@ -69,9 +69,13 @@ def downstream_socket(alpn: list[str], trust_domains: Sequence[str], *, resumpti
 
 
 def spiffe_ids(mesh: Mesh, service: Service) -> list[str]:
-    """Names that the service's workloads may have in their certificates."""
+    """Names that the service's workloads may have in their certificates: those that listen on one of its ports."""
     domain = mesh.config.trust_domain
-    own = (one.spiffe_id(domain) for one in mesh.behind(service) if one.service_account)
+    own = (
+        one.spiffe_id(domain)
+        for one in mesh.behind(service)
+        if one.service_account and any(endpoint_port(service, one, port) for port in service.ports)
+    )
     return sorted({*own, *service.accounts})
 
 

@@ -337,3 +337,101 @@ def test_names_that_kubernetes_will_make_up_are_not_alike(kind: str, found: set[
     file = of_two_clusters(made)
     assert {cluster for cluster, _ in pods_behind(file.mesh)} == found
     assert any("pods named" in one for one in file.findings) == (kind == "StatefulSet")
+
+
+def machine(spec: str, **place: Any) -> str:
+    return applied("WorkloadEntry", spec, **place)
+
+
+def test_a_service_of_kubernetes_selects_workload_entries_too() -> None:
+    """At their own port of the service port's name, else at its target port; labels of the metadata count as well."""
+    mesh = read(
+        machine(
+            "{address: 10.8.0.1, labels: {app: web}, ports: {http: 9999}, weight: 3, serviceAccount: vm}", name="a"
+        ),
+        machine("{address: 10.8.0.2, labels: {app: other}}", name="b", more=", labels: {app: web}"),
+        machine("{address: 10.8.0.3, labels: {app: other}}", name="c"),
+        machine("{address: vm.example.com, labels: {app: web}}", name="d"),
+        machine("{address: 10.8.0.5, labels: {app: web}}", name="e", namespace="other"),
+        machine("{network: far, labels: {app: web}}", name="f"),
+    ).mesh
+    pods = {("10.1.0.1", 8080), ("10.1.0.2", 8080)}
+    assert behind_web(mesh) == {*pods, ("10.8.0.1", 9999), ("10.8.0.2", 8080)}
+    web = service_of(mesh, "a", "web.shop.svc.cluster.local")
+    assert web
+    assert [(one.name, one.weight, one.mtls) for one in mesh.behind(web) if one.address.startswith("10.8")] == [
+        ("a", 3, True),
+        ("b", 1, False),
+    ]
+    # A headless service has pods alone.
+    assert {one.address for one in mesh.behind(service_of(mesh, "a", "pods.shop.svc.cluster.local") or web)} == {
+        "10.1.0.1",
+        "10.1.0.2",
+    }
+
+
+def test_a_target_port_that_is_a_name_is_a_machines_own() -> None:
+    named = MESH.replace("ports: [{name: http, port: 80, targetPort: 8080}]", "ports: [{port: 80, targetPort: www}]")
+    one = machine("{address: 10.8.0.1, labels: {app: web}, ports: {www: 9999}}", name="a")
+    other = machine("{address: 10.8.0.2, labels: {app: web}}", name="b")
+    assert behind_web(parse(named + one + other, "x").mesh) == {("10.8.0.1", 9999)}
+
+
+def test_an_entry_selects_workload_entries_of_all_clusters() -> None:
+    mesh = {"kind": "Mesh", "clusters": {"west": {"network": "n"}, "east": {"network": "n"}}}
+    of = ', annotations: {eastgate/clusters: "%s"}'
+    text = json.dumps(mesh) + "\n" + applied("ServiceEntry", SELECTING)
+    text += machine("{address: 10.8.0.1, labels: {app: web}, ports: {tls: 8443}}", name="a", more=of % "west")
+    text += machine("{address: 10.8.0.2, labels: {app: web}}", name="b", more=of % "east")
+    text += machine("{address: 10.8.0.3, labels: {app: web}}", name="c", more=of % "west,east")
+    text += machine("{address: vm.example.com, labels: {app: web}}", name="d")
+    found = parse(text, "x").mesh
+    for cluster, own in (("west", "west"), ("east", "east")):
+        entry_there = service_of(found, cluster, "api.example.com")
+        assert entry_there
+        assert {(one.name, one.cluster) for one in found.behind(entry_there)} == {
+            ("a", "west"),
+            ("b", "east"),
+            ("c", own),
+        }
+
+
+def test_a_workload_entry_must_be_somewhere_and_is_imported_with_its_labels() -> None:
+    with pytest.raises(MeshError, match=r"^mesh.yaml:\d+: spec: an address is missing, or a network"):
+        read(machine("{labels: {app: web}}"))
+    metadata = {"name": "a", "namespace": "shop", "labels": {"app": "web"}}
+    one = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry", "metadata": metadata}
+    here = {**one, "spec": {"address": "10.8.0.1"}}
+    there = {**here, "metadata": {**metadata, "labels": {"app": "old"}}}
+    made, _ = mesh_text([ClusterObjects("west", [here]), ClusterObjects("east", [there])])
+    found = {(*each.clusters,): each.spec for each in parse(made, "x").mesh.resources}
+    assert {clusters: spec.labels for clusters, spec in found.items()} == {
+        ("west",): {"app": "web"},
+        ("east",): {"app": "old"},
+    }
+
+
+def test_localities_that_are_written_otherwise_stay_apart() -> None:
+    """A node without a sub zone is in "r1/z1/", an entry's endpoint in "r1/z1": two localities for istiod."""
+    placed = MESH.replace("workloads:\n", "nodes: {n: {region: r1, zone: z1}}\n    workloads:\n", 1)
+    placed = placed.replace("address: 10.1.0.1,", "address: 10.1.0.1, node: n,", 1)
+    for locality, groups in (("r1/z1", 3), ("r1/z1/", 2)):
+        one = machine(f"{{address: 10.8.0.1, labels: {{app: web}}, locality: {locality}}}")
+        mesh = parse(placed + one, "x").mesh
+        sent = resources(mesh, sidecar(mesh, "client"))[EDS]["outbound|80||web.shop.svc.cluster.local"]
+        # The second pod has no node.
+        assert len(ClusterLoadAssignment.parse(sent).endpoints) == groups
+
+
+def test_a_pod_and_a_machine_of_one_name_are_both_there_but_not_from_another_cluster() -> None:
+    """istiod keeps what it hears of other clusters beside all pods, by name."""
+    one = machine(
+        "{address: 10.8.0.1, labels: {app: web}}", name="web-0", more=", annotations: {eastgate/clusters: west}"
+    )
+    text = "\n---\n".join(map(json.dumps, [TWO_CLUSTERS, pod_of("west", "10.1.0.1")]))
+    found = parse(text + "\n" + applied("ServiceEntry", SELECTING) + one, "x").mesh
+    near, far = (service_of(found, cluster, "api.example.com") for cluster in ("west", "east"))
+    assert near
+    assert far
+    assert {each.address for each in found.behind(near)} == {"10.8.0.1", "10.1.0.1"}
+    assert {each.address for each in found.behind(far)} == {"10.8.0.1"}
