@@ -6,6 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
+from eastgate.xds.decode import CDS
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 
 from ..support import messages
 from ..support.gateway_process import ProxyProcess, start
@@ -127,3 +130,20 @@ def test_counters_are_envoys(endpoints: list[Endpoint]) -> None:
     assert ours[0]["tls_inspector.tls_not_found"] == 1
     assert ours[0]["tls_inspector.tls_found"] - ours[0]["tls_inspector.alpn_found"] == 1
     assert [one["membership_change"] for one in ours] == [1, 1, 1, 2, 3, 3]
+
+
+def test_an_address_that_is_named_twice_is_one_member_here(endpoints: list[Endpoint]) -> None:
+    at = messages.At(endpoints[0].address)
+    named = ClusterLoadAssignment.parse(messages.assignment(NAME, [at, at]))
+    resources = messages.resources({NAME: []})
+    resources[CDS][NAME] = bytes(Cluster(name=NAME, type=ClusterDiscoveryType.STATIC, load_assignment=named))
+    found = {}
+    server = ReplayThread(resources)
+    try:
+        for kind in ("eastgate", "envoy"):
+            with start(kind, server.address) as proxy:
+                proxy.wait_ready()
+                found[kind] = proxy.stat(f"cluster.{NAME.replace(':', '_')}.membership_total")
+    finally:
+        server.close()
+    assert found == {"eastgate": 1, "envoy": 2}
