@@ -40,14 +40,15 @@ def _all_services(mesh: Mesh, cluster: str) -> tuple[Service, ...]:
         instances = _Instances.of(mesh, found, service.host, cluster) if found else NOBODY
         if chosen := list(_chosen_by(mesh, service)):
             instances = instances.with_chosen(service, chosen)
-        known.append(replace(service, own=instances.members, own_ports=instances.ports))
+        nobody = not instances.members
+        known.append(service if nobody else replace(service, own=instances.members, own_ports=instances.ports))
     added = (one for (_, host), found in by_place.items() for one in _merged(mesh, found, host, cluster))
     return tuple(_exported(one, mesh.config.default_service_export_to) for one in (*known, *added))
 
 
 def _exported(service: Service, default: Iterable[str]) -> Service:
     """The service as meshConfig exports it where it has no word of its own."""
-    return service if service.export_to else replace(service, export_to=frozenset(default))
+    return service if service.export_to or not default else replace(service, export_to=frozenset(default))
 
 
 def of_one_namespace(services: Iterable[Service], namespace: str) -> list[Service]:
