@@ -38,7 +38,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
 	@echo "make demo        two meshed clusters on loopback, failing over and back (DEMO_FLAGS=--stay keeps them up)"
-	@echo "make test        check, then all tests"
+	@echo "make test        check, then all tests, TESTS_AT_ONCE=3"
 	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
 	@echo "make browser     Debian's chromium, for the tests of the page (root)"
 	@echo "make prometheus  Debian's prometheus in build/, for the tests of dashboards and alerts"
@@ -133,9 +133,13 @@ prometheus:
 		&& dpkg-deb -x prometheus_*.deb . ; } > build/prometheus.log 2>&1 || { echo "eastgate: no prometheus, which the" \
 		"tests of deploy/monitoring need (Debian: apt-get install prometheus; see build/prometheus.log)"; exit 1; }; }
 
+# Most tests wait for others: three at once keep two CPUs busy. Those of one file follow each other.
+TESTS_AT_ONCE ?= 3
+
 test: check browser prometheus
-	@echo "== tests"
-	@$(PYTEST) --ignore=tests/lab/real --ignore=tests/lab/kind
+	@echo "== tests, $(TESTS_AT_ONCE) at once"
+	@$(PYTEST) $(if $(filter-out 1,$(TESTS_AT_ONCE)),--numprocesses=$(TESTS_AT_ONCE) --dist=loadfile --no-loadscope-reorder -p no:benchmark) \
+		--ignore=tests/lab/real --ignore=tests/lab/kind
 
 # Each run has a seed of its own, and prints it.
 ENVOY_RUNS ?= 10

@@ -56,12 +56,16 @@ def greeting(proxy: ProxyProcess, listener: str, said: bytes) -> bytes:
             return b""
 
 
-@pytest.mark.parametrize("said", [b"", client_hello(NAME), b"\x16\x03\x01\xff\xff\x00", bytes(17_000)])
+@pytest.mark.parametrize(
+    "said",
+    [b"", client_hello(NAME), b"\x16\x03\x01\xff\xff\x00", bytes(17_000)],
+    ids=["silent", "hello", "damaged", "zeros"],
+)
 def test_without_an_inspector_nothing_has_to_be_said(proxy: ProxyProcess, said: bytes) -> None:
     assert greeting(proxy, "bare", said) == GREETING
 
 
-@pytest.mark.parametrize("said", [b"", client_hello(NAME)[:60]])
+@pytest.mark.parametrize("said", [b"", client_hello(NAME)[:60]], ids=["silent", "begun"])
 def test_after_the_timeout_goes_on_who_may(proxy: ProxyProcess, said: bytes) -> None:
     assert greeting(proxy, "patient", said) == GREETING
     assert greeting(proxy, "strict", said) == b""

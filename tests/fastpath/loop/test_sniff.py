@@ -92,7 +92,7 @@ def test_without_an_inspector_any_bytes_are_raw(server: socket.socket, data: byt
             assert gateway.receive(client, 3) == b"yes"
 
 
-@pytest.mark.parametrize("said", [b"", HELLO[:100]])
+@pytest.mark.parametrize("said", [b"", HELLO[:100]], ids=["silent", "begun"])
 def test_who_has_not_said_enough_in_time_goes_on_where_the_listener_says_so(server: socket.socket, said: bytes) -> None:
     with listening(server, hello_timeout_ms=50, continue_on_timeout=True) as gateway, gateway.connect(said) as client:
         gateway.until(lambda: gateway.table.state(0)[0])
@@ -115,7 +115,7 @@ def test_a_silent_client_goes_on_as_plain_text_where_no_time_is_configured(serve
             assert gateway.receive(client, 9) == b"220 ready"
 
 
-@pytest.mark.parametrize("said", [HELLO[:1], HELLO[:100]])
+@pytest.mark.parametrize("said", [HELLO[:1], HELLO[:100]], ids=["a byte", "begun"])
 def test_a_slow_hello_never_becomes_plain_text(server: socket.socket, said: bytes) -> None:
     with listening(server, **SILENT) as gateway, gateway.connect(said) as slow:
         gateway.until(lambda: gateway.engine.listener_counters(gateway.listener).cx_total == 1)
