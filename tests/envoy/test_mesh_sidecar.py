@@ -4,7 +4,6 @@ Without interception (mode NONE) both need no privilege: the client's Envoy list
 service, the server's where a Sidecar says, and each has the certificate of its own workload over SDS.
 """
 
-import random
 import socket
 import socketserver
 import threading
@@ -20,6 +19,7 @@ from eastgate.mesh.model import Workload
 
 from ..mesh.sidecars import MESH as EVERY_KIND
 from ..mesh.sidecars import peer_authentication
+from ..support.free_ports import free_ports
 from ..support.gateway_process import Envoy, envoy_binary
 from ..support.mesh_plane import CLIENT_ONLY, HOST, MeshPlane, sidecar_node, with_secrets
 from ..support.waiting import until
@@ -52,18 +52,6 @@ spec:
 """
     + CLIENT_ONLY
 )
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at any address, below those that the kernel gives to clients."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    for port in random.sample(range(first // 2, first), 200):
-        with suppress(OSError), socket.create_server(("", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError(f"fewer than {count} of 200 ports are free")
 
 
 def filled(text: str, **numbers: int) -> str:

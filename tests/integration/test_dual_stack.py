@@ -22,13 +22,13 @@ from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress, FilterC
 
 from ..support import messages, tls_messages
 from ..support.authority import Authority
+from ..support.free_ports import free_ports
 from ..support.gateway_process import EASTGATE, Eastgate, ProxyProcess
 from ..support.pilot_agent import InEnvoysPlace, Pod
 from ..support.recordings import CDS, EDS, LDS, SDS, Resources
 from ..support.replay_ads import ReplayThread
 from ..support.upstreams import Upstreams, reached, reached_by
 from ..support.waiting import until
-from .test_three_clusters import free_ports
 
 V4, V6 = "127.0.0.1", "::1"
 SERVICE = "outbound|80||echo.shop.svc.cluster.local"

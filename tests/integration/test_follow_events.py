@@ -5,11 +5,11 @@ import subprocess
 import threading
 
 from ..support import messages
+from ..support.free_ports import free_port
 from ..support.gateway_process import EASTGATE, Eastgate
 from ..support.recordings import CDS
 from ..support.replay_ads import ReplayThread
 from ..support.waiting import until
-from .test_three_clusters import free_ports
 
 NAME, BAD = messages.sni("web"), messages.sni("bad")
 
@@ -20,7 +20,7 @@ def test_each_process_is_told_whole_though_ids_repeat() -> None:
     refused.connect_timeout = None
     refused.lb_policy = messages.ClusterLbPolicy.CLUSTER_PROVIDED
     resources[CDS][BAD] = bytes(refused)
-    admin = f"127.0.0.1:{free_ports(1)[0]}"
+    admin = f"127.0.0.1:{free_port()}"
     told, noted = list[str](), list[str]()
     with ReplayThread(resources) as control:
         first = Eastgate(control.address, "--admin", admin)

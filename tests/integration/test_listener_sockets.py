@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import SocketOption
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from ..support import messages
+from ..support.free_ports import free_port
 from ..support.gateway_process import ProxyProcess, envoy_binary, start
 from ..support.recordings import LDS
 from ..support.replay_ads import ReplayThread
@@ -22,13 +23,6 @@ KINDS = ["eastgate", ENVOY]
 NAME = "plain"
 # Of /proc/net/tcp.
 ESTABLISHED, KEEPALIVE_TIMER = "01", "02"
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET6) as one:
-        one.bind(("::", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextmanager

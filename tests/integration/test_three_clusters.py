@@ -4,7 +4,6 @@ The embedded control plane sends everything; gateways and the client's sidecar a
 takes mesh mTLS alone. The second gateway accepts each connection and has nobody to hand it to.
 """
 
-import random
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.model import Workload
 
 from ..support.accepting import Accepting
+from ..support.free_ports import free_ports
 from ..support.gateway_process import EASTGATE, Eastgate, ProxyProcess
 from ..support.mesh_plane import MeshPlane
 from ..support.waiting import until
@@ -114,18 +114,6 @@ class Pod(Accepting):
         with accepted, suppress(OSError), self._context.wrap_socket(accepted, server_side=True) as tls:
             if tls.recv(100):
                 tls.sendall(b"third")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at any address, below those that the kernel gives to clients."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    for port in random.sample(range(first // 2, first), 200):
-        with suppress(OSError), socket.create_server(("", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError(f"fewer than {count} of 200 ports are free")
 
 
 def ask(port: int) -> str:

@@ -15,12 +15,12 @@ from eastgate.mesh.ca import MeshCa
 from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.model import Workload
 
+from ..support.free_ports import free_ports
 from ..support.gateway_process import EASTGATE, Eastgate, ProxyProcess
 from ..support.mesh_plane import CLIENT_ONLY, MeshPlane
 from ..support.upstreams import Upstreams, reached
 from ..support.waiting import until
 from .test_dual_stack import WITHOUT_PRIVILEGE
-from .test_three_clusters import free_ports
 
 CA = MeshCa()
 MESH = (

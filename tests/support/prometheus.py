@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.error
@@ -16,6 +15,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from .free_ports import free_port
 from .waiting import until
 
 UNPACKED = Path(__file__).parents[2] / "build/prometheus/usr/bin"
@@ -57,8 +57,7 @@ class Prometheus:
             ],
         }
         (Path(self._folder.name) / "prometheus.yml").write_text(yaml.safe_dump(config))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{free_port()}"
         self._log = (Path(self._folder.name) / "log").open("w")
         self._process = subprocess.Popen(
             [

@@ -19,6 +19,7 @@ from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
+from ...support.free_ports import free_port
 from ..driven_engine import DEADLINE_S, SERVICE, Gateway, accept, client_hello, columns, upstream
 
 HELLO = client_hello()
@@ -185,9 +186,7 @@ with open(sys.argv[5], "r+b") as file, socket.create_server(("127.0.0.1", server
 
 
 def test_connections_live_on_while_the_interpreter_is_busy(tmp_path: Path) -> None:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        address = place.getsockname()
+    address = ("127.0.0.1", free_port())
     gateway = Gateway(address, workers=1)
     flag = tmp_path / "flag"
     flag.write_bytes(b"\0")
