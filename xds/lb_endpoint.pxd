@@ -3,6 +3,9 @@
 #
 # Nothing in here is a Python object. What is not honoured is skipped by its length. Merging follows protobuf: a later
 # value of a field wins, a second occurrence of a sub-message continues the first.
+#
+# Each message has a loop of its own: one step shared by all, which read a field into a record, made decoding take 12 to
+# 19 % more instructions (`make callgrind`, four ways tried).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
