@@ -56,7 +56,7 @@ def target_port(workload: Workload, port: ServicePort) -> int:
 def endpoint_port(service: Service, workload: Workload, port: ServicePort) -> int:
     """Where an endpoint listens for a service port: what its entry or slice says, else its target port; 0: nowhere."""
     if workload in service.own:
-        return service.own_ports.get((workload.place, port.name), 0)
+        return service.own_ports.get((workload.cluster_address, port.name), 0)
     stated = service.endpoint_ports.get(workload.cluster)
     return target_port(workload, port) if stated is None else stated.get((workload.address, port.name), 0)
 

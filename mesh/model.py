@@ -14,7 +14,7 @@ from .part import Part
 from .split_horizon import NetworkGateway
 
 Known = TypeVar("Known")
-Place = tuple[str, str]
+ClusterAddress = tuple[str, str]
 NETWORK_LABEL = "topology.istio.io/network"
 CLUSTER_LABEL = "topology.istio.io/cluster"
 REGION_LABEL = "topology.kubernetes.io/region"
@@ -88,7 +88,7 @@ class Workload:
         return self.cluster, self.namespace, self.name
 
     @property
-    def place(self) -> Place:
+    def cluster_address(self) -> ClusterAddress:
         """Its cluster and its address, or its name while it has none: two networks may have one address."""
         return self.cluster, self.address or self.name
 
@@ -155,7 +155,7 @@ class Service:
 
     Of a ServiceEntry: ``external``: outside of the mesh; ``resolution``: its own word; ``accounts``: names that its
     endpoints may have in certificates. ``own``: endpoints that entries give the host, ``own_ports``: where these
-    listen, by place and name of the service's port; a service of Kubernetes may have them too.
+    listen, by cluster address and name of the service's port; a service of Kubernetes may have them too.
     """
 
     name: str
@@ -172,7 +172,7 @@ class Service:
     external: bool = False
     resolution: str = ""
     own: tuple[Workload, ...] = ()
-    own_ports: Mapping[tuple[Place, str], int] = field(default_factory=dict)
+    own_ports: Mapping[tuple[ClusterAddress, str], int] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     node_local: bool = False
     publishes_unready: bool = False

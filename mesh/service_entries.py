@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .locality import locality_label, parse_locality
-from .model import TLS_MODE_LABEL, Mesh, Place, Resource, Service, ServicePort, Workload, port_protocol
+from .model import TLS_MODE_LABEL, ClusterAddress, Mesh, Resource, Service, ServicePort, Workload, port_protocol
 from .networks import is_address
 from .service_entry import EntryEndpoint, EntryPort, EntrySelector, ServiceEntrySpec, WorkloadEntrySpec
 
@@ -96,7 +96,7 @@ class _Instances:
     """Endpoints of a host in a namespace, and where they listen, by place and name of the service's port."""
 
     members: tuple[Workload, ...]
-    ports: Mapping[tuple[Place, str], int]
+    ports: Mapping[tuple[ClusterAddress, str], int]
 
     @classmethod
     def of(cls, mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> "_Instances":
@@ -105,14 +105,14 @@ class _Instances:
         """
         # Of names that DNS answers one at a time there can be only one.
         once = spec_of(entries[0]).resolution == "DNS_ROUND_ROBIN"
-        members: dict[Place, Workload] = {}
-        ports: dict[tuple[Place, str], int] = {}
+        members: dict[ClusterAddress, Workload] = {}
+        ports: dict[tuple[ClusterAddress, str], int] = {}
         for one in entries[:1] if once else entries:
             for member, stated in _members(mesh, one, host, cluster):
-                members.setdefault(member.place, member)
+                members.setdefault(member.cluster_address, member)
                 for port in spec_of(one).ports:
                     number = stated.get(port.name) or port.target_port or port.number
-                    ports.setdefault((member.place, port.name), number)
+                    ports.setdefault((member.cluster_address, port.name), number)
         return cls(tuple(members.values()), ports)
 
     def with_chosen(self, service: Service, chosen: Iterable[Workload]) -> "_Instances":
@@ -123,7 +123,7 @@ class _Instances:
             for port in service.ports:
                 named = isinstance(port.target, str)
                 number = one.named_ports.get(str(port.target) if named else port.name, 0)
-                ports[one.place, port.name] = number or (0 if named else int(port.target) or port.number)
+                ports[one.cluster_address, port.name] = number or (0 if named else int(port.target) or port.number)
         return type(self)(tuple(members), ports)
 
 
