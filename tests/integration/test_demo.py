@@ -179,7 +179,8 @@ def test_nothing_is_left_running(number: signal.Signals) -> None:
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
 
 
-@pytest.mark.parametrize("step", range(1, len(STAGES) + 1))
+# The steps in between change rules alone, not what runs.
+@pytest.mark.parametrize("step", [1, 3, 5, 6, len(STAGES)])
 def test_nothing_is_left_after_a_step(step: int, tmp_path: Path) -> None:
     command = [EASTGATE, "demo", "--connections", "5"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
