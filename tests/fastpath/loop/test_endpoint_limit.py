@@ -9,7 +9,7 @@ from eastgate.fastpath.loop.cluster_slots import ClusterCounters
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 
-from ..driven_engine import Gateway, accept, client_hello, columns, upstream, with_workers
+from ..driven_engine import Gateway, accept, accepted, client_hello, columns, upstream, with_workers
 
 HELLO = client_hello()
 
@@ -42,18 +42,9 @@ def counters(gateway: Gateway) -> ClusterCounters:
 
 def comes(gateway: Gateway, server: socket.socket) -> socket.socket:
     """Upstream end of the next connection, whose hello has been read."""
-    ends: list[socket.socket] = []
-
-    def arrived() -> bool:
-        try:
-            ends.append(accept(server))
-        except BlockingIOError:
-            return False
-        return True
-
-    gateway.until(arrived)
-    assert gateway.receive(ends[0], len(HELLO)) == HELLO
-    return ends[0]
+    endpoint = accepted(gateway, server)
+    assert gateway.receive(endpoint, len(HELLO)) == HELLO
+    return endpoint
 
 
 def cut(peer: socket.socket) -> None:
