@@ -30,7 +30,7 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
-.PHONY: help dev demo test test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
+.PHONY: help dev demo test test-long test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
 	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn kind-up kind-down kind-test \
 	deploy-test docker-image wheel-test browser prometheus
@@ -40,6 +40,7 @@ help:
 	@echo "make demo        two meshed clusters on loopback, failing over and back (DEMO_FLAGS=--stay keeps them up)"
 	@echo "make test        check, then all tests, TESTS_AT_ONCE=3"
 	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
+	@echo "make test-long   what those tests do of which CI has few: 20,000 handshakes, 500 listeners of random chains beside Envoy"
 	@echo "make browser     Debian's chromium, for the tests of the page (root)"
 	@echo "make prometheus  Debian's prometheus in build/, for the tests of dashboards and alerts"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
@@ -148,6 +149,11 @@ test-envoy-long: dev
 	@echo "== $(ENVOY_RUNS) runs of random configurations beside Envoy"
 	@for run in $$(seq $(ENVOY_RUNS)); do EASTGATE_CONFIGURATIONS=200 EASTGATE_CONNECTIONS=2000 \
 		$(PYTEST) -s tests/envoy/test_random_configurations.py || exit 1; done
+
+test-long: dev
+	@echo "== 20,000 handshakes in floods, 500 listeners of random chains beside Envoy"
+	@EASTGATE_HANDSHAKES=20000 EASTGATE_LISTENERS=500 \
+		$(PYTEST) --timeout=0 tests/fastpath/loop/test_handshake_queue.py tests/envoy/test_filter_chain_match.py
 
 # Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
 build-debug build-asan build-tsan: build-%: dev

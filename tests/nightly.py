@@ -52,6 +52,7 @@ PARTS = {
     ),
     "tsan": Part("worker threads under TSan", ("test-tsan",)),
     "debug": Part("native tests with bounds checks and assertions", ("test-debug",)),
+    "long": Part("20,000 handshakes in floods, 500 listeners of random chains beside Envoy", ("test-long",)),
     "soak": Part("six soaks of five minutes under ASan", ("soak", "SOAK_S=300")),
     "chaos": Part("three cases of chaos, ten minutes each, under ASan", ("chaos", "CHAOS_S=600")),
     "envoy": Part("random configurations beside Envoy", ("test-envoy-long",)),

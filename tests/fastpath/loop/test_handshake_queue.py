@@ -22,7 +22,7 @@ MOST_A_TURN = 48
 # Waiting clients of a listener with which it accepts no more (SHAKING_MOST), and more clients than that.
 MOST_WAITING, CROWD = 256, 320
 PING, PONG = b"from the client", b"from the endpoint"
-# Whole handshakes of a flood, so many at a time; a long run has 20,000.
+# Whole handshakes of a flood, so many at a time; `make test-long` has 20,000.
 WHOLE, AT_A_TIME = int(os.environ.get("EASTGATE_HANDSHAKES", "192")), 64
 
 
