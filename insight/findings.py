@@ -42,6 +42,11 @@ NO_PANIC = "spec: {trafficPolicy: {outlierDetection: {minHealthPercent: 0}}}"
 MUTUAL = "spec: {trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"
 LOCALITY_ON = "spec: {trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}}"
 
+NAMELESS = (
+    "give the nodes without a locality the label topology.kubernetes.io/region and name that: until then only * means"
+    " them"
+)
+
 GOOD = ("UNKNOWN", "HEALTHY")
 Rule = Callable[[CompiledModel, NodeModel | None], Iterator[Finding]]
 
@@ -265,7 +270,8 @@ def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Itera
             f"{describe_localities(emptied)}: a weight and no endpoints",
             "localityLbSetting.distribute takes the endpoints from localities that its rule does not name, and knows"
             " no failover: when the named ones fail there is nothing to fall back to",
-            "name all localities in the rule, with weight 1 for those that are for emergencies",
+            "name all localities in the rule, with weight 1 for those that are for emergencies"
+            + ("" if all(map(str, emptied)) else f"; {NAMELESS}"),
         )
     bare = [entry.locality for entry in empty if not entry.weight]
     # Where the local endpoints take no mTLS either, as those of gateways, nobody meant to reach remote ones.

@@ -2,10 +2,12 @@
 runs them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from eastgate.xds.resources import LocalityEntry
 
 from .cluster_model import ProxyModel
-from .findings import Finding
+from .findings import NAMELESS, Finding
 
 # What istiod keeps inside each cluster: nobody looks for these from a proxy that cannot see them.
 LOCAL_HOSTS = ("kubernetes.default.svc.", "istiod.istio-system.svc.")
@@ -28,6 +30,16 @@ def routed_clusters(proxy: ProxyModel) -> dict[str, str]:
         for name in chain.clusters:
             found.setdefault(name, f"{chain.listener} {chain.name}".strip())
     return found
+
+
+def name_localities(emptied: Iterable[LocalityEntry], host: str) -> str:
+    """How a distribute rule of a host comes to name localities; the empty one has no name."""
+    places = {str(one.locality) for one in emptied}
+    named = ", ".join(sorted(places - {""}))
+    steps = [f"name these localities in distribute.to for {host}: {named}"] if named else []
+    if "" in places:
+        steps.append(NAMELESS)
+    return "; ".join(steps)
 
 
 def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
@@ -55,7 +67,7 @@ def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
             fix = f"compare the labels of subset {subset} in the DestinationRule of {host} with those of the pods"
         elif any(one.weight for one in model.localities):
             cause = "a distribute rule names none of the localities where the endpoints are, and so istiod removed them"
-            fix = f"name these localities in distribute.to for {host}: " + ", ".join(emptied)
+            fix = name_localities(model.localities, host)
         elif emptied:
             cause = "the endpoints are in another network and accept no mTLS: no sidecar, or TLS is DISABLE for them"
             fix = "look at PeerAuthentication and the DestinationRule's tls for this port, and at the pods' sidecars"
@@ -115,7 +127,7 @@ def emptied_locality(proxy: ProxyModel) -> Iterator[Finding]:
                 model.name,
                 f"{names}: a weight and no endpoints; the others have {len(model.endpoints)}",
                 "a distribute rule for this client does not name these localities: they get nothing, and no failover",
-                f"add them to distribute.to ({names}), or leave distribute out",
+                f"{name_localities(emptied, model.service[2])}; or leave distribute out",
             )
 
 

@@ -49,6 +49,21 @@ def test_a_service_that_a_distribute_rule_emptied_names_the_localities() -> None
     (one,) = found(client(empty, routed=empty.name))
     assert "emptied: us-east-1/us-east-1a" in one.evidence
     assert "distribute" in one.cause
+    assert one.fix == f"name these localities in distribute.to for {HOST}: us-east-1/us-east-1a"
+
+
+def test_localities_without_a_name_are_to_get_one() -> None:
+    """No distribute rule can name the empty locality, which nodes without labels have."""
+    nameless = LocalityEntry(Locality(), 0, 2)
+    label = "topology.kubernetes.io/region"
+    (alone,) = found(client(web(emptied=(nameless,)), routed=web().name))
+    assert label in alone.fix
+    assert "distribute.to" not in alone.fix
+    (beside,) = found(client(web(POD, emptied=(nameless, LocalityEntry(EAST, 0, 2)))))
+    assert beside.fix.startswith(f"name these localities in distribute.to for {HOST}: us-east-1/us-east-1a; give")
+    assert label in beside.fix
+    (partial,) = (one for one in examine([client(web(POD, emptied=(nameless,)))]) if one.rule == "partial-distribute")
+    assert label in partial.fix
 
 
 def test_a_gateway_with_nobody_behind_any_chain_is_told_about_its_network() -> None:
