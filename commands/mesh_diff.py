@@ -18,8 +18,9 @@ def command(old: str, new: str, clients: tuple[str, ...], fail_over: float | Non
     from eastgate.trial.prediction import moved, moved_text, pairs
 
     from .output import note
+    from .progress import reading
 
-    before, after = load(old), load(new)
+    before, after = load(old, reading(old)), load(new, reading(new))
     try:
         both = pairs(before.mesh, after.mesh, clients)
         changes = moved(before.mesh, after.mesh, clients)

@@ -21,9 +21,12 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     from eastgate.mesh.scenario import workload_named
     from eastgate.trial.prediction import CELLS, cells_of, hosts_within, predicted, routes_text, routes_within, view_of
 
+    from .output import note
+    from .progress import reading
+
     if bool(client) == bool(gateway):
         raise click.UsageError("name one of --client and --gateway")
-    loaded = load(file)
+    loaded = load(file, reading(file))
     try:
         workload = workload_named(loaded.mesh, client or gateway)
     except LookupError as error:
@@ -35,9 +38,18 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     hosts = hosts_within(mesh, node, cluster)
     rows = [row for row in predicted(mesh, workload, gateway=is_gateway, hosts=hosts) if cluster in row.cluster]
     routes = list(routes_within(mesh, node, cluster))
+    if not rows and not routes:
+        note([f"{'/'.join(workload.identity)} has {why_nothing(cluster, gateway=is_gateway)}"])
     if as_json:
         led = [{**asdict(place), "parts": parts} for place, parts in routes]
         click.echo(json.dumps({"endpoints": [asdict(row) for row in rows], "routes": led}, indent=1))
     else:
         click.echo(padded([CELLS, *map(cells_of, rows)]), nl=False)
         click.echo(routes_text(mesh, node, routes), nl=False)
+
+
+def why_nothing(cluster: str, *, gateway: bool) -> str:
+    """Why there is nothing to show of a proxy."""
+    if cluster:
+        return f"no cluster with {cluster!r} in its name"
+    return "no cluster: no Gateway that leads to a service selects it" if gateway else "no cluster: it sees no service"

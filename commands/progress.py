@@ -22,6 +22,16 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{what}: {name}")
 
 
+def reading(path: str) -> Callable[[int, int], None]:
+    """Says how far a large mesh file, or one of a folder, has been read."""
+    from eastgate.mesh.documents import now_and_then
+
+    def tell(done: int, total: int) -> None:
+        sys.stderr.write(f"eastgate: reading {path}: {100 * done // total} % of {total:,} bytes\n")
+
+    return now_and_then(tell)
+
+
 def _line(what: str, done: int, total: int, name: str) -> None:
     if done == total or done % max(1, total // LINES) == 0:
         sys.stderr.write(f"eastgate: {what}: {done} of {total} ({name})\n")

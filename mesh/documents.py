@@ -1,6 +1,7 @@
 """YAML documents that remember on which line everything stands. Knows nothing of meshes."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ LARGE_BYTES = 1 << 20
 Path = tuple[str | int, ...]
 Progress = Callable[[int, int], None]
 """Is told how many bytes of how many have been read, again and again. Whatever it raises ends the reading."""
+
+TELL_S = 2.0
+"""How often it is said how far a large file has been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,20 @@ class _Stream:
 
 def silent(done: int, total: int) -> None:
     """Nobody waits for it."""
+
+
+def now_and_then(tell: Progress) -> Progress:
+    """`tell`, where the reading takes long, and not again before so long again."""
+    told_s = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal told_s
+        now = time.monotonic()
+        if now - told_s >= TELL_S:
+            told_s = now
+            tell(done, total)
+
+    return told
 
 
 def _check_size(data: bytes, file: str, progress: Progress) -> None:

@@ -6,7 +6,6 @@ The file is read again when it changes; one that cannot be used is named, and th
 import asyncio
 import errno
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from eastgate.xds.log import Log
 
 from .ads_server import AdsServer
 from .ca import MeshCa
+from .documents import now_and_then
 from .errors import MeshError
 from .identities import Identities, server_credentials
 from .mesh_file import MeshFile, load
@@ -22,9 +22,6 @@ from .source import MeshSource
 
 WATCH_S = 0.5
 """How often the file is looked at."""
-
-TELL_S = 2.0
-"""How often it is said how far a large file has been read."""
 
 NAMED = 3
 """Workloads that a finding names."""
@@ -38,17 +35,15 @@ class Reading:
     """Says how far a file has been read, when that takes long. ``stop``: end it at the next piece."""
 
     def __init__(self, path: Path, log: Log) -> None:
-        self._path, self._log = path, log
-        self._told_s = time.monotonic()
+        self._tell = now_and_then(
+            lambda done, total: log.info("reading", file=path, percent=100 * done // total, bytes=total)
+        )
         self.stop = False
 
     def __call__(self, done: int, total: int) -> None:
         if self.stop:
             raise Stopped
-        now = time.monotonic()
-        if now - self._told_s >= TELL_S:
-            self._told_s = now
-            self._log.info("reading", file=self._path, percent=100 * done // total, bytes=total)
+        self._tell(done, total)
 
 
 def signature(path: Path) -> tuple[int, ...]:

@@ -1,7 +1,12 @@
-"""`mesh endpoints`: JSON has what the text shows."""
+"""`mesh endpoints`: JSON has what the text shows, and a long reading says how far it is."""
 
 import json
 from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from eastgate.commands import mesh_diff, mesh_endpoints
+from eastgate.mesh import documents
 
 from ..support.gateway_process import run_command
 
@@ -43,3 +48,40 @@ def test_json_has_endpoints_and_routes(tmp_path: Path) -> None:
     # Of one cluster only.
     one = json.loads(run_command(*asked, "--cluster", DB).stdout)
     assert one == {"endpoints": [row for row in found["endpoints"] if DB in row["cluster"]], "routes": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--client", "west/client", "--cluster", "wbe"], "no cluster with 'wbe' in its name"),
+        (["--gateway", "west/web-1"], "no cluster: no Gateway that leads to a service selects it"),
+        (["--client", "west/client", "--json"], "no cluster: it sees no service"),
+    ],
+)
+def test_an_empty_table_says_why(arguments: list[str], why: str, tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH if "--json" not in arguments else MESH[: MESH.index("services:")])
+    result = CliRunner().invoke(mesh_endpoints.command, [str(file), *arguments])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("eastgate: note: west/default/")
+    assert result.stderr.endswith(f" has {why}\n")
+
+
+def test_a_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some ten megabytes takes longer than people wait without a word; a small one is read in silence."""
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH)
+    told = f"eastgate: reading {file}: 100 % of {len(MESH)} bytes\n"
+    asked = (
+        (mesh_endpoints.command, [str(file), "--client", "west/client"]),
+        (mesh_diff.command, [str(file), str(file)]),
+        (mesh_diff.command, [str(tmp_path), str(file)]),
+    )
+    for command, arguments in asked:
+        assert CliRunner().invoke(command, arguments).stderr == ""
+    monkeypatch.setattr(documents, "TELL_S", 0.0)
+    for command, arguments in asked:
+        result = CliRunner().invoke(command, arguments)
+        assert result.exit_code == 0
+        assert told in result.stderr
+        assert "reading" not in result.stdout
