@@ -44,6 +44,7 @@ class Gathered:
     """What the objects say, as sections of a mesh file. ``workloads``: cluster, workload, where it stands.
 
     ``gateways``, ``nodes``, ``networks``: by cluster. ``passthrough``: Istio Gateways that Gateway API ones stand for.
+    ``dead_ends``: network and place of each Service that is labelled as a gateway and cannot be one, and why.
     """
 
     nodes: dict[str, dict[str, NodeSection]] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Gathered:
     workloads: list[tuple[str, WorkloadSection, Place]] = field(default_factory=list)
     services: list[tuple[ServiceSection, dict[str, str], Place]] = field(default_factory=list)
     passthrough: list[tuple[dict[str, Any], frozenset[str], Place]] = field(default_factory=list)
+    dead_ends: list[tuple[str, Place, str]] = field(default_factory=list)
 
 
 Note = Callable[[Place, str], None]
@@ -170,7 +172,7 @@ def _services(
         meta = service.metadata
         title = f"Service {meta.namespace or 'default'}/{meta.name}"
         for cluster in sorted(one.clusters):
-            _labelled_gateways(gathered, by_kind, cluster, service, one.place, note)
+            _labelled_gateways(gathered, by_kind, cluster, service, one.place)
         if service.spec.type == "ExternalName" or not service.spec.ports:
             note(one.place, f"{title}: {'ExternalName' if service.spec.ports else 'without ports'}, left out")
             continue
@@ -332,7 +334,6 @@ def _labelled_gateways(
     cluster: str,
     service: KubernetesService,
     place: Place,
-    note: Note,
 ) -> None:
     """A Service that is labelled with a network, and has an address outside, is a way into it."""
     network = service.metadata.labels.get(NETWORK)
@@ -346,16 +347,17 @@ def _labelled_gateways(
         chosen = [node for node in _nodes_of(by_kind, cluster) if wanted <= node.metadata.labels.items()]
         addresses = [node.external_ip for node in chosen if node.external_ip]
     if port is None:
-        note(place, f"{title} has no port for it: nobody goes through it")
+        missing = "has no port for it"
     elif not addresses:
         missing = "no chosen node has an ExternalIP" if service.is_on_nodes else "has no address outside"
-        note(place, f"{title} {missing}: nobody goes through it")
     elif not (outside := service.outside_port(port)):
-        note(place, f"{title} has no nodePort for port {port} in the file: nobody goes through it")
+        missing = f"has no nodePort for port {port} in the file"
     else:
         found = gathered.gateways.setdefault(cluster, [])
         for address in addresses:
             found.append((GatewaySection(address=address, port=outside), network, place))
+        return
+    gathered.dead_ends.append((network, place, f"{title} {missing}: nobody goes through it"))
 
 
 def _api_gateways(gathered: Gathered, by_kind: Mapping[type[Read], list[Found]]) -> None:

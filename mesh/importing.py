@@ -148,7 +148,10 @@ def mesh_text(clusters: Sequence[ClusterObjects]) -> tuple[str, tuple[str, ...]]
                     name = (content.get("metadata") or {}).get("name")
                     raise MeshError(cluster.name, 0, f"{content['kind']} {name}: {where}: {first['msg']}") from None
     root = str(clusters[0].mesh_config.get("rootNamespace") or ROOT)
-    document = _document(clusters, gather(found, root, findings.note))
+    gathered = gather(found, root, findings.note)
+    for _, place, cause in gathered.dead_ends:
+        findings.note(place, cause)
+    document = _document(clusters, gathered)
     resources = _resources(clusters)
     text = yaml.safe_dump_all([document, *resources], sort_keys=False, width=118, default_flow_style=None)
     return text, findings.lines()

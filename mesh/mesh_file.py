@@ -175,6 +175,11 @@ class _Reader:
             for cluster in one.clusters
         }
         found = list(gateways(section, outside))
+        # A repository's Service has no address: the Mesh document may say it.
+        told = {one.network for one in found}
+        for way_into, place, cause in gathered.dead_ends:
+            if way_into not in told:
+                self.findings.note(place, cause)
         found += [
             NetworkGateway(network, way.address, way.port, cluster)
             for cluster, ways in gathered.gateways.items()

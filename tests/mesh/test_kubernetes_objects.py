@@ -297,6 +297,22 @@ def test_a_gateway_at_ports_of_nodes_that_an_annotation_chooses(selector: str, c
     assert parse(made, "x").mesh.gateways == found.mesh.gateways
 
 
+@pytest.mark.parametrize(
+    ("said", "is_told"),
+    [
+        ("{west: {network: net-w}}", True),
+        ("{west: {network: net-w, gateways: [{address: 192.0.2.1}]}}", False),
+        ("{west: {network: net-w}, east: {network: net-e, gateways: [{address: 192.0.2.2}]}}", True),
+    ],
+)
+def test_a_gateway_whose_address_stands_in_the_mesh_document_is_no_dead_end(said: str, is_told: bool) -> None:
+    """The Service in a repository has none: a cloud gives it."""
+    found = parse(f"kind: Mesh\nclusters: {said}\n---\n" + text([gateway_on_nodes("{}", type="LoadBalancer")]), "x")
+    assert any("nobody goes through it" in line for line in found.findings) == is_told
+    _, told = mesh_text([ClusterObjects("west", [gateway_on_nodes("{}", type="LoadBalancer")])])
+    assert any("nobody goes through it" in line for line in told)
+
+
 def test_slices_say_who_stands_behind_a_service_without_selector() -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": meta("db"), "spec": {"ports": [{"port": 5432}]}}
     part = {
