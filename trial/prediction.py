@@ -115,6 +115,7 @@ def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
     for address, row in rows:
         host, _, port = address.rpartition(":")
         stands_for = names.behind(host.strip("[]"), one.key.service)
+        afar = names.afar(host.strip("[]"), one.key.service)
         to_be = stands_in(host.strip("[]")) and bool(stands_for)
         shown = f"{stands_for.rpartition('/')[2]}:{port}" if to_be else looked_up.get(address, address)
         yield Predicted(
@@ -126,7 +127,9 @@ def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
             weight=row.weight,
             health=row.health,
             share=row.share,
-            why=row.why + (BY_NAME if address in looked_up else TO_BE if to_be else ""),
+            why=row.why
+            + (BY_NAME if address in looked_up else TO_BE if to_be else "")
+            + (f"; a pod of network {afar}, to which no gateway is known" if afar else ""),
         )
 
 
@@ -159,10 +162,20 @@ class _Names:
         """A gateway of a network, or a workload: of several the one that is behind the service, and near."""
         if address in self._gateways:
             return self._gateways[address]
+        near = self._workload(address, service)
+        return f"{near.cluster}/{near.name}" if near else ""
+
+    def afar(self, address: str, service: Service | None) -> str:
+        """The other network that a pod is in whose own address is sent; empty for all others."""
+        near = None if address in self._gateways else self._workload(address, service)
+        # Without a network on one side istiod takes both for one.
+        return near.network if near and self._node.network not in ("", near.network) else ""
+
+    def _workload(self, address: str, service: Service | None) -> Workload | None:
         there = self._at.get(address, ())
         fitting = [one for one in there if service is None or service.selects(one)] or there
         near = [one for one in fitting if one.network in ("", self._node.network)] or fitting
-        return f"{near[0].cluster}/{near[0].name}" if near else ""
+        return near[0] if near else None
 
 
 def clients(mesh: Mesh, names: tuple[str, ...]) -> tuple[Workload, ...]:

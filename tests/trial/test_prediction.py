@@ -192,6 +192,26 @@ def test_pods_of_two_networks_may_have_one_address() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "afar"),
+    [
+        ("", "", {"east/web-v1": "net-e", "east/web-v2": "net-e"}),
+        # One of the pods is in the client's network, by its label.
+        ("{app: web, version: v2}", "{app: web, topology.istio.io/network: net-w}", {"east/web-v1": "net-e"}),
+        ("network: net-e\n", "network: net-w\n", {}),
+        ("network: net-e\n", "network: net-e\n    gateways: [{address: 192.0.2.2}]\n", {}),
+        ("    network: net-e\n", "", {}),
+    ],
+)
+def test_pods_of_a_network_without_a_gateway_are_named(old: str, new: str, afar: dict[str, str]) -> None:
+    """istiod sends their addresses, which may lead nowhere from here."""
+    text = (FILE.parent / "16-remote-pods-direct-mesh.yaml").read_text()
+    mesh = parse(text.replace(old, new), "x").mesh
+    found = predicted(mesh, workload_named(mesh, "west/client"), gateway=False)
+    said = {one.stands_for: one.why.rpartition("; ")[2] for one in found if "no gateway is known" in one.why}
+    assert said == {name: f"a pod of network {network}, to which no gateway is known" for name, network in afar.items()}
+
+
 def test_where_the_control_plane_sends_no_endpoints_nobody_is_refused() -> None:
     mesh = parse(TWINS, "x").mesh
     found = {one.cluster: one for one in predicted(mesh, workload_named(mesh, "west/client-5f"), gateway=False)}
