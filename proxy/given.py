@@ -50,7 +50,11 @@ class Given:
         more=f"Node, addresses, protocol and admin come from it: {CONTROL_PLANE}",
     )
     node_id: str = declared(
-        STREAM, "", "ID", "TYPE~IP~POD.NAMESPACE~DOMAIN, TYPE router or sidecar", default_text="made up from the rest"
+        STREAM,
+        "",
+        "ID",
+        "TYPE~IP~POD.NAMESPACE~DOMAIN, TYPE router; a sidecar: sidecar",
+        default_text="made up from the rest",
     )
     cluster_id: str = declared(
         STREAM, "", "NAME", "name of this Kubernetes cluster in the mesh", default_text="Kubernetes"
