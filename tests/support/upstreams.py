@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .free_ports import free_port
+
 Result = TypeVar("Result")
 TIMEOUT_S = 10.0
 
@@ -53,7 +55,8 @@ class Upstreams:
 
             if "/" in host:
                 return await asyncio.start_unix_server(serve, host)
-            return await asyncio.start_server(serve, host, port)
+            # Of those that no client gets by chance: while an endpoint is stopped, nobody else takes its port.
+            return await asyncio.start_server(serve, host, port or free_port())
 
         self._servers[name] = self._call(listen())
         bound = self._servers[name].sockets[0].getsockname()
