@@ -92,8 +92,12 @@ def run_kubectl(program: str, context: str) -> Kubectl:
         command = [program, "--context", context, *words]
         try:
             done = subprocess.run(command, check=False, text=True, capture_output=True, timeout=KUBECTL_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MeshError(f"{program} --context {context}", 0, str(error)) from None
+        except FileNotFoundError:
+            raise MeshError(program, 0, "not found on PATH (clusters are read through your own kubectl)") from None
+        except OSError as error:
+            raise MeshError(program, 0, f"{error.strerror} (clusters are read through your own kubectl)") from None
+        except subprocess.TimeoutExpired:
+            raise MeshError(f"{program} --context {context}", 0, f"no answer within {KUBECTL_S:.0f} s") from None
         if done.returncode:
             raise MeshError(f"{program} --context {context}", 0, done.stderr.strip() or f"exit code {done.returncode}")
         return done.stdout
