@@ -27,13 +27,15 @@ def read_certificate(raw: bytes) -> Certificate:
     """Of DER. Raises ValueError for bytes that are none."""
     from cryptography import x509
 
-    parsed = x509.load_der_x509_certificate(raw)
     try:
+        parsed = x509.load_der_x509_certificate(raw)
         alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = tuple(alternative.get_values_for_type(x509.UniformResourceIdentifier))
         names = tuple(alternative.get_values_for_type(x509.DNSName))
     except x509.ExtensionNotFound:
         uris, names = (), ()
+    except (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
     return Certificate(
         subject=parsed.subject.rfc4514_string(),
         issuer=parsed.issuer.rfc4514_string(),

@@ -84,7 +84,10 @@ class MeshCa:
 
         Raises ValueError for a request that cannot be read, whose signature is not its own key's, or whose key is weak.
         """
-        asked = x509.load_pem_x509_csr(request.encode())
+        try:
+            asked = x509.load_pem_x509_csr(request.encode())
+        except x509.InvalidVersion as error:
+            raise ValueError(f"the request cannot be read: {error}") from None
         if not asked.is_signature_valid:
             raise ValueError("the request is not signed by its own key")
         key = asked.public_key()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # The other folders are tested by what comes of them: a mesh by its configuration, a command by what it prints.
 PACKAGES = ("fastpath", "insight", "proxy", "xds")
 # How many there were when the rule was made; lower it with the list.
-MOST = 89
+MOST = 88
 WITHOUT = {
     "fastpath/loop": {
         "addresses",
@@ -41,7 +41,6 @@ WITHOUT = {
     "insight": {
         "answer",
         "answer_text",
-        "certificate",
         "cluster_model",
         "comparison",
         "console",

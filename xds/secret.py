@@ -338,7 +338,7 @@ def _certificates(pem: bytes, where: str) -> "list[x509.Certificate]":
 
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ValueError(f"{where} holds no PEM certificate") from None
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 from eastgate.mesh.ca import MeshCa, PeerError, WorkloadCertificate, check_peer, client_context, server_context
+
+from ..support.x509_versions import without_version
 
 SERVER, CLIENT = "spiffe://cluster.local/ns/default/sa/default", "spiffe://cluster.local/ns/sleep/sa/sleep"
 CA = MeshCa()
@@ -104,3 +108,11 @@ def test_a_workload_may_have_a_key_of_rsa() -> None:
     assert isinstance(key, rsa.RSAPublicKey)
     assert key.key_size == 2048
     assert handshake(server, CA.issue(CLIENT, cluster="anthos")) == (b"hello", "istio")
+
+
+def test_a_request_of_no_version_is_refused() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    damaged = without_version(asked.public_bytes(Encoding.PEM)).decode()
+    with pytest.raises(ValueError, match="the request cannot be read: 7 is not a valid CSR version"):
+        MeshCa().sign(damaged, "spiffe://cluster.local/ns/a/sa/b", cluster="east")

@@ -13,6 +13,7 @@ from eastgate.xds.secret import SECRET, PrivateKey, Secret, decode_secret, diges
 from eastgate.xds.tls_records import NameMatch
 
 from ..support.secrets import SPIFFE, ca_secret, keyed, tls_secret
+from ..support.x509_versions import without_version
 from .istiod import number_field
 
 NOW = datetime.now(UTC)
@@ -81,6 +82,11 @@ def test_what_to_trust() -> None:
         (ca_secret("default", keyed("x", days=-0.5).certificate), "its trusted certificates expired at 20"),
         (tls_secret("default", PAIR, key=b"no key"), "private_key is no unencrypted PEM key of a supported kind"),
         (certificate(certificate_chain={"inline_bytes": b"x"}), "certificate_chain holds no PEM certificate"),
+        (
+            certificate(certificate_chain={"inline_bytes": without_version(PAIR.certificate)}),
+            "certificate_chain holds no PEM certificate",
+        ),
+        (ca_secret("default", without_version(PAIR.certificate)), "trusted_ca holds no PEM certificate"),
         (certificate(private_key={}), "tls_certificate.private_key is missing or empty"),
         (certificate(private_key={"filename": "/key"}), "private_key.filename: only inline text is read"),
         (certificate(password={"inline_string": "secret"}), "tls_certificate.password: encrypted keys are not"),
