@@ -93,7 +93,7 @@ def _by_host(services: Iterable[Service]) -> dict[str, list[Service]]:
 
 @dataclass(frozen=True, slots=True)
 class _Instances:
-    """Endpoints of a host in a namespace, and where they listen, by place and name of the service's port."""
+    """Endpoints of a host in a namespace, and where they listen, by cluster address and name of the service's port."""
 
     members: tuple[Workload, ...]
     ports: Mapping[tuple[ClusterAddress, str], int]

@@ -80,14 +80,19 @@ cdef object total_polls(Worker** workers, uint32_t count):
     return BusyPolls(found=totals[0], missed=totals[1], crowded=totals[2])
 
 
+cdef void add_up(uint64_t* totals, uint64_t* counted, int kinds) noexcept:
+    """Add what one worker counted, by kind."""
+    cdef int kind
+    for kind in range(kinds):
+        totals[kind] += atomic_load64(&counted[kind])
+
+
 cdef object total_inspected(Worker** workers, uint32_t count):
     cdef uint64_t totals[<int>INSPECTED_COUNT]
     cdef uint32_t number
-    cdef int kind
     memset(totals, 0, sizeof(totals))
     for number in range(count):
-        for kind in range(<int>INSPECTED_COUNT):
-            totals[kind] += atomic_load64(&workers[number].inspected[kind])
+        add_up(totals, workers[number].inspected, <int>INSPECTED_COUNT)
     both = totals[<int>INSPECTED_SNI + <int>INSPECTED_ALPN]
     return Inspected(
         tls_found=totals[0] + totals[<int>INSPECTED_SNI] + totals[<int>INSPECTED_ALPN] + both,
@@ -104,8 +109,7 @@ cdef object total_proxied(Worker** workers, uint32_t count):
     cdef int kind
     memset(totals, 0, sizeof(totals))
     for number in range(count):
-        for kind in range(<int>PROXY_OUTCOMES):
-            totals[kind] += atomic_load64(&workers[number].proxied[kind])
+        add_up(totals, workers[number].proxied, <int>PROXY_OUTCOMES)
     return Proxied(*[totals[kind] for kind in range(<int>PROXY_OUTCOMES)])
 
 
