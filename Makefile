@@ -30,6 +30,10 @@ THREAD_SANITIZED := LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTI
 # $(call logged,name,command): output goes to build/name.log, and is shown when the command fails.
 logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 
+# What a failed step has made of its target goes with it: venv without Debian's python3-venv leaves a Python without pip,
+# which the next try would take for done.
+.DELETE_ON_ERROR:
+
 .PHONY: help dev demo test test-long test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
 	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn kind-up kind-down kind-test \
@@ -62,14 +66,13 @@ help:
 	@echo "make bench-syscalls system calls of a connection by proxy; bench-table: results into README.md and docs/"
 	@echo "make settings-table  settings, as they are declared, into docs/run-a-gateway.md"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
-	@echo "make image       eastgate as a container image, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
 	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
 	@echo "make lab-matrix  the story in every mixture of eastgate and stock sidecars and gateways"
 	@echo "make kind-test   deploy/kind with real kind, made here: gateways and sidecars of each sort (root; kind-up, kind-down)"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
-	@echo "make image       image of the gateway, without an engine; make docker-image: with one, of deploy/Dockerfile"
+	@echo "make image       image of the gateway in dist/, without an engine; make docker-image: with one, of deploy/Dockerfile"
 	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
 	@echo "make clean       remove what was built; the environment stays"
 
