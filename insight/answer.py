@@ -1,9 +1,11 @@
 """Everything that `eastgate explain` says about one cluster: shares, findings, what-if, failover runway. As data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .cluster_model import ClusterModel, CompiledModel, ProxyModel, compile_model
 from .duplicates import duplicates_of, merged
@@ -15,7 +17,7 @@ from .so_far import SoFar, so_far
 from .what_if import apply_outages, parse_outages
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """Everything that is said about one cluster. ``after`` is None without a what-if; ``runways`` go on from there."""
 

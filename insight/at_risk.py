@@ -12,8 +12,9 @@ so that a cluster which nobody reached yet, or nobody can reach, still counts as
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
+
+from eastgate.xds.record import record
 
 from .cluster_model import ClusterModel, ProxyModel, compile_model
 from .findings import Finding
@@ -38,7 +39,7 @@ AT_PRESENT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AtRisk:
     """Parts of a proxy's connections, 0 to 1: at present, and once failover has come as far as the finding is."""
 

@@ -1,12 +1,13 @@
 """What of a certificate tells who it is: names, issuer, dates. Checks no signature. Needs the extra `tls`."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from eastgate.xds.record import record
 
 SPIFFE = "spiffe://"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """A leaf. ``uris`` and ``names``: its alternative names of these two kinds."""
 

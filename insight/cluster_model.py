@@ -5,7 +5,7 @@ A model is compiled into the ClusterTable that picks; every number shown to an o
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.endpoint_rows import first_occurrences
 from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.xds.columns import Columns, EndpointRow, Family, Health, columns_of
+from eastgate.xds.record import record
 from eastgate.xds.resources import Hashing, Locality, LocalityEntry, ZoneAware
 from eastgate.xds.whole_number import PORT, whole_number
 
@@ -84,7 +85,7 @@ class Endpoint(NamedTuple):
         return "/" in self.address or packed_address(self.host) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ejection:
     """How far outlier detection may go; Envoy's defaults."""
 
@@ -98,7 +99,7 @@ class Ejection:
         return max(allowed, 1) if self.always_eject_one_host else allowed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterModel:
     """A cluster with its endpoints in message order.
 
@@ -186,7 +187,7 @@ def sni_dnat_name(model: ClusterModel) -> str:
     return f"outbound_.{port}_.{subset}_.{host}" if host else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeModel:
     """Who the proxy said it is. ``type``: sidecar or router. ``id``: as Istio writes it, type~address~pod~domain."""
 
@@ -204,7 +205,7 @@ class NodeModel:
         return parts[1] if len(parts) == 4 else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChainModel:
     """A filter chain: where it leads. ``match``: what it matches, as a text that compares; empty: everything."""
 
@@ -215,7 +216,7 @@ class ChainModel:
     server_names: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejectedResource:
     """A version that the proxy did not accept. ``first``: there is no earlier one that serves."""
 
@@ -225,7 +226,7 @@ class RejectedResource:
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SilentListener:
     """A listener that is accepted and does not listen. ``address`` is empty where it is not about one."""
 
@@ -234,7 +235,7 @@ class SilentListener:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoticeModel:
     """What the proxy says of a resource that it accepted. ``sort``: `not_honoured` or `refused`."""
 
@@ -244,7 +245,7 @@ class NoticeModel:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyModel:
     """Everything that one proxy's dumps say. ``has_*``: which sections there were to read. ``local_cluster``: name of
     the cluster of the proxies like this one, empty without. ``http_clusters``: those that HTTP routes lead to.
@@ -272,7 +273,7 @@ def packed_address(host: str) -> bytes | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompiledModel:
     """A model with the table that it compiles into. ``first_of`` is, by row, the row whose address it repeats."""
 

@@ -6,7 +6,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from itertools import chain, groupby
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from eastgate.xds.outside_text import may_be_host
+from eastgate.xds.record import record
 
 from .cluster_model import ProxyModel
 from .dump_folder import documents_below, read_folder
@@ -125,7 +125,7 @@ class Admin(Protocol):
     def read(self, path: str) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UrlAdmin:
     """An admin at a URL without a slash at its end."""
 

@@ -6,14 +6,15 @@ others with their weight, as eastgate does. Worked example: one gateway with wei
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality, LocalityEntry
 
 from .cluster_model import MERGED, ClusterModel, Endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Duplicate:
     """An address that occurs more than once. ``kept`` of the weights counts, ``lost`` does not."""
 

@@ -5,7 +5,8 @@ alone) there is nothing to compile: the share is what the proxy stated, if it di
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from eastgate.xds.record import record
 
 from .cluster_model import ClusterModel, ProxyModel, compile_model
 from .errors import DumpError
@@ -16,7 +17,7 @@ HEADER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One row. ``share`` of the cluster's new connections, 0 to 1; None when the dump does not say enough for it.
     ``connects``: attempts so far, of which ``failures`` failed; 0 where the dump does not say.

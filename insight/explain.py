@@ -8,10 +8,10 @@ model's counts beside those numbers. Worked example, P0 with 1 of 2 healthy and 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from eastgate.fastpath.tables.priority_load import PriorityLoads, classify_health, effective_locality_weight
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, describe_localities
@@ -31,7 +31,7 @@ class EndpointShare(NamedTuple):
     weight_factor: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PriorityShare:
     """One priority. ``load_percent`` of picks go to it; ``arithmetic`` says how that comes about."""
 
@@ -48,7 +48,7 @@ class PriorityShare:
     arithmetic: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LocalityShare:
     """One (priority, locality) of a cluster that weighs its localities."""
 
@@ -61,7 +61,7 @@ class LocalityShare:
     arithmetic: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """``notes`` qualify all numbers, as "at equal load" does. ``refused``: no pick finds an endpoint;
     ``refused_share``: part of picks that find none.

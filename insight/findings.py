@@ -5,15 +5,15 @@ proxy sees what istiod sent, not why.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .cluster_model import ClusterModel, CompiledModel, NodeModel, describe_localities
 from .duplicates import duplicates_of
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """``severity``: error (traffic is or will be lost or misplaced) or warning (less than what was asked for).
 

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, Any
+
+from eastgate.xds.record import record
 
 from .errors import UnreachableError
 
@@ -42,7 +43,7 @@ class ForbiddenError(KubectlError):
     """The user may not do this in that cluster."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kubectl:
     """A program with what chooses the cluster. ``context`` and ``kubeconfig`` are empty for kubectl's own choice."""
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from eastgate.xds.record import record
 
 from .cluster_model import ProxyModel
 from .dump_source import live_proxy
@@ -16,7 +17,7 @@ Progress = Callable[[int, int, str], None]
 """(how many are done, of how many, which one)"""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Walked:
     """``failures``: a sentence for each proxy that could not be asked."""
 

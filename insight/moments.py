@@ -11,9 +11,11 @@ whose neighbours are closest, for its age: the last minutes are kept finely, the
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
+
+from eastgate.xds.record import record
 
 State = TypeVar("State")
 
@@ -23,7 +25,7 @@ QUIET_S = 1.0
 MOST_WEIGHT = 50_000
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Moment(Generic[State]):
     """``undo``: by name, what the names that changed until the next moment were; None: there was none of that name."""
 

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .dump_source import Admin, UrlAdmin
 from .errors import InsightError, NoSuchPageError, UnreachableError
@@ -24,7 +25,7 @@ class NoPodError(InsightError):
     exit_code = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pod:
     """A pod with a proxy. ``container``: the proxy's. ``role``: router, sidecar, or empty where nothing tells."""
 
@@ -138,7 +139,7 @@ def sampled(contents: Iterable[Mapping[str, Any]], *, sidecars: int) -> list[Pod
     return first + chosen
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForwardedAdmin:
     """Through a forwarded port."""
 
@@ -155,7 +156,7 @@ class ForwardedAdmin:
             raise type(error)(f"{self.name}: {path}: {reason}") from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecAdmin:
     """Through `pilot-agent request` in the proxy's container, as istioctl asks."""
 

@@ -10,11 +10,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from eastgate.xds.outside_text import may_be_host
+from eastgate.xds.record import record
 
 from .certificate import Certificate, read_certificate
 from .errors import InsightError
@@ -60,7 +61,7 @@ class CannotConnectError(OSError):
     """There is no connection, as somebody else says who was to make it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello:
     """What is said. ``certificate`` and ``key``: files of a client certificate, empty for none."""
 
@@ -70,7 +71,7 @@ class Hello:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """``detail``: the cause in words. ``then``: what came after the handshake. ``local``: address that the peer saw,
     unless something between has changed it. ``began``: seconds since 1970."""

@@ -7,9 +7,10 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from eastgate.xds.record import record
 
 from .cluster_model import ClusterModel, ProxyModel, sni_dnat_name
 from .dump_source import Admin
@@ -57,7 +58,7 @@ def names_of(proxies: Iterable[ProxyModel]) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where to say it, how long to wait, and as whom. ``admin``: of the gateway, None where it is not to be asked.
     ``connect``: from where.
@@ -71,7 +72,7 @@ class Target:
     connect: Connector = socket.create_connection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Probed:
     """``words``: the gateway's own of a refusal; empty where it has none, or was not asked."""
 

@@ -7,9 +7,10 @@ the endpoints are those of the config_dump and their health that of /clusters.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .cluster_model import (
@@ -132,7 +133,7 @@ def read_routes(routes: Mapping[str, Any]) -> Iterable[str]:
             yield from (text(each["name"]) for each in get(action, "weighted_clusters", {}).get("clusters", ()))
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Found:
     """What the sections of a dump have said so far. The first of a name wins for clusters, the last for endpoints."""
 

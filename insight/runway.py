@@ -9,7 +9,8 @@ assignment: endpoints that istiod removes make the remaining ones look complete.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from eastgate.xds.record import record
 
 from .cluster_model import CompiledModel, describe_localities
 from .explain import row_classes
@@ -18,7 +19,7 @@ from .explain import row_classes
 STEPS_SHOWN = 12
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunwayStep:
     """``failures`` more endpoints down: percent of picks by priority, all 0 when connections are refused."""
 
@@ -29,7 +30,7 @@ class RunwayStep:
     refused: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Runway:
     """How long one priority holds. ``spare`` more failures leave its load as it is now; None: it has no load to lose.
 

@@ -7,13 +7,13 @@ number: CPU time of this thread, so that others on the machine count little. Pic
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 from time import thread_time
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.endpoints import Endpoint, Locality
+from eastgate.xds.record import record
 
 POLICIES = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV")
 SIZES = (10, 100, 1000, 10_000)
@@ -25,7 +25,7 @@ MOST_PICKS = 2_000_000
 ZONES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Measured:
     """One cell. ``picker``: a policy, or PYTHON. ``build_ms``: of its table, or of the cumulative weights."""
 

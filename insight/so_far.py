@@ -1,12 +1,13 @@
 """Where connections went so far, by priority and locality, as a proxy counted them of the endpoints it has now."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from eastgate.xds.record import record
 
 from .cluster_model import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SoFar:
     """``connects``: attempts, of which ``failures`` failed; ``share`` of the attempts of the cluster, 0 to 1."""
 

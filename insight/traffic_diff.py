@@ -6,8 +6,8 @@ go elsewhere afterwards: half the sum of all differences. With two endpoints at 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
 from .cluster_model import ChainModel, ClusterModel, Endpoint, ProxyModel, compile_model
@@ -28,7 +28,7 @@ SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointChange:
     """One address. ``before`` and ``after`` are shares of 0 to 1, None where it is not in that configuration, or where
     there are no shares to know. ``facts``: what else is different, as "priority 0 -> 1".
@@ -46,7 +46,7 @@ class EndpointChange:
         return 100 * ((self.after or 0.0) - (self.before or 0.0))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterChange:
     """``kind``: added, removed or changed. ``moved`` in percentage points; None where shares are not known.
 
@@ -64,7 +64,7 @@ class ClusterChange:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChainChange:
     """A filter chain. ``kind``: added, removed or changed; then it leads to other clusters."""
 
@@ -83,7 +83,7 @@ class ChainChange:
         return f"{where} {self.kind}" + (f", to {', '.join(clusters)}" if clusters else "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """Everything that differs, clusters by how much of their traffic moves."""
 

@@ -1,15 +1,16 @@
 """What if these endpoints were down? Change health in a model and compile it again. Decides no share itself."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+from eastgate.xds.record import record
 
 from .cluster_model import CompiledModel, Endpoint
 
 KINDS = ("down", "zone", "region", "locality", "priority", "cluster")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outage:
     """What goes down: all endpoints whose `kind` is `value`. ``down`` is an address, with or without its port."""
 

@@ -1,12 +1,13 @@
 """A listener with its addresses, as `listeners` keeps it and admin shows it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from eastgate.fastpath.match.route_table import RouteTable
+from eastgate.xds.record import record
 from eastgate.xds.resources import Listener
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Bound:
     """One address of a listener. ``number`` None: it could not be bound, `error` says why, and it is tried again.
     ``listens``: there is a socket; without, connections are handed over by another listener.
@@ -21,7 +22,7 @@ class Bound:
     listens: bool = False
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class OpenListener:
     """A listener by its addresses, as it is published."""
 
@@ -32,7 +33,7 @@ class OpenListener:
     retry_s: float = 0.0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Retired:
     """One address that no longer accepts, while connections of it are open. ``left``: it has left the configuration;
     else the process drains. ``heir``: number of the one that its connections are judged by, once that is ``told``.

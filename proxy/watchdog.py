@@ -8,11 +8,11 @@ mega miss of that worker, one line of the log at the first, and one with the tim
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eastgate.fastpath.loop.worker_totals import StuckWorker
+from eastgate.xds.record import record
 
 from .log import Log
 
@@ -39,7 +39,7 @@ def kernel_view(thread_id: int, tasks: Path = TASKS) -> dict[str, str]:
     return found
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Episode:
     """One turn that did not end in time. ``seconds``: how long it had lasted when it was last seen."""
 
@@ -52,7 +52,7 @@ class Episode:
     over: bool = False
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Misses:
     """Of one worker."""
 

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ _log = Log("xds")
 OnSnapshot = Callable[[Snapshot], Awaitable[Iterable[XdsError] | None] | Iterable[XdsError] | None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class TypeStatistics:
     """Counters of one type URL, with Envoy's meaning, and what came last; ``updated_s``: loop time of a success.
 

@@ -4,13 +4,14 @@ be refused as a whole. Knows nothing of what was accepted before.
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from .assignment import read_text
 from .envelope import Envelope, open_envelope
 from .errors import XdsError
 from .fields import checked_text, duration, printable
+from .record import record
 from .resources import Rejection
 from .response import Response
 
@@ -32,7 +33,7 @@ class _Item(NamedTuple):
     certain: bool = False
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Incoming:
     """``named``: payloads by name. ``heartbeats``: names that come without one and live on. ``ttls``: seconds by name.
 

@@ -1,9 +1,9 @@
-"""Frozen records that are cheap to declare: dataclasses whose methods are not compiled before somebody needs them.
+"""Records that are cheap to declare: dataclasses whose methods are not compiled before somebody needs them.
 
-A proxy declares some hundred and thirty records when it starts, and makes few of them before it serves. A frozen
-dataclass of the standard library compiles six functions when it is declared: a third of the CPU time of imports. Here
-all records share three of them, and each of the others is compiled when it is called first; from then on it costs the
-same.
+A proxy declares some hundred and fifty records when it starts, and makes few of them before it serves. A frozen
+dataclass of the standard library compiles six functions when it is declared, another one three: a third of the CPU time
+of imports. Here all records share what is not written for each, and each of the others is compiled when it is called
+first; from then on it costs the same.
 
 `fields`, `replace`, `asdict` and patterns of `match` work as with other dataclasses. Differences: a record cannot be
 derived from a frozen dataclass of the standard library, or that from a record; and there is no InitVar.
@@ -20,20 +20,25 @@ _SET = object.__setattr__
 @overload
 def record(cls: type[T], /) -> type[T]: ...
 @overload
-def record(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]: ...
+def record(*, kw_only: bool = False, frozen: bool = True) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def record(cls: type[T] | None = None, /, *, kw_only: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
-    """Make a class what `dataclass(frozen=True, slots=True)` makes of it."""
+def record(
+    cls: type[T] | None = None, /, *, kw_only: bool = False, frozen: bool = True
+) -> type[T] | Callable[[type[T]], type[T]]:
+    """Make a class what `dataclass(frozen=True, slots=True)` makes of it, or without `frozen` its counterpart."""
     if cls is None:
-        return lambda given: _made(given, kw_only)
-    return _made(cls, kw_only)
+        return lambda given: _made(given, kw_only, frozen)
+    return _made(cls, kw_only, frozen)
 
 
-def _made(given: type[T], kw_only: bool) -> type[T]:
+def _made(given: type[T], kw_only: bool, frozen: bool) -> type[T]:
     # With __eq__ alone Python says that __hash__ is None.
     own = {name for name, value in vars(given).items() if value is not None}
+    # Without one, a signature would be worked out to stand there.
+    given.__doc__ = given.__doc__ or given.__name__
     made = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(given)
-    methods = {**_SHARED, **{name: _first(made, name, writer) for name, writer in _WRITTEN.items()}}
+    shared, written = (_SHARED, _WRITTEN) if frozen else (_SHARED_BY_ALL, _WRITTEN_FOR_ALL)
+    methods = {**shared, **{name: _first(made, name, writer) for name, writer in written.items()}}
     for name, method in methods.items():
         if name not in own:
             setattr(made, name, method)
@@ -122,7 +127,8 @@ def _take_state(self: Any, state: list[object]) -> None:
         _SET(self, one.name, value)
 
 
-_SHARED: dict[str, Callable[..., object]] = {
+_SHARED_BY_ALL: dict[str, Any] = {"__repr__": _repr, "__hash__": None}
+_SHARED: dict[str, Any] = {
     "__repr__": _repr,
     "__setattr__": _refuse_to_set,
     "__delattr__": _refuse_to_delete,
@@ -130,4 +136,5 @@ _SHARED: dict[str, Callable[..., object]] = {
     "__setstate__": _take_state,
 }
 # Methods that are written for each kind of record.
-_WRITTEN: dict[str, Callable[[Any, dict[str, Any]], str]] = {"__init__": _init, "__eq__": _eq, "__hash__": _hash}
+_WRITTEN_FOR_ALL: dict[str, Callable[[Any, dict[str, Any]], str]] = {"__init__": _init, "__eq__": _eq}
+_WRITTEN = {**_WRITTEN_FOR_ALL, "__hash__": _hash}

@@ -8,7 +8,7 @@ the other secret, and what was accepted last, stay.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from grpc import aio
@@ -18,6 +18,7 @@ from .channel import ChannelFactory, without_pings
 from .log import Log
 from .message import read
 from .node import NodeIdentity
+from .record import record
 from .secret_store import SDS, SecretSnapshot, SecretStore
 from .stream import converse, write
 from .subscription import DISCOVERY_RESPONSE, REASON_LIMIT, Request, SotwSubscription
@@ -27,7 +28,7 @@ METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 _log = Log("xds")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class SdsStatistics:
     """Counters over all names of a source, with Envoy's meaning. ``connected``: streams that have been answered."""
 

@@ -1,12 +1,11 @@
 """Filter chains as the fast path wants them: what the control side compiles into a RouteTable."""
 
-from dataclasses import dataclass
-
 from eastgate.fastpath.match.chain_counts import ChainCounts
 from eastgate.fastpath.match.http_routes import HttpRoutes
 from eastgate.fastpath.match.policy import PolicySet
 from eastgate.fastpath.reason import Reason
 from eastgate.fastpath.tls.context import Context
+from eastgate.xds.record import record
 
 # ALPN values of Istio clients. A connection to an SNI-DNAT name without one of them is refused, whatever the chain
 # says: SNI alone is never enough for a mesh service.
@@ -25,7 +24,7 @@ Ports = tuple[tuple[int, int], ...]
 """Half-open ranges of ports, ascending, none next to another."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inspection:
     """What a listener looks for in the first bytes, by destination port.
 
@@ -41,7 +40,7 @@ class Inspection:
 NO_INSPECTION = Inspection()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChainSpec:
     """One filter chain: its match (Envoy's FilterChainMatch, empty field = any) and where its connections go.
 

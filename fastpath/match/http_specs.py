@@ -1,9 +1,9 @@
 """Routes of HTTP as the fast path wants them: what the control side compiles into HttpRoutes."""
 
-from dataclasses import dataclass
+from eastgate.xds.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderSpec:
     """What a header of the first request must say. ``kind``: exact, prefix, suffix, contains, present or unknown.
 
@@ -19,7 +19,7 @@ class HeaderSpec:
     missing_is_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpRouteSpec:
     """``path_kind``: any, prefix, exact, separated (a prefix that ends where a segment does), never or unknown.
 
@@ -35,7 +35,7 @@ class HttpRouteSpec:
     targets: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpHostSpec:
     """``domains`` as in Envoy's VirtualHost. ``is_closed``: whoever comes here is refused."""
 
@@ -44,7 +44,7 @@ class HttpHostSpec:
     is_closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpRoutesSpec:
     """``ignores_port``: hosts are compared without their port. ``normalizes_path``: a path that is not in its normal
     form is compared in it, so that nobody here knows it.

@@ -1,8 +1,9 @@
 """What a TLS context is made of, as frozen records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from eastgate.xds.record import record
 
 
 class AcceptedName(Protocol):
@@ -25,7 +26,7 @@ class AcceptedName(Protocol):
         """Whether letters match in either case."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ContextSpec:
     """One side of TLS. ``chain``, ``private_key``, ``roots``: PEM. ``names``: one must match a name of the peer's
     certificate where there are any. ``requires_certificate``: a server refuses clients without one. ``protocols``:

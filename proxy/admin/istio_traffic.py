@@ -6,7 +6,6 @@ endpoints and clusters go; past the limit what is new is counted in one that say
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from eastgate.fastpath.loop import telemetry
@@ -45,7 +44,7 @@ Values = tuple[int, int, int, int]
 """Of FAMILIES."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Cluster:
     """One cluster as it was published last, and what is read of it when labels are made."""
 

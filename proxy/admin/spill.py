@@ -10,13 +10,14 @@ table, or has another priority in the next one, stays where it was counted. So n
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from eastgate.fastpath.tables import spill
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.fastpath.tables.spill import Tally
 from eastgate.proxy.compile.compiled import CompiledCluster
+from eastgate.xds.record import record
 
 from .stat import Stat, stat_part
 
@@ -55,7 +56,7 @@ def places_of(table: ClusterTable) -> tuple[Place, ...]:
     return tuple(Place(one.priority, "/".join(one.locality).rstrip("/")) for one in table.columns.localities)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Departed:
     """An endpoint that is in no table any more. ``table`` keeps its counters alive; ``counted`` of them is kept."""
 
@@ -66,7 +67,7 @@ class _Departed:
     since: float
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Cluster:
     table: ClusterTable | None
     stat_name: str

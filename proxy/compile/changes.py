@@ -1,10 +1,11 @@
 """What a snapshot changes, compiled and not yet visible; and what came of it the last time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from eastgate.xds.errors import XdsError
+from eastgate.xds.record import record
 
 from .compiled import CompiledCluster, CompiledListener
 
@@ -12,7 +13,7 @@ Key = tuple[str, str]
 """(kind, name) of a resource."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Changes:
     """One snapshot's. ``attempts``: what was tried, for its outcome; ``acquired``: names of all slots that were taken.
 

@@ -4,7 +4,6 @@ Opens no sockets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ class Wanted:
         return bool(self.number) and (push.number >= self.number if self.before else push.number > self.number)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Replayed:
     """Where a journal was stopped. ``push``: the last one applied, None when the state is what its file began with.
 

@@ -14,12 +14,13 @@ waiting for them anew; and names of clusters that no route leads to are not aske
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.dns import is_address, resolved_assignment
 from eastgate.xds.errors import XdsError
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, DnsResolver, DnsSettings
 
 from .name_resolver import Answer, ResolveError
@@ -29,7 +30,7 @@ Resolve = Callable[[str, str, DnsResolver], Awaitable[Answer]]
 SHORTEST_S = 0.01
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class DnsCounters:
     """How often the names of one cluster were asked for, and what came of it."""
 
@@ -65,7 +66,7 @@ class Refresh:
         return max(SHORTEST_S, wait_s)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Entry:
     """One cluster. ``addresses`` by host, of those that were ever answered; ``warm``: something came for a name."""
 

@@ -7,7 +7,7 @@ what is known of those that stay.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from eastgate.fastpath.loop.cluster_slots import ClusterSlots
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.log import Log
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, OutlierDetection
 
 from .endpoint_health import Cause, EndpointHealth, EndpointKey, address_text, key_of, rows_of
@@ -39,7 +40,7 @@ class Published(Protocol):
     def table(self) -> ClusterTable | None: ...
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Watched:
     """One cluster with outlier detection, as of its last publication."""
 

@@ -14,12 +14,13 @@ checks them all anew before the new settings take effect.
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
 from eastgate.xds.columns import EndpointFlag, Health
 from eastgate.xds.health_check import endpoint_checks
+from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, EndpointCheck, HealthCheck
 
 from . import endpoint_flags as flag
@@ -35,7 +36,7 @@ _NO_CHECK = EndpointCheck()
 LOCAL_TOLD_S = 10.0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Session:
     """The checks of one endpoint."""
 
@@ -47,7 +48,7 @@ class _Session:
     """Whether a check ended by a fault of ours: nobody waits for its first result any longer."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Entry:
     """One cluster. ``live`` is what its discovered assignment became the last time that somebody asked."""
 

@@ -16,8 +16,8 @@ failed, failed, healthy. P first would have been healthy at once.
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import HealthCheck
 
 # A check is not started more often than this, whatever the jitter.
@@ -32,7 +32,7 @@ class Transition(enum.Enum):
     CHANGED = enum.auto()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class HealthCounters:
     """Active health checks of one cluster; ``healthy`` and ``degraded`` are endpoints, now."""
 
@@ -45,7 +45,7 @@ class HealthCounters:
     degraded: int = 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class EndpointHealth:
     """Health of one endpoint by its checks. ``failed`` keeps it out; ``pending``: it waits for its first check.
 

@@ -12,11 +12,12 @@ Worked example: base 10 s, interval 10 s; ejected at 0, 10 and 30 s, the endpoin
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from math import sqrt
 from typing import Generic, NamedTuple, TypeVar
 
+from eastgate.xds.record import record
 from eastgate.xds.resources import OutlierDetection
 
 Host = TypeVar("Host", bound=Hashable)
@@ -59,7 +60,7 @@ class Verdict(NamedTuple, Generic[Host]):
     threshold: float = -1.0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Counters:
     """Statistics of one cluster under Envoy's names; they outlive a change of its configuration."""
 
@@ -98,7 +99,7 @@ def has_room(settings: OutlierDetection, *, ejected: int, hosts: int) -> bool:
     return 100.0 * (ejected + 1) / hosts <= min(100, settings.max_ejection_percent)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Monitor:
     """What is remembered of an endpoint that has been ejected at least once. Times in milliseconds."""
 

@@ -46,6 +46,8 @@ def declared(decorator: Any) -> tuple[Any, ...]:
 
 PLAIN = declared(dataclass(frozen=True, slots=True))
 RECORDS = declared(record)
+PLAIN_MUTABLE = declared(dataclass(slots=True))
+MUTABLE_RECORDS = declared(record(frozen=False))
 
 
 @pytest.mark.parametrize("kinds", [PLAIN, RECORDS], ids=["dataclass", "record"])
@@ -88,6 +90,27 @@ def test_what_is_wrong_is_said_in_the_same_words(kinds: tuple[Any, ...]) -> None
     assert not hasattr(made, "__dict__")
 
 
+@pytest.mark.parametrize("kinds", [PLAIN_MUTABLE, MUTABLE_RECORDS], ids=["dataclass", "record"])
+def test_records_that_are_not_frozen_may_be_changed(kinds: tuple[Any, ...]) -> None:
+    one, more, nothing, own = kinds
+    made = one(1)
+    made.first = 2
+    assert made == one(2)
+    assert made != more(2)
+    assert repr(made) == "declared.<locals>.One(first=2, second=('a',), fourth=4)"
+    assert one(1).third is not one(1).third
+    assert replace(made, first=3).first == 3
+    for unhashable in (made, nothing()):
+        with pytest.raises(TypeError, match="unhashable type"):
+            hash(unhashable)
+    assert (repr(own("s")), own("s") == own("t")) == ("Own", True)
+    assert copy.deepcopy(made) == made
+    with pytest.raises(ValueError, match="no fifth"):
+        more(1, fifth="")
+    with pytest.raises(AttributeError):
+        made.other = 2
+
+
 @record(kw_only=True)
 class Named:
     """At the place where pickle looks for it."""
@@ -113,3 +136,11 @@ def test_nothing_is_compiled_before_the_first_one_is_made() -> None:
     assert Late(1).first == 1
     assert Late.__init__.__code__.co_varnames == ("self", "first")
     assert Late.__init__.__qualname__.endswith("Late.__init__")
+
+
+def test_a_record_without_words_is_not_inspected_for_some() -> None:
+    @record
+    class Wordless:
+        first: int
+
+    assert Wordless.__doc__ == "Wordless"
