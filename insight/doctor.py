@@ -20,7 +20,6 @@ from .gateway_rules import (
     suspected_pods,
 )
 from .routing_rules import (
-    emptied_locality,
     gateway_without_endpoints,
     is_router,
     routed_clusters,
@@ -164,7 +163,6 @@ PROXY_RULES: tuple[ProxyRule, ...] = (
     not_honoured,
     routed_without_endpoints,
     gateway_without_endpoints,
-    emptied_locality,
     same_match,
     silent_listener,
     emptied_for_clients,
@@ -187,7 +185,6 @@ RULE_NAMES = frozenset(
         "detour-in-network",
         "duplicate-address",
         "ejection-cap",
-        "emptied-locality",
         "empty-locality",
         "gateway-hostname",
         "gateway-lacks-cluster",

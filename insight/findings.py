@@ -4,7 +4,7 @@ A rule looks at a compiled model and yields findings with evidence from that mod
 proxy sees what istiod sent, not why.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
@@ -257,6 +257,16 @@ def ignored_locality_weights(compiled: CompiledModel, node: NodeModel | None) ->
     )
 
 
+def name_localities(emptied: Iterable[Locality], host: str) -> str:
+    """How a distribute rule of a host comes to name localities; the empty one has no name."""
+    places = {str(one) for one in emptied}
+    named = ", ".join(sorted(places - {""}))
+    steps = [f"name these localities in distribute.to for {host}: {named}"] if named else []
+    if "" in places:
+        steps.append(NAMELESS)
+    return "; ".join(steps)
+
+
 def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Iterator[Finding]:
     model = compiled.model
     held = {(endpoint.priority, endpoint.locality) for endpoint in model.endpoints}
@@ -270,8 +280,8 @@ def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Itera
             f"{describe_localities(emptied)}: a weight and no endpoints",
             "localityLbSetting.distribute takes the endpoints from localities that its rule does not name, and knows"
             " no failover: when the named ones fail there is nothing to fall back to",
-            "name all localities in the rule, with weight 1 for those that are for emergencies"
-            + ("" if all(map(str, emptied)) else f"; {NAMELESS}"),
+            f"{name_localities(emptied, model.service[2] or model.name)}; weight 1 is enough for those that are for"
+            " emergencies",
         )
     bare = [entry.locality for entry in empty if not entry.weight]
     # Where the local endpoints take no mTLS either, as those of gateways, nobody meant to reach remote ones.

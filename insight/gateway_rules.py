@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .cluster_model import ClusterModel, Endpoint, ProxyModel, sni_dnat_name
 from .findings import GOOD, MUTUAL, Finding
-from .routing_rules import is_router, is_system, routed_clusters
+from .routing_rules import NO_MTLS, TAKE_MTLS, is_router, is_system, named_localities, routed_clusters
 
 ALL_HOSTS = (
     "spec: {servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH},"
@@ -325,16 +325,14 @@ def emptied_for_clients(gateway: ProxyModel) -> Iterator[Finding]:
             who = f"{len(plain)} pods at port {', '.join(map(str, ports))} take no mTLS"
             who += (", and do on other ports" if sure else "") + "; behind this name is nobody"
         else:
-            places = ", ".join(str(one.locality) or "(no locality)" for one in model.localities)
-            who = f"{places}: a locality of pods, and none of them behind this name"
+            who = f"{named_localities(model)}: a locality of pods, and none of them behind this name"
         yield Finding(
             "sni-cluster-without-mtls",
             "error" if sure else "warning",
             name,
             who,
-            "clients of other networks are refused here, and reach nobody in this one: a PeerAuthentication"
-            " (portLevelMtls) or the DestinationRule's tls is DISABLE for this port, or the pods have no sidecar",
-            "take DISABLE away for this port, or inject the sidecar; nothing, where nobody comes from other networks",
+            f"clients of other networks are refused here, and reach nobody in this one: {NO_MTLS}",
+            TAKE_MTLS,
             "" if len(ports) != 1 else f"spec: {{portLevelMtls: {{{ports[0]}: {{mode: STRICT}}}}}}",
         )
 

@@ -2,12 +2,12 @@
 runs them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from eastgate.xds.resources import LocalityEntry
+from eastgate.xds.record import record
 
-from .cluster_model import ProxyModel
-from .findings import NAMELESS, Finding
+from .cluster_model import ClusterModel, ProxyModel
+from .findings import Finding, name_localities
 
 # What istiod keeps inside each cluster: nobody looks for these from a proxy that cannot see them.
 LOCAL_HOSTS = ("kubernetes.default.svc.", "istiod.istio-system.svc.")
@@ -32,14 +32,60 @@ def routed_clusters(proxy: ProxyModel) -> dict[str, str]:
     return found
 
 
-def name_localities(emptied: Iterable[LocalityEntry], host: str) -> str:
-    """How a distribute rule of a host comes to name localities; the empty one has no name."""
-    places = {str(one.locality) for one in emptied}
-    named = ", ".join(sorted(places - {""}))
-    steps = [f"name these localities in distribute.to for {host}: {named}"] if named else []
-    if "" in places:
-        steps.append(NAMELESS)
-    return "; ".join(steps)
+NO_MTLS = (
+    "a PeerAuthentication (portLevelMtls) or the DestinationRule's tls is DISABLE for this port, or the pods have no"
+    " sidecar"
+)
+TAKE_MTLS = "take DISABLE away for this port, or inject the sidecar; nothing, where nobody comes from other networks"
+
+
+@record
+class Emptied:
+    """Why a cluster has no endpoints. ``by_rule``: a subset, a distribute rule or mTLS took them away; else istiod
+    knows none.
+    """
+
+    cause: str
+    fix: str
+    by_rule: bool = True
+
+
+def why_empty(model: ClusterModel, *, whole: bool) -> Emptied:
+    """Why an assignment has no endpoints, by what istiod leaves in it; ``model`` has none.
+
+    ``whole``: whether the service's cluster without the subset has some. A distribute rule leaves an emptied locality
+    its weight, missing mTLS leaves it none, and labels that nobody has leave no locality.
+    """
+    _, subset, host = model.service
+    if any(one.weight for one in model.localities):
+        return Emptied(
+            "a distribute rule names none of the localities where the endpoints are, and so istiod removed them",
+            name_localities((one.locality for one in model.localities), host),
+        )
+    if model.localities and model.sni_dnat:
+        return Emptied(f"the pods take no mTLS: {NO_MTLS}", TAKE_MTLS)
+    if model.localities:
+        return Emptied(
+            "the endpoints are in another network and accept no mTLS: no sidecar, or TLS is DISABLE for them",
+            "look at PeerAuthentication and the DestinationRule's tls for this port, and at the pods' sidecars",
+        )
+    # What a gateway has for others is in its own network.
+    where = " in this gateway's network" if model.sni_dnat else ""
+    if subset and whole:
+        return Emptied(
+            f"no endpoint of the service{where} has the labels of subset {subset}",
+            f"compare the labels of subset {subset} in the DestinationRule of {host} with those of the pods",
+        )
+    return Emptied(
+        f"istiod knows no endpoint{where}: no pod is selected, none has the port, or all are cluster local elsewhere",
+        f"kubectl get endpointslices for {host or model.name} in each cluster",
+        by_rule=False,
+    )
+
+
+def named_localities(model: ClusterModel) -> str:
+    """The localities that istiod left in an assignment without endpoints; empty where it left none."""
+    return ", ".join(str(one.locality) or "(no locality)" for one in model.localities)
 
 
 def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
@@ -56,35 +102,20 @@ def routed_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
             continue
         if router and model.sni_dnat:
             continue
-        emptied = [str(one.locality) or "(no locality)" for one in model.localities]
-        port, subset, host = model.service
+        port, _, host = model.service
         if is_system(host):
             continue
-        severity = "error"
-        whole = proxy.clusters.get(f"outbound|{port}||{host}") if subset else None
-        if subset and whole is not None and whole.endpoints:
-            cause = f"no endpoint of the service has the labels of subset {subset}"
-            fix = f"compare the labels of subset {subset} in the DestinationRule of {host} with those of the pods"
-        elif any(one.weight for one in model.localities):
-            cause = "a distribute rule names none of the localities where the endpoints are, and so istiod removed them"
-            fix = name_localities(model.localities, host)
-        elif emptied:
-            cause = "the endpoints are in another network and accept no mTLS: no sidecar, or TLS is DISABLE for them"
-            fix = "look at PeerAuthentication and the DestinationRule's tls for this port, and at the pods' sidecars"
-        else:
-            # Nothing is wrong with a service that was scaled to nothing.
-            severity = "warning"
-            cause = (
-                "istiod knows no endpoint: no pod is selected, none has the port, or all are cluster local elsewhere"
-            )
-            fix = f"kubectl get endpointslices for {host or name} in each cluster"
+        service = proxy.clusters.get(f"outbound|{port}||{host}")
+        why = why_empty(model, whole=service is not None and bool(service.endpoints))
+        places = named_localities(model)
         yield Finding(
             "routed-without-endpoints",
-            severity,
+            # Nothing is wrong with a service that was scaled to nothing.
+            "error" if why.by_rule else "warning",
             name,
-            f"{chain} leads here; no endpoints" + (f", emptied: {', '.join(emptied)}" if emptied else ""),
-            f"connections are refused: {cause}",
-            fix,
+            f"{chain} leads here; no endpoints" + (f", emptied: {places}" if places else ""),
+            f"connections are refused: {why.cause}",
+            why.fix,
         )
 
 
@@ -108,27 +139,6 @@ def gateway_without_endpoints(proxy: ProxyModel) -> Iterator[Finding]:
         "kubectl get namespace istio-system --show-labels: topology.istio.io/network is what this gateway has to say"
         " (eastgate: --network)",
     )
-
-
-def emptied_locality(proxy: ProxyModel) -> Iterator[Finding]:
-    """Localities that a distribute rule left without endpoints, although others keep theirs."""
-    if is_router(proxy):
-        return
-    for model in proxy.clusters.values():
-        if not model.endpoints or not model.name.startswith("outbound|"):
-            continue
-        there = {endpoint.locality for endpoint in model.endpoints}
-        emptied = [one for one in model.localities if one.weight and one.locality not in there]
-        if emptied:
-            names = ", ".join(str(one.locality) or "(no locality)" for one in emptied)
-            yield Finding(
-                "emptied-locality",
-                "warning",
-                model.name,
-                f"{names}: a weight and no endpoints; the others have {len(model.endpoints)}",
-                "a distribute rule for this client does not name these localities: they get nothing, and no failover",
-                f"{name_localities(emptied, model.service[2])}; or leave distribute out",
-            )
 
 
 def same_match(proxy: ProxyModel) -> Iterator[Finding]:

@@ -5,10 +5,11 @@ localities, weights and health of its endpoints. Where a policy hashes, their ad
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eastgate.insight.cluster_model import compile_model
 from eastgate.insight.explain import explain
+from eastgate.insight.routing_rules import named_localities, why_empty
 from eastgate.insight.snapshot_model import cluster_of
 from eastgate.mesh.assignments import assignment_of, health_of, place_of
 from eastgate.mesh.clusters import keys, outbound_cluster
@@ -43,12 +44,14 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A cluster of a node. ``shape``: its settings, under the name of one that is alike. ``rows``: address and port of
-    each endpoint, and what it gets; of names that are looked up and of original destinations nothing.
+    each endpoint, and what it gets; of names that are looked up and of original destinations nothing. ``groups``: what
+    istiod sends of it.
     """
 
     key: ClusterKey
     shape: Cluster
     rows: tuple[tuple[str, Row], ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 def outcomes(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None, *, gateway: bool) -> Iterator[Outcome]:
@@ -75,7 +78,17 @@ def _outcome(mesh: Mesh, node: NodeView, key: ClusterKey) -> Outcome:
         ("rows", kind, _weights(found), alike),
         lambda: _rows(shape, decode_assignment(bytes(assignment_of(key.name, found))), places),
     )
-    return Outcome(key, shape, tuple((places[at], row) for at, row in rows))
+    return Outcome(key, shape, tuple((places[at], row) for at, row in rows), found)
+
+
+def why_refused(mesh: Mesh, node: NodeView, one: Outcome) -> str:
+    """Why a cluster without endpoints has none, in doctor's words."""
+    assigned = decode_assignment(bytes(assignment_of(one.key.name, one.groups)))
+    model = cluster_of(replace(one.shape, name=one.key.name), assigned)
+    whole = groups(mesh, node, replace(one.key, subset="")) if one.key.subset else ()
+    places = named_localities(model)
+    cause = why_empty(model, whole=any(group.candidates for group in whole)).cause
+    return cause + (f"; emptied: {places}" if places else "")
 
 
 def _shape(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Hashable, Cluster]:

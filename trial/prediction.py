@@ -20,7 +20,7 @@ from eastgate.xds.resources import Assignment, DnsSettings
 
 from .alike import PartOfHosts, asked, parts_of_hosts
 from .changed import changed_hosts, known_hosts
-from .outcomes import Outcome, outcomes, rows_of
+from .outcomes import Outcome, outcomes, rows_of, why_refused
 from .routed import Parts, Place, parts_of, routed
 from .stand_ins import stands_in, with_addresses
 
@@ -92,7 +92,7 @@ def predicted(
         if led is not None and one.key.name not in led:
             found.append(_nothing(one.key.name, "no server of a Gateway leads to it: connections are refused"))
         else:
-            found += _rows(names, one)
+            found += _rows(mesh, node, names, one)
     return tuple(found)
 
 
@@ -100,7 +100,7 @@ def _nothing(name: str, why: str) -> Predicted:
     return Predicted(name, "", "", 0, "", 0, "", 0.0, why)
 
 
-def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
+def _rows(mesh: Mesh, node: NodeView, names: "_Names", one: Outcome) -> Iterator[Predicted]:
     cluster, name = one.shape, one.key.name
     if cluster.type == "ORIGINAL_DST":
         yield Predicted(name, "original destination", "", 0, "", 1, "", 1.0, "goes where the client wanted to go")
@@ -111,7 +111,7 @@ def _rows(names: "_Names", one: Outcome) -> Iterator[Predicted]:
         looked_up, assignment = _by_name(name, cluster.dns)
         rows = rows_of(cluster, assignment)
     if not rows:
-        yield _nothing(name, "no endpoints: connections are refused")
+        yield _nothing(name, f"no endpoints: connections are refused: {why_refused(mesh, node, one)}")
     for address, row in rows:
         host, _, port = address.rpartition(":")
         stands_for = names.behind(host.strip("[]"), one.key.service)

@@ -199,7 +199,7 @@ def test_service_whose_remote_pods_a_rule_took_away() -> None:
     mine = [pods_of("here"), dumps.locality("there", [], weight=2)]
     found = one_sided(mine, [pods_of("there"), way_to("here")])
     assert "no-remote-member" not in dict(found)
-    assert "emptied-locality" in dict(found)
+    assert "partial-distribute" in dict(found)
 
 
 def test_clusters_that_no_route_leads_to_are_not_examined() -> None:

@@ -34,9 +34,44 @@ def test_a_gateway_has_pods_of_its_own_network_only() -> None:
     assert {one.address: one.share for one in found} == {"10.2.0.1:8080": 0.5, "10.2.0.2:8080": 0.5}
 
 
+REFUSED = "no endpoints: connections are refused: "
+NO_MTLS = (
+    "the pods take no mTLS: a PeerAuthentication (portLevelMtls) or the DestinationRule's tls is DISABLE for this port,"
+    " or the pods have no sidecar; emptied: us-east-1/us-east-1a"
+)
+DISTRIBUTED = "a distribute rule names none of the localities where the endpoints are, and so istiod removed them"
+TYPO = f"{DISTRIBUTED}; emptied: (no locality), us-east-1/us-east-1a"
+NO_SUCH_LABELS = "no endpoint of the service has the labels of subset east"
+
+
 def test_a_cluster_without_endpoints_is_told() -> None:
     (one,) = rows("west/ewgw", f"outbound_.80_.v2_.{HOST}", gateway=True)
-    assert (one.address, one.share, one.why) == ("", 0.0, "no endpoints: connections are refused")
+    cause = "no endpoint of the service in this gateway's network has the labels of subset v2"
+    assert (one.address, one.share, one.why) == ("", 0.0, f"{REFUSED}{cause}")
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "cluster", "why"),
+    [
+        ("14-distribute-no-locality-mesh", "cloud/client", "outbound|5432||db.shop", f"{DISTRIBUTED}; emptied: (no locality)"),
+        ("14-distribute-no-locality-typo", "cloud/client", "outbound|80||web.shop", TYPO),
+        ("15-empty-subset-mesh", "west/client", "outbound|80|east|web.shop", NO_SUCH_LABELS),
+        ("32-peer-auth-port-mesh", "east/ewgw", "outbound_.80_._.web.shop", NO_MTLS),
+    ],
+)  # fmt: skip
+def test_what_emptied_a_cluster_stands_beside_it(case: str, name: str, cluster: str, why: str) -> None:
+    """Reported cases, in the words that doctor has for a dump of the same proxy."""
+    mesh = load(FILE.with_name(f"{case}.yaml")).mesh
+    found = predicted(mesh, workload_named(mesh, name), gateway="ewgw" in name)
+    assert [one.why for one in found if one.cluster.startswith(cluster)] == [f"{REFUSED}{why}"]
+
+
+def test_a_service_without_pods_says_that_istiod_knows_none() -> None:
+    text = FILE.read_text().replace("selector: {app: web}", "selector: {app: nothing}")
+    mesh = parse(text, "x").mesh
+    found = predicted(mesh, workload_named(mesh, "west/client"), gateway=False)
+    (whole,) = (one for one in found if one.cluster == f"outbound|80||{HOST}")
+    assert whole.why.startswith(f"{REFUSED}istiod knows no endpoint: no pod is selected")
 
 
 def test_workloads_without_an_address_count_as_if_they_had_one() -> None:
