@@ -17,11 +17,11 @@ from .authorization_terms import HttpOnlyError, Term, permission, principal
 from .messages import pack
 from .model import Mesh, Resource
 from .node_view import NodeView
+from .part import TRUE
 from .security import AuthorizationPolicySpec, Condition, Operation, Rule, Source
 from .trust_domains import expanded, migrated
 
 DRY_RUN = "istio.io/dry-run"
-TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 ACTIONS = {"AUDIT": RbacAction.LOG, "DENY": RbacAction.DENY, "ALLOW": RbacAction.ALLOW}
 """In the order of their filters."""
 # istiod denies what a provider would have to decide that meshConfig does not have; a mesh file has none.

@@ -23,6 +23,7 @@ from .kubernetes import KINDS, group_of
 from .mesh_schema import Section
 from .model import TLS_MODE_LABEL
 from .placed import CLUSTERS_ANNOTATION
+from .service_entry import HEALTH_CHECKS, conditions_of
 from .specs import GROUPS, SPECS
 
 ROOT = "istio-system"
@@ -253,12 +254,19 @@ def _resources(clusters: Sequence[ClusterObjects]) -> Iterable[Object]:
 
 def _said(one: Object) -> tuple[object, ...]:
     labels = one["metadata"].get("labels") if one["kind"] == "WorkloadEntry" else None
-    return one.get("spec"), labels, _dry_run(one)
+    return one.get("spec"), labels, _annotations(one), _health(one)
 
 
-def _dry_run(one: Object) -> str:
-    """What a policy says of being tried only."""
-    return str((one["metadata"].get("annotations") or {}).get(DRY_RUN) or "")
+def _annotations(one: Object) -> dict[str, str]:
+    """What is read of them: whether a policy is tried only, and whether the health of a machine counts."""
+    given = one["metadata"].get("annotations") or {}
+    return {name: str(given[name]) for name in (DRY_RUN, HEALTH_CHECKS) if given.get(name)}
+
+
+def _health(one: Object) -> list[Object]:
+    """What the status of a WorkloadEntry says of its health, without times."""
+    found = conditions_of(one.get("status")) if one["kind"] == "WorkloadEntry" else []
+    return [{name: each[name] for name in ("type", "status") if name in each} for each in found]
 
 
 def _same_order(
@@ -276,9 +284,11 @@ def _written(one: Object, names: list[str]) -> Object:
         kept["creationTimestamp"] = meta["creationTimestamp"]
     if one["kind"] == "WorkloadEntry" and meta.get("labels"):
         kept["labels"] = meta["labels"]
-    if tried := _dry_run(one):
-        kept["annotations"] = {DRY_RUN: tried}
+    if annotations := _annotations(one):
+        kept["annotations"] = annotations
     if names:
         kept.setdefault("annotations", {})[CLUSTERS_ANNOTATION] = ",".join(names)
     spec = one.get("spec") if one["kind"] in SPECS else {}
-    return {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": kept, "spec": spec or {}}
+    written = {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": kept, "spec": spec or {}}
+    health = _health(one)
+    return {**written, "status": {"conditions": health}} if health else written

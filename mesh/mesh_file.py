@@ -39,13 +39,14 @@ from .scenario import (
     with_readiness,
     workload_named,
 )
-from .service_entry import WorkloadEntrySpec
+from .service_entry import WorkloadEntrySpec, is_healthy
 from .specs import GROUPS, SPECS
 from .split_horizon import NetworkGateway
 from .virtual_service import GatewaySpec, VirtualServiceSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 OURS = ("Mesh", "Scenario")
+UNHEALTHY = "its health is checked, and its status does not say Healthy: istiod takes it for deleted"
 KNOWN_ELSEWHERE = frozenset({"gateway.networking.k8s.io"})
 
 
@@ -229,7 +230,11 @@ class _Reader:
         spec = _validated(SPECS[kind], document, (*path, "spec"), content.get("spec") or {})
         for where in unread(spec, ("spec",)):
             self.findings.unread(Place(document, (*path, *where)), title, where)
+        said = _texts(metadata.get("annotations"))
         if isinstance(spec, WorkloadEntrySpec):
+            if not is_healthy(said, content.get("status")):
+                self.findings.left_out(placed.place, kind, UNHEALTHY)
+                return None
             spec = spec.with_labels(_texts(metadata.get("labels")))
         if isinstance(spec, VirtualServiceSpec):
             # What is read of them chooses a destination, and nothing for TCP.
@@ -246,7 +251,6 @@ class _Reader:
                     )
         # Without a timestamp it is about to be applied: after everything that has one.
         created = str(metadata.get("creationTimestamp") or f"~{self._step:04}")
-        said = _texts(metadata.get("annotations"))
         return Resource(kind, namespace, name, spec, placed.clusters(mesh.clusters), created, said)
 
     def apply(self, mesh: Mesh, objects: Iterable[Placed]) -> Mesh:

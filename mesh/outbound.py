@@ -8,7 +8,7 @@ listener. Two services on one place share it as far as their connections can be 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from ipaddress import ip_network
+from ipaddress import ip_interface
 
 from envoy_data_plane.envoy.config.core.v3 import CidrRange, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch, Listener
@@ -21,7 +21,7 @@ from .messages import address
 from .model import Mesh, Service, ServicePort, port_protocol
 from .node_view import NodeView
 from .routed_chain import TLS_HANDSHAKE, routed_filters, where_from
-from .routes import Route, tcp_route, tls_routes
+from .routes import Route, tcp_routes, tls_routes
 from .scope import HTTP_PROXY, Egress, Scope
 from .virtual_hosts import HTTP
 
@@ -32,6 +32,11 @@ SERVER_FIRST = frozenset({"mongo", "mysql"})
 """Ports where sniffing would wait for a client that waits itself."""
 PRIVILEGED = 1024
 AUTO = "auto"
+
+
+def _is_anything(prefix: str) -> bool:
+    """Whether istiod leaves a range out of a match."""
+    return prefix.partition("/")[0] == WILDCARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class _Chain:
 
     @property
     def takes_all(self) -> bool:
-        return not self.prefixes and not self.http_only and (not self.server_names or "*" in self.server_names)
+        anywhere = all(map(_is_anything, self.prefixes))
+        return anywhere and not self.http_only and (not self.server_names or "*" in self.server_names)
 
     def is_like(self, other: "_Chain") -> bool:
         """Whether nobody could tell which of the two is meant."""
@@ -211,22 +217,22 @@ class _Book:
     def _tcp_chains(self, wanted: _Wanted) -> Iterator[_Chain]:
         mesh, node, service, port = self._mesh, self._node, wanted.service, wanted.port
         resources = wanted.egress.virtual_services
-        routes: list[Route] = []
-        if port.protocol in TLS_PORTS:
-            routes = tls_routes(resources, node, service, port.number)
-        elif route := tcp_route(resources, node, service, port.number):
-            routes = [route]
+        tls = port.protocol in TLS_PORTS
+        routes = (tls_routes if tls else tcp_routes)(resources, node, service, port.number)
         for route in routes:
-            filters = routed_filters(mesh, node, route, port.number)
-            yield _Chain(tuple(sorted(route.server_names)), wanted.prefixes, filters=tuple(filters), route=route)
-        if routes:
+            led = tuple(routed_filters(mesh, node, route, port.number))
+            # Of subnets for TCP, istiod does not say where a chain comes from.
+            source = route if tls or not route.subnets else None
+            prefixes = route.subnets or wanted.prefixes
+            yield _Chain(tuple(sorted(route.server_names)), prefixes, filters=led, route=source)
+        if any(tls or route.subnets in ((), tuple(sorted(wanted.prefixes))) for route in routes):
             return
         # With a port of the Sidecar's own, it is the service's that counts, where it has only one.
         real = service.ports[0] if len(service.ports) == 1 else port
         name = ClusterKey(service, real).name
         filters = [*stats(mesh, node), ends_in(tcp_proxy(mesh, node, service, "", name))]
         unnamed = wanted.bind == WILDCARD and not service.addresses
-        named = port.protocol in TLS_PORTS and (bool(wanted.prefixes) or unnamed)
+        named = tls and (bool(wanted.prefixes) or unnamed)
         yield _Chain((service.host,) if named else (), wanted.prefixes, filters=tuple(filters))
 
 
@@ -276,7 +282,7 @@ def _filter_chain(mesh: Mesh, node: NodeView, listener: str, place: _Place, chai
     if not chain.takes_all:
         made.filter_chain_match = FilterChainMatch(
             server_names=[] if "*" in chain.server_names else list(chain.server_names),
-            prefix_ranges=[_range(one) for one in sorted(chain.prefixes)],
+            prefix_ranges=[_range(one) for one in sorted(chain.prefixes) if not _is_anything(one)],
             transport_protocol="raw_buffer" if chain.http_only else "",
             application_protocols=list(HTTP_NAMES) if chain.http_only else [],
         )
@@ -284,8 +290,9 @@ def _filter_chain(mesh: Mesh, node: NodeView, listener: str, place: _Place, chai
 
 
 def _range(text: str) -> CidrRange:
-    network = ip_network(text, strict=False)
-    return CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
+    # As it was written, host bits included: Envoy masks them.
+    one = ip_interface(text)
+    return CidrRange(address_prefix=str(one.ip), prefix_len=one.network.prefixlen)
 
 
 def _elsewhere(mesh: Mesh, node: NodeView, scope: Scope) -> list[Filter]:

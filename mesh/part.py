@@ -5,6 +5,7 @@ A field that is no field of a model is kept, so that `unread` can name it: nothi
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_interface
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -27,11 +28,22 @@ def seconds(text: object) -> float:
     return found
 
 
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+"""Texts of annotations that Go reads as true (strconv.ParseBool)."""
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Int32 = Annotated[int, Field(ge=0, le=INT32)]
 Uint32 = Annotated[int, Field(ge=0, le=UINT32)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+def subnet(text: str) -> str:
+    """An address, or a range of them as "10.0.0.0/8" with or without host bits. Raises ValueError."""
+    _, slash, length = text.partition("/")
+    if slash and not length.isdecimal():
+        raise ValueError(f"{text!r} is no address and no range such as 10.0.0.0/8")
+    ip_interface(text)
+    return text
 
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"

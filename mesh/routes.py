@@ -27,11 +27,14 @@ MESH = "mesh"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where the connections of one match go. ``server_names`` empty: any."""
+    """Where the connections of one match go. ``server_names`` empty: any. ``subnets``: where they were going; empty: to
+    the service.
+    """
 
     resource: Resource
     destinations: tuple[RouteDestination, ...]
     server_names: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
 
 
 def spec_of(resource: Resource) -> VirtualServiceSpec:
@@ -86,24 +89,36 @@ def _fits_client(match: L4Match, resource: Resource, node: NodeView, port: int) 
     )
 
 
-def tcp_route(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> Route | None:
-    """The first tcp route of these VirtualServices that this proxy's connections to a service port take."""
+def tcp_routes(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> list[Route]:
+    """The tcp routes of these VirtualServices that this proxy's connections to a service port take: those of subnets,
+    and the first one without, which ends them.
+    """
+    found: list[Route] = []
     for resource in of_host(resources, service):
         for entry in spec_of(resource).tcp:
-            if not entry.match or any(_fits_client(match, resource, node, port) for match in entry.match):
-                return Route(resource, tuple(entry.route))
-    return None
+            fitting = [match for match in entry.match if _fits_client(match, resource, node, port)]
+            if not entry.match or any(not match.destination_subnets for match in fitting):
+                return [*found, Route(resource, tuple(entry.route))]
+            if fitting:
+                subnets = tuple(sorted(one for match in fitting for one in match.destination_subnets))
+                found.append(Route(resource, tuple(entry.route), subnets=subnets))
+    return found
 
 
 def tls_routes(resources: Sequence[Resource], node: NodeView, service: Service, port: int) -> list[Route]:
-    """The tls routes of a port whose protocol is TLS; of two for the same server names the first."""
-    found: dict[tuple[str, ...], Route] = {}
+    """The tls routes of a port whose protocol is TLS; of two for the same server names and subnets the first.
+
+    Subnets hold on for the matches after them that have none, as in istiod's loop.
+    """
+    found: dict[tuple[tuple[str, ...], tuple[str, ...]], Route] = {}
+    subnets: tuple[str, ...] = ()
     for resource in of_host(resources, service):
         for entry in spec_of(resource).tls:
             for match in entry.match:
                 if _fits_client(match, resource, node, port):
-                    names = tuple(match.sni_hosts)
-                    found.setdefault(names, Route(resource, tuple(entry.route), names))
+                    names, own = tuple(match.sni_hosts), tuple(match.destination_subnets)
+                    subnets = own or subnets
+                    found.setdefault((names, own), Route(resource, tuple(entry.route), names, subnets))
     return list(found.values())
 
 

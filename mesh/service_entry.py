@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from .networks import is_address
-from .part import Part, Port, Uint32, host_name
+from .part import TRUE, Part, Port, Uint32, host_name
+
+HEALTH_CHECKS = "proxy.istio.io/health-checks-enabled"
+HEALTHY = "Healthy"
 
 
 class EntryPort(Part):
@@ -53,6 +56,21 @@ class WorkloadEntrySpec(EntryEndpoint):
     def with_labels(self, labels: Mapping[str, str]) -> "WorkloadEntrySpec":
         """The spec with the labels of its metadata, which count first."""
         return self.model_copy(update={"labels": {**self.labels, **labels}})
+
+
+def conditions_of(status: object) -> list[Mapping[str, object]]:
+    """What a status says of the object's health."""
+    found = status.get("conditions") if isinstance(status, dict) else None
+    return [one for one in found or () if isinstance(one, dict) and one.get("type") == HEALTHY]
+
+
+def is_healthy(annotations: Mapping[str, str], status: object) -> bool:
+    """Whether istiod sends a WorkloadEntry: with health checks only while its status says that they pass
+    (IsWorkloadEntryHealthy in pilot/pkg/model/status). The first condition counts.
+    """
+    if annotations.get(HEALTH_CHECKS) not in TRUE:
+        return True
+    return [one.get("status") for one in conditions_of(status)][:1] == ["True"]
 
 
 class EntrySelector(Part):

@@ -1,10 +1,10 @@
 """VirtualService and Gateway of Istio's API, as far as they are read."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .part import Int32, Part, Port, PortSelector, Seconds, Uint32
+from .part import Int32, Part, Port, PortSelector, Seconds, Uint32, subnet
 
 
 class Destination(Part):
@@ -29,8 +29,10 @@ def _refuse_no_weight(route: list[RouteDestination]) -> None:
 
 
 class L4Match(Part):
-    """match of a tcp route. A proxy is matched by its labels and namespace, a connection by its port."""
+    """match of a tcp route. A proxy is matched by its labels and namespace, a connection by its port, and by where it
+    was going."""
 
+    destination_subnets: list[Annotated[str, AfterValidator(subnet)]] = []
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
     port: Uint32 = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from eastgate.mesh.model import Mesh, Service, ServicePort
 from eastgate.mesh.node_view import NodeView
 from eastgate.mesh.outbound import TLS_PORTS
-from eastgate.mesh.routes import Route, RoutesByHost, cluster_of, tcp_route, tls_routes
+from eastgate.mesh.routes import Route, RoutesByHost, cluster_of, tcp_routes, tls_routes
 from eastgate.mesh.scope import Egress, scope_of
 from eastgate.mesh.virtual_hosts import HTTP, MAYBE_HTTP, port_routes
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, RouteMatch
@@ -25,7 +25,7 @@ Parts = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Connections to a host and port. ``which`` of them: by server name or request; empty: all of TCP."""
+    """Connections to a host and port. ``which`` of them: by server name, address or request; empty: all of TCP."""
 
     host: str
     port: int
@@ -86,17 +86,11 @@ def _tcp(
 ) -> Iterator[tuple[Place, Parts]]:
     if port.protocol in HTTP or port.protocol == "udp":
         return
-    if port.protocol in TLS_PORTS:
-        routes = tls_routes(egress.virtual_services, node, service, port.number)
-    else:
-        only = tcp_route(egress.virtual_services, node, service, port.number)
-        routes = [only] if only else []
-    for route in routes:
-        names = ", ".join(sorted(route.server_names))
-        yield (
-            Place(service.host, port.number, f"server name {names}" if names else ""),
-            _destinations(mesh, node, route, port.number),
-        )
+    of_port = tls_routes if port.protocol in TLS_PORTS else tcp_routes
+    for route in of_port(egress.virtual_services, node, service, port.number):
+        asked = {"server name": sorted(route.server_names), "to": route.subnets}
+        which = " ".join(f"{name} {', '.join(values)}" for name, values in asked.items() if values)
+        yield Place(service.host, port.number, which), _destinations(mesh, node, route, port.number)
 
 
 def _destinations(mesh: Mesh, node: NodeView, route: Route, port: int) -> Parts:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from eastgate.mesh.control_plane import resources
+from eastgate.mesh.errors import MeshError
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.messages import CDS, EDS, LDS
 from eastgate.mesh.model import Mesh, port_protocol
@@ -145,6 +146,46 @@ def test_a_tcp_route_splits_by_weight_for_the_clients_that_it_matches() -> None:
     ]
     other = Listener.parse(sent(mesh, cluster="b", network="nb")[LDS]["240.240.0.1_80"])
     assert TcpProxy.parse(other.filter_chains[0].filters[-1].typed_config.value).cluster == f"outbound|80||{HOST}"  # type: ignore[union-attr]
+
+
+def chains_of(mesh: Mesh, listener: str) -> list[tuple[list[str], list[str], str]]:
+    """Subnets and server names of each chain, the default last, and the cluster that it leads to."""
+    found = Listener.parse(sent(mesh)[LDS][listener])
+    chains = [*found.filter_chains, *([found.default_filter_chain] if found.default_filter_chain else [])]
+    told = []
+    for chain in chains:
+        match = chain.filter_chain_match
+        ranges = [f"{one.address_prefix}/{one.prefix_len}" for one in match.prefix_ranges] if match else []
+        proxy = TcpProxy.parse(chain.filters[-1].typed_config.value)  # type: ignore[union-attr]
+        told.append((ranges, list(match.server_names) if match else [], proxy.cluster or ""))
+    return told
+
+
+def led(routes: str) -> Mesh:
+    return read(applied("VirtualService", f"{{hosts: [web], {routes}}}")).mesh
+
+
+TO_81 = "route: [{destination: {host: web, port: {number: 81}}}]"
+
+
+def test_a_tcp_route_of_subnets_is_a_chain_beside_that_of_the_service() -> None:
+    """As istiod writes them: sorted, host bits kept; what goes elsewhere is still the service's."""
+    near = f"tcp: [{{match: [{{destinationSubnets: [10.9.0.7/16]}}, {{destinationSubnets: [10.8.0.1]}}], {TO_81}}}]"
+    own = f"outbound|80||{HOST}"
+    subnets = (["10.8.0.1/32", "10.9.0.7/16"], [], f"outbound|81||{HOST}")
+    assert chains_of(led(near), "240.240.0.1_80") == [subnets, ([], [], own)]
+    # A match without subnets ends them, and takes all of its route.
+    one_of_all = near.replace("{destinationSubnets: [10.8.0.1]}", "{port: 80}")
+    assert chains_of(led(one_of_all), "240.240.0.1_80") == [([], [], f"outbound|81||{HOST}")]
+    # What istiod takes for any address ends nothing, and matches everything.
+    anything = near.replace("10.9.0.7/16", "0.0.0.0/0").replace(", {destinationSubnets: [10.8.0.1]}", "")
+    assert chains_of(led(anything), "240.240.0.1_80")[-1] == ([], [], own)
+
+
+def test_a_subnet_is_an_address_or_a_range() -> None:
+    for text in ("10.0.0.0/33", "web.example.com", "10.0.0.0/255.0.0.0", ""):
+        with pytest.raises(MeshError, match="destinationSubnets"):
+            led(f'tcp: [{{match: [{{destinationSubnets: ["{text}"]}}], {TO_81}}}]')
 
 
 def proxy_of(mesh: Mesh, listener: str, cluster: str = "", **node: Any) -> TcpProxy:

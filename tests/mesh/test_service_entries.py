@@ -411,6 +411,46 @@ def test_a_workload_entry_must_be_somewhere_and_is_imported_with_its_labels() ->
     }
 
 
+CHECKED = ', annotations: {proxy.istio.io/health-checks-enabled: "%s"}'
+
+
+@pytest.mark.parametrize(
+    ("checked", "conditions", "sent"),
+    [
+        ("true", [{"type": "Healthy", "status": "True"}], True),
+        ("true", [{"type": "Healthy", "status": "False"}, {"type": "Healthy", "status": "True"}], False),
+        ("true", [{"type": "Ready", "status": "True"}], False),
+        # Nobody has probed it yet.
+        ("1", None, False),
+        ("yes", [{"type": "Healthy", "status": "False"}], True),
+        ("false", [{"type": "Healthy", "status": "False"}], True),
+    ],
+)
+def test_a_machine_whose_health_is_checked_counts_while_it_is_healthy(
+    checked: str, conditions: list[dict[str, str]] | None, *, sent: bool
+) -> None:
+    """As istiod's IsWorkloadEntryHealthy, behind Services and ServiceEntries alike."""
+    status = f"status: {json.dumps({'conditions': conditions})}\n" if conditions else ""
+    one = machine("{address: 10.8.0.1, labels: {app: web}}", name="a", more=CHECKED % checked) + status
+    file = read(applied("ServiceEntry", SELECTING), one)
+    assert (("10.8.0.1", 8080) in behind_web(file.mesh)) is sent
+    selected = service_of(file.mesh, "a", "api.example.com")
+    assert selected
+    assert any(one.address == "10.8.0.1" for one in file.mesh.behind(selected)) is sent
+    assert any("its health is checked" in line for line in file.findings) is not sent
+
+
+def test_the_health_of_a_machine_is_imported_without_its_times() -> None:
+    condition = {"type": "Healthy", "status": "False", "lastProbeTime": "2026-01-01T00:00:00Z", "message": "refused"}
+    metadata = {"name": "a", "namespace": "shop", "annotations": {"proxy.istio.io/health-checks-enabled": "true"}}
+    one = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry", "metadata": metadata}
+    one = {**one, "spec": {"address": "10.8.0.1"}, "status": {"conditions": [condition]}}
+    healthy = {**one, "status": {"conditions": [{**condition, "status": "True"}]}}
+    made, _ = mesh_text([ClusterObjects("west", [one]), ClusterObjects("east", [healthy])])
+    assert "lastProbeTime" not in made
+    assert [sorted(each.clusters) for each in parse(made, "x").mesh.resources] == [["east"]]
+
+
 def test_localities_that_are_written_otherwise_stay_apart() -> None:
     """A node without a sub zone is in "r1/z1/", an entry's endpoint in "r1/z1": two localities for istiod."""
     placed = MESH.replace("workloads:\n", "nodes: {n: {region: r1, zone: z1}}\n    workloads:\n", 1)

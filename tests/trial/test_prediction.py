@@ -40,6 +40,7 @@ NO_MTLS = (
     " or the pods have no sidecar; emptied: us-east-1/us-east-1a"
 )
 DISTRIBUTED = "a distribute rule names none of the localities where the endpoints are, and so istiod removed them"
+NAMELESS = f"{DISTRIBUTED}; emptied: (no locality)"
 TYPO = f"{DISTRIBUTED}; emptied: (no locality), us-east-1/us-east-1a"
 NO_SUCH_LABELS = "no endpoint of the service has the labels of subset east"
 
@@ -53,12 +54,12 @@ def test_a_cluster_without_endpoints_is_told() -> None:
 @pytest.mark.parametrize(
     ("case", "name", "cluster", "why"),
     [
-        ("14-distribute-no-locality-mesh", "cloud/client", "outbound|5432||db.shop", f"{DISTRIBUTED}; emptied: (no locality)"),
+        ("14-distribute-no-locality-mesh", "cloud/client", "outbound|5432||db.shop", NAMELESS),
         ("14-distribute-no-locality-typo", "cloud/client", "outbound|80||web.shop", TYPO),
         ("15-empty-subset-mesh", "west/client", "outbound|80|east|web.shop", NO_SUCH_LABELS),
         ("32-peer-auth-port-mesh", "east/ewgw", "outbound_.80_._.web.shop", NO_MTLS),
     ],
-)  # fmt: skip
+)
 def test_what_emptied_a_cluster_stands_beside_it(case: str, name: str, cluster: str, why: str) -> None:
     """Reported cases, in the words that doctor has for a dump of the same proxy."""
     mesh = load(FILE.with_name(f"{case}.yaml")).mesh

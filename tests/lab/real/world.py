@@ -42,7 +42,8 @@ class RuleSet:
     """One set: what is applied, and whether istiod's validation refuses it.
 
     ``objects``: in both clusters; ``only``: in one. ``pods``, ``services``: in the place of the usual ones. ``node``:
-    where its clients say that they run, empty: they do not say it.
+    where its clients say that they run, empty: they do not say it. ``networks``: istiod is asked once more with these
+    meshNetworks.
     ``differs``: what is known to be otherwise, and stands in docs/mesh-vs-istiod.md.
     """
 
@@ -53,6 +54,7 @@ class RuleSet:
     pods: Mapping[str, list[Object]] = field(default_factory=dict)
     services: list[Object] = field(default_factory=list)
     node: str = ""
+    networks: Object = field(default_factory=dict)
     refused: bool = False
     differs: str = ""
 
