@@ -18,12 +18,12 @@ def command(old: str, new: str, clients: tuple[str, ...], fail_over: float | Non
     from eastgate.trial.prediction import moved, moved_text, pairs
 
     from .output import note
-    from .progress import reading
+    from .progress import predicting, reading
 
     before, after = load(old, reading(old)), load(new, reading(new))
     try:
         both = pairs(before.mesh, after.mesh, clients)
-        changes = moved(before.mesh, after.mesh, clients)
+        changes = moved(before.mesh, after.mesh, clients, predicting(f"what moves from {old} to {new}"))
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from None
     for finding in after.findings:

@@ -22,7 +22,7 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     from eastgate.trial.prediction import CELLS, cells_of, hosts_within, predicted, routes_text, routes_within, view_of
 
     from .output import note
-    from .progress import reading
+    from .progress import predicting, reading
 
     if bool(client) == bool(gateway):
         raise click.UsageError("name one of --client and --gateway")
@@ -36,7 +36,9 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     mesh, is_gateway = loaded.mesh, bool(gateway)
     node = view_of(mesh, workload, gateway=is_gateway)
     hosts = hosts_within(mesh, node, cluster)
-    rows = [row for row in predicted(mesh, workload, gateway=is_gateway, hosts=hosts) if cluster in row.cluster]
+    told = predicting("/".join(workload.identity))
+    found = predicted(mesh, workload, gateway=is_gateway, hosts=hosts, progress=told)
+    rows = [row for row in found if cluster in row.cluster]
     routes = list(routes_within(mesh, node, cluster))
     if not rows and not routes:
         note([f"{'/'.join(workload.identity)} has {why_nothing(cluster, gateway=is_gateway)}"])

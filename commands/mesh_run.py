@@ -16,5 +16,9 @@ def command(file: str, connections: int | None, stay: bool, as_json: bool) -> No
     from eastgate.proxy import log
     from eastgate.trial.scenario_run import Wanted, run_file
 
+    from .progress import reading
+
     log.configure("warning")
-    run_file(read_bytes(file), file, Wanted(as_json=as_json, stay=stay), connections=connections)
+    run_file(
+        read_bytes(file), file, Wanted(as_json=as_json, stay=stay), connections=connections, progress=reading(file)
+    )

@@ -32,6 +32,16 @@ def reading(path: str) -> Callable[[int, int], None]:
     return now_and_then(tell)
 
 
+def predicting(what: str) -> Callable[[int, int], None]:
+    """Says how far a prediction for a large mesh is."""
+    from eastgate.mesh.documents import now_and_then
+
+    def tell(done: int, total: int) -> None:
+        sys.stderr.write(f"eastgate: predicting {what}: {100 * done // total} %\n")
+
+    return now_and_then(tell)
+
+
 def _line(what: str, done: int, total: int, name: str) -> None:
     if done == total or done % max(1, total // LINES) == 0:
         sys.stderr.write(f"eastgate: {what}: {done} of {total} ({name})\n")

@@ -13,6 +13,7 @@ from eastgate.insight.routing_rules import named_localities, why_empty
 from eastgate.insight.snapshot_model import cluster_of
 from eastgate.mesh.assignments import assignment_of, health_of, place_of
 from eastgate.mesh.clusters import keys, outbound_cluster
+from eastgate.mesh.documents import Progress, silent
 from eastgate.mesh.endpoints import ClusterKey, groups
 from eastgate.mesh.istio import Policy
 from eastgate.mesh.listeners import has_passthrough
@@ -54,12 +55,16 @@ class Outcome:
     groups: tuple[Group, ...] = ()
 
 
-def outcomes(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None, *, gateway: bool) -> Iterator[Outcome]:
+def outcomes(
+    mesh: Mesh, node: NodeView, hosts: frozenset[str] | None, *, gateway: bool, progress: Progress = silent
+) -> Iterator[Outcome]:
     """Clusters that a sidecar routes to, or that a gateway has for its clients. ``hosts``: of these alone."""
     if gateway and not has_passthrough(mesh, node):
         return
     known: set[str] = set()
-    for key in keys(mesh, node, sni_dnat=gateway, hosts=hosts):
+    asked = keys(mesh, node, sni_dnat=gateway, hosts=hosts)
+    for at, key in enumerate(asked):
+        progress(at, len(asked))
         if key.name not in known:
             known.add(key.name)
             yield _outcome(mesh, node, key)

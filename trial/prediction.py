@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from eastgate.insight.endpoint_table import padded
 from eastgate.mesh.clusters import keys
+from eastgate.mesh.documents import Progress, silent
 from eastgate.mesh.listeners import gateway_clusters
 from eastgate.mesh.model import Mesh, Service, Workload
 from eastgate.mesh.node_view import NodeView, node_view
@@ -77,18 +78,23 @@ def is_gateway(workload: Workload, mesh: Mesh | None = None) -> bool:
 
 
 def predicted(
-    mesh: Mesh, workload: Workload, *, gateway: bool, hosts: frozenset[str] | None = None
+    mesh: Mesh,
+    workload: Workload,
+    *,
+    gateway: bool,
+    hosts: frozenset[str] | None = None,
+    progress: Progress = silent,
 ) -> tuple[Predicted, ...]:
     """Endpoints of all clusters that a client routes to, or that a gateway has for its clients.
 
-    ``hosts``: only clusters that lead to these.
+    ``hosts``: only clusters that lead to these. ``progress``: how many clusters are done, of how many.
     """
     mesh = with_addresses(mesh)
     node = view_of(mesh, workload, gateway=gateway)
     names = _Names(mesh, node)
     led = gateway_clusters(mesh, node, hosts) if gateway else None
     found: list[Predicted] = []
-    for one in outcomes(mesh, node, hosts, gateway=gateway):
+    for one in outcomes(mesh, node, hosts, gateway=gateway, progress=progress):
         if led is not None and one.key.name not in led:
             found.append(_nothing(one.key.name, "no server of a Gateway leads to it: connections are refused"))
         else:
@@ -245,12 +251,39 @@ def _kind(one: Workload) -> tuple[object, ...]:
     return one.cluster, one.namespace, one.service_account, labels
 
 
-def moved(old: Mesh, new: Mesh, names: tuple[str, ...] = ()) -> tuple[Moved, ...]:
+Members = Sequence[tuple[Workload, Workload]]
+"""Clients that are alike, as they were and as they are."""
+
+
+def moved(old: Mesh, new: Mesh, names: tuple[str, ...] = (), progress: Progress = silent) -> tuple[Moved, ...]:
     """What the change of a mesh moves, for each client that both have, most points first. Raises LookupError.
 
-    Predicted once for hosts and clients that nothing tells apart; of many such clients one is named.
+    Predicted once for hosts and clients that nothing tells apart; of many such clients one is named. ``progress``: how
+    much of the work is done, of how much.
     """
     meshes = old, new
+    wanted = list(_predictions(meshes, names))
+    everything = known_hosts(meshes)
+    sizes = [len(part.reached if part else everything) for _, part, _ in wanted]
+    total, done = 2 * sum(sizes), 0
+    found: list[Moved] = []
+    for (members, part, gateway), size in zip(wanted, sizes, strict=True):
+        sides = _span(progress, total, done, size), _span(progress, total, done + size, size)
+        found += _named(_moved_for(meshes, members[0], part, sides, gateway=gateway), members)
+        done += 2 * size
+    return tuple(sorted(found, key=lambda change: (-change.points, change.client, change.cluster)))
+
+
+def _span(progress: Progress, total: int, begin: int, size: int) -> Progress:
+    """Progress of a part, in terms of the whole."""
+    return lambda done, of: progress(begin + size * done // of, total)
+
+
+def _predictions(
+    meshes: tuple[Mesh, Mesh], names: tuple[str, ...]
+) -> Iterator[tuple[Members, PartOfHosts | None, bool]]:
+    """What has to be predicted: for which clients, of which hosts (None: of all), and whether these are gateways."""
+    old, new = meshes
     changed = changed_hosts(old, new)
     everything = asked(meshes)
     kinds: dict[tuple[bool, Hashable, Hashable], list[tuple[Workload, Workload]]] = {}
@@ -258,25 +291,23 @@ def moved(old: Mesh, new: Mesh, names: tuple[str, ...] = ()) -> tuple[Moved, ...
         if was is not None:
             key = (is_gateway(one, new), everything.answer(was), everything.answer(one))
             kinds.setdefault(key, []).append((was, one))
-    found: list[Moved] = []
     stay = {key: members for key, members in kinds.items() if key[1] == key[2]}
     for (gateway, *_), members in ((key, of) for key, of in kinds.items() if key not in stay):
         # Who is asked for other things than before may find anything changed.
-        found += _named(_moved_for(meshes, members[0], None, gateway=gateway), members)
+        yield members, None, gateway
     for part in parts_of_hosts(meshes, known_hosts(meshes) if changed is None else changed):
         groups: dict[tuple[bool, Hashable], list[tuple[Workload, Workload]]] = {}
         for (gateway, *_), members in stay.items():
             groups.setdefault((gateway, part.asked.answer(members[0][1])), []).extend(members)
         for (gateway, _), members in groups.items():
-            found += _named(_moved_for(meshes, members[0], part, gateway=gateway), members)
-    return tuple(sorted(found, key=lambda change: (-change.points, change.client, change.cluster)))
+            yield members, part, gateway
 
 
 MOST_NAMED = 20
 """Clients of one kind that are named; of more the first, with the number of the others."""
 
 
-def _named(changes: Iterable[Moved], members: Sequence[tuple[Workload, Workload]]) -> Iterator[Moved]:
+def _named(changes: Iterable[Moved], members: Members) -> Iterator[Moved]:
     names = [f"{one.cluster}/{one.namespace}/{one.name}" for _, one in members]
     told = names if len(names) <= MOST_NAMED else [f"{names[0]} and {len(names) - 1:,} more"]
     for change in changes:
@@ -284,12 +315,22 @@ def _named(changes: Iterable[Moved], members: Sequence[tuple[Workload, Workload]
 
 
 def _moved_for(
-    meshes: tuple[Mesh, Mesh], works: tuple[Workload, Workload], part: PartOfHosts | None, *, gateway: bool
+    meshes: tuple[Mesh, Mesh],
+    works: tuple[Workload, Workload],
+    part: PartOfHosts | None,
+    progress: tuple[Progress, Progress],
+    *,
+    gateway: bool,
 ) -> Iterator[Moved]:
-    """What the change moves for one client, who is not named. ``part``: of these hosts; None: of all."""
+    """What the change moves for one client, who is not named. ``part``: of these hosts; None: of all. ``progress``: of
+    what was before, and of what is after it.
+    """
     hosts = part.reached if part else None
     sides = tuple(zip(meshes, works, strict=True))
-    before, after = (_shares(mesh, work, hosts, gateway=gateway) for mesh, work in sides)
+    before, after = (
+        _shares(predicted(mesh, work, gateway=gateway, hosts=hosts, progress=told))
+        for (mesh, work), told in zip(sides, progress, strict=True)
+    )
     changes = [
         Moved("", cluster, before.get(cluster, {}), after.get(cluster, {}))
         for cluster in sorted({*before, *after})
@@ -328,11 +369,9 @@ def _composed(parts: Parts, shares: Shares) -> dict[str, float]:
     return found
 
 
-def _shares(
-    mesh: Mesh, workload: Workload, hosts: frozenset[str] | None, *, gateway: bool
-) -> dict[str, dict[str, float]]:
+def _shares(rows: Iterable[Predicted]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for row in predicted(mesh, workload, gateway=gateway, hosts=hosts):
+    for row in rows:
         shares = found.setdefault(row.cluster, {})
         name = row.stands_for or row.address or REFUSED
         shares[name] = shares.get(name, 0.0) + row.share

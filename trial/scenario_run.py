@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from eastgate.mesh.documents import Progress as Reading
+from eastgate.mesh.documents import silent
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.scenario import Scenario, Step, meant_by
 from eastgate.proxy.errors import ExpectationError, MeshFileError, SettingsError, TrialError
@@ -119,14 +121,18 @@ async def _until_told(file: MeshFile, console: Console, wanted: Wanted) -> list[
     return await running
 
 
-def run_file(text: str | bytes, name: str, wanted: Wanted, *, connections: int | None = None) -> None:
-    """The whole file. Raises MeshError or EastgateError, also when a step is off by more than sampling allows."""
+def run_file(
+    text: str | bytes, name: str, wanted: Wanted, *, connections: int | None = None, progress: Reading = silent
+) -> None:
+    """The whole file. Raises MeshError or EastgateError, also when a step is off by more than sampling allows.
+
+    ``progress``: of its reading.
+    """
     log = Log("mesh")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    with console.status(f"reading {name}"):
-        file = parse(text, name)
+    file = parse(text, name, progress)
     if file.scenario is None:
         raise MeshFileError(f"{name}: no document of kind Scenario; mesh serve needs none, mesh run does")
     if wanted.stay and not file.scenario.sidecars:

@@ -1,11 +1,12 @@
-"""`mesh endpoints`: JSON has what the text shows, and a long reading says how far it is."""
+"""`mesh endpoints`: JSON has what the text shows, and what takes long says how far it is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from eastgate.commands import mesh_diff, mesh_endpoints
+from eastgate.commands import mesh_diff, mesh_endpoints, mesh_run
 from eastgate.mesh import documents
 
 from ..support.gateway_process import run_command
@@ -77,6 +78,8 @@ def test_a_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.M
         (mesh_diff.command, [str(file), str(file)]),
         (mesh_diff.command, [str(tmp_path), str(file)]),
     )
+    # Longer than any machine takes for this one.
+    monkeypatch.setattr(documents, "TELL_S", 600.0)
     for command, arguments in asked:
         assert CliRunner().invoke(command, arguments).stderr == ""
     monkeypatch.setattr(documents, "TELL_S", 0.0)
@@ -85,3 +88,21 @@ def test_a_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.M
         assert result.exit_code == 0
         assert told in result.stderr
         assert "reading" not in result.stdout
+    # A file without a scenario is read, and not run.
+    assert told in CliRunner().invoke(mesh_run.command, [str(file)]).stderr
+
+
+def test_a_long_prediction_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two clusters of one client, and of all that a change may concern."""
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(MESH)
+    new.write_text(MESH.replace("weight: 3", "weight: 9"))
+    monkeypatch.setattr(documents, "TELL_S", 0.0)
+    one = CliRunner().invoke(mesh_endpoints.command, [str(old), "--client", "west/client"])
+    told = [line for line in one.stderr.splitlines() if "predicting" in line]
+    assert told == [f"eastgate: predicting west/default/client: {percent} %" for percent in (0, 50)]
+    both = CliRunner().invoke(mesh_diff.command, [str(old), str(new)])
+    far = re.findall(r"predicting what moves from \S+ to \S+: (\d+) %", both.stderr)
+    assert far == sorted(far, key=int)
+    assert len(far) > len(told)
+    assert "predicting" not in one.stdout + both.stdout
