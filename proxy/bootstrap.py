@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
 
+from eastgate.xds.bind_config import Bind
 from eastgate.xds.credentials import Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.record import record
 from eastgate.xds.resources import Locality
 
+from .bootstrap_bind import upstream_bind
 from .bootstrap_file import merged, parse_document, read_document
 from .bootstrap_listeners import StaticListener, static_listeners
 from .bootstrap_reader import BootstrapError, Reader
@@ -20,7 +22,6 @@ from .stats_config import StatsConfig, stats_config
 CONNECTIONS_MONITOR = "envoy.resource_monitors.global_downstream_max_connections"
 CONNECTIONS_RUNTIME = "overload.global_downstream_max_connections"
 NO_LIMIT = (1 << 31) - 1
-BIND_UNREAD = "cluster_manager.upstream_bind_config: only that of each cluster is read"
 API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": "delta"}
 
 
@@ -28,8 +29,9 @@ API_TYPES: dict[str, Literal["sotw", "delta"]] = {"GRPC": "sotw", "DELTA_GRPC": 
 class Bootstrap:
     """What a bootstrap says. ``discovery``: HOST:PORT or unix:PATH each; ``admin``: HOST:PORT, empty where unset;
     ``sockets``: unix:PATH of the static clusters that are Unix sockets, where pilot-agent serves secrets;
-    ``max_connections``: None for no limit; ``log_format``: of the process's own log; ``unread``: what of it would
-    change connections in Envoy and does not here, in words; ``document``: all of it, as it was read; ``source``: what
+    ``max_connections``: None for no limit; ``log_format``: of the process's own log; ``upstream_bind``: what
+    connections come from where their cluster does not say it; ``unread``: what of it would change connections in Envoy
+    and does not here, in words; ``document``: all of it, as it was read; ``source``: what
     an error about it names.
     """
 
@@ -48,6 +50,7 @@ class Bootstrap:
     stats: StatsConfig = field(default_factory=StatsConfig)
     max_connections: int | None = None
     log_format: Literal["text", "json"] = "text"
+    upstream_bind: Bind | None = None
     unread: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -77,6 +80,7 @@ def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
     discovery, credentials = _cluster(reader, value, name, name_path, str(metadata.get("CLUSTER_ID", "")))
     admin = reader.optional(value, "", "admin")
     manager = reader.optional(value, "", "cluster_manager")
+    bind, unread = upstream_bind(reader, manager)
     return Bootstrap(
         node_id=reader.text(node, "node", "id", required=True),
         discovery=discovery,
@@ -92,7 +96,8 @@ def _bootstrap(reader: Reader, value: Mapping[str, Any]) -> Bootstrap:
         stats=stats_config(reader, value),
         max_connections=_max_connections(reader, value),
         log_format=_log_format(reader, value),
-        unread=() if reader.get(manager, "upstream_bind_config") is None else (BIND_UNREAD,),
+        upstream_bind=bind,
+        unread=unread,
         document=value,
         source=reader.source,
     )

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Set
 from functools import partial
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from eastgate.fastpath.loop.engine import Engine
 from eastgate.fastpath.loop.histogram import Durations
 from eastgate.fastpath.loop.listener_states import ListenerCounters
 from eastgate.fastpath.loop.review import ReviewSettings
 from eastgate.fastpath.match.listener_table import ListenerAddress
+from eastgate.fastpath.match.proxy_counts import Proxied, ProxyCounts
 from eastgate.proxy.compile.compiled import CompiledListener
 from eastgate.proxy.compile.listener_plan import packed_ip
 from eastgate.proxy.compile.notices import why_skipped
@@ -93,6 +95,9 @@ class Listeners:
         self._retired: list[Retired] = []
         self._left: dict[str, ListenerCounters] = {}
         self._left_names: dict[int, str] = {}
+        # By stat_prefix; the engine holds them while a listener with it is there.
+        self._unnamed = ProxyCounts()
+        self._proxied: WeakValueDictionary[str, ProxyCounts] = WeakValueDictionary({"": self._unnamed})
         # Whether addresses came or left that are not published as such yet.
         self._moved = False
         self._closed = False
@@ -234,6 +239,7 @@ class Listeners:
                     hello_timeout_ms=round(listener.listener_filters_timeout_s * 1000),
                     proxy_protocol=(listener.proxy_headers or NO_HEADERS).versions,
                     proxy_optional=(listener.proxy_headers or NO_HEADERS).optional,
+                    proxy_counts=self._proxy_counts(listener),
                     original_dst=listener.original_dst,
                     hands_over=listener.use_original_dst,
                     bind_to_port=listener.bind_to_port,
@@ -269,6 +275,14 @@ class Listeners:
             entry.retry_s = min(entry.retry_s * 2, RETRY_MAX_S)
         else:
             entry.retry_s = RETRY_FIRST_S
+
+    def _proxy_counts(self, listener: Listener) -> ProxyCounts:
+        """What it counts PROXY headers in: with all others of its stat_prefix."""
+        return self._proxied.setdefault((listener.proxy_headers or NO_HEADERS).stat_prefix, ProxyCounts())
+
+    def proxied(self) -> dict[str, Proxied]:
+        """What connections began with where PROXY headers are looked for, by stat_prefix."""
+        return {prefix: counts.counters() for prefix, counts in self._proxied.items()}
 
     def _silent_ms(self, listener: Listener) -> int:
         """How long its clients may say nothing before they are routed as not TLS: those of a sidecar's applications,
@@ -334,8 +348,12 @@ class Listeners:
         return {name: summed(own) for name, own in parts.items() if own}
 
     def address_of(self, name: str) -> str:
-        """The address that counters of a listener go by, as in Envoy; its name where LDS left the port open."""
+        """What counters of a listener go by, as in Envoy: its stat_prefix, its address; its name where LDS left the
+        port open.
+        """
         entry = self._open.get(name)
+        if entry is not None and entry.listener.stat_prefix:
+            return entry.listener.stat_prefix
         host, port = entry.listener.addresses[0] if entry is not None else ("", 0)
         return join_host_port(host, port) if port else name
 

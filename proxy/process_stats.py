@@ -85,7 +85,7 @@ class Counting:
             ],
             chains=compiler.chain_counters(),
             inspected=engine.inspected(),
-            proxied=engine.proxied(),
+            proxied=self.serving.listeners.proxied(),
             workers=len(self.watchdog.misses),
             memory=memory_bytes(),
             further=self._further(secrets, now),

@@ -24,6 +24,7 @@ from eastgate.proxy.membership.health_probes import open_probe
 from eastgate.proxy.membership.name_resolver import resolve
 from eastgate.proxy.membership.slow_start import SlowStarts
 from eastgate.xds.access_log import AccessLogSpec
+from eastgate.xds.bind_config import NO_BIND
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Cluster, Snapshot
 from eastgate.xds.secret_store import SecretStore
@@ -58,8 +59,14 @@ class Serving:
         self.slots = ClusterSlots()
         self.engine = _engine(settings, limits, self.slots)
         self.dns = DnsClusters(resolve, changed=self._refresh, random=random.random, errors=errors)
+        bind = settings.upstream_bind if settings.upstream_bind is not None else NO_BIND
         self.health = HealthChecks(
-            open_probe, changed=self._refresh, has_traffic=self._has_traffic, random=random.random, errors=errors
+            open_probe,
+            changed=self._refresh,
+            has_traffic=self._has_traffic,
+            random=random.random,
+            errors=errors,
+            bind=bind,
         )
         self.configured_logs = ConfiguredLogs(self._logs_of_listener, errors)
         self.compiler = Compiler(
@@ -77,6 +84,7 @@ class Serving:
             errors=errors,
             log_number=self.configured_logs.number,
             chain_numbers=ChainNumbers(as_envoy=settings.given.drain_changed == "envoy"),
+            bind=bind,
         )
         self.listeners = Listeners(self.engine, call_later=loop.call_later, errors=errors, **listening(settings.given))
         self.publisher = Publisher(self.compiler, lambda: self.listeners.apply(self.compiler.listeners), errors)

@@ -7,6 +7,7 @@ from dataclasses import field
 from ipaddress import ip_address
 from typing import Any, Literal
 
+from eastgate.xds.bind_config import Bind
 from eastgate.xds.credentials import UNIX_PREFIX, Credentials
 from eastgate.xds.errors import XdsError
 from eastgate.xds.file_secrets import SecretFiles
@@ -108,6 +109,8 @@ class GatewaySettings:
     """empty for one that is made up"""
     envoy: EnvoyManners | None = None
     """how it behaves where it stands in Envoy's place; None elsewhere"""
+    upstream_bind: Bind | None = None
+    """what connections of clusters come from that do not say it themselves"""
     unread: tuple[str, ...] = ()
     """what of the bootstrap would change connections in Envoy and does not here, in words"""
 
@@ -368,6 +371,7 @@ def completed(told: Given, said: Bootstrap, role: Role = GATEWAY) -> GatewaySett
         workload=workload_of(told, discovery, node.namespace, role),
         role=role,
         node_cluster=said.node_cluster,
+        upstream_bind=said.upstream_bind,
         unread=said.unread,
     )
     # Last: it makes directories.

@@ -2,7 +2,9 @@
 
 Rules of Envoy's BindConfig: the address of the endpoint's family holds, and where none is of that family the kernel
 chooses; there are at most two, one of each family. An address may have socket options of its own, which then hold
-instead of those of all. Options of other states than PREBIND are set on no connection, in Envoy neither.
+instead of those of all. What a cluster says of addresses holds instead of what the process's bootstrap says, of options
+and of freebind where it says something.
+Options of other states than PREBIND are set on no connection, in Envoy neither.
 """
 
 import socket
@@ -21,6 +23,11 @@ class SourceAddress(NamedTuple):
     address: bytes
     port: int
 
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 4 if len(self.address) == 4 else 6
+
 
 class FamilyOption(NamedTuple):
     """A socket option of connections to endpoints of one family, 4 or 6."""
@@ -32,10 +39,32 @@ class FamilyOption(NamedTuple):
 
 
 class Bind(NamedTuple):
-    """How sockets are made before they connect."""
+    """How sockets are made before they connect. ``options``: of all; None: it says nothing of them. ``own``: by family,
+    those that hold in their place, of an address with some of its own. ``freebind``: None: it says nothing of it.
+    """
 
     sources: tuple[SourceAddress, ...] = ()
-    options: tuple[FamilyOption, ...] = ()
+    options: tuple[FamilyOption, ...] | None = None
+    freebind: bool | None = None
+    own: tuple[tuple[int, tuple[FamilyOption, ...]], ...] = ()
+
+    def over(self, process: "Bind") -> "Bind":
+        """That of a cluster, with what it says nothing of from the process's, as in Envoy: never an address."""
+        return self._replace(
+            options=self.options if self.options is not None else process.options,
+            freebind=self.freebind if self.freebind is not None else process.freebind,
+        )
+
+    def socket_options(self) -> tuple[FamilyOption, ...]:
+        """What is set, in order, family by family."""
+        own = dict(self.own)
+        found: list[FamilyOption] = []
+        for family in (4, 6):
+            if self.freebind:
+                found.append(FamilyOption(family, *FREEBIND[family], 1))
+            everywhere = (one for one in self.options or () if one.family == family)
+            found += own.get(family, everywhere)
+        return tuple(found)
 
 
 NO_BIND = Bind()
@@ -48,6 +77,8 @@ def decode_bind_config(config: Mapping[str, Any], warnings: list[str]) -> Bind:
         raise ValueError(f"upstream_bind_config.local_address_selector: {selector.get('name', '')!r} is not known")
     extra = config.get("extra_source_addresses", ())
     more = [*(one.get("address", {}) for one in extra), *config.get("additional_source_addresses", ())]
+    if config.get("extra_source_addresses") and config.get("additional_source_addresses"):
+        raise ValueError("upstream_bind_config: both extra_source_addresses and additional_source_addresses")
     if "source_address" not in config and more:
         raise ValueError("upstream_bind_config: extra_source_addresses without source_address")
     found = [_source("source_address", config["source_address"])] if "source_address" in config else []
@@ -56,19 +87,19 @@ def decode_bind_config(config: Mapping[str, Any], warnings: list[str]) -> Bind:
         raise ValueError("upstream_bind_config: two source addresses of one IP version")
     everywhere = config.get("socket_options", ())
     own = {
-        _family(source): one["socket_options"].get("socket_options", ())
+        source.version: one["socket_options"].get("socket_options", ())
         for one, source in zip(extra, found[1:], strict=False)
         if "socket_options" in one
     }
-    options: list[FamilyOption] = []
-    for family in (4, 6):
-        if config.get("freebind"):
-            options.append(FamilyOption(family, *FREEBIND[family], 1))
-        options += _options(own.get(family, everywhere), family)
     _warn("upstream_bind_config.socket_options", everywhere, warnings)
     for said in own.values():
         _warn("upstream_bind_config.extra_source_addresses.socket_options", said, warnings)
-    return Bind(tuple(found), tuple(options))
+    return Bind(
+        tuple(found),
+        (*_options(everywhere, 4), *_options(everywhere, 6)) if everywhere else None,
+        config.get("freebind"),
+        tuple((family, tuple(_options(said, family))) for family, said in own.items()),
+    )
 
 
 def _options(said: Sequence[Mapping[str, Any]], family: int) -> list[FamilyOption]:
@@ -80,10 +111,6 @@ def _warn(where: str, said: Sequence[Mapping[str, Any]], warnings: list[str]) ->
         named: list[str] = []
         decode_upstream_options(where, said, family, named)
         warnings += [one for one in named if one not in warnings]
-
-
-def _family(source: SourceAddress) -> int:
-    return 4 if len(source.address) == 4 else 6
 
 
 def _source(field: str, message: Mapping[str, Any]) -> SourceAddress:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from .assignment import decode_assignment, read_text
-from .bind_config import decode_bind_config
+from .bind_config import Bind, decode_bind_config
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import (
@@ -76,6 +76,7 @@ _WARNINGS = {
     "preconnect_policy": "connections are opened when clients come",
     "transport_socket_matcher": "TLS to endpoints is not originated",
 }
+_UNBOUND_CHECKS = "upstream_bind_config: checks by gRPC come from where the kernel chooses"
 _COMMON_LB_WARNINGS = {
     "close_connections_on_host_set_change": "connections are not closed when endpoints change",
 }
@@ -158,7 +159,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
         tcp_keepalive=_tcp_keepalive(message.get("upstream_connection_options", {}).get("tcp_keepalive")),
         load_assignment=assignment,
-        bind=decode_bind_config(message.get("upstream_bind_config", {}), warnings),
+        bind=_bind(message, warnings),
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
         dns=dns,
         alt_stat_name=message.get("alt_stat_name", ""),
@@ -180,12 +181,19 @@ def _unheeded(message: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
+def _bind(message: Mapping[str, Any], warnings: list[str]) -> Bind | None:
+    config = message.get("upstream_bind_config")
+    return decode_bind_config(config, warnings) if config is not None else None
+
+
 def _unheeded_inside(message: Mapping[str, Any], common_lb: Mapping[str, Any]) -> list[str]:
     """Warnings of what stands in messages of it: settings of balancing, filters, fields that nobody knows."""
     filters = [read_text(one, 1) for one in message.get("filters", ())]
+    asks_grpc = any("grpc_health_check" in one for one in message.get("health_checks", ()))
     return [
         *(f"common_lb_config.{field}: {what}" for field, what in _COMMON_LB_WARNINGS.items() if field in common_lb),
         *(f"filters: upstream filter {name} is not run" for name in filters if name not in _INERT_FILTERS),
+        *([_UNBOUND_CHECKS] if "upstream_bind_config" in message and asks_grpc else []),
         *(f"{path}: unknown field" for path in unknown_fields(message)),
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .fields import type_name
+from .fields import checked_text, type_name
 from .record import record
 from .wire import unknown_fields
 
@@ -34,10 +34,13 @@ _PROXY_VERSIONS = {"V1": 1, "V2": 2}
 
 @record
 class ProxyHeaders:
-    """Which PROXY headers connections begin with. ``optional``: those that begin with something else go on without."""
+    """Which PROXY headers connections begin with. ``optional``: those that begin with something else go on without.
+    ``stat_prefix``: what they are counted by, empty for all that have none.
+    """
 
     versions: tuple[int, ...] = (1, 2)
     optional: bool = False
+    stat_prefix: str = ""
 
 
 NO_HEADERS = ProxyHeaders(())
@@ -101,7 +104,8 @@ def _proxy_headers(config: Mapping[str, Any]) -> ProxyHeaders:
     versions = tuple(number for name, number in _PROXY_VERSIONS.items() if name not in said)
     if not versions:
         raise ValueError("listener_filters.proxy_protocol.disallowed_versions: all versions are disallowed")
-    return ProxyHeaders(versions, bool(config.get("allow_requests_without_proxy_protocol", False)))
+    counted_by = checked_text("listener_filters.proxy_protocol.stat_prefix", config.get("stat_prefix", ""))
+    return ProxyHeaders(versions, bool(config.get("allow_requests_without_proxy_protocol", False)), counted_by)
 
 
 def _hello_limit(config: Mapping[str, Any]) -> int:

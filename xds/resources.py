@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .access_log import AccessLogSpec
-from .bind_config import NO_BIND, Bind
+from .bind_config import Bind
 from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
 from .columns import Locality as Locality
@@ -287,8 +287,8 @@ class Cluster:
     ``initial_fetch_timeout_s``: how long an EDS cluster waits for its first assignment, 0 for as long as it takes.
     ``hashing`` only for the two policies that hash, ``slow_start`` only for ROUND_ROBIN and LEAST_REQUEST.
     ``load_assignment`` only for STATIC, ``dns`` only for the two types that resolve names, ``upstream_port_override``
-    (0: none) only for ORIGINAL_DST. ``bind``: what connections come from, and socket options of theirs.
-    ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
+    (0: none) only for ORIGINAL_DST. ``bind``: what connections come from, and socket options of theirs; None: what the
+    process has for all. ``upstream_tls``: to which endpoints TLS is spoken, and how; ``secrets`` are those
     that are needed for that.
     ``warnings`` name what the message holds and eastgate does not honour. ``raw`` are the bytes inside the Any;
     equality ignores them.
@@ -318,13 +318,17 @@ class Cluster:
     tcp_keepalive: TcpKeepalive | None = None
     load_assignment: Assignment | None = None
     upstream_port_override: int = 0
-    bind: Bind = NO_BIND
+    bind: Bind | None = None
     dns: DnsSettings | None = None
     alt_stat_name: str = ""
     upstream_tls: UpstreamTls = PLAIN
     secrets: tuple[SecretRef, ...] = ()
     warnings: tuple[str, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)
+
+    def bound_by(self, default: Bind) -> Bind:
+        """What its connections come from: its own, over the process's."""
+        return self.bind.over(default) if self.bind is not None else default
 
     @property
     def assignment_name(self) -> str:
@@ -412,7 +416,7 @@ class Listener:
     take IPv4 connections too. ``tls_skipped_ports``, ``http_skipped_ports``: destination ports where the inspector of
     that name is switched off. ``hello_limit``: bytes that a ClientHello may take with its records. ``proxy_headers``:
     None when no PROXY header is looked for. ``backlog``: connections that may wait to be accepted, 0 as many as we
-    like.
+    like. ``stat_prefix``: what its counters go by, empty for its address.
 
     ``raw`` are the bytes inside the Any; ``warnings`` as in Cluster.
     """
@@ -436,6 +440,7 @@ class Listener:
     ipv4_compat: tuple[tuple[str, int], ...] = ()
     backlog: int = 0
     socket_options: tuple[SocketOption, ...] = ()
+    stat_prefix: str = ""
     traffic_direction: str = "UNSPECIFIED"
     access_logs: tuple[AccessLogSpec, ...] = ()
     warnings: tuple[str, ...] = ()

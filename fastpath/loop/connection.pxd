@@ -12,6 +12,7 @@ from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.policy cimport CompiledPolicies
+from eastgate.fastpath.match.proxy_counts cimport ProxyState
 from eastgate.fastpath.match.route_nodes cimport Routes
 from eastgate.fastpath.loop.remembered cimport Remembered
 from eastgate.fastpath.loop.timer_wheel cimport Timer
@@ -112,6 +113,7 @@ cdef struct ListenerState:
     uint32_t hello_timeout_ms   # 0: none is configured
     uint32_t silent_timeout_ms  # then who has said nothing for so long is routed as not TLS, where a chain takes that
     Routes* routes              # atomic; kept alive by the engine
+    ProxyState* proxied         # of its stat_prefix; kept alive by the ListenerStates
     ListenerState* heir         # atomic; of another listener, of the same worker; NULL: nobody
     uint32_t generation         # atomic; another one whenever its connections have to be looked at again
     # Written by the worker alone, read by anybody.

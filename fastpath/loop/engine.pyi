@@ -2,13 +2,14 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import final
 
 from eastgate.fastpath.match.listener_table import ListenerAddress
+from eastgate.fastpath.match.proxy_counts import ProxyCounts
 from eastgate.fastpath.match.route_table import RouteTable
 
 from .cluster_slots import ClusterSlots
 from .event_ring import ConnectionEvent
 from .listener_states import ListenerCounters
 from .review import ReviewSettings
-from .worker_totals import BusyPolls, Inspected, Proxied, StuckWorker
+from .worker_totals import BusyPolls, Inspected, StuckWorker
 
 @final
 class Engine:
@@ -64,6 +65,7 @@ class Engine:
         hello_limit: int = 16384,
         continue_on_timeout: bool = False,
         silent_timeout_ms: int = 0,
+        proxy_counts: ProxyCounts | None = None,
     ) -> int:
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
@@ -75,6 +77,7 @@ class Engine:
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         `proxy_protocol`: versions of the PROXY header that connections begin with; `proxy_optional`: or with anything.
+        `proxy_counts`: the ProxyCounts that these are counted in; several listeners may share one.
         `inspect_tls`: clients say what they want by a ClientHello, of `hello_limit` bytes at most (16384 or less).
         Without, connections are routed at once, as not TLS.
         `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
@@ -131,8 +134,6 @@ class Engine:
         """BusyPolls of all workers."""
     def inspected(self) -> Inspected:
         """Inspected, of all workers."""
-    def proxied(self) -> Proxied:
-        """Proxied, of all workers."""
     def stuck(self, after_s: float) -> list[StuckWorker]:
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.
 

@@ -13,6 +13,7 @@ from eastgate.fastpath.loop.pipe_pool cimport PIPES_LIMIT
 from eastgate.fastpath.loop.review cimport Moves, begin_review
 from eastgate.fastpath.posix cimport *
 from eastgate.fastpath.match.client_hello cimport HELLO_LIMIT
+from eastgate.fastpath.match.proxy_counts cimport ProxyCounts
 from eastgate.fastpath.match.proxy_protocol cimport proxy_header_kinds
 from eastgate.fastpath.match.route_table cimport RouteTable
 from eastgate.fastpath.loop.worker cimport (
@@ -22,7 +23,7 @@ from eastgate.fastpath.loop.worker_state cimport (
     ORDER_ADD_LISTENER, ORDER_CLOSE_CONNECTIONS, ORDER_STOP_ACCEPTING, Order, OrderKind, Shared, Worker,
 )
 from eastgate.fastpath.loop.worker_totals cimport (
-    stuck_workers, total_events_dropped, total_inspected, total_pipes_refused, total_polls, total_proxied,
+    stuck_workers, total_events_dropped, total_inspected, total_pipes_refused, total_polls,
 )
 
 import atexit
@@ -242,6 +243,7 @@ cdef class Engine:
         self, host, port, *, routes, hello_timeout_ms=15000, proxy_protocol=(), proxy_optional=False, ipv6_only=True,
         backlog=4096, defer_accept=False, fast_open=False, original_dst=False, hands_over=False, bind_to_port=True,
         socket_options=(), inspect_tls=True, hello_limit=HELLO_LIMIT, continue_on_timeout=False, silent_timeout_ms=0,
+        proxy_counts=None,
     ):
         """Bind and accept; return the listener's number, which is never reused. Port 0 takes a free one.
 
@@ -253,6 +255,7 @@ cdef class Engine:
         `socket_options`: (level, name, number) of options that accepted sockets inherit.
 
         `proxy_protocol`: versions of the PROXY header that connections begin with; `proxy_optional`: or with anything.
+        `proxy_counts`: the ProxyCounts that these are counted in; several listeners may share one.
         `inspect_tls`: clients say what they want by a ClientHello, of `hello_limit` bytes at most (16384 or less).
         Without, connections are routed at once, as not TLS.
         `continue_on_timeout`: who has not said enough in time is routed so too, and not refused. With hello_timeout_ms
@@ -275,7 +278,9 @@ cdef class Engine:
         settings.hands_over = bool(hands_over)
         settings.captured = settings.original_dst or not bind_to_port
         settings.continue_on_timeout = bool(continue_on_timeout)
-        own = ListenerStates.of(&settings, self.count, table)
+        own = ListenerStates.of(
+            &settings, self.count, table, <ProxyCounts?>(ProxyCounts() if proxy_counts is None else proxy_counts)
+        )
         if bind_to_port:
             options.backlog = backlog
             options.ipv6_only = ipv6_only
@@ -448,11 +453,6 @@ cdef class Engine:
         """Inspected, of all workers."""
         self.check_open()
         return total_inspected(self.workers, self.count)
-
-    def proxied(self):
-        """Proxied, of all workers."""
-        self.check_open()
-        return total_proxied(self.workers, self.count)
 
     def stuck(self, after_s):
         """StuckWorkers: those that began a turn `after_s` seconds ago or earlier, and have not ended it.

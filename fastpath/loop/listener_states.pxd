@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from eastgate.fastpath.loop.connection cimport Listener, ListenerState
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.listener_table cimport ListenerPlaces, ListenerTable, NO_LISTENER, find_listener
+from eastgate.fastpath.match.proxy_counts cimport ProxyCounts
 from eastgate.fastpath.match.route_table cimport RouteTable
 
 # Published as one, immutable: to be used until the next quiet point of the worker.
@@ -29,13 +30,16 @@ cdef class ListenerStates:
     cdef uint32_t workers
     cdef uint32_t directories       # that lead here
     cdef RouteTable routes          # keeps alive what the workers read; None: nobody is left to be routed
+    cdef ProxyCounts proxied        # keeps alive what they count in
     cdef bint accepting
     cdef bint gone
     cdef bint changed               # since `outdate` was called
     cdef ListenerStates heir        # keeps it alive; made later than this one
 
     @staticmethod
-    cdef ListenerStates of(const ListenerState* settings, uint32_t workers, RouteTable routes)
+    cdef ListenerStates of(
+        const ListenerState* settings, uint32_t workers, RouteTable routes, ProxyCounts proxied
+    )
     cdef int publish_routes(self, RouteTable routes) except -1
     cdef RouteTable drop_routes(self)   # to be kept until no worker can hold them
     cdef uint64_t not_routed(self) noexcept

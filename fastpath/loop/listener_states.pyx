@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from eastgate.fastpath.loop.connection cimport ListenerState, RBAC_COUNTERS
 from eastgate.fastpath.loop.histogram cimport BUCKET_COUNT, Histogram, durations_of
 from eastgate.fastpath.match.listener_table cimport ListenerTable
+from eastgate.fastpath.match.proxy_counts cimport ProxyCounts
 from eastgate.fastpath.match.route_table cimport RouteTable
 from eastgate.fastpath.posix cimport atomic_load64, atomic_store8, atomic_store_pointer, atomic_store_release
 from eastgate.fastpath.reason cimport Reason
@@ -60,11 +61,14 @@ cdef class ListenerStates:
         raise TypeError("ListenerStates cannot be pickled")
 
     @staticmethod
-    cdef ListenerStates of(const ListenerState* settings, uint32_t workers, RouteTable routes):
+    cdef ListenerStates of(
+        const ListenerState* settings, uint32_t workers, RouteTable routes, ProxyCounts proxied
+    ):
         cdef ListenerStates made = ListenerStates.__new__(ListenerStates)
         cdef uint32_t worker
         made.workers = workers
         made.routes = routes
+        made.proxied = proxied
         made.states = <ListenerState**>calloc(workers, sizeof(ListenerState*))
         if made.states == NULL:
             raise MemoryError
@@ -74,6 +78,7 @@ cdef class ListenerStates:
                 raise MemoryError
             memcpy(made.states[worker], settings, sizeof(ListenerState))
             made.states[worker].routes = routes.routes
+            made.states[worker].proxied = &proxied.state
         return made
 
     cdef int publish_routes(self, RouteTable routes) except -1:

@@ -37,7 +37,7 @@ from eastgate.fastpath.match.proxy_protocol cimport (
 from eastgate.fastpath.match.route_nodes cimport (
     RouteChain, Routes, route_asks_destination, route_chain, route_inspects_http, route_inspects_tls, route_match,
 )
-from eastgate.fastpath.posix cimport atomic_load_acquire, atomic_load_pointer, count, ssize_t
+from eastgate.fastpath.posix cimport atomic_add64, atomic_load_acquire, atomic_load_pointer, count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 
 
@@ -91,8 +91,8 @@ cdef bint take_proxy_header(Worker* worker, Connection* connection) noexcept nog
     if status == PROXY_NEED_MORE:
         wait_for_more(worker, connection, header.needed)
         return False
-    count(
-        &worker.proxied[<int>proxy_outcome(
+    atomic_add64(
+        &connection.listener.proxied.outcomes[<int>proxy_outcome(
             status, worker.means.buffer, <size_t>got, connection.listener.proxy_protocol
         )], 1,
     )

@@ -119,7 +119,6 @@ cdef struct Worker:
     TlsScratch scratch
     BusyPoll polling
     uint64_t inspected[6]       # by Inspected; written by the worker alone, read by anybody
-    uint64_t proxied[8]         # by ProxyOutcome, likewise
     uint64_t turn_left          # bytes that this turn may still relay before bulk flows have to wait for the next
 
 cdef inline void schedule_in(Worker* worker, Timer* timer, uint64_t ns) noexcept nogil:

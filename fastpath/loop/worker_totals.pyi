@@ -16,21 +16,6 @@ class Inspected(NamedTuple):
     alpn_found: int
     client_hello_too_large: int
 
-class Proxied(NamedTuple):
-    """What connections of listeners that take PROXY headers began with: no header, or one of these versions.
-
-    `disallowed`: of a version that the listener does not take; `error`: one that is none.
-    """
-
-    not_found_allowed: int
-    not_found_disallowed: int
-    v1_found: int
-    v1_disallowed: int
-    v1_error: int
-    v2_found: int
-    v2_disallowed: int
-    v2_error: int
-
 class BusyPolls(NamedTuple):
     """Times that asking for events before going to sleep found some, found none, or was crowded out of the CPU."""
 

@@ -5,7 +5,6 @@ from libc.string cimport memset
 from eastgate.fastpath.loop.worker_state cimport (
     INSPECTED_ALPN, INSPECTED_COUNT, INSPECTED_NOT_TLS, INSPECTED_SNI, INSPECTED_TOO_LARGE, Worker,
 )
-from eastgate.fastpath.match.proxy_protocol cimport PROXY_OUTCOMES
 from eastgate.fastpath.posix cimport CLOCK_MONOTONIC, atomic_load, atomic_load64, clock_ns
 
 from typing import NamedTuple
@@ -27,22 +26,6 @@ class Inspected(NamedTuple):
     sni_found: int
     alpn_found: int
     client_hello_too_large: int
-
-
-class Proxied(NamedTuple):
-    """What connections of listeners that take PROXY headers began with: no header, or one of these versions.
-
-    `disallowed`: of a version that the listener does not take; `error`: one that is none.
-    """
-
-    not_found_allowed: int
-    not_found_disallowed: int
-    v1_found: int
-    v1_disallowed: int
-    v1_error: int
-    v2_found: int
-    v2_disallowed: int
-    v2_error: int
 
 
 class BusyPolls(NamedTuple):
@@ -101,16 +84,6 @@ cdef object total_inspected(Worker** workers, uint32_t count):
         alpn_found=totals[<int>INSPECTED_ALPN] + both,
         client_hello_too_large=totals[<int>INSPECTED_TOO_LARGE],
     )
-
-
-cdef object total_proxied(Worker** workers, uint32_t count):
-    cdef uint64_t totals[<int>PROXY_OUTCOMES]
-    cdef uint32_t number
-    cdef int kind
-    memset(totals, 0, sizeof(totals))
-    for number in range(count):
-        add_up(totals, workers[number].proxied, <int>PROXY_OUTCOMES)
-    return Proxied(*[totals[kind] for kind in range(<int>PROXY_OUTCOMES)])
 
 
 cdef list stuck_workers(Worker** workers, uint32_t count, object after_s):

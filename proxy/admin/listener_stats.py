@@ -1,10 +1,11 @@
 """Counters of listeners and their chains, in Envoy's names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from eastgate.fastpath.loop.listener_states import ListenerCounters
-from eastgate.fastpath.loop.worker_totals import Inspected, Proxied
+from eastgate.fastpath.loop.worker_totals import Inspected
 from eastgate.fastpath.match.chain_counts import ChainCounters
+from eastgate.fastpath.match.proxy_counts import Proxied
 from eastgate.fastpath.reason import BEFORE_CHAIN, ENDED, LABELS, NO_CHAIN, Reason
 
 from .stat import Stat, histogram, stat_part
@@ -97,18 +98,23 @@ def inspector_stats(found: Inspected) -> Iterator[Stat]:
         yield Stat(f"tls_inspector.{short}", value, f"envoy_tls_inspector_{short}")
 
 
-def proxied_stats(found: Proxied) -> Iterator[Stat]:
-    for short, value in (
-        ("not_found_allowed", found.not_found_allowed),
-        ("not_found_disallowed", found.not_found_disallowed),
-        # A header of a version that is not taken was found too.
-        ("versions.v1.found", found.v1_found + found.v1_disallowed),
-        ("versions.v1.disallowed", found.v1_disallowed),
-        ("versions.v1.error", found.v1_error),
-        ("versions.v2.found", found.v2_found + found.v2_disallowed),
-        ("versions.v2.disallowed", found.v2_disallowed),
-        ("versions.v2.error", found.v2_error),
-    ):
-        yield Stat(f"proxy_proto.{short}", value, f"envoy_proxy_proto_{short.replace('.', '_')}")
+def proxied_stats(found: Mapping[str, Proxied]) -> Iterator[Stat]:
+    """`found`: by stat_prefix, the empty one included."""
+    for prefix, counts in found.items():
+        path = f"proxy_proto.{prefix}." if prefix else "proxy_proto."
+        labels = (("proxy_protocol_prefix", prefix),) if prefix else ()
+        for short in ("not_found_allowed", "not_found_disallowed"):
+            yield Stat(path + short, getattr(counts, short), f"envoy_proxy_proto_{short}", labels)
+        for version in "12":
+            disallowed = getattr(counts, f"v{version}_disallowed")
+            of_version = (*labels, ("proxy_protocol_version", version))
+            for short, value in (
+                # A header of a version that is not taken was found too.
+                ("found", getattr(counts, f"v{version}_found") + disallowed),
+                ("disallowed", disallowed),
+                ("error", getattr(counts, f"v{version}_error")),
+            ):
+                yield Stat(f"{path}versions.v{version}.{short}", value, f"envoy_proxy_proto_{short}", of_version)
     name = "downstream_cx_proxy_proto_error"
-    yield Stat(name, found.not_found_disallowed + found.v1_error + found.v2_error, f"envoy_{name}")
+    wrong = sum(one.not_found_disallowed + one.v1_error + one.v2_error for one in found.values())
+    yield Stat(name, wrong, f"envoy_{name}")

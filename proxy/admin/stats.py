@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 
 from eastgate.fastpath.loop.listener_states import ListenerCounters
-from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected, Proxied
+from eastgate.fastpath.loop.worker_totals import BusyPolls, Inspected
 from eastgate.fastpath.match.chain_counts import ChainCounters
+from eastgate.fastpath.match.proxy_counts import Proxied
 from eastgate.fastpath.tables.hashing import xxh64
 from eastgate.xds.record import record
 
@@ -79,7 +80,8 @@ class ProcessStats:
     chains: Mapping[str, ChainCounters] = field(default_factory=dict)
     """By stat_prefix"""
     inspected: Inspected | None = None
-    proxied: Proxied | None = None
+    proxied: Mapping[str, Proxied] = field(default_factory=dict)
+    """By stat_prefix of the filter"""
     workers: int = 0
     memory: Mapping[str, int] = field(default_factory=dict)
     """See process_pages"""
@@ -176,7 +178,7 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     yield from _watchdog(process.watchdog)
     if process.inspected is not None:
         yield from inspector_stats(process.inspected)
-    if process.proxied is not None:
+    if process.proxied:
         yield from proxied_stats(process.proxied)
     for prefix, chain in process.chains.items():
         yield from chain_stats(prefix, chain)

@@ -11,7 +11,7 @@ from typing import Any
 from eastgate.fastpath.tables.zones import ZONED, Census
 from eastgate.proxy.membership.endpoint_flags import Live
 from eastgate.proxy.membership.slow_start import FULL_WEIGHTS, Ramp, Weights
-from eastgate.xds.bind_config import FamilyOption, SourceAddress
+from eastgate.xds.bind_config import NO_BIND, Bind, FamilyOption, SourceAddress
 from eastgate.xds.columns import EndpointFlag
 from eastgate.xds.record import record
 from eastgate.xds.resources import Assignment, Cluster, Locality, OutlierDetection
@@ -91,16 +91,20 @@ def plan_cluster(
     local: Census | None = None,
     own_locality: Locality | None = None,
     tls: ClusterTls = PLAIN_TEXT,
+    bind: Bind = NO_BIND,
 ) -> ClusterSpec:
-    """What becomes of a cluster. `live`: its endpoints as they are used, None without any."""
-    closed = why_closed(cluster, discovered, tls) if discovered is not None or cluster.type == "ORIGINAL_DST" else ""
+    """What becomes of a cluster. `live`: its endpoints as they are used, None without any. `bind`: what its connections
+    come from where it does not say it itself.
+    """
+    reachable = discovered is not None or cluster.type == "ORIGINAL_DST"
+    closed = why_closed(cluster, discovered, tls, bind=bind) if reachable else ""
     return ClusterSpec(
         cluster,
         discovered,
         live.assignment if live is not None else None,
         live.flags if live is not None else b"",
         waiting=live is not None and live.waiting,
-        slot=slot_spec(cluster),
+        slot=slot_spec(cluster, bind),
         closed=closed,
         tls=tls,
         ramp=ramp,
@@ -109,8 +113,9 @@ def plan_cluster(
     )
 
 
-def slot_spec(cluster: Cluster) -> SlotSpec:
-    """How its connections are made."""
+def slot_spec(cluster: Cluster, bind: Bind = NO_BIND) -> SlotSpec:
+    """How its connections are made; `bind` as in `plan_cluster`."""
+    bind = cluster.bound_by(bind)
     keepalive, breakers = cluster.tcp_keepalive, cluster.circuit_breakers
     failures, gateway = consecutive_thresholds(cluster.outlier_detection)
     return SlotSpec(
@@ -125,8 +130,8 @@ def slot_spec(cluster: Cluster) -> SlotSpec:
         port_override=cluster.upstream_port_override,
         failure_threshold=failures,
         gateway_threshold=gateway,
-        sources=cluster.bind.sources,
-        socket_options=cluster.bind.options,
+        sources=bind.sources,
+        socket_options=bind.socket_options(),
     )
 
 
@@ -145,14 +150,14 @@ def consecutive_thresholds(settings: OutlierDetection | None) -> tuple[int, int]
     return settings.consecutive_5xx, settings.consecutive_gateway_failure
 
 
-def why_closed(cluster: Cluster, assignment: Assignment | None, tls: ClusterTls) -> str:
+def why_closed(cluster: Cluster, assignment: Assignment | None, tls: ClusterTls, *, bind: Bind) -> str:
     """Why no endpoint may be connected to: one of them expects TLS that cannot be spoken, or sockets cannot be made as
     they should. Empty when all can be.
 
     To speak to it in plain text would show what was meant to be sealed. SNI-DNAT clusters carry the client's own TLS
     and never ask for it.
     """
-    if unset := why_not_set(cluster.bind.options):
+    if unset := why_not_set(cluster.bound_by(bind).socket_options()):
         return unset
     if cluster.upstream_tls.refusal:
         return cluster.upstream_tls.refusal

@@ -21,6 +21,7 @@ from eastgate.proxy.membership.endpoint_health import EndpointHealth
 from eastgate.proxy.membership.slow_start import Ramp, follow
 from eastgate.proxy.slices import Steps, finish
 from eastgate.xds.access_log import AccessLogSpec
+from eastgate.xds.bind_config import NO_BIND, Bind
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Assignment, Cluster, Listener, Locality, Snapshot
 from eastgate.xds.secret import Secret
@@ -61,6 +62,7 @@ class Compiler:
     where this proxy runs, None when that is not known. ``local_cluster``: name of the cluster of the proxies like this
     one, empty without. ``secrets``: those accepted, whenever something is compiled. ``guards_names``: see Role.
     ``log_number``: by which number events name these access logs. ``chain_numbers``: which chains are the same.
+    ``bind``: what connections of clusters come from that do not say it themselves.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Compiler:
         errors: ControlErrors | None = None,
         log_number: Callable[[tuple[AccessLogSpec, ...]], int] = unlogged,
         chain_numbers: ChainNumbers | None = None,
+        bind: Bind = NO_BIND,
     ) -> None:
         self._slots = slots
         self._chain_numbers = chain_numbers if chain_numbers is not None else ChainNumbers()
@@ -91,6 +94,7 @@ class Compiler:
         self._resolved = resolved
         self._judge = judge
         self._own_locality = own_locality
+        self._bind = bind
         self._clock = clock
         self._local_cluster = local_cluster
         self._snapshot = Snapshot()
@@ -250,7 +254,14 @@ class Compiler:
         plan.attempts["CDS", name] = (cluster, assignment, flags)
         ramp = self._ramp(known, cluster, live, now)
         spec = plan_cluster(
-            cluster, assignment, live, ramp=ramp, local=census, own_locality=self._own_locality, tls=tls
+            cluster,
+            assignment,
+            live,
+            ramp=ramp,
+            local=census,
+            own_locality=self._own_locality,
+            tls=tls,
+            bind=self._bind,
         )
         table = own_census = None
         try:

@@ -4,6 +4,7 @@ import errno
 import os
 from typing import Protocol
 
+from eastgate.xds.bind_config import NO_BIND, Bind
 from eastgate.xds.record import record
 
 # What this process or machine lacks when it cannot begin to connect.
@@ -32,11 +33,14 @@ class Outcome:
 
 @record
 class Target:
-    """Where a check goes: an address, or the path of a Unix socket with port 0. ``hostname`` is for HTTP."""
+    """Where a check goes: an address, or the path of a Unix socket with port 0. ``hostname`` is for HTTP; ``bind``:
+    what its connections come from.
+    """
 
     host: str
     port: int
     hostname: str = ""
+    bind: Bind = NO_BIND
 
 
 def lacks_descriptors() -> bool:

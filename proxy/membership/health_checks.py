@@ -18,6 +18,7 @@ from dataclasses import field, replace
 
 from eastgate.proxy.control_errors import REST_S, ControlErrors, Part
 from eastgate.proxy.log import Log
+from eastgate.xds.bind_config import NO_BIND, Bind
 from eastgate.xds.columns import EndpointFlag, Health
 from eastgate.xds.health_check import endpoint_checks
 from eastgate.xds.record import record
@@ -65,7 +66,8 @@ class _Entry:
 class HealthChecks:
     """Checks while `run` runs. ``changed`` is told a cluster's name when `follow` answers anew for it.
 
-    ``has_traffic`` says whether a cluster ever had a connection.
+    ``has_traffic`` says whether a cluster ever had a connection. ``bind``: what checks come from where their
+    cluster does not say it.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class HealthChecks:
         has_traffic: Callable[[str], bool],
         random: Callable[[], float],
         errors: ControlErrors | None = None,
+        bind: Bind = NO_BIND,
     ) -> None:
+        self._bind = bind
         self._errors = errors if errors is not None else ControlErrors()
         self._open_probe = open_probe
         self._changed = changed
@@ -263,7 +267,7 @@ class HealthChecks:
         check = entry.cluster.health_check
         assert check is not None
         intervals = Intervals(check, self._random)
-        probe = self._open_probe(check, target_of(entry.cluster, check, session.key, session.own))
+        probe = self._open_probe(check, target_of(entry.cluster, check, session.key, session.own, self._bind))
         try:
             await asyncio.sleep(intervals.first())
             while True:
@@ -326,8 +330,11 @@ def is_logical(cluster: Cluster) -> bool:
     return cluster.dns is not None and cluster.dns.first_only
 
 
-def target_of(cluster: Cluster, check: HealthCheck, key: Key, own: EndpointCheck) -> Target:
-    """Where the check of an endpoint goes, and the host that it names: its own, the check's, or the cluster."""
+def target_of(cluster: Cluster, check: HealthCheck, key: Key, own: EndpointCheck, bind: Bind) -> Target:
+    """Where the check of an endpoint goes, what it comes from, and the host that it names: the endpoint's own, the
+    check's, or the cluster. `bind`: of clusters that have none.
+    """
     host, port = own.address or key[0], own.port or key[1]
     asked = check.http or check.grpc
-    return Target(host, port, own.hostname or (asked.host if asked is not None else "") or cluster.name)
+    name = own.hostname or (asked.host if asked is not None else "") or cluster.name
+    return Target(host, port, name, cluster.bound_by(bind))

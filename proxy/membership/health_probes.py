@@ -7,11 +7,14 @@ answer; a kept connection that the endpoint closes between two checks fails the 
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from eastgate.xds.bind_config import NO_BIND
 from eastgate.xds.resources import HealthCheck, HttpCheck
+from eastgate.xds.socket_options import IP_BIND_ADDRESS_NO_PORT
 
 from .check_outcome import LOCAL_ERRORS, USER_AGENT, Outcome, Probe, Target
 from .grpc_probe import GrpcProbe
@@ -29,7 +32,34 @@ async def connect(target: Target) -> Streams:
     """Raises OSError."""
     if "/" in target.host or not target.port:
         return await asyncio.open_unix_connection(target.host)
-    return await asyncio.open_connection(target.host, target.port)
+    if target.bind == NO_BIND:
+        return await asyncio.open_connection(target.host, target.port)
+    made = bound_socket(target)
+    try:
+        await asyncio.get_running_loop().sock_connect(made, (target.host, target.port))
+        return await asyncio.open_connection(sock=made)
+    except BaseException:
+        made.close()
+        raise
+
+
+def bound_socket(target: Target) -> socket.socket:
+    """As those of connections to the same endpoint are made. Raises OSError."""
+    version, family = (6, socket.AF_INET6) if ":" in target.host else (4, socket.AF_INET)
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        for option in target.bind.socket_options():
+            if option.family == version:
+                made.setsockopt(option.level, option.name, option.value)
+        for source in target.bind.sources:
+            if source.version == version:
+                if not source.port:
+                    made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                made.bind((socket.inet_ntop(family, source.address), source.port))
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def holds_in_order(data: bytes | bytearray, blocks: Sequence[bytes]) -> bool:

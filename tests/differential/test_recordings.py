@@ -68,12 +68,16 @@ def fetch_timeout_s(one: dict[str, Any]) -> float:
     return duration_s(one["eds_cluster_config"]["eds_config"].get("initial_fetch_timeout"), 15.0)
 
 
+def expected_bind(source_address: dict[str, Any]) -> Bind:
+    return Bind((SourceAddress(socket.inet_aton(source_address["address"]), source_address["port_value"]),))
+
+
 def expected_cluster(one: dict[str, Any]) -> Cluster:
     common = one.get("common_lb_config", {})
     threshold = common.get("healthy_panic_threshold")
     outlier = one.get("outlier_detection")
     thresholds = one.get("circuit_breakers", {}).get("thresholds", [])
-    source = one.get("upstream_bind_config", {}).get("source_address")
+    bind = one.get("upstream_bind_config")
     return Cluster(
         name=one["name"],
         type=one["type"],
@@ -96,7 +100,7 @@ def expected_cluster(one: dict[str, Any]) -> Cluster:
             enforcing_success_rate=outlier["enforcing_success_rate"],
         ),
         load_assignment=NOBODY if one["type"] == "STATIC" else None,
-        bind=Bind((SourceAddress(socket.inet_aton(source["address"]), source["port_value"]),) if source else ()),
+        bind=None if bind is None else expected_bind(**bind),
         alt_stat_name=one["alt_stat_name"],
         secrets=(SecretRef("default", "cluster:sds-grpc"), SecretRef("ROOTCA", "cluster:sds-grpc"))
         if "transport_socket_matches" in one

@@ -2,13 +2,14 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import pytest
 from eastgate.xds.decode import CDS
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from ..support import messages
 from ..support.gateway_process import ProxyProcess, start
@@ -130,6 +131,20 @@ def test_counters_are_envoys(endpoints: list[Endpoint]) -> None:
     assert ours[0]["tls_inspector.tls_not_found"] == 1
     assert ours[0]["tls_inspector.tls_found"] - ours[0]["tls_inspector.alpn_found"] == 1
     assert [one["membership_change"] for one in ours] == [1, 1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("kind", ["envoy", "eastgate"])
+def test_counters_of_a_listener_go_by_its_stat_prefix(kind: str, endpoints: list[Endpoint]) -> None:
+    named = Listener.parse(messages.listener([messages.chain(NAME)]))
+    named.stat_prefix = "my:own"
+    pods = [messages.At(endpoint.address) for endpoint in endpoints]
+    server = ReplayThread(messages.resources({NAME: pods}, listeners=[bytes(named)]))
+    with closing(server), start(kind, server.address) as proxy:
+        address = proxy.wait_ready().bound_address(messages.LISTENER)
+        connect(address, NAME).close()
+        proxy.wait_stat("listener.my_own.downstream_cx_total", 1)
+        metrics = proxy.get("/stats/prometheus")[1].replace('{envoy_listener_address="', '{listener_address="')
+        assert 'envoy_listener_downstream_cx_total{listener_address="my_own"} 1' in metrics
 
 
 def test_an_address_that_is_named_twice_is_one_member_here(endpoints: list[Endpoint]) -> None:

@@ -11,6 +11,7 @@ from eastgate.proxy.bootstrap import read_bootstrap
 from eastgate.proxy.bootstrap_reader import BootstrapError
 from eastgate.proxy.errors import SettingsError
 from eastgate.proxy.settings import gateway_settings
+from eastgate.xds.bind_config import Bind, SourceAddress
 from eastgate.xds.credentials import Credentials
 from eastgate.xds.resources import Locality
 
@@ -50,14 +51,15 @@ def test_recorded_bootstrap_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["upstream_bind_config", "upstreamBindConfig"])
-def test_what_would_change_connections_in_envoy_and_is_not_read_is_named(tmp_path: Path, name: str) -> None:
-    assert gateway_settings(discovery=(), bootstrap=str(RECORDED)).unread == ()
-    source = {"source_address": {"address": "127.0.0.1", "port_value": 0}}
+def test_what_connections_come_from_is_that_of_the_file(tmp_path: Path, name: str) -> None:
+    assert gateway_settings(discovery=(), bootstrap=str(RECORDED)).upstream_bind is None
+    source = {"source_address": {"address": "127.0.0.9", "port_value": 0}, "socket_options": [{"level": 6, "name": 99}]}
     file = changed(tmp_path, lambda value: value.update(cluster_manager={name: source, "local_cluster_name": "mine"}))
     said = gateway_settings(discovery=(), bootstrap=file)
     assert said.local_cluster == "mine"
+    assert said.upstream_bind == Bind((SourceAddress(bytes([127, 0, 0, 9]), 0),))
     [reason] = said.unread
-    assert reason.startswith("cluster_manager.upstream_bind_config: ")
+    assert reason.startswith("cluster_manager.upstream_bind_config.socket_options: level 6, name 99 ")
 
 
 def test_node_that_istiod_hears_is_that_of_the_file() -> None:

@@ -14,6 +14,7 @@ from eastgate.fastpath.reason import Reason
 from eastgate.proxy import listeners as listeners_module
 from eastgate.proxy.compile.compiled import CompiledListener
 from eastgate.proxy.listeners import Listeners
+from eastgate.xds.listener_filters import ProxyHeaders
 from eastgate.xds.resources import Listener
 
 ROUTES = RouteTable.compile([ChainSpec("none", refusal=Reason.POLICY)])
@@ -153,3 +154,20 @@ def test_only_clients_of_a_sidecars_application_may_be_silent(fields: dict[str, 
     made = Listeners(Listening(), call_later=lambda _, __: None, silent_inbound_s=1.5)  # type: ignore[arg-type]
     apply(made, replace(Listener("in", (("127.0.0.1", 0),), ()), **fields))
     assert said["silent_timeout_ms"] == silent_ms
+
+
+def test_proxy_headers_are_counted_by_the_stat_prefix_of_their_filter(listeners: Listeners) -> None:
+    def headed(name: str, port: int, stat_prefix: str) -> Listener:
+        return tabled(name, ("10.0.0.1", port), proxy_headers=ProxyHeaders(stat_prefix=stat_prefix))
+
+    assert set(listeners.proxied()) == {""}
+    apply(listeners, headed("a", 1, "x"), headed("b", 2, "x"), headed("c", 3, "y"), tabled("d"))
+    assert set(listeners.proxied()) == {"", "x", "y"}
+    apply(listeners, headed("b", 2, "x"), headed("c", 3, ""))
+    assert set(listeners.proxied()) == {"", "x"}
+
+
+def test_counters_go_by_stat_prefix_then_address_then_name(listeners: Listeners) -> None:
+    unbound = tabled("name", ("10.0.0.2", 0))
+    apply(listeners, tabled("a", ("10.0.0.1", 80), stat_prefix="x"), tabled("b", ("10.0.0.1", 81)), unbound)
+    assert [listeners.address_of(name) for name in ("a", "b", "name")] == ["x", "10.0.0.1:81", "name"]

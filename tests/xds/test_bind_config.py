@@ -4,7 +4,7 @@ import socket
 from typing import Any
 
 import pytest
-from eastgate.xds.bind_config import SourceAddress, decode_bind_config
+from eastgate.xds.bind_config import FamilyOption, SourceAddress, decode_bind_config
 
 IPV4, IPV6 = {"address": "127.0.0.6"}, {"address": "::6", "port_value": 0}
 BYTES4, BYTES6 = socket.inet_aton("127.0.0.6"), socket.inet_pton(socket.AF_INET6, "::6")
@@ -18,7 +18,7 @@ def decoded(**config: Any) -> tuple[tuple[SourceAddress, ...], list[str]]:
 def options(**config: Any) -> dict[int, list[tuple[int, int, int]]]:
     """By family, (level, name, number)."""
     warnings: list[str] = []
-    found = decode_bind_config(config, warnings).options
+    found = decode_bind_config(config, warnings).socket_options()
     assert warnings == []
     return {family: [(level, name, value) for of, level, name, value in found if of == family] for family in (4, 6)}
 
@@ -49,6 +49,14 @@ def test_one_address_of_each_family() -> None:
         ({"source_address": IPV4, "extra_source_addresses": [{"address": IPV4}]}, "two source addresses of one"),
         ({"local_address_selector": {"name": "x", "typed_config": {}}}, "local_address_selector: 'x' is not known"),
         ({"socket_options": [{**USER_TIMEOUT, "int_value": 2**31}]}, "int_value"),
+        (
+            {
+                "source_address": IPV4,
+                "extra_source_addresses": [{"address": IPV6}],
+                "additional_source_addresses": [IPV6],
+            },
+            "both extra_source_addresses and additional_source_addresses",
+        ),
         ({"source_address": IPV4, "extra_source_addresses": [{}]}, "extra_source_addresses: '' is not an IP address"),
     ],
 )
@@ -116,3 +124,23 @@ def test_the_default_selector_is_what_we_do() -> None:
     kind = "envoy.config.upstream.local_address_selector.v3.DefaultLocalAddressSelector"
     selector = {"name": "any", "typed_config": {"@type": f"type.googleapis.com/{kind}"}}
     assert decoded(source_address=IPV4, local_address_selector=selector) == (((BYTES4, 0),), [])
+
+
+def test_what_a_cluster_says_nothing_of_is_the_processs_but_no_address() -> None:
+    warnings: list[str] = []
+    process = decode_bind_config({"source_address": IPV4, "freebind": True, "socket_options": [USER_TIMEOUT]}, warnings)
+    freely, timed = (FamilyOption(4, 0, 15, 1), FamilyOption(4, *SET))
+
+    def over(**config: Any) -> tuple[tuple[SourceAddress, ...], list[FamilyOption]]:
+        found = decode_bind_config(config, warnings).over(process)
+        return found.sources, [one for one in found.socket_options() if one.family == 4]
+
+    assert over() == ((), [freely, timed])
+    other = {"address": "127.0.0.7"}
+    assert over(source_address=other) == (((socket.inet_aton("127.0.0.7"), 0),), [freely, timed])
+    assert over(freebind=False) == ((), [timed])
+    assert over(socket_options=[{**USER_TIMEOUT, "int_value": 7}]) == ((), [freely, FamilyOption(4, 6, 18, 7)])
+    # Options that are not honoured are some all the same.
+    assert over(socket_options=[{"level": 6, "name": 99, "int_value": 1}]) == ((), [freely])
+    own = [{"address": IPV4, "socket_options": {"socket_options": []}}]
+    assert over(source_address=IPV6, extra_source_addresses=own)[1] == [freely]

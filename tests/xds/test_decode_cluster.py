@@ -356,6 +356,21 @@ def test_policy_extensions_win_over_the_enum() -> None:
             {"filters": [field(1, b"envoy.filters.network.upstream.other")]},
             "upstream filter envoy.filters.network.upstre",
         ),
+        (
+            {
+                "upstream_bind_config": {},
+                "health_checks": [
+                    {
+                        "timeout": "1s",
+                        "interval": "1s",
+                        "unhealthy_threshold": 1,
+                        "healthy_threshold": 1,
+                        "grpc_health_check": {},
+                    }
+                ],
+            },
+            "upstream_bind_config: checks by gRPC come from where the kernel chooses",
+        ),
     ],
 )
 def test_what_is_not_honoured_is_warned_about(fields: dict[str, Any], warning: str) -> None:

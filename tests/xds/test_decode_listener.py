@@ -128,9 +128,11 @@ def test_listener_with_all_known_filters() -> None:
         traffic_direction="OUTBOUND",
         continue_on_listener_filters_timeout=True,
         bind_to_port=False,
+        stat_prefix="mine",
     )
     assert (one.tls_inspector, one.original_dst, one.use_original_dst) == (True, True, False)
-    assert one.proxy_headers == ProxyHeaders((1, 2), optional=False)
+    assert one.proxy_headers == ProxyHeaders((1, 2), optional=False, stat_prefix="x")
+    assert one.stat_prefix == "mine"
     assert one.addresses == (("0.0.0.0", 15443), ("::", 15443))
     assert (one.traffic_direction, one.bind_to_port) == ("OUTBOUND", False)
     assert one.filter_chains[0].refusal == ""

@@ -139,6 +139,9 @@ def test_which_proxy_headers_are_taken() -> None:
     assert proxied(allow_requests_without_proxy_protocol=True) == ProxyHeaders((1, 2), optional=True)
     assert proxied(disallowed_versions=["V1"]) == ProxyHeaders((2,), optional=False)
     assert proxied(disallowed_versions=["V2", "V2"]) == ProxyHeaders((1,), optional=False)
+    assert proxied(stat_prefix="of:a") == ProxyHeaders((1, 2), stat_prefix="of:a")
+    with pytest.raises(ValueError, match=r"proxy_protocol\.stat_prefix"):
+        proxied(stat_prefix="a\nb")
 
 
 @pytest.mark.parametrize(

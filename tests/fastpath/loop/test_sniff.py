@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from eastgate.fastpath.match.chains import NO_INSPECTION, ChainSpec, Inspection
+from eastgate.fastpath.match.proxy_counts import ProxyCounts
 from eastgate.fastpath.match.route_table import RouteTable
 from eastgate.fastpath.reason import Reason
 
@@ -200,10 +201,13 @@ def test_what_an_optional_proxy_header_does_not_take_is_sniffed(server: socket.s
 def test_what_is_no_proxy_header_of_a_version_that_is_taken_is_refused(
     server: socket.socket, said: bytes, counted: str
 ) -> None:
-    with listening(server, proxy_protocol=(2,)) as gateway, gateway.connect(said) as client:
+    counts, others = ProxyCounts(), ProxyCounts()
+    with listening(server, proxy_protocol=(2,), proxy_counts=counts) as gateway, gateway.connect(said) as client:
+        gateway.engine.listen("127.0.0.1", 0, routes=raw_routes(gateway), proxy_protocol=(2,), proxy_counts=others)
         assert gateway.end_of(client) == "RST"
         assert gateway.refused(Reason.MALFORMED_PROXY_HEADER) == 1
-        assert {name for name, value in gateway.engine.proxied()._asdict().items() if value} == {counted}
+        assert {name for name, value in counts.counters()._asdict().items() if value} == {counted}
+        assert not any(others.counters())
 
 
 def test_a_proxy_header_as_long_as_it_can_say_comes_in_small_pieces(server: socket.socket) -> None:

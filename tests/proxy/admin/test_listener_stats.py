@@ -2,6 +2,7 @@
 
 import pytest
 from eastgate.fastpath.loop.listener_states import ListenerCounters
+from eastgate.fastpath.match.proxy_counts import Proxied
 from eastgate.fastpath.reason import BEFORE_CHAIN, ENDED, Reason
 from eastgate.proxy.admin.stats import ProcessStats, stats_of
 
@@ -37,3 +38,22 @@ def test_each_refusal_is_taken_off_once_at_most(reason: Reason) -> None:
     found = {stat.name.removeprefix("listener.0.0.0.0_1.downstream_cx_"): stat.value for stat in stats_of(process)}
     assert found["total"] == found["destroy"] == (0 if reason in BEFORE_CHAIN else 10)
     assert not {reason} & set(BEFORE_CHAIN) & set(ENDED)
+
+
+def test_proxy_headers_are_counted_by_prefix_and_version() -> None:
+    process = ProcessStats(
+        state=0,
+        uptime_s=0,
+        workers_started=True,
+        connected=True,
+        proxied={"": Proxied(1, 2, 3, 4, 5, 6, 7, 8), "of:a": Proxied(0, 10, 0, 0, 0, 20, 30, 40)},
+    )
+    found = {
+        stat.name: (stat.value, stat.family, stat.labels) for stat in stats_of(process) if "proxy_proto" in stat.name
+    }
+    version, prefix = ("proxy_protocol_version", "2"), ("proxy_protocol_prefix", "of:a")
+    assert found["proxy_proto.not_found_disallowed"] == (2, "envoy_proxy_proto_not_found_disallowed", ())
+    assert found["proxy_proto.versions.v2.found"] == (13, "envoy_proxy_proto_found", (version,))
+    assert found["proxy_proto.of:a.not_found_disallowed"] == (10, "envoy_proxy_proto_not_found_disallowed", (prefix,))
+    assert found["proxy_proto.of:a.versions.v2.found"] == (50, "envoy_proxy_proto_found", (prefix, version))
+    assert found["downstream_cx_proxy_proto_error"][0] == 2 + 5 + 8 + 10 + 40

@@ -1,5 +1,6 @@
 """What a cluster is to become: settings of its slot, why it is closed, and that planning it touches nothing."""
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from eastgate.fastpath.tls.context_spec import ContextSpec
 from eastgate.proxy.compile.cluster_plan import plan_cluster, slot_spec, spoken_to
 from eastgate.proxy.compile.tls_contexts import ClusterTls, TlsUse
 from eastgate.proxy.membership.endpoint_flags import FAILED_ACTIVE_CHECK, Live
+from eastgate.xds.bind_config import NO_BIND, Bind, FamilyOption, SourceAddress
 from eastgate.xds.resources import CircuitBreakers, Cluster, OutlierDetection, TcpKeepalive
 from eastgate.xds.tls_records import UpstreamTls
 
@@ -91,3 +93,23 @@ def test_equal_input_is_an_equal_plan() -> None:
     endpoints = assignment(("10.0.0.1", 80))
     one = cluster()
     assert plan_cluster(one, endpoints, Live(endpoints)) == plan_cluster(one, endpoints, Live(endpoints))
+
+
+def test_a_cluster_that_does_not_say_what_its_connections_come_from_has_the_processs() -> None:
+    everyone = Bind((SourceAddress(bytes([127, 0, 0, 9]), 0),), (FamilyOption(4, 6, 18, 5000),))
+    own = Bind((SourceAddress(bytes([127, 0, 0, 8]), 0),), (FamilyOption(6, 6, 18, 1),))
+
+    def slot(bind: Bind | None) -> tuple[object, object]:
+        found = plan_cluster(cluster(bind=bind), None, None, bind=everyone).slot
+        return found.sources, found.socket_options
+
+    assert slot(None) == (everyone.sources, everyone.options)
+    assert slot(own) == (own.sources, own.options)
+    assert slot(NO_BIND) == ((), everyone.options)
+
+
+def test_options_of_the_process_that_are_not_set_close_clusters_without_their_own() -> None:
+    endpoints = assignment(("10.0.0.1", 80))
+    unset = Bind((), (FamilyOption(4, socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1),))
+    closed = [plan_cluster(cluster(bind=bind), endpoints, None, bind=unset).closed for bind in (None, Bind((), ()))]
+    assert closed == ["upstream_bind_config: TCP_MAXSEG 1 is not set: Invalid argument", ""]

@@ -1,6 +1,7 @@
 """Single checks against endpoints of the test's own."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from eastgate.proxy.membership.check_outcome import Outcome, Probe, Target
 from eastgate.proxy.membership.health_probes import HttpProbe, TcpProbe, holds_in_order, open_probe
+from eastgate.xds.bind_config import Bind, FamilyOption, SourceAddress
 from eastgate.xds.resources import HealthCheck, HttpCheck, ServiceNameMatch
 
 from .test_health_state import CHECK
@@ -275,3 +277,34 @@ async def test_http_connection_is_kept() -> None:
             assert (await probe.check()).passed
         assert len(accepted) == 1
         probe.close()
+
+
+FROM_9 = SourceAddress(bytes([127, 0, 0, 9]), 0)
+FROM_IPV6 = SourceAddress(socket.inet_pton(socket.AF_INET6, "::1"), 0)
+
+
+@pytest.mark.parametrize("check", [PAYLOAD, replace(CHECK, http=HttpCheck(path="/up"))], ids=["tcp", "http"])
+async def test_checks_come_from_where_connections_come_from(check: HealthCheck) -> None:
+    peers = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer.get_extra_info("peername")[0])
+        await answering(b"pong" if check.http is None else b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")(
+            reader, writer
+        )
+
+    async with serving(serve) as target:
+        for sources, expected in (((), "127.0.0.1"), ((FROM_IPV6, FROM_9), "127.0.0.9"), ((FROM_IPV6,), "127.0.0.1")):
+            options = (FamilyOption(4, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000),)
+            probe = open_probe(check, replace(target, bind=Bind(sources, options)))
+            assert (await probe.check()).passed
+            probe.close()
+            assert peers.pop() == expected
+
+
+async def test_what_no_check_can_come_from_fails_it_and_nothing_else() -> None:
+    async with serving(silent) as target:
+        unset = FamilyOption(4, socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1)
+        for bind in (Bind((SourceAddress(bytes([192, 0, 2, 1]), 0),)), Bind((), (unset,))):
+            outcome = await open_probe(CHECK, replace(target, bind=bind)).check()
+            assert (outcome.passed, outcome.network, bool(outcome.reason)) == (False, True, True)
