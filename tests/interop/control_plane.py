@@ -1,48 +1,15 @@
 """go-control-plane's snapshot cache as a process: built once, fed with snapshots, listened to."""
 
 import base64
-import hashlib
 import json
-import os
 import queue
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-SOURCE = Path(__file__).parent / "go-control-plane"
-BUILD_S = 600
 EVENT_S = 20.0
-
-
-def program() -> Path:
-    """The built program, made anew when its sources change. Skips by name where there is no go, except in CI."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go is None:
-        if os.environ.get("CI"):
-            pytest.fail("go is missing: CI runs against go-control-plane")
-        pytest.skip("go is missing: nothing to build go-control-plane's server with")
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eastgate"
-    built = cache / f"go-control-plane-{digest}"
-    if not built.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = built.with_suffix(f".{os.getpid()}")
-        run = subprocess.run(
-            [go, "build", "-o", str(draft), "."],
-            cwd=SOURCE,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_S,
-            check=False,
-        )
-        assert run.returncode == 0, f"go build: {run.stderr}"
-        draft.rename(built)
-    return built
 
 
 class ControlPlane:

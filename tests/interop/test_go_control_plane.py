@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 from eastgate.xds.ads import AdsClient, Protocol
@@ -13,15 +14,19 @@ from eastgate.xds.store import Store
 from ..support.recordings import recorded
 from ..support.relay import Relay
 from ..xds import istiod as build
-from .control_plane import ControlPlane, program
+from .control_plane import ControlPlane
+from .go_program import built
 
 A, B = "outbound_.80_._.a.svc", "outbound_.80_._.b.svc"
 both = pytest.mark.parametrize("protocol", ["sotw", "delta"])
 
 
+SOURCE = Path(__file__).parent / "go-control-plane"
+
+
 @pytest.fixture
 def server() -> Iterator[ControlPlane]:
-    with ControlPlane(program()) as running:
+    with ControlPlane(built(SOURCE)) as running:
         yield running
 
 
@@ -106,7 +111,7 @@ async def test_rejected_resource_is_told_and_the_next_version_taken(server: Cont
 
 @both
 async def test_lost_stream_without_news_is_connected_again_and_hears_the_next(protocol: Protocol) -> None:
-    path = program()
+    path = built(SOURCE)
     with ControlPlane(path) as server:
         server.serve("1", snapshot(A))
         async with relayed(server.address, protocol) as (relay, client):
