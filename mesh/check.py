@@ -67,12 +67,24 @@ def _twins(mesh: Mesh, resource: Resource, spec: ServiceEntrySpec) -> Iterator[P
         return
 
 
+def _credentials(path: Path, policy: TrafficPolicy | None) -> Iterator[Problem]:
+    """Keys that are in a secret of Kubernetes, and so in no mesh file."""
+    if policy is None:
+        return
+    named = [(path, policy.tls)]
+    named += [((*path, "portLevelSettings", at), one.tls) for at, one in enumerate(policy.port_level_settings)]
+    for where, tls in named:
+        if tls and tls.originates and tls.credential_name:
+            yield (*where, "tls", "credentialName"), "secrets of Kubernetes are not sent: clusters have no TLS by it"
+
+
 def _policies(mesh: Mesh, resource: Resource, spec: DestinationRuleSpec) -> Iterator[Problem]:
     regions = mesh.known("regions", lambda: {one.locality.region for one in mesh.workloads})
     layers: list[tuple[Path, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), spec.traffic_policy)]
     layers += [(("spec", "subsets", i, "trafficPolicy"), one.traffic_policy) for i, one in enumerate(spec.subsets)]
     inherited = _inherits_outlier_detection(mesh, resource)
     for path, policy in layers:
+        yield from _credentials(path, policy)
         setting = policy.load_balancer.locality_lb_setting if policy and policy.load_balancer else None
         if policy and setting:
             where: Path = (*path, "loadBalancer", "localityLbSetting")

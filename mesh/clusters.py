@@ -32,6 +32,7 @@ from .connection_pool import (
     connect_timeout,
     http_options,
     keepalive_options,
+    with_checked_names,
     with_timeouts,
 )
 from .endpoints import ClusterKey
@@ -45,7 +46,7 @@ from .peer_authentication import DISABLE, namespace_mode
 from .policy import Effective, effective, is_locality_weighted, locality_choice, subsets
 from .rules import rule_of
 from .scope import scope_of
-from .tls_contexts import client_socket
+from .tls_contexts import client_socket, origination_socket
 
 MINIMUM_RING_SIZE = 1024
 DNS_JITTER = timedelta(milliseconds=100)
@@ -100,7 +101,9 @@ def outbound_cluster(mesh: Mesh, node: NodeView, key: ClusterKey) -> Cluster:
     cluster.upstream_connection_options = keepalive_options(mesh, policy)
     if not key.sni_dnat:
         _set_tls(cluster, mesh, key, policy, node)
-    options = with_timeouts(http_options(key.port.protocol, node), policy)
+    options = with_timeouts(
+        with_checked_names(http_options(key.port.protocol, node), policy, sni_dnat=key.sni_dnat), policy
+    )
     if options:
         cluster.typed_extension_protocol_options[HTTP_OPTIONS] = pack(options)
     return cluster
@@ -198,6 +201,8 @@ def service_metadata(merged: Effective, services: tuple[Service, ...], subset: s
         istio["config"] = config_path(merged.rule.kind, merged.rule.namespace, merged.rule.name)
     if subset:
         istio["subset"] = subset
+    if merged.policy.tls and merged.policy.tls.originates:
+        istio["alpn_override"] = "false"
     if any(one.external for one in services):
         istio["external"] = True
     return metadata(istio=istio)
@@ -216,7 +221,9 @@ def _set_tls(cluster: Cluster, mesh: Mesh, key: ClusterKey, policy: Policy, node
             return
         if namespace_mode(mesh, node.cluster, key.service.namespace) == DISABLE:
             return
-    if mode in ("", "ISTIO_MUTUAL"):
+    if policy.tls and policy.tls.originates:
+        cluster.transport_socket = origination_socket(mesh, key, policy.tls)
+    elif mode in ("", "ISTIO_MUTUAL"):
         tls = client_socket(mesh, key, policy.tls)
         if mode or pods:
             cluster.transport_socket = tls

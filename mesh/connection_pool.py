@@ -10,7 +10,12 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakersThresholds,
     UpstreamConnectionOptions,
 )
-from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    UpstreamHttpProtocolOptions,
+)
 from envoy_data_plane.envoy.config.core.v3 import TcpKeepalive as TcpKeepalivePb
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions as UpstreamHttpOptions
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
@@ -69,15 +74,26 @@ def keepalive_options(mesh: Mesh, policy: Policy) -> UpstreamConnectionOptions |
     )
 
 
+def with_checked_names(
+    options: UpstreamHttpOptions | None, policy: Policy, *, sni_dnat: bool
+) -> UpstreamHttpOptions | None:
+    """By which name HTTP asks a server for TLS of the rule's own, where the rule does not say it."""
+    tls = policy.tls
+    if sni_dnat or tls is None or not tls.originates or tls.credential_name or tls.sni:
+        return options
+    options = options or _http1()
+    options.upstream_http_protocol_options = UpstreamHttpProtocolOptions(
+        auto_sni=True, auto_san_validation=not tls.subject_alt_names and not tls.insecure_skip_verify
+    )
+    return options
+
+
 def with_timeouts(options: UpstreamHttpOptions | None, policy: Policy) -> UpstreamHttpOptions | None:
     """Timeouts of connections, which istiod writes into the HTTP options of every cluster."""
     tcp = policy.connection_pool.tcp if policy.connection_pool else None
     if tcp is None or (tcp.idle_timeout is None and tcp.max_connection_duration is None):
         return options
-    if options is None:
-        options = UpstreamHttpOptions(
-            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
-        )
+    options = options or _http1()
     options.common_http_protocol_options = HttpProtocolOptions(
         idle_timeout=None if tcp.idle_timeout is None else timedelta(seconds=tcp.idle_timeout),
         max_connection_duration=None
@@ -85,6 +101,13 @@ def with_timeouts(options: UpstreamHttpOptions | None, policy: Policy) -> Upstre
         else timedelta(seconds=tcp.max_connection_duration),
     )
     return options
+
+
+def _http1() -> UpstreamHttpOptions:
+    """What Envoy wants to be told where there are options at all."""
+    return UpstreamHttpOptions(
+        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+    )
 
 
 def downstream_protocol(common: HttpProtocolOptions | None = None) -> UpstreamHttpOptions:

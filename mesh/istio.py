@@ -209,6 +209,34 @@ class ClientTls(Part):
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
     sni: str = ""
     subject_alt_names: list[str] = []
+    ca_certificates: str = ""
+    ca_crl: str = ""
+    client_certificate: str = ""
+    private_key: str = ""
+    credential_name: str = ""
+    insecure_skip_verify: bool | None = None
+
+    @property
+    def originates(self) -> bool:
+        """Whether it is TLS of the rule's own, and not the mesh's."""
+        return self.mode in ("SIMPLE", "MUTUAL")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ClientTls":
+        """As istiod's validateTLS has it (pkg/config/validation/agent)."""
+        if not self.originates:
+            return self
+        if self.insecure_skip_verify:
+            if self.ca_certificates or self.subject_alt_names:
+                raise ValueError("insecureSkipVerify leaves nothing to caCertificates and subjectAltNames")
+            if self.mode == "SIMPLE" and self.credential_name:
+                raise ValueError("insecureSkipVerify leaves nothing to a credentialName of mode SIMPLE")
+        if self.credential_name:
+            if self.client_certificate or self.private_key or self.ca_certificates or self.ca_crl:
+                raise ValueError("credentialName stands for all certificates, keys and lists: no files beside it")
+        elif self.mode == "MUTUAL" and not (self.client_certificate and self.private_key):
+            raise ValueError("mode MUTUAL needs clientCertificate and privateKey")
+        return self
 
 
 class Policy(Part):

@@ -1,11 +1,11 @@
-"""Transport sockets of mesh mTLS: what a client says and accepts, and what an inbound chain does.
+"""Transport sockets: what a client says and accepts, in mesh mTLS or by a rule of its own, and what a server does.
 
 Source of the rules: istio, pilot/pkg/networking/core/cluster_tls.go and pilot/pkg/security/authn/utils.
 """
 
 from collections.abc import Sequence
 
-from envoy_data_plane.envoy.config.core.v3 import TransportSocket
+from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CommonTlsContext,
@@ -43,6 +43,39 @@ def client_socket(mesh: Mesh, key: ClusterKey, tls: ClientTls | None) -> Transpo
     return upstream_socket(
         (tls.sni if tls else "") or key.sni, _client_alpn(mesh, http2=key.port.protocol in HTTP2), names
     )
+
+
+def origination_socket(mesh: Mesh, key: ClusterKey, tls: ClientTls) -> TransportSocket | None:
+    """What clients of a cluster do by modes SIMPLE and MUTUAL of its rule: files, of which agents make secrets.
+
+    None where the rule names a credential instead: to a sidecar istiod sends no socket for it.
+    """
+    if tls.credential_name:
+        return None
+    names = tls.subject_alt_names or (spiffe_ids(mesh, key.service) if key.service.is_entry else [])
+    common = CommonTlsContext(tls_params=_tls_params(), alpn_protocols=["h2"] if key.port.protocol in HTTP2 else [])
+    if tls.mode == "MUTUAL":
+        common.tls_certificate_sds_secret_configs = [
+            _from_file(f"file-cert:{tls.client_certificate}~{tls.private_key}")
+        ]
+    if tls.insecure_skip_verify:
+        common.validation_context = CertificateValidationContext()
+    else:
+        common.combined_validation_context = CommonTlsContextCombinedCertificateValidationContext(
+            default_validation_context=CertificateValidationContext(
+                match_subject_alt_names=[StringMatcher(exact=name) for name in names],
+                crl=DataSource(filename=tls.ca_crl) if tls.ca_crl else None,
+            ),
+            validation_context_sds_secret_config=_from_file(f"file-root:{tls.ca_certificates or 'system'}"),
+        )
+    return _socket(UpstreamTlsContext(sni=tls.sni, common_tls_context=common))
+
+
+def _from_file(name: str) -> SdsSecretConfig:
+    """A secret that the agent reads from files. Unlike the mesh's own it is not waited for without a limit."""
+    source = from_sds()
+    source.initial_fetch_timeout = None
+    return SdsSecretConfig(name=name, sds_config=source)
 
 
 def upstream_socket(server_name: str, alpn: list[str], names: list[str]) -> TransportSocket:
@@ -87,15 +120,19 @@ def _client_alpn(mesh: Mesh, *, http2: bool) -> list[str]:
 def _common(alpn: list[str], names: list[StringMatcher]) -> CommonTlsContext:
     return CommonTlsContext(
         alpn_protocols=alpn,
-        tls_params=TlsParameters(
-            tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
-            tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
-        ),
+        tls_params=_tls_params(),
         tls_certificate_sds_secret_configs=[SdsSecretConfig(name=CERTIFICATE, sds_config=from_sds())],
         combined_validation_context=CommonTlsContextCombinedCertificateValidationContext(
             default_validation_context=CertificateValidationContext(match_subject_alt_names=names),
             validation_context_sds_secret_config=SdsSecretConfig(name=ROOTS, sds_config=from_sds()),
         ),
+    )
+
+
+def _tls_params() -> TlsParameters:
+    return TlsParameters(
+        tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+        tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
     )
 
 
