@@ -10,15 +10,16 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from eastgate.xds.assignment_columns cimport (
-    BAD_DURATION, BAD_HEALTH, BAD_PATH, BAD_PORT, BAD_PRIORITY, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_UNIX,
+    BAD_DURATION, BAD_HEALTH, BAD_PATH, BAD_PORT, BAD_PRIORITY, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_UNIX, FURTHER_PATH,
     INTERNAL_ADDRESS, LEDS, LOCALITY_LIMIT, MALFORMED, NAMED_PORT, NO_ADDRESS, NO_PORT, NOT_AN_ADDRESS, NOT_TCP,
     PRIORITY_LAST, ZERO_FACTOR, ZERO_LOCALITY_WEIGHT, ZERO_WEIGHT, LocalityEndpoints, Reader,
 )
 from eastgate.xds.endpoint_reader cimport count_rows, drop_rows, find_duplicates, read_assignment
 from eastgate.xds.protobuf cimport Cursor, LENGTH_DELIMITED, Span, read_payload, read_tag, skip_value
 
+from .columns import Columns, Further, Locality, LocalityEntry
 from .errors import XdsError
-from .resources import Assignment, Columns, Locality, LocalityEntry
+from .resources import Assignment
 
 cdef enum:
     OVERPROVISIONING_FACTOR = 140  # Envoy's default
@@ -42,11 +43,8 @@ cdef dict SENTENCES = {
     ZERO_FACTOR: "policy.overprovisioning_factor is 0",
     EMPTY_PATH: "an endpoint's socket path is empty",
     BAD_PATH: "an endpoint's socket path is longer than 107 bytes or holds NUL",
+    FURTHER_PATH: "an endpoint with additional_addresses has a socket path among its addresses",
 }
-
-cdef tuple MORE_ADDRESSES = (
-    "endpoint.additional_addresses: of the addresses of an endpoint the first one is tried only",
-)
 
 
 cdef str text_of(Span span):
@@ -177,18 +175,48 @@ cdef dict new_columns(Reader* reader, Py_ssize_t count):
     }
 
 
-cdef Py_ssize_t without_duplicates(Reader* reader, Py_ssize_t count, dict columns, bint united) except -1:
-    """Take out rows whose address an earlier row has, which gets their weight if united; return how many are left."""
+cdef object further_of(Reader* reader, Cursor start, Cursor end, Py_ssize_t count):
+    """The further addresses of endpoints, for which the message is read once more; None where none has any."""
+    cdef uint32_t total = reader.further_count
+    cdef bytes first, family, address, port
+    if total == 0:
+        return None
+    first, family = buffer_of(4 * (count + 1)), buffer_of(total)
+    address, port = buffer_of(16 * <Py_ssize_t> total), buffer_of(2 * <Py_ssize_t> total)
+    reader.further_first = <uint32_t*> PyBytes_AS_STRING(first)
+    reader.further_family = <uint8_t*> PyBytes_AS_STRING(family)
+    reader.further_address = <uint8_t*> PyBytes_AS_STRING(address)
+    reader.further_port = <uint16_t*> PyBytes_AS_STRING(port)
+    reader.further_first[count] = total
+    reader.further_count = 0
+    reader.row = reader.locality_row = 0
+    # What it finds wrong it has found before.
+    read_assignment(reader, start, end)
+    reader.further_first = NULL
+    return Further(first, family, address, port)
+
+
+cdef Py_ssize_t without_duplicates(
+    Reader* reader, Py_ssize_t count, dict columns, object further, bint united
+) except -1:
+    """Take out rows whose address an earlier row has, which gets their weight if united; return how many are left.
+
+    Puts what is left of `further` into `columns`.
+    """
     cdef bytes duplicate = bytes(count)
     cdef Py_ssize_t found = find_duplicates(reader, count, <uint8_t*> PyBytes_AS_STRING(duplicate), united)
     cdef bytes priority, weight, locality
     if found < 0:
         raise MemoryError
     if found == 0:
+        columns["further"] = further
         return count
     drop_rows(reader, count, <const uint8_t*> PyBytes_AS_STRING(duplicate))
     for name, column in columns.items():
         columns[name] = column[:len(column) // count * (count - found)]
+    if further is not None:
+        further = further.take([row for row in range(count) if not duplicate[row]])
+    columns["further"] = further
     # What is still read: the buffers that were cut are gone.
     priority, weight, locality = columns["priority"], columns["weight"], columns["locality"]
     reader.priority = <uint8_t*> PyBytes_AS_STRING(priority)
@@ -238,6 +266,7 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
         fault = read_assignment(&reader, start, end)
         if fault < 0:
             raise rejection(&reader, fault, kind, resource or read_text(raw, 1))
+        further = further_of(&reader, start, end, count)
         cluster_name = text_of(reader.cluster_name)
         localities = merge_localities(&reader, locality_count)
     except ValueError as error:
@@ -248,7 +277,7 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
     resource = resource or cluster_name
     names = name_paths(&reader, count)
     # Envoy drops what EDS names again, and keeps both where a cluster or its names say so: one endpoint of the sum.
-    count = without_duplicates(&reader, count, columns, kind != "EDS")
+    count = without_duplicates(&reader, count, columns, further, kind != "EDS")
     reason = check_weights(&reader, count, localities) or check_policy(&reader)
     if reason:
         raise XdsError(kind, resource, reason)
@@ -259,5 +288,4 @@ def decode_assignment(raw: bytes, /, kind: str = "EDS", resource: str = "") -> A
         reader.weighted_priority_health != 0,
         stale_after_of(&reader) if reader.has_stale_after else 0.0,
         raw,
-        MORE_ADDRESSES if reader.has_more_addresses else (),
     )

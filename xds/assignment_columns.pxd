@@ -28,6 +28,7 @@ cdef enum Fault:
     ZERO_FACTOR = -16
     EMPTY_PATH = -17
     BAD_PATH = -18
+    FURTHER_PATH = -19
 
 cdef enum:
     FAMILY_UNIX = 1
@@ -75,7 +76,12 @@ cdef struct Reader:
     uint8_t has_stale_after
     int64_t stale_after_s
     int64_t stale_after_ns
-    uint8_t has_more_addresses  # an endpoint has additional_addresses
+    # Further addresses of endpoints. They are counted; where there are some, the message is read once more, into these.
+    uint32_t further_count
+    uint32_t* further_first     # by row: where its own begin; NULL: they are counted only
+    uint8_t* further_family
+    uint8_t* further_address
+    uint16_t* further_port
 
 
 cdef inline int fail(Reader* reader, Cursor where, int fault) noexcept nogil:

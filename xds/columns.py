@@ -69,13 +69,53 @@ class LocalityEntry:
 
 
 @record
+class Further:
+    """Addresses of endpoints beside the first one, which is what an endpoint is known by; all of them IP addresses.
+
+    ``first`` uint32: by row, and once more behind the last, where its own begin in ``family`` uint8: 4 or 6;
+    ``address`` 16 bytes each; ``port`` uint16. Native-endian, in message order.
+    """
+
+    first: bytes
+    family: bytes
+    address: bytes
+    port: bytes
+
+    def of_row(self, row: int) -> list[Place]:
+        """In their order."""
+        begin, end = memoryview(self.first).cast("I")[row : row + 2]
+        ports = memoryview(self.port).cast("H")
+        return [(self._packed(number), ports[number], self.family[number]) for number in range(begin, end)]
+
+    def take(self, rows: Iterable[int]) -> "Further | None":
+        """Those of these rows alone; None where they have none."""
+        return further_of([self.of_row(row) for row in rows])
+
+    def _packed(self, number: int) -> bytes:
+        return self.address[_ADDRESS * number : _ADDRESS * (number + 1)]
+
+
+def further_of(rows: Iterable[Sequence[Place]]) -> Further | None:
+    """The buffers of what these rows have; None where none has any."""
+    first, family, address, port = bytearray(), bytearray(), bytearray(), bytearray()
+    for places in rows:
+        first += len(family).to_bytes(4, byteorder)
+        for packed, number, kind in places:
+            family.append(kind)
+            address += packed.ljust(_ADDRESS, b"\0")
+            port += number.to_bytes(2, byteorder)
+    first += len(family).to_bytes(4, byteorder)
+    return Further(bytes(first), bytes(family), bytes(address), bytes(port)) if family else None
+
+
+@record
 class Columns:
     """Endpoints of one assignment in message order, as typed native-endian buffers: the contract with fastpath.
 
     ``family`` uint8: 4, 6, or 1 for a Unix socket path; ``address`` 16 bytes each: network order, IPv4 in the first
     four, or for family 1 a uint32 index into ``names``; ``port`` uint16; ``weight`` uint32 (>= 1); ``health`` uint8,
     EDS HealthStatus; ``priority`` uint8; ``locality`` uint16 index into ``localities``; ``flags`` uint8, bit 0:
-    tlsMode istio, bit 1: it has a health_check_config.
+    tlsMode istio, bit 1: it has a health_check_config. ``further``: None where no endpoint has more than one address.
     """
 
     count: int
@@ -89,6 +129,7 @@ class Columns:
     flags: bytes
     localities: tuple[LocalityEntry, ...]
     names: tuple[bytes, ...] = ()
+    further: Further | None = None
 
     @property
     def ports(self) -> "memoryview[int]":
@@ -166,10 +207,15 @@ class Columns:
         host, port = self.key(row)
         return f"{host}:{port}" if self.family[row] == _IPV4 else f"[{host}]:{port}"
 
+    def further_of(self, row: int) -> list[Place]:
+        """The addresses of an endpoint beside its first one."""
+        return self.further.of_row(row) if self.further is not None else []
+
     def take(self, rows: Sequence[int]) -> "Columns":
         """These rows alone, in this order."""
+        further = self.further.take(rows) if self.further is not None else None
         taken: dict[str, Any] = {name: _taken(getattr(self, name), width, rows) for name, width in _WIDTHS.items()}
-        return replace(self, count=len(rows), **taken)
+        return replace(self, count=len(rows), further=further, **taken)
 
     def with_rows(self, other: "Columns", rows: Sequence[int]) -> "Columns":
         """These rows of other columns behind one's own. What is new of their localities has no weight."""
@@ -197,8 +243,15 @@ class Columns:
             locality=bytes(locality),
             localities=tuple(entries),
             names=tuple(names),
+            further=self._further_with(other, rows),
             **joined,
         )
+
+    def _further_with(self, other: "Columns", rows: Sequence[int]) -> Further | None:
+        if self.further is None and other.further is None:
+            return None
+        own = [self.further_of(row) for row in range(self.count)]
+        return further_of(own + [other.further_of(row) for row in rows])
 
 
 class EndpointRow(NamedTuple):
@@ -212,6 +265,7 @@ class EndpointRow(NamedTuple):
     priority: int = 0
     locality: Locality = Locality()
     flags: int = 0
+    further: tuple[Place, ...] = ()
 
 
 def host_text(packed: bytes, family: int) -> str:
@@ -229,6 +283,7 @@ def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] 
     entries = list(localities)
     places = {(one.priority, one.locality): index for index, one in enumerate(entries)}
     names: dict[bytes, int] = {}
+    further = []
     buffers = {name: bytearray() for name in _WIDTHS}
     for row in rows:
         place = places.setdefault((row.priority, row.locality), len(entries))
@@ -244,7 +299,9 @@ def columns_of(rows: Iterable[EndpointRow], localities: Sequence[LocalityEntry] 
         for name, number in numbers.items():
             buffers[name] += int(number).to_bytes(_WIDTHS[name], byteorder)
         buffers["address"] += packed.ljust(_ADDRESS, b"\0")
+        further.append(row.further)
     columns: dict[str, Any] = {name: bytes(buffer) for name, buffer in buffers.items()}
+    columns["further"] = further_of(further)
     return Columns(len(buffers["family"]), localities=tuple(entries), names=tuple(names), **columns)
 
 

@@ -3,8 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .fields import seconds
+
 ADS = "ads"
 """The ADS stream itself"""
+FETCH_TIMEOUT_S = 15.0
+"""Envoy's default of initial_fetch_timeout"""
+
+
+def fetch_timeout_s(config: Mapping[str, Any] | None) -> float:
+    """How long a first answer is waited for; 0: as long as it takes. Raises ValueError."""
+    return seconds(config or {}, "initial_fetch_timeout", FETCH_TIMEOUT_S)
 
 
 def source_of(config: Mapping[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .assignment import decode_assignment, read_text
 from .bind_config import Bind, decode_bind_config
+from .config_source import fetch_timeout_s
 from .dns import DNS_CLUSTER, decode_dns
 from .errors import XdsError
 from .fields import (
@@ -29,6 +30,7 @@ from .fields import (
     type_name,
     whole_percent,
 )
+from .happy_eyeballs import decode_happy_eyeballs
 from .hashing import check_hashing, decode_hashing
 from .health_check import decode_health_checks
 from .message import read
@@ -131,12 +133,11 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
     warnings += _unheeded_inside(message, common_lb)
     spoken = upstream_tls(message)
     warnings += [f"transport_socket: {warning}" for one in spoken.settings for warning in one.warnings]
-    eds_config = message.get("eds_cluster_config", {}).get("eds_config", b"")
     return Cluster(
         name=name,
         type=kind,
         eds_service_name=service_name if kind == "EDS" else "",
-        initial_fetch_timeout_s=_initial_fetch_timeout(eds_config) if kind == "EDS" else 0.0,
+        initial_fetch_timeout_s=_initial_fetch_timeout(message["eds_cluster_config"]) if kind == "EDS" else 0.0,
         connect_timeout_s=seconds(message, "connect_timeout", 5.0, positive=True),
         lb_policy=policy,
         least_request_choice_count=min(number(policy_config, "choice_count", 2, low=2), CHOICES_MAX),
@@ -158,6 +159,7 @@ def _cluster(name: str, message: Mapping[str, Any], raw: bytes) -> Cluster:
         ignore_health_on_host_removal=message.get("ignore_health_on_host_removal", False),
         ignore_new_hosts_until_first_check=common_lb.get("ignore_new_hosts_until_first_hc", False),
         tcp_keepalive=_tcp_keepalive(message.get("upstream_connection_options", {}).get("tcp_keepalive")),
+        happy_eyeballs=decode_happy_eyeballs(message.get("upstream_connection_options", {})),
         load_assignment=assignment,
         bind=_bind(message, warnings),
         upstream_port_override=_port_override(message, warnings) if kind == "ORIGINAL_DST" else 0,
@@ -176,8 +178,6 @@ def _unheeded(message: Mapping[str, Any]) -> list[str]:
     warnings = [f"{field}: {what}" for field, what in _WARNINGS.items() if message.get(field, False) is not False]
     if not message.get("wait_for_warm_on_init", True):
         warnings.append("wait_for_warm_on_init: a cluster is used when it is warm, and not before")
-    if "happy_eyeballs_config" in message.get("upstream_connection_options", {}):
-        warnings.append("upstream_connection_options.happy_eyeballs_config: addresses of an endpoint are not raced")
     return warnings
 
 
@@ -230,10 +230,14 @@ def _type(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return kind, {**config, "load_assignment": message.get("load_assignment", b"")}
 
 
+def _initial_fetch_timeout(eds_cluster_config: Mapping[str, Any]) -> float:
+    return _timeout_of(eds_cluster_config.get("eds_config", b""))
+
+
 @lru_cache(maxsize=64)
-def _initial_fetch_timeout(eds_config: bytes) -> float:
+def _timeout_of(eds_config: bytes) -> float:
     # A mesh has thousands of clusters with one and the same source.
-    return seconds(read("envoy.config.core.v3.ConfigSource", eds_config), "initial_fetch_timeout", 15.0)
+    return fetch_timeout_s(read("envoy.config.core.v3.ConfigSource", eds_config))
 
 
 def _health_check(

@@ -58,8 +58,6 @@ def decode_dns(cluster: str, message: Mapping[str, Any], *, first_only: bool, wa
         raise ValueError(f"load_assignment: {len(targets)} names, at most {_MOST_TARGETS} are supported")
     base, longest = _failure_rate(message)
     family = str(message.get("dns_lookup_family", "AUTO"))
-    if first_only and family == "ALL":
-        warnings.append("dns_lookup_family: of ALL addresses the first one is tried only")
     settings = DnsSettings(
         template=template,
         targets=targets,
@@ -103,9 +101,16 @@ def _resolved(
     # Of one name an address is one endpoint, however often an answer holds it; of two names it has both weights.
     host = where["address"]
     found = [host] if is_address(host) else list(dict.fromkeys(addresses.get(host, ())))
-    for address in found[:1] if first_only else found:
-        resolved = {"socket_address": {**where, "address": address}}
-        named = {"hostname": endpoint["endpoint"].get("hostname") or where["address"], "address": resolved}
+    places = [{"socket_address": {**where, "address": address}} for address in found]
+    # The one endpoint of LOGICAL_DNS has all of them; what the configuration itself says of further ones counts as
+    # little as in Envoy.
+    further = [{"address": place} for place in places[1:]] if first_only else []
+    for place in places[:1] if first_only else places:
+        named = {
+            "hostname": endpoint["endpoint"].get("hostname") or host,
+            "address": place,
+            "additional_addresses": further,
+        }
         yield {**endpoint, "endpoint": {**endpoint["endpoint"], **named}}
 
 

@@ -12,8 +12,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from eastgate.xds.assignment_columns cimport (
     BAD_HEALTH, BAD_PATH, BAD_PORT, EMPTY_ADDRESS, EMPTY_PATH, FAMILY_IPV4, FAMILY_IPV6, FAMILY_UNIX,
-    FLAG_OWN_HEALTH_CHECK, FLAG_TLS_MODE_ISTIO, HEALTH_LAST, INTERNAL_ADDRESS, MALFORMED, NAMED_PORT, NO_ADDRESS,
-    NO_PORT, NOT_AN_ADDRESS, NOT_TCP, PATH_LIMIT, ZERO_WEIGHT, Reader, fail, read_wrapped,
+    FLAG_OWN_HEALTH_CHECK, FLAG_TLS_MODE_ISTIO, FURTHER_PATH, HEALTH_LAST, INTERNAL_ADDRESS, MALFORMED, NAMED_PORT,
+    NO_ADDRESS, NO_PORT, NOT_AN_ADDRESS, NOT_TCP, PATH_LIMIT, ZERO_WEIGHT, Reader, fail, read_wrapped,
 )
 from eastgate.xds.protobuf cimport (
     Cursor, FIXED64, LENGTH_DELIMITED, Span, VARINT, read_payload, read_tag, read_varint, skip_value,
@@ -31,6 +31,7 @@ cdef struct Endpoint:
     uint8_t port_kind_is_name
     uint8_t other_address
     uint8_t has_weight
+    uint8_t has_further
     uint8_t flags
     uint64_t protocol
     uint64_t port
@@ -254,6 +255,76 @@ cdef inline int read_address(Reader* reader, Cursor at, Cursor end, Endpoint* en
     return 0
 
 
+cdef inline int store_ip_address(
+    Reader* reader, Cursor where, Endpoint* endpoint, uint8_t* family, uint8_t* address, uint16_t* port
+) noexcept nogil:
+    if endpoint.protocol != 0:
+        return fail(reader, where, NOT_TCP)
+    if endpoint.port_kind_is_name:
+        return fail(reader, where, NAMED_PORT)
+    if not endpoint.has_port:
+        return fail(reader, where, NO_PORT)
+    if endpoint.port > 65535:
+        return fail(reader, where, BAD_PORT)
+    if endpoint.address.start == endpoint.address.end:
+        return fail(reader, where, EMPTY_ADDRESS)
+    memset(address, 0, 16)
+    if read_ipv4(endpoint.address.start, endpoint.address.end, address):
+        family[0] = FAMILY_IPV4
+    elif read_ipv6(endpoint.address.start, endpoint.address.end, address):
+        family[0] = FAMILY_IPV6
+    else:
+        reader.fault_text = endpoint.address
+        return fail(reader, where, NOT_AN_ADDRESS)
+    port[0] = <uint16_t> endpoint.port
+    return 0
+
+
+cdef inline int read_further(Reader* reader, Cursor where, Cursor at, Cursor end) noexcept nogil:
+    """Read the AdditionalAddress whose length stands at `at`, and count or store its address."""
+    cdef uint32_t field = 0, wire_type = 0
+    cdef Cursor before
+    cdef Span message, inner
+    cdef Endpoint one
+    cdef uint8_t family
+    cdef uint8_t address[16]
+    cdef uint16_t port
+    cdef uint32_t number = reader.further_count
+    cdef int fault
+    memset(&one, 0, sizeof(Endpoint))
+    if read_payload(at, end, &message) == NULL:
+        return fail(reader, where, MALFORMED)
+    at = message.start
+    while at < message.end:
+        before = at
+        at = read_tag(at, message.end, &field, &wire_type)
+        if at == NULL:
+            return fail(reader, before, MALFORMED)
+        if field == 1 and wire_type == LENGTH_DELIMITED:
+            at = read_payload(at, message.end, &inner)
+            if at == NULL:
+                return fail(reader, before, MALFORMED)
+            fault = read_address(reader, inner.start, inner.end, &one)
+            if fault < 0:
+                return fault
+        else:
+            at = skip_value(at, message.end, wire_type)
+            if at == NULL:
+                return fail(reader, before, MALFORMED)
+    if not one.has_socket_address:
+        return fail(
+            reader, where, FURTHER_PATH if one.has_pipe else INTERNAL_ADDRESS if one.other_address else NO_ADDRESS)
+    fault = store_ip_address(reader, where, &one, &family, address, &port)
+    if fault < 0:
+        return fault
+    reader.further_count = number + 1
+    if reader.further_first != NULL:
+        reader.further_family[number] = family
+        reader.further_port[number] = port
+        memcpy(reader.further_address + 16 * <size_t> number, address, 16)
+    return 0
+
+
 cdef inline int read_endpoint(Reader* reader, Cursor at, Cursor end, Endpoint* endpoint) noexcept nogil:
     cdef uint32_t field = 0, wire_type = 0
     cdef Cursor before
@@ -275,7 +346,10 @@ cdef inline int read_endpoint(Reader* reader, Cursor at, Cursor end, Endpoint* e
             if field == 2 and wire_type == LENGTH_DELIMITED:
                 endpoint.flags |= FLAG_OWN_HEALTH_CHECK
             elif field == 4 and wire_type == LENGTH_DELIMITED:
-                reader.has_more_addresses = 1
+                fault = read_further(reader, before, at, end)
+                if fault < 0:
+                    return fault
+                endpoint.has_further = 1
             at = skip_value(at, end, wire_type)
             if at == NULL:
                 return fail(reader, before, MALFORMED)
@@ -330,27 +404,14 @@ cdef inline int store_endpoint(Reader* reader, Cursor where, Endpoint* endpoint)
     cdef Py_ssize_t row = reader.row
     cdef uint8_t* address = reader.address + 16 * row
     cdef uint32_t span[2]
+    cdef int fault
     if endpoint.has_socket_address:
-        if endpoint.protocol != 0:
-            return fail(reader, where, NOT_TCP)
-        if endpoint.port_kind_is_name:
-            return fail(reader, where, NAMED_PORT)
-        if not endpoint.has_port:
-            return fail(reader, where, NO_PORT)
-        if endpoint.port > 65535:
-            return fail(reader, where, BAD_PORT)
-        if endpoint.address.start == endpoint.address.end:
-            return fail(reader, where, EMPTY_ADDRESS)
-        memset(address, 0, 16)
-        if read_ipv4(endpoint.address.start, endpoint.address.end, address):
-            reader.family[row] = FAMILY_IPV4
-        elif read_ipv6(endpoint.address.start, endpoint.address.end, address):
-            reader.family[row] = FAMILY_IPV6
-        else:
-            reader.fault_text = endpoint.address
-            return fail(reader, where, NOT_AN_ADDRESS)
-        reader.port[row] = <uint16_t> endpoint.port
+        fault = store_ip_address(reader, where, endpoint, reader.family + row, address, reader.port + row)
+        if fault < 0:
+            return fault
     elif endpoint.has_pipe:
+        if endpoint.has_further:
+            return fail(reader, where, FURTHER_PATH)
         if endpoint.path.start == endpoint.path.end:
             return fail(reader, where, EMPTY_PATH)
         # As in Envoy, only a name in the abstract namespace, which begins with @, may hold NUL.
@@ -386,6 +447,8 @@ cdef inline int read_lb_endpoint(Reader* reader, Cursor at, Cursor end) noexcept
     cdef Endpoint endpoint
     cdef int fault
     memset(&endpoint, 0, sizeof(Endpoint))
+    if reader.further_first != NULL:
+        reader.further_first[reader.row] = reader.further_count
     while at < end:
         before = at
         at = read_tag(at, end, &field, &wire_type)

@@ -11,6 +11,7 @@ from .cidr import CidrRange as CidrRange
 from .columns import Columns as Columns
 from .columns import Locality as Locality
 from .columns import LocalityEntry as LocalityEntry
+from .happy_eyeballs import HappyEyeballs
 from .listener_filters import HELLO_LIMIT, Ports, ProxyHeaders
 from .rbac import RbacFilter
 from .record import record
@@ -24,7 +25,7 @@ class Assignment:
     """A decoded ClusterLoadAssignment. ``raw`` are its exact bytes, for dumps and change detection; equality
     ignores them.
 
-    ``endpoint_stale_after_s`` is 0 when endpoints never go stale. ``warnings`` as in Cluster.
+    ``endpoint_stale_after_s`` is 0 when endpoints never go stale.
     """
 
     cluster_name: str
@@ -33,7 +34,6 @@ class Assignment:
     weighted_priority_health: bool
     endpoint_stale_after_s: float
     raw: bytes = field(compare=False, repr=False)
-    warnings: tuple[str, ...] = ()
 
 
 # A limit that is none.
@@ -316,6 +316,7 @@ class Cluster:
     ignore_health_on_host_removal: bool = False
     ignore_new_hosts_until_first_check: bool = False
     tcp_keepalive: TcpKeepalive | None = None
+    happy_eyeballs: HappyEyeballs = HappyEyeballs()
     load_assignment: Assignment | None = None
     upstream_port_override: int = 0
     bind: Bind | None = None

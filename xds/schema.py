@@ -311,7 +311,7 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(1, "address", "message", type="envoy.config.core.v3.Address", presence=True),
         F(2, "health_check_config", "message", type="envoy.config.endpoint.v3.Endpoint.HealthCheckConfig", presence=True),
         F(3, "hostname", "string"),
-        F(4, "additional_addresses", "opaque", repeated=True),
+        F(4, "additional_addresses", "message", type="envoy.config.endpoint.v3.Endpoint.AdditionalAddress", repeated=True),
         F(5, "observability_name", "string"),
     ),
     "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig": (
@@ -319,6 +319,9 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
         F(2, "hostname", "string"),
         F(3, "address", "message", type="envoy.config.core.v3.Address", presence=True),
         F(4, "disable_active_health_check", "bool"),
+    ),
+    "envoy.config.endpoint.v3.Endpoint.AdditionalAddress": (
+        F(1, "address", "message", type="envoy.config.core.v3.Address", presence=True),
     ),
     "envoy.config.core.v3.Metadata": (
         F(1, "filter_metadata", "map", key="string", value="struct"),
@@ -464,7 +467,11 @@ MESSAGES: dict[str, tuple[FieldSchema, ...]] = {
     "envoy.config.cluster.v3.UpstreamConnectionOptions": (
         F(1, "tcp_keepalive", "message", type="envoy.config.core.v3.TcpKeepalive", presence=True),
         F(2, "set_local_interface_name_on_upstream_connections", "bool"),
-        F(3, "happy_eyeballs_config", "opaque", presence=True),
+        F(3, "happy_eyeballs_config", "message", type="envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig", presence=True),
+    ),
+    "envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig": (
+        F(1, "first_address_family_version", "enum", type="envoy.config.cluster.v3.UpstreamConnectionOptionsFirstAddressFamilyVersion"),
+        F(2, "first_address_family_count", "wrapped uint32", presence=True),
     ),
     "envoy.config.core.v3.TcpKeepalive": (
         F(1, "keepalive_probes", "wrapped uint32", presence=True),
@@ -1301,6 +1308,13 @@ ENUMS: dict[str, dict[int, str]] = {
     "envoy.config.cluster.v3.ClusterRingHashLbConfigHashFunction": {
         0: "XX_HASH",
         1: "MURMUR_HASH_2",
+    },
+    "envoy.config.cluster.v3.UpstreamConnectionOptionsFirstAddressFamilyVersion": {
+        0: "DEFAULT",
+        1: "V4",
+        2: "V6",
+        3: "PIPE",
+        4: "INTERNAL",
     },
     "envoy.config.core.v3.ApiConfigSourceApiType": {
         0: "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE",

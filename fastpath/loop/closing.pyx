@@ -18,6 +18,7 @@ from eastgate.fastpath.loop.event_ring cimport record_free
 from eastgate.fastpath.loop.handshake_queue cimport leave_handshakes
 from eastgate.fastpath.loop.http_answer cimport ANSWER_CAPACITY, write_answer
 from eastgate.fastpath.loop.leg cimport leg_close, leg_end, leg_receive, leg_reset, leg_send, leg_watch
+from eastgate.fastpath.loop.race cimport free_races, race_end
 from eastgate.fastpath.loop.relay cimport flow_free
 from eastgate.fastpath.loop.remembered cimport forget
 from eastgate.fastpath.loop.telemetry cimport telemetry_unserved
@@ -113,6 +114,7 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
         close_connection(worker, connection)
         return
     leave_handshakes(&worker.handshakes, connection)
+    race_end(worker, connection)
     connection.record = NULL
     count(&connection.listener.refused[reason], 1)
     if connection.telemetry:
@@ -184,6 +186,7 @@ cdef void free_closed(Worker* worker) noexcept nogil:
             free(connection)
         connection = following
     worker.closed = kept
+    free_races(worker)
 
 
 cdef void free_spare(Worker* worker) noexcept nogil:

@@ -81,6 +81,8 @@ cdef struct SlotVersion:
     TlsContext* mesh_tls        # spoken to endpoints of the mesh; NULL: plain text
     TlsContext* other_tls       # spoken to all others
     const uint8_t* mesh         # by row: is the endpoint one of the mesh? NULL: none is
+    uint8_t first_family        # 4 or 6: of the first address that is tried of several; 0: that of the endpoint's first
+    uint32_t first_family_count     # how many of that family before one of the other
     uint16_t port_override      # of original_dst: instead of the port that the client wanted; 0: none
     Address source4             # what connections to IPv4 endpoints come from, port 0: any; family 0: kernel's choice
     Address source6             # the same to IPv6 endpoints

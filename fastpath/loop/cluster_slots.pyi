@@ -84,6 +84,8 @@ class ClusterSlots:
         gateway_threshold: int = 0,
         sources: Iterable[tuple[bytes, int]] = (),
         socket_options: Collection[tuple[int, int, int, int]] = (),
+        first_family: int = 0,
+        first_family_count: int = 1,
     ) -> None:
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -95,7 +97,8 @@ class ClusterSlots:
         make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
         that connections come from; the first of an endpoint's family holds. `socket_options`: (4 or 6 for the family
         of the endpoint, level, name, number) of what is set on sockets before they are bound, in this order; where the
-        kernel does not, no connection is made.
+        kernel does not, no connection is made. `first_family`, `first_family_count`: of an endpoint with several
+        addresses so many of family 4 or 6 are tried before one of the other; 0: of the family of its first one.
         """
     def take_dirty(self) -> list[str]:
         """Names of clusters of which an endpoint crossed a threshold since the last call."""

@@ -196,6 +196,21 @@ cdef class Version:
             cluster_release(self.version.state)
 
 
+cdef int keep_alive(SlotVersion* version, time_s, interval_s, probes) except -1:
+    version.keepalive_time_s = as_uint32(time_s, "keepalive_time_s")
+    version.keepalive_interval_s = as_uint32(interval_s, "keepalive_interval_s")
+    version.keepalive_probes = as_uint32(probes, "keepalive_probes")
+    return 0
+
+
+cdef int order_addresses(SlotVersion* version, family, count) except -1:
+    if family not in (0, 4, 6):
+        raise ValueError(f"first_family: {family!r} is none of 0, 4, 6")
+    version.first_family = family
+    version.first_family_count = as_uint32(count, "first_family_count") or 1
+    return 0
+
+
 cdef int prepare_sockets(Version made, sources, options) except -1:
     for address, port in sources:
         add_source(&made.version, address, port)
@@ -360,9 +375,7 @@ cdef class ClusterSlots:
         max_connections=1024,
         max_pending=1024,
         max_per_endpoint=0xFFFFFFFF,
-        keepalive_time_s=0,
-        keepalive_interval_s=0,
-        keepalive_probes=0,
+        keepalive_time_s=0, keepalive_interval_s=0, keepalive_probes=0,
         original_dst=False,
         port_override=0,
         mesh_tls=None,
@@ -372,6 +385,7 @@ cdef class ClusterSlots:
         gateway_threshold=0,
         sources=(),
         socket_options=(),
+        first_family=0, first_family_count=1,
     ):
         """Make `table` current; None: known but not routable (warming). The next pick of any engine uses it.
 
@@ -383,7 +397,8 @@ cdef class ClusterSlots:
         make an endpoint worth a look (take_dirty); 0: never. `sources`: (address of 4 or 16 bytes, port or 0 for any)
         that connections come from; the first of an endpoint's family holds. `socket_options`: (4 or 6 for the family
         of the endpoint, level, name, number) of what is set on sockets before they are bound, in this order; where the
-        kernel does not, no connection is made.
+        kernel does not, no connection is made. `first_family`, `first_family_count`: of an endpoint with several
+        addresses so many of family 4 or 6 are tried before one of the other; 0: of the family of its first one.
         """
         cdef ClusterSlot* place = self.slot_of(slot)
         cdef Version made = None
@@ -399,10 +414,9 @@ cdef class ClusterSlots:
             version.max_connections = as_uint32(max_connections, "max_connections")
             version.max_pending = as_uint32(max_pending, "max_pending")
             version.max_per_endpoint = as_uint32(max_per_endpoint, "max_per_endpoint")
-            version.keepalive_time_s = as_uint32(keepalive_time_s, "keepalive_time_s")
-            version.keepalive_interval_s = as_uint32(keepalive_interval_s, "keepalive_interval_s")
-            version.keepalive_probes = as_uint32(keepalive_probes, "keepalive_probes")
+            keep_alive(version, keepalive_time_s, keepalive_interval_s, keepalive_probes)
             version.original_dst = bool(original_dst)
+            order_addresses(version, first_family, first_family_count)
             version.port_override = as_port(port_override, "port_override")
             speak(made, mesh_tls, other_tls, mesh)
             prepare_sockets(made, sources, socket_options)

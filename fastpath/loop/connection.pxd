@@ -7,6 +7,7 @@ from eastgate.fastpath.loop.leg cimport Leg
 from eastgate.fastpath.match.chain_counts cimport ChainState
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState
 from eastgate.fastpath.tables.traffic cimport Traffic
+from eastgate.fastpath.tls.handshake cimport TlsContext
 from eastgate.fastpath.tls.principals cimport Principal
 from eastgate.fastpath.loop.pipe_pool cimport Pipe
 from eastgate.fastpath.reason cimport Reason
@@ -30,6 +31,7 @@ cdef enum Source:
     SOURCE_LISTENER
     SOURCE_DOWNSTREAM
     SOURCE_UPSTREAM
+    SOURCE_ATTEMPT              # the leg of an Attempt
 
 # How a connection began, as far as somebody looked: Began, or BEGAN_HTTP and the HttpProtocol of its first request.
 cdef enum Began:
@@ -77,6 +79,7 @@ cdef struct ConnectionRecord:
     Address direct_source
     Address destination
     Address upstream_local
+    Address upstream_remote     # that of the socket; `upstream` is what the endpoint is known by
     Principal* downstream_peer  # NULL: none
     Principal* upstream_peer
     uint64_t rx_bytes
@@ -158,12 +161,32 @@ cdef struct EndpointQueue:
     EndpointQueue* next         # of its bucket
     EndpointQueue* next_due
 
+# One address of an endpoint with several. A pointer to its leg is one to it.
+cdef struct Attempt:
+    Leg leg
+    Race* race
+    Address address
+
+# Connects to the addresses of one endpoint; see race.pyx.
+cdef struct Race:
+    Connection* connection
+    Race* next_ended            # of the worker's, whose memory is given back when the turn ends
+    TlsContext* context         # counted reference: what the connection will be secured with; NULL: it stays plain
+    uint64_t deadline           # of all attempts
+    uint32_t count              # addresses, in the order in which they are tried
+    uint32_t begun              # those that were
+    uint32_t running            # of these, those whose leg is neither closed nor handed over
+    uint8_t more                # the timer is that of the next attempt
+    uint8_t early               # bytes will be sent as soon as one is connected
+    Attempt* attempts           # behind this
+
 # What only a connection needs that is not relayed yet.
 cdef struct Approach:
     EndpointState* tried[4]     # the last ones that could not be connected to; compared, never followed
     Connection* previous_waiting    # in a WaitingList: of its endpoint; before it is routed, that of the silent ones
     Connection* previous_shaking    # in a list of the worker's HandshakeQueue
     Connection* next_shaking
+    Race* race                  # owned, until it is relayed; NULL: its endpoint has one address
     CompiledPolicies* policies  # counted reference, until it is judged; NULL: of its chain there are none
     int32_t row                 # of the endpoint in the table that it was picked from
     uint32_t handshake_ms       # that the TLS handshake with the client may take
@@ -209,7 +232,7 @@ cdef struct Connection:
     uint32_t judged             # generation of its listener that it was routed or judged by
     Address downstream          # of the socket, or conveyed by a PROXY header
     Address direct_source       # of the socket, whatever a PROXY header says
-    Address upstream
+    Address upstream            # what the endpoint is known by: its first address
     # Where the client wanted to go, as netfilter or a PROXY header says; family 0: unknown but for the port, which then
     # is the listener's.
     Address destination

@@ -78,6 +78,10 @@ cdef void note_for_logs(ConnectionRecord* record, Connection* connection) noexce
     """What only access logs of the configuration ask for. Some of it costs a system call."""
     if connection.phase == PHASE_RELAY:
         leg_local(&connection.up, &record.upstream_local)
+        if record.upstream_remote.family == 0:
+            record.upstream_remote = connection.upstream
+    else:
+        record.upstream_remote.family = 0
     if connection.down.tls != NULL:
         record.downstream_peer = principal_of(connection.down.tls.ssl)
     if connection.up.tls != NULL:

@@ -18,9 +18,9 @@ class ConnectionEvent(NamedTuple):
 
     Addresses are host:port, [host]:port for IPv6, "unix" for a Unix socket, empty when there is none; `downstream` is
     what the PROXY header conveyed when there was one. `reason` is a Reason, NONE for an ordinary end.
-    `attempts` counts the endpoints that were tried; `upstream` is the last of them. `policy`: name of the one that
-    denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge. `log` is that of its chain; what
-    stands behind it is known only where it is not 0: peers are URI names of certificates.
+    `attempts` counts the endpoints that were tried; `upstream` is the last of them, by its first address. `policy`:
+    name of the one that denied it, "none" where none allowed it; `policy_unknown`: for lack of knowledge. `log` is that
+    of its chain; what stands behind it is known only where it is not 0: peers are URI names of certificates.
     """
 
     listener: int
@@ -45,6 +45,7 @@ class ConnectionEvent(NamedTuple):
     upstream_local: str = ""
     downstream_peer: str = ""
     upstream_peer: str = ""
+    upstream_remote: str = ""
 
 
 cdef int ring_init(EventRing* ring, uint32_t capacity, int notify_fd) noexcept nogil:
@@ -140,6 +141,7 @@ cdef object as_event(ConnectionRecord* record):
         direct_source=address_text(&record.direct_source),
         destination=address_text(&record.destination),
         upstream_local=address_text(&record.upstream_local),
+        upstream_remote=address_text(&record.upstream_remote),
         downstream_peer=principal_text(record.downstream_peer),
         upstream_peer=principal_text(record.upstream_peer),
     )

@@ -226,6 +226,8 @@ cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil
 
 # Report what happens to it, in the epoll set; False when that cannot be.
 cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil
+# It lies somewhere else than when it began to be watched; False when nothing will be reported any more.
+cdef bint leg_moved(Leg* leg, Watch* watch) noexcept nogil
 # Begin to connect, from `source` unless its family is 0; `early`: bytes will be sent as soon as it is connected.
 # Returns 0, an error number, or minus that of the bind. The caller watches the leg.
 cdef int leg_connect(

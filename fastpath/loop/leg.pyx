@@ -73,16 +73,25 @@ cdef void leg_want(Leg* leg, uint32_t bytes) noexcept nogil:
         leg.wants_many = bytes > 1
 
 
-cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil:
+cdef inline int enter_set(Leg* leg, Watch* watch, int how) noexcept nogil:
     cdef epoll_event event
-    if leg.registered:
-        return True
     watch.tags += 1
     leg.tag = watch.tags
     event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET
     event.data.u64 = <uint64_t>leg | (<uint64_t>leg.tag << 48)
-    leg.registered = epoll_ctl(watch.epoll, EPOLL_CTL_ADD, leg.fd, &event) == 0
+    return epoll_ctl(watch.epoll, how, leg.fd, &event)
+
+
+cdef bint leg_watch(Leg* leg, Watch* watch) noexcept nogil:
+    if leg.registered:
+        return True
+    leg.registered = enter_set(leg, watch, EPOLL_CTL_ADD) == 0
     return leg.registered
+
+
+cdef bint leg_moved(Leg* leg, Watch* watch) noexcept nogil:
+    # What was reported of it before is reported once more.
+    return enter_set(leg, watch, EPOLL_CTL_MOD) == 0
 
 
 cdef int bind_source(Leg* leg, const Address* source) noexcept nogil:

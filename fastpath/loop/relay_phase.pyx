@@ -7,8 +7,11 @@ from eastgate.fastpath.loop.charges cimport CHARGE_ENDPOINT, CHARGE_PENDING, giv
 from eastgate.fastpath.loop.closing cimport abort_connection, finish
 from eastgate.fastpath.loop.cluster_slots cimport SlotVersion, slot_version
 from eastgate.fastpath.loop.connection cimport Connection, PHASE_RELAY, Relayed
-from eastgate.fastpath.loop.leg cimport Keepalive, leg_forget_offer, leg_guard, leg_set_options, leg_take_sniffed
+from eastgate.fastpath.loop.leg cimport (
+    Keepalive, leg_forget_offer, leg_guard, leg_local, leg_set_options, leg_take_sniffed,
+)
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_connected
+from eastgate.fastpath.loop.race cimport race_end
 from eastgate.fastpath.loop.relay cimport COPY_LIMIT, FLOW_BROKEN, FLOW_BUSY, FLOW_ENDED, FlowStatus, relay_flow
 from eastgate.fastpath.loop.review cimport end_reviewed, is_outdated, review
 from eastgate.fastpath.loop.telemetry cimport telemetry_moved, telemetry_opened
@@ -17,6 +20,7 @@ from eastgate.fastpath.loop.times cimport end_attempt, note_connected
 from eastgate.fastpath.loop.worker_state cimport (
     MILLISECOND, OWN_WAIT_MS, Worker, raise_ready, schedule_in, wake_queue,
 )
+from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.posix cimport atomic_add, atomic_add64, count
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport Moved, moved_of
@@ -71,6 +75,7 @@ cdef inline void count_moved(Connection* connection, uint64_t up, uint64_t down)
 
 cdef void begin_relay(Worker* worker, Connection* connection) noexcept nogil:
     cdef Relayed* relayed = &connection.stage.relayed
+    race_end(worker, connection)
     connection.phase = PHASE_RELAY
     memset(relayed, 0, sizeof(Relayed))
     relayed.connected = worker.now
@@ -181,6 +186,7 @@ cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
     """Have the kernel find out when the upstream is gone; see GUARD_AFTER."""
     cdef SlotVersion* version = slot_version(&worker.slots[connection.slot])
     cdef Keepalive keepalive
+    cdef Address own
     connection.guarded |= GUARDED_UPSTREAM
     if connection.upstream.family == 1:
         return
@@ -191,9 +197,12 @@ cdef void guard_upstream(Worker* worker, Connection* connection) noexcept nogil:
         keepalive.interval_s = version.keepalive_interval_s
         keepalive.probes = version.keepalive_probes
     leg_guard(&connection.up, &keepalive)
-    if version != NULL and version.state == connection.cluster:
-        # They hold over what is set everywhere.
-        leg_set_options(&connection.up, &version.options4 if connection.upstream.family == 4 else &version.options6)
+    if (
+        version != NULL and version.state == connection.cluster and version.options4.count + version.options6.count
+        and leg_local(&connection.up, &own)
+    ):
+        # They hold over what is set everywhere. Of an endpoint's addresses any may have been connected to.
+        leg_set_options(&connection.up, &version.options4 if own.family == 4 else &version.options6)
 
 
 cdef void relay_timeout(Worker* worker, Connection* connection) noexcept nogil:

@@ -3,7 +3,6 @@ fails. No byte is sent here."""
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from eastgate.fastpath.loop.addresses cimport write_sockaddr
 from eastgate.fastpath.loop.charges cimport (
     CHARGE_CLUSTER, CHARGE_PENDING, CHARGE_PLACE, CHARGE_SILENT, CHARGE_WAITING, give_back, take_within,
 )
@@ -15,11 +14,12 @@ from eastgate.fastpath.loop.connection cimport (
 from eastgate.fastpath.loop.endpoint_limit cimport enter_endpoint, fail_waiting, wait_for_endpoint
 from eastgate.fastpath.loop.endpoint_queue cimport queue_drop
 from eastgate.fastpath.loop.handshake_queue cimport leave_handshakes
-from eastgate.fastpath.loop.leg cimport leg_close, leg_connect, leg_error, leg_local, leg_watch, leg_will_secure
+from eastgate.fastpath.loop.leg cimport leg_close, leg_error, leg_local, leg_watch, leg_will_secure
 from eastgate.fastpath.loop.outlier_counters cimport endpoint_failed
+from eastgate.fastpath.loop.race cimport connect_leg, race_begin, race_end, race_resumes, race_timeout
 from eastgate.fastpath.loop.timer_wheel cimport wheel_cancel
 from eastgate.fastpath.loop.times cimport begin_attempt, end_attempt
-from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
+from eastgate.fastpath.loop.worker_state cimport MILLISECOND, OWN_CONNECT_TIMEOUT_MS, Worker, schedule_in
 from eastgate.fastpath.match.chain_counts cimport chain_acquire
 from eastgate.fastpath.match.facts cimport Address
 from eastgate.fastpath.match.route_nodes cimport RouteChain, target_slot
@@ -29,7 +29,7 @@ from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport EndpointState, state_acquire, state_release
 from eastgate.fastpath.tables.hashing cimport source_hash
 from eastgate.fastpath.tables.picker cimport (
-    EndpointAddress, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address,
+    EndpointAddress, PickCursor, PickHash, Table, cursor_free, cursor_init, table_address, table_further,
     table_hashes, table_pick, table_pick_hash, table_size, table_state,
 )
 from eastgate.fastpath.tables.untried cimport untried_row
@@ -40,8 +40,6 @@ cdef const char* LOOPBACK6 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
 
 cdef enum:
     REPICKS = 256               # picks to find an endpoint that was not tried yet; some microseconds, after a failure
-    # Where the configuration says 0 (none), a phase that nobody can wait for still ends.
-    OWN_CONNECT_TIMEOUT_MS = 10000
 
 
 # ---- pick
@@ -152,21 +150,12 @@ cdef bint is_loop(Connection* connection, uint16_t port) noexcept nogil:
 
 # ---- connect
 
-cdef inline bint is_local_failure(int error) noexcept nogil:
-    return (
-        error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM or error == EADDRNOTAVAIL
-        or error == EAGAIN
-    )
-
-
 cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* version, int32_t endpoint) noexcept nogil:
     """0 when the connect is under way, otherwise the Reason why it is not."""
     cdef ClusterState* cluster = connection.cluster
     cdef EndpointAddress address
-    cdef TlsContext* context
-    cdef sockaddr_storage raw
-    cdef socklen_t length
-    cdef int error
+    cdef TlsContext* context = version_tls(version, endpoint)
+    cdef int reason
     table_address(version.table, endpoint, &address)
     if version.original_dst:
         address.family = connection.destination.family
@@ -179,24 +168,18 @@ cdef int open_upstream(Worker* worker, Connection* connection, SlotVersion* vers
     atomic_add64(&cluster.cx_total, 1)
     begin_attempt(worker, connection)
     atomic_add(&connection.endpoint.cx_total, 1)
-    length = write_sockaddr(&address, &raw)
-    if length == 0:
-        return <int>Reason.CONNECT_FAILED
     # The client's socket first: what it has to report already is then known before the connect is done, in one turn.
     if not leg_watch(&connection.down, &worker.watch):
         return <int>Reason.LIMIT
-    context = version_tls(version, endpoint)
-    error = leg_connect(
-        &connection.up, &raw, length, &version.source4 if address.family == 4 else &version.source6,
-        &version.options4 if address.family == 4 else &version.options6,
-        connection.down.sniffed_length != 0 or context != NULL,
+    if table_further(version.table, endpoint):
+        return race_begin(worker, connection, version, endpoint, context)
+    reason = connect_leg(
+        worker, &connection.up, version, &address, connection.down.sniffed_length != 0 or context != NULL
     )
-    if error:
-        return <int>Reason.LIMIT if is_local_failure(error) else <int>Reason.CONNECT_FAILED
+    if reason != Reason.NONE:
+        return reason
     if context != NULL:
         leg_will_secure(&connection.up, context)
-    if not leg_watch(&connection.up, &worker.watch):
-        return <int>Reason.LIMIT
     connection.phase = PHASE_CONNECT
     schedule_in(worker, &connection.timer,
                 <uint64_t>(version.connect_timeout_ms or OWN_CONNECT_TIMEOUT_MS) * MILLISECOND)
@@ -231,6 +214,7 @@ cdef void leave_upstream(Worker* worker, Connection* connection) noexcept nogil:
     end_attempt(worker, connection, False)
     wheel_cancel(&worker.wheel, &connection.timer)
     leave_handshakes(&worker.handshakes, connection)
+    race_end(worker, connection)
     leg_close(&connection.up, &worker.watch)
 
 
@@ -256,6 +240,8 @@ cdef bint try_another(Worker* worker, Connection* connection, SlotVersion* versi
 cdef void connect_failed(Worker* worker, Connection* connection, int reason) noexcept nogil:
     """Count the failure and try another endpoint of the same cluster, or refuse for `reason`. No byte was sent yet."""
     cdef SlotVersion* version
+    if reason != Reason.LIMIT and race_resumes(worker, connection):
+        return
     if connection.charged & CHARGE_PLACE and reason != Reason.LIMIT:
         fail_waiting(worker, connection.queue, reason)
     while True:
@@ -367,7 +353,8 @@ cdef bint upstream_ready(Worker* worker, Connection* connection) noexcept nogil:
 
 cdef void upstream_timeout(Worker* worker, Connection* connection) noexcept nogil:
     if connection.phase != PHASE_WAIT:
-        connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
+        if not race_timeout(worker, connection):
+            connect_failed(worker, connection, Reason.CONNECT_TIMEOUT)
     else:
         refuse(worker, connection, Reason.DURATION_TIMEOUT if connection.expiry else Reason.OVERFLOW)
 

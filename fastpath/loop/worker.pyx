@@ -18,7 +18,8 @@ from eastgate.fastpath.loop.acceptor cimport (
 from eastgate.fastpath.loop.busy_poll cimport busy_poll
 from eastgate.fastpath.loop.closing cimport finish, free_closed, free_spare, refuse
 from eastgate.fastpath.loop.connection cimport (
-    Connection, EndpointQueue, Listener, PHASE_RELAY, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER, connection_of,
+    Connection, EndpointQueue, Listener, PHASE_RELAY, SOURCE_ATTEMPT, SOURCE_LISTENER, SOURCE_READY, SOURCE_TIMER,
+    connection_of,
 )
 from eastgate.fastpath.loop.endpoint_queue cimport queues_free
 from eastgate.fastpath.loop.event_ring cimport ring_free, ring_init
@@ -27,6 +28,7 @@ from eastgate.fastpath.loop.journey cimport advance, phase_timeout, serve_handsh
 from eastgate.fastpath.loop.leg cimport Leg, is_stale, leg_note, watched
 from eastgate.fastpath.loop.pipe_pool cimport pool_free
 from eastgate.fastpath.loop.publication cimport reader_offline, reader_online
+from eastgate.fastpath.loop.race cimport race_event
 from eastgate.fastpath.loop.relay cimport RELAY_BUFFER
 from eastgate.fastpath.loop.relay_phase cimport relay_busy
 from eastgate.fastpath.loop.remembered cimport memory_free
@@ -57,6 +59,12 @@ cdef inline void connection_event(Worker* worker, Leg* leg, const epoll_event* e
         advance(worker, connection_of(leg))
 
 
+cdef void attempt_event(Worker* worker, Leg* leg, const epoll_event* event) noexcept nogil:
+    cdef Connection* connection = race_event(worker, leg, event)
+    if connection != NULL:
+        advance(worker, connection)
+
+
 cdef void handle(Worker* worker, const epoll_event* event) noexcept nogil:
     cdef uint8_t* source = <uint8_t*>watched(event.data.u64)
     cdef uint64_t counter
@@ -69,6 +77,8 @@ cdef void handle(Worker* worker, const epoll_event* event) noexcept nogil:
     elif source[0] == SOURCE_READY:
         read(worker.ready_fd, &counter, sizeof(counter))
         worker.ready_raised = 0
+    elif source[0] == SOURCE_ATTEMPT:
+        attempt_event(worker, <Leg*>source, event)
     else:
         connection_event(worker, <Leg*>source, event)
 

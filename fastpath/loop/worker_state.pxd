@@ -4,7 +4,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from eastgate.fastpath.loop.busy_poll cimport BusyPoll
 from eastgate.fastpath.loop.cluster_slots cimport ClusterSlot
-from eastgate.fastpath.loop.connection cimport Connection, EndpointQueue, HandshakeQueue, Listener, WaitingList
+from eastgate.fastpath.loop.connection cimport (
+    Connection, EndpointQueue, HandshakeQueue, Listener, Race, WaitingList,
+)
 from eastgate.fastpath.loop.endpoint_queue cimport EndpointQueues
 from eastgate.fastpath.loop.event_ring cimport EventRing
 from eastgate.fastpath.loop.leg cimport Watch
@@ -25,6 +27,8 @@ cdef enum:
 # What the configuration calls no timeout, where somebody waits for the other: an hour. Of a connection with one
 # direction ended, and of one that came to an endpoint at its limit.
 cdef enum: OWN_WAIT_MS = 3600000
+# The same where nobody can wait: of a connect.
+cdef enum: OWN_CONNECT_TIMEOUT_MS = 10000
 
 cdef enum OrderKind:
     ORDER_ADD_LISTENER          # accept from `listener`, which is the worker's from here on
@@ -102,6 +106,7 @@ cdef struct Worker:
     uint64_t random
     Connection* open
     Connection* closed          # to be freed when the turn ends
+    Race* ended_races           # to be freed when the turn ends
     Connection* busy            # relays that stopped at their budget
     EndpointQueue* due          # queues that somebody may leave
     EndpointQueues waiting

@@ -378,6 +378,12 @@ cdef class ClusterTable:
         cdef EndpointRows rows = self.rows
         total = getsizeof(self) + self.table.bytes + getsizeof(rows) + len(rows.names) * sizeof(rows.rows.names[0])
         total += state_map_bytes(self.table.states)
+        if rows.further is not None:
+            total += sum([
+                getsizeof(held) for held in (
+                    rows.further.first, rows.further.family, rows.further.address, rows.further.port,
+                )
+            ])
         total += sum([
             getsizeof(held) for held in (
                 rows.family, rows.address, rows.port, rows.weight, rows.health, rows.priority, rows.locality,

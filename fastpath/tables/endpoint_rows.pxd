@@ -24,6 +24,11 @@ cdef struct Rows:               # borrowed from the EndpointRows that made it
     const uint16_t* locality
     const uint8_t* failed       # NULL: none
     RowName* names              # NULL: no Unix sockets
+    # Addresses beside the first: by row, and once more behind the last, where its own begin. NULL: nobody has any.
+    const uint32_t* further_first
+    const uint8_t* further_family
+    const uint8_t* further_address  # 16 bytes each
+    const uint16_t* further_port
 
 cdef struct RowIndex:           # open addressing; the first row of each address wins
     uint64_t* slots             # hash tag << 32 | row
@@ -49,6 +54,7 @@ cdef class EndpointRows:
     cdef bytes priority
     cdef bytes locality
     cdef bytes failed
+    cdef object further         # of the columns: what the pointers of `rows` to further addresses point into
     cdef tuple names
     cdef tuple localities       # (region, zone, sub_zone) tuples, by index
     cdef tuple locality_priorities
@@ -57,4 +63,5 @@ cdef class EndpointRows:
     cdef str address_text(self, uint32_t row)
     cdef load_localities(self, object entries)
     cdef check_rows(self)
+    cdef load_further(self, object further)
     cdef bytes weighed(self, object factors)

@@ -94,6 +94,7 @@ cdef class EndpointRows:
                 rows.names[index].path = <const uint8_t*>PyBytes_AS_STRING(path)
                 rows.names[index].length = <uint32_t>PyBytes_GET_SIZE(path)
         self.check_rows()
+        self.load_further(columns.further)
         self.pick_weight = self.weighed(factors) if factors else b""
         rows.pick_weight = <const uint32_t*>PyBytes_AS_STRING(self.pick_weight) if factors else rows.weight
 
@@ -169,6 +170,34 @@ cdef class EndpointRows:
                     raise ValueError(f"weight: priority {priority} sums past 4294967295 at row {row}")
         finally:
             free(entry_priority)
+
+    cdef load_further(self, further):
+        cdef Rows* rows = &self.rows
+        cdef bytes first, family, address, port
+        cdef const uint32_t* begin
+        cdef uint32_t row, number, total
+        self.further = further
+        if further is None:
+            return
+        first, family, address, port = further.first, further.family, further.address, further.port
+        total = <uint32_t>len(family)
+        if len(first) != 4 * (<Py_ssize_t>rows.count + 1) or len(address) != 16 * len(family) or (
+            len(port) != 2 * len(family)
+        ):
+            raise ValueError(f"further: no addresses of {rows.count} rows")
+        begin = <const uint32_t*>PyBytes_AS_STRING(first)
+        if begin[0] != 0 or begin[rows.count] != total:
+            raise ValueError(f"further: {begin[0]}..{begin[rows.count]} of {total} addresses are of some row")
+        for row in range(rows.count):
+            if begin[row] > begin[row + 1]:
+                raise ValueError(f"further: those of row {row} end before they begin")
+        for number in range(total):
+            if family[number] != FAMILY_IPV4 and family[number] != FAMILY_IPV6:
+                raise ValueError(f"further: family {family[number]} of address {number} is none of 4, 6")
+        rows.further_first = begin
+        rows.further_family = <const uint8_t*>PyBytes_AS_STRING(family)
+        rows.further_address = <const uint8_t*>PyBytes_AS_STRING(address)
+        rows.further_port = <const uint16_t*>PyBytes_AS_STRING(port)
 
     cdef bytes weighed(self, factors):
         cdef const double[::1] parts

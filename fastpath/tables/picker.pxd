@@ -105,6 +105,14 @@ cdef int32_t table_pick_hash(const Table* table, PickCursor* cursor, const PickH
 cdef inline bint table_hashes(const Table* table) noexcept nogil:
     return table.kind == RING_HASH or table.kind == MAGLEV
 cdef void table_address(const Table* table, int32_t endpoint, EndpointAddress* address) noexcept nogil
+# Of an endpoint's addresses one: 0 is the first, 1 and on are further ones.
+cdef void table_address_at(
+    const Table* table, int32_t endpoint, uint32_t number, EndpointAddress* address) noexcept nogil
+# How many it has beside the first.
+cdef inline uint32_t table_further(const Table* table, int32_t endpoint) noexcept nogil:
+    if table.rows.further_first == NULL:
+        return 0
+    return table.rows.further_first[endpoint + 1] - table.rows.further_first[endpoint]
 cdef EndpointState* table_state(const Table* table, int32_t endpoint) noexcept nogil
 # The identity of an endpoint in events and admin: its row in the columns that the table was compiled from.
 cdef uint32_t table_size(const Table* table) noexcept nogil

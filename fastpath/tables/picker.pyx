@@ -255,6 +255,20 @@ cdef void table_address(const Table* table, int32_t endpoint, EndpointAddress* a
         address.length = table.rows.names[name].length
 
 
+cdef void table_address_at(
+    const Table* table, int32_t endpoint, uint32_t number, EndpointAddress* address
+) noexcept nogil:
+    cdef uint32_t place
+    if number == 0:
+        table_address(table, endpoint, address)
+        return
+    place = table.rows.further_first[endpoint] + number - 1
+    address.family = table.rows.further_family[place]
+    address.port = table.rows.further_port[place]
+    address.address = table.rows.further_address + 16 * <size_t>place
+    address.length = 4 if address.family == FAMILY_IPV4 else 16
+
+
 cdef EndpointState* table_state(const Table* table, int32_t endpoint) noexcept nogil:
     return state_of(table.states, <uint32_t>endpoint)
 

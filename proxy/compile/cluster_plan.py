@@ -39,6 +39,8 @@ class SlotSpec:
     gateway_threshold: int = 0
     sources: tuple[SourceAddress, ...] = ()
     socket_options: tuple[FamilyOption, ...] = ()
+    first_family: int = 0
+    first_family_count: int = 1
 
     def as_arguments(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,6 +134,8 @@ def slot_spec(cluster: Cluster, bind: Bind = NO_BIND) -> SlotSpec:
         gateway_threshold=gateway,
         sources=bind.sources,
         socket_options=bind.socket_options(),
+        first_family=cluster.happy_eyeballs.first_family,
+        first_family_count=cluster.happy_eyeballs.first_count,
     )
 
 

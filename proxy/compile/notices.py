@@ -55,10 +55,9 @@ def not_honoured(sentences: tuple[str, ...]) -> Notices:
 
 
 def cluster_notices(compiled: CompiledCluster) -> Notices:
-    """Of a cluster that is published, and of the endpoints that it was given."""
+    """Of a cluster that is published."""
     closed = (Notice(Sort.REFUSED, compiled.closed),) if compiled.closed else ()
-    assigned = () if compiled.assignment is None else compiled.assignment.warnings
-    return not_honoured(compiled.cluster.warnings + assigned) + closed
+    return not_honoured(compiled.cluster.warnings) + closed
 
 
 def why_skipped(listener: Listener) -> str:

@@ -55,7 +55,7 @@ def _port(address: str) -> Value:
 
 _ADDRESSES: dict[str, Callable[[ConnectionEvent], str]] = {
     "UPSTREAM_LOCAL_ADDRESS": lambda event: event.upstream_local,
-    "UPSTREAM_REMOTE_ADDRESS": lambda event: event.upstream,
+    "UPSTREAM_REMOTE_ADDRESS": lambda event: event.upstream_remote,
     "DOWNSTREAM_LOCAL_ADDRESS": _local,
     "DOWNSTREAM_DIRECT_LOCAL_ADDRESS": lambda event: event.downstream_local,
     "DOWNSTREAM_REMOTE_ADDRESS": lambda event: event.downstream,

@@ -201,11 +201,14 @@ class DnsClusters:
         first_only = entry.settings.first_only
         if first_only and not answer.addresses and before:
             return
-        entry.addresses[host] = answer.addresses[:1] if first_only else answer.addresses
-        # The order of an answer rotates; the endpoints are the same.
-        if before is not None and sorted(before) == sorted(entry.addresses[host]):
-            entry.addresses[host] = before
+        # The order of an answer rotates; the endpoints are the same. The one of LOGICAL_DNS is known by the first.
+        if (
+            before is not None
+            and sorted(before) == sorted(answer.addresses)
+            and (not first_only or before[:1] == answer.addresses[:1])
+        ):
             return
+        entry.addresses[host] = answer.addresses
         self._log.info("name resolved", cluster=entry.name, host=host, addresses=len(answer.addresses))
         self._note(entry)
 

@@ -9,7 +9,8 @@ class Accepting:
     """Listens from the start; ``_serve`` of who inherits gets each connection. What is needed there comes first."""
 
     def __init__(self, place: tuple[str, int] = ("127.0.0.1", 0)) -> None:
-        self._server = socket.create_server(place, backlog=128)
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        self._server = socket.create_server(place, family=family, backlog=128)
         self.address: tuple[str, int] = self._server.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 from eastgate.xds.assignment import decode_assignment, read_text
+from eastgate.xds.columns import Columns, host_text
 from eastgate.xds.errors import XdsError
 from eastgate.xds.resources import Locality, LocalityEntry
 
@@ -132,13 +133,66 @@ def test_policy() -> None:
     assert decoded.weighted_priority_health
 
 
-def test_further_addresses_of_an_endpoint_are_warned_about_once() -> None:
-    more = field(1, field(1, socket_address("10.0.0.1", 80)) + field(4, field(1, socket_address("::1", 80))))
-    decoded = decode_assignment(one(more) + one(more))
-    assert [row[0] for row in rows_of(decoded.columns)] == ["10.0.0.1"]
-    [warning] = decoded.warnings
-    assert "additional_addresses" in warning
-    assert decode_assignment(one(lb_endpoint(socket_address("10.0.0.1", 80)))).warnings == ()
+def several(*addresses: bytes) -> bytes:
+    """An LbEndpoint around Addresses, of which the first is that of the endpoint."""
+    first, *further = addresses
+    return field(1, field(1, first) + b"".join(field(4, field(1, address)) for address in further))
+
+
+def further(columns: Columns) -> list[list[str]]:
+    """By row, as text."""
+    return [
+        [f"{host_text(packed, family)} {port}" for packed, port, family in columns.further_of(row)]
+        for row in range(columns.count)
+    ]
+
+
+def test_further_addresses_stand_beside_the_rows_of_their_endpoints() -> None:
+    single = lb_endpoint(socket_address("10.0.0.9", 80))
+    dual = several(socket_address("10.0.0.1", 80), socket_address("fd00::1", 81), socket_address("10.0.1.1", 82))
+    six = several(socket_address("fd00::2", 80), socket_address("10.0.0.2", 83))
+    localities = [locality_endpoints("r", [single, dual]), locality_endpoints("s", [six])]
+    decoded = decode_assignment(assignment("c", localities))
+    assert [row[0] for row in rows_of(decoded.columns)] == ["10.0.0.9", "10.0.0.1", "fd00::2"]
+    assert further(decoded.columns) == [[], ["fd00::1 81", "10.0.1.1 82"], ["10.0.0.2 83"]]
+    assert [entry.locality.region for entry in decoded.columns.localities] == ["r", "s"]
+    # Where nobody has any there is nothing.
+    assert decode_assignment(one(single)).columns.further is None
+
+
+def test_an_endpoint_that_is_dropped_takes_its_further_addresses_along() -> None:
+    first = several(socket_address("10.0.0.1", 80), socket_address("fd00::1", 80))
+    again = several(socket_address("10.0.0.1", 80), socket_address("fd00::2", 80))
+    other = several(socket_address("10.0.0.3", 80), socket_address("fd00::3", 80))
+    decoded = decode_assignment(assignment("c", [locality_endpoints("r", [first, again, other])]))
+    assert further(decoded.columns) == [["fd00::1 80"], ["fd00::3 80"]]
+
+
+PATH = field(2, field(1, b"/run/a"))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reason"),
+    [
+        ((socket_address("10.0.0.1", 80), socket_address("b.example", 80)), "must be an IP address, not 'b.example'"),
+        ((socket_address("10.0.0.1", 80), socket_address("fd00::1", 65536)), "port is above 65535"),
+        ((socket_address("10.0.0.1", 80), b""), "has no address"),
+        ((socket_address("10.0.0.1", 80), PATH), "has a socket path among its addresses"),
+        ((PATH, socket_address("10.0.0.1", 80)), "has a socket path among its addresses"),
+    ],
+)
+def test_impossible_further_addresses_are_refused(addresses: tuple[bytes, ...], reason: str) -> None:
+    with pytest.raises(XdsError, match=reason):
+        decode_assignment(one(several(*addresses)))
+
+
+def test_a_further_address_that_is_cut_off_is_malformed() -> None:
+    whole = several(socket_address("10.0.0.1", 80), socket_address("fd00::1", 80))
+    cut = field(1, field(1, socket_address("10.0.0.1", 80)) + field(4, field(1, socket_address("fd00::1", 80))[:-1]))
+    assert further(decode_assignment(one(whole)).columns) == [["fd00::1 80"]]
+    with pytest.raises(XdsError) as refused:
+        decode_assignment(one(cut))
+    assert refused.value.malformed
 
 
 def test_metadata_value_may_stand_before_its_key() -> None:

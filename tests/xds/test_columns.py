@@ -119,6 +119,34 @@ def test_columns_are_built_as_the_reader_builds_them() -> None:
     assert columns_of(iter(())).count == 0
 
 
+FIRST, SECOND = (b"\x0a\0\0\1" + bytes(12), 80, 4), (b"\xfd" + bytes(14) + b"\1", 81, 6)
+
+
+def dual() -> Columns:
+    """Three endpoints: without, with one, and with two further addresses."""
+    rows = [EndpointRow(Family.IPV4, bytes([10, 0, 1, one]), 80) for one in range(3)]
+    return columns_of([rows[0], rows[1]._replace(further=(SECOND,)), rows[2]._replace(further=(FIRST, SECOND))])
+
+
+def test_further_addresses_follow_their_rows() -> None:
+    columns = dual()
+    assert [columns.further_of(row) for row in range(3)] == [[], [SECOND], [FIRST, SECOND]]
+    taken = columns.take((2, 0))
+    assert [taken.further_of(row) for row in range(2)] == [[FIRST, SECOND], []]
+    assert columns.take(range(3)) == columns
+    assert columns.take((0,)).further is None
+    joined = mixed().with_rows(columns, (0, 1))
+    assert [joined.further_of(row) for row in range(6)] == [[], [], [], [], [], [SECOND]]
+    assert mixed().with_rows(mixed(), (0,)).further is None
+    assert [columns.with_rows(mixed(), (0,)).further_of(row) for row in range(4)] == [[], [SECOND], [FIRST, SECOND], []]
+
+
+def test_endpoints_are_the_same_whatever_their_further_addresses() -> None:
+    columns = dual()
+    assert columns.has_identities_of(replace(columns, further=None))
+    assert columns != replace(columns, further=None)
+
+
 @pytest.mark.parametrize("field", ["port", "weight", "priority"])
 def test_number_that_does_not_fit_its_column_is_an_error(field: str) -> None:
     one = EndpointRow(Family.IPV4, bytes(4), locality=Locality("r"))

@@ -50,19 +50,6 @@ def test_warning_is_told_once_however_many_say_it_and_pushes_come(caplog: pytest
     assert compiler.notices.of("CDS", NAME) == (IGNORED,)
 
 
-def test_endpoints_that_warn_are_told_of_as_their_cluster(caplog: pytest.LogCaptureFixture) -> None:
-    compiler = Compiler(ClusterSlots(16))
-    plain = assignment(("10.0.0.1", 80))
-    for _ in range(2):
-        # The second time with other endpoints, of which the same is to be said.
-        compiler.apply(snapshot(cluster(), replace(plain, warnings=(IGNORED.text,)), None))
-        assert compiler.notices.of("CDS", NAME) == (IGNORED,)
-        plain = assignment(("10.0.0.1", 80), ("10.0.0.2", 80))
-    assert told(caplog) == [("configuration not honoured", "CDS", NAME, 1, IGNORED.text)]
-    compiler.apply(snapshot(cluster(), plain, None))
-    assert compiler.notices.of("CDS", NAME) == ()
-
-
 def test_cluster_that_no_longer_warns_or_left_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     compiler = Compiler(ClusterSlots(16))
     endpoints = assignment(("10.0.0.1", 80))

@@ -26,10 +26,13 @@ EVENT = ConnectionEvent(
     direct_source="10.9.0.1:5000",
     destination="10.0.0.1:80",
     upstream_local="[fd00::2]:9000",
+    upstream_remote="[fd00::1]:8080",
     downstream_peer="spiffe://cluster.local/ns/a/sa/shop",
     upstream_peer="",
 )
-REFUSED = EVENT._replace(reason=Reason.UPSTREAM_TLS_WRONG_NAME, upstream="", upstream_local="", destination="")
+REFUSED = EVENT._replace(
+    reason=Reason.UPSTREAM_TLS_WRONG_NAME, upstream="", upstream_local="", upstream_remote="", destination=""
+)
 ISTIO = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
     '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '

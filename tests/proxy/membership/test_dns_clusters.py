@@ -152,10 +152,16 @@ async def test_logical_dns_keeps_its_endpoint_until_there_is_another_one() -> No
         dns.apply({"c": one})
         await names.answer("a.test", "10.0.0.1", "10.0.0.2")
         await names.answer("a.test")
-        await names.answer("a.test", "10.0.0.1")
+        await names.answer("a.test", "10.0.0.1", "10.0.0.2")
         assert (addresses(dns, one), names.changed) == (["10.0.0.1"], ["c"])
         await names.answer("a.test", "10.0.0.2", "10.0.0.1")
         assert (addresses(dns, one), names.changed) == (["10.0.0.2"], ["c", "c"])
+        # Its further addresses are its own, too.
+        await names.answer("a.test", "10.0.0.2")
+        assert (addresses(dns, one), names.changed) == (["10.0.0.2"], ["c", "c", "c"])
+        found = dns.assignment(one)
+        assert found is not None
+        assert found.columns.further is None
 
 
 async def test_same_addresses_in_another_order_are_no_change() -> None:
