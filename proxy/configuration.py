@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from eastgate.proxy.disk.last_good import LastGood, identity
 from eastgate.proxy.disk.state_file import StateFile
 from eastgate.xds.ads import AdsClient, Push
+from eastgate.xds.config_source import ADS
 from eastgate.xds.errors import XdsError
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.resources import Snapshot
@@ -92,9 +93,14 @@ class Configuration:
 
     @property
     def waits_for_secrets(self) -> bool:
-        """Whether a secret that is asked for has never come. What needs it refuses until then."""
-        missing = self.store.secrets.snapshot.missing
-        return any(ref.source == one.source and one.awaits(ref.name) for one in self.secret_sources for ref in missing)
+        """Whether a secret that is asked for has never come, and is still waited for. What needs it refuses until then.
+
+        The last good configuration does not wait for istiod, be it for secrets.
+        """
+        awaited = self.store.secrets.awaited()
+        if self.last_good.answered and any(ref.source == ADS for ref in awaited):
+            return True
+        return any(ref.source == one.source and one.awaits(ref.name) for one in self.secret_sources for ref in awaited)
 
     async def _serve(self, snapshot: Snapshot) -> Iterable[XdsError]:
         """Have a snapshot served, and remember which one is."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from .config_source import source_of
+from .config_source import fetch_timeout_s, source_of
 from .fields import type_name
 from .message import read
 from .tls_records import SecretRef
@@ -52,10 +52,11 @@ def _named(common_tls_context: bytes) -> tuple[SecretRef, ...]:
 
 @lru_cache(maxsize=256)
 def secret_ref(raw: bytes) -> SecretRef:
-    """Read the bytes of an SdsSecretConfig. Raises XdsError."""
+    """Read the bytes of an SdsSecretConfig. Raises XdsError, or ValueError for a timeout that is none."""
     # Contexts that differ, by the names that they accept, still name the same two secrets.
     message = read(_SDS_SECRET_CONFIG, raw)
-    return SecretRef(message.get("name", ""), source_of(message.get("sds_config")))
+    config = message.get("sds_config")
+    return SecretRef(message.get("name", ""), source_of(config), fetch_timeout_s(config))
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ in Envoy: who deletes a secret that listeners still name would otherwise stop th
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, datetime
+from time import monotonic
 from types import MappingProxyType
 
 from .config_source import ADS
@@ -50,10 +51,17 @@ class SecretSnapshot:
 
 
 class SecretStore:
-    """Secrets of one node. Owned by the thread that feeds it; what it hands out is frozen. ``now``: the wall clock."""
+    """Secrets of one node. Owned by the thread that feeds it; what it hands out is frozen. ``now``: the wall clock;
+    ``clock``: seconds that only grow.
+    """
 
-    def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC), clock: Callable[[], float] = monotonic
+    ) -> None:
         self._now = now
+        self._clock = clock
+        # Since when a secret is wanted.
+        self._since: dict[SecretRef, float] = {}
         self._snapshot = SecretSnapshot()
         self._listeners: list[OnSecrets] = []
         # The version that was accepted last, by source.
@@ -75,10 +83,21 @@ class SecretStore:
     def want(self, refs: Iterable[SecretRef]) -> None:
         """Set what is wanted from now on; what is not is forgotten."""
         wanted = frozenset(refs)
+        now_s = self._clock()
+        self._since = {ref: self._since.get(ref, now_s) for ref in wanted}
         if wanted != self._snapshot.wanted:
             secrets = {ref: one for ref, one in self._snapshot.secrets.items() if ref in wanted}
             rejections = {ref: one for ref, one in self._snapshot.rejections.items() if ref in wanted}
             self._replace(secrets, rejections, wanted, moved=True)
+
+    def awaited(self) -> list[SecretRef]:
+        """Those that a process that starts waits for, as Envoy does: missing, not rejected, and still in their time."""
+        now_s, rejected = self._clock(), self._snapshot.rejections
+        return [
+            ref
+            for ref in self._snapshot.missing
+            if ref not in rejected and (not ref.fetch_timeout_s or now_s < self._since[ref] + ref.fetch_timeout_s)
+        ]
 
     def wanted(self, source: str = ADS) -> tuple[str, ...]:
         """Names to subscribe to at a source, sorted."""

@@ -2,15 +2,26 @@
 
 from typing import NamedTuple
 
-from .config_source import ADS
+from .config_source import ADS, FETCH_TIMEOUT_S
 from .record import record
 
 
 class SecretRef(NamedTuple):
-    """A secret by name, and where it is to be asked for: what config_source.source_of says."""
+    """A secret by name, and where it is to be asked for: what config_source.source_of says. Two that have both alike
+    are one secret.
+
+    ``fetch_timeout_s``: how long a process that starts waits for the first one, 0 for as long as it takes.
+    """
 
     name: str
     source: str = ADS
+    fetch_timeout_s: float = FETCH_TIMEOUT_S
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretRef) and self[:2] == other[:2]
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
 
 
 @record

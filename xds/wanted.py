@@ -35,9 +35,12 @@ def named_routes(listeners: Iterable[Listener]) -> frozenset[str]:
 def named_secrets(
     listeners: Iterable[Listener], clusters: Mapping[str, Cluster], routed: set[str] | None
 ) -> frozenset[SecretRef]:
-    """Secrets of chains, and of clusters that something leads to; of all clusters where `routed` is None."""
-    named = {chain.secrets for chain in chains_of(listeners)}
-    named.update(one.secrets for name, one in clusters.items() if one.secrets and leads_to(name, routed))
+    """Secrets of chains, and of clusters that something leads to; of all clusters where `routed` is None.
+
+    Where one is named with several timeouts, that of the first holds.
+    """
+    named = dict.fromkeys(chain.secrets for chain in chains_of(listeners))
+    named.update((one.secrets, None) for name, one in clusters.items() if one.secrets and leads_to(name, routed))
     return frozenset(ref for refs in named for ref in refs)
 
 

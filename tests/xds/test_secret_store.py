@@ -108,3 +108,26 @@ def test_resources_that_are_no_secrets_are_rejected() -> None:
     assert rejected[0].reason.startswith("its type is ")
     (named,) = store.apply("2", [packed(tls_secret("default", keyed("a")))], source=AGENT, names=["ROOTCA"])
     assert (named.name, named.reason) == ("ROOTCA", "it calls itself 'default'")
+
+
+def test_a_missing_secret_is_awaited_for_its_own_time() -> None:
+    now_s = [100.0]
+    store = SecretStore(clock=lambda: now_s[0])
+    patient, hasty = SecretRef("patient", AGENT, 0.0), SecretRef("hasty", AGENT, 2.0)
+    store.want([patient, hasty, DEFAULT])
+    now_s[0] += 1
+    # Wanted again it is no younger.
+    store.want([patient, hasty, DEFAULT])
+    assert set(store.awaited()) == {patient, hasty, DEFAULT}
+    now_s[0] += 1
+    assert set(store.awaited()) == {patient, DEFAULT}
+    now_s[0] += 14
+    assert store.awaited() == [patient]
+    # A name and nothing else.
+    assert store.apply("1", [packed(b"\x0a\x07patient")], source=AGENT)
+    assert store.awaited() == []
+
+
+def test_a_secret_is_one_whatever_its_timeout() -> None:
+    assert {SecretRef("a", AGENT, 0.0), SecretRef("a", AGENT, 5.0)} == {SecretRef("a", AGENT)}
+    assert SecretRef("a", AGENT) != SecretRef("a")
