@@ -35,7 +35,7 @@ AUTO = "auto"
 
 
 def _is_anything(prefix: str) -> bool:
-    """Whether istiod leaves a range out of a match."""
+    """Whether istiod leaves a range out of a match; a chain of such ranges alone is not the default for that."""
     return prefix.partition("/")[0] == WILDCARD
 
 
@@ -52,13 +52,16 @@ class _Chain:
 
     @property
     def takes_all(self) -> bool:
-        anywhere = all(map(_is_anything, self.prefixes))
-        return anywhere and not self.http_only and (not self.server_names or "*" in self.server_names)
+        return not self.prefixes and not self.http_only and (not self.server_names or "*" in self.server_names)
+
+    @property
+    def _asks(self) -> tuple[set[str], set[str], bool]:
+        ranges = {str(ip_interface(one).network) for one in self.prefixes if not _is_anything(one)}
+        return set(self.server_names) - {"*"}, ranges, self.http_only
 
     def is_like(self, other: "_Chain") -> bool:
         """Whether nobody could tell which of the two is meant."""
-        mine = (sorted(self.server_names), sorted(self.prefixes), self.http_only)
-        return mine == (sorted(other.server_names), sorted(other.prefixes), other.http_only)
+        return self._asks == other._asks
 
 
 @dataclass(slots=True)

@@ -177,9 +177,9 @@ def test_a_tcp_route_of_subnets_is_a_chain_beside_that_of_the_service() -> None:
     # A match without subnets ends them, and takes all of its route.
     one_of_all = near.replace("{destinationSubnets: [10.8.0.1]}", "{port: 80}")
     assert chains_of(led(one_of_all), "240.240.0.1_80") == [([], [], f"outbound|81||{HOST}")]
-    # What istiod takes for any address ends nothing, and matches everything.
+    # What istiod takes for any address ends nothing, and matches everything: no default is reached beside it.
     anything = near.replace("10.9.0.7/16", "0.0.0.0/0").replace(", {destinationSubnets: [10.8.0.1]}", "")
-    assert chains_of(led(anything), "240.240.0.1_80")[-1] == ([], [], own)
+    assert chains_of(led(anything), "240.240.0.1_80") == [([], [], f"outbound|81||{HOST}"), ([], [], own)]
 
 
 def test_a_subnet_is_an_address_or_a_range() -> None:
