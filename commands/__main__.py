@@ -1,6 +1,6 @@
 """`python -m eastgate.commands`: the command line, where the script `eastgate` is not on the path."""
 
-from .cli import main
+from .entry import main
 
 if __name__ == "__main__":
     main()

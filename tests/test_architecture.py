@@ -24,6 +24,7 @@ MAY_IMPORT = {
 # Above the data side a module imports from later lines only.
 LAYERS = (
     {"commands.__main__"},
+    {"commands.entry"},
     {"commands.cli"},
     {
         "commands.bench",

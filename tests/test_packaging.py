@@ -140,7 +140,7 @@ def test_wheel_installs_one_name(tree):
         held = set(opened.namelist())
         [metadata] = {name.split("/")[0] for name in held if ".dist-info/" in name}
         assert opened.read(f"{metadata}/top_level.txt").decode().split() == ["eastgate"]
-        assert b"eastgate = eastgate.commands.cli:main" in opened.read(f"{metadata}/entry_points.txt")
+        assert b"eastgate = eastgate.commands.entry:main" in opened.read(f"{metadata}/entry_points.txt")
     assert {name.split("/")[0] for name in held} == {"eastgate", metadata}
     # A namespace: other distributions may lie beside it, and nothing runs on import of the root.
     assert "eastgate/__init__.py" not in held
