@@ -36,7 +36,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-long test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn kind-up kind-down kind-test \
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn lab-scale kind-up kind-down kind-test \
 	deploy-test docker-image wheel-test browser prometheus
 
 help:
@@ -72,6 +72,7 @@ help:
 	@echo "make lab-matrix  the story in every mixture of eastgate and stock sidecars and gateways"
 	@echo "make kind-test   deploy/kind with real kind, made here: gateways and sidecars of each sort (root; kind-up, kind-down)"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
+	@echo "make lab-scale   what so many gateways cost one istiod (SCALE='10 100 1000')"
 	@echo "make image       image of the gateway in dist/, without an engine; make docker-image: with one, of deploy/Dockerfile"
 	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
 	@echo "make clean       remove what was built; the environment stays"
@@ -393,6 +394,11 @@ CHURN ?= 120 1000 20
 
 lab-churn: lab-up
 	@$(LAB) churn $(CHURN)
+
+SCALE ?= 10 100 1000
+
+lab-scale: lab-up
+	@$(LAB) scale $(SCALE)
 
 clean:
 	@echo "== remove what was built"

@@ -23,6 +23,7 @@ USAGE = """usage: python -m lab COMMAND
   istioctl CLUSTER WORDS...    istioctl on a cluster
   churn [SECONDS [SERVICES [ENDPOINTS]]]
                                endpoints that change all the time, eastgate beside Envoy; 120 1000 20 unless told
+  scale [GATEWAYS...]          what so many gateways cost one istiod; 10 100 1000 unless told
   image FILE                   the image of eastgate, as a docker archive"""
 
 
@@ -91,6 +92,15 @@ def churn(words: list[str]) -> None:
     measure(lab(), *map(int, numbers))
 
 
+def scale(words: list[str]) -> None:
+    counts = words or ["10", "100", "1000"]
+    if not all(word.isdecimal() and int(word) for word in counts):
+        raise LabError("scale: expected GATEWAYS..., each a number above 0")
+    from .scale import main as measure
+
+    measure(lab(), [int(word) for word in counts])
+
+
 def image(words: list[str]) -> None:
     settings = from_environment()
     if len(words) != 1:
@@ -109,7 +119,7 @@ def cluster_of(words: list[str]) -> str:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "build": build, "up": up, "down": down, "status": status, "shell": shell, "kubectl": kubectl, "istioctl": istioctl,
-    "churn": churn, "image": image,
+    "churn": churn, "scale": scale, "image": image,
 }  # fmt: skip
 
 
