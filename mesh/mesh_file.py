@@ -5,7 +5,7 @@ verbatim, one document each or in lists; at most one document is a Scenario. Wha
 file, line and cause; what is not honoured is a finding, one for each kind of thing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -20,8 +20,8 @@ from .findings import HTTP, Findings
 from .gather import Found, Gathered, Place, gather
 from .istio import MeshConfig
 from .kubernetes import KINDS, KubernetesService
-from .mesh_schema import MeshSection, OptionsSection, ScenarioSection, StepSection
-from .model import Cluster, Mesh, Options, Resource
+from .mesh_schema import FailSection, MeshSection, OptionsSection, ScenarioSection, StepSection
+from .model import Cluster, Identity, Mesh, Options, Resource
 from .networks import Resolve, gateways, is_address, look_up, network_problems, resolved, unread_of_networks
 from .no_effect import meaning
 from .part import object_name, unread
@@ -34,6 +34,7 @@ from .scenario import (
     Step,
     is_meant,
     service_named,
+    some_of,
     with_options,
     with_outages,
     with_readiness,
@@ -305,20 +306,46 @@ class _Reader:
                 where = (*path, key, index)
                 workload = _looked_up(document, where, lambda text=text, mesh=mesh: workload_named(mesh, text))
                 mesh = with_readiness(mesh, {workload.identity}, ready=ready)
-        failed = tuple(Outage(one.region, one.zone, one.gateway) for one in entry.fail)
-        repaired = tuple(Outage(one.region, one.zone, one.gateway) for one in entry.repair)
-        for key, outages in (("fail", failed), ("repair", repaired)):
-            for index, outage in enumerate(outages):
-                if outage.gateway and outage.gateway not in mesh.clusters:
-                    raise document.error((*path, key, index), f"unknown cluster {outage.gateway!r}")
-                if not outage.gateway and not any(outage.hits(one) for one in mesh.workloads):
-                    raise document.error((*path, key, index), f"no echo workload is in {outage.region or outage.zone}")
+        failed, repaired = (
+            _outages(document, (*path, key), some, mesh)
+            for key, some in (("fail", entry.fail), ("repair", entry.repair))
+        )
         mesh = with_outages(with_outages(mesh, failed, ready=False), repaired, ready=True)
         for name in sorted(set(entry.expect) - set(mesh.clusters) - {REFUSED}):
             if not any(is_meant(name, one) for one in mesh.workloads):
                 cause = f"{name!r} is no cluster, locality (region/zone) or workload (cluster/name)"
                 raise document.error((*path, "expect", name), cause)
-        return Step(entry.name, " ".join(entry.why.split()), mesh, failed, repaired, dict(entry.expect))
+        through = _through(document, (*path, "through"), entry, mesh)
+        why = " ".join(entry.why.split())
+        return Step(entry.name, why, mesh, failed, repaired, dict(entry.expect), through)
+
+
+def _outages(document: Document, path: Path, entries: Sequence[FailSection], mesh: Mesh) -> tuple[Outage, ...]:
+    """What breaks or comes back; each hits somebody."""
+    found = tuple(Outage(one.region, one.zone, one.gateway, one.after) for one in entries)
+    for index, outage in enumerate(found):
+        if not any(outage.hits(one) for one in mesh.workloads):
+            cause = f"no echo workload is in {outage.region or outage.zone}"
+            if outage.gateway:
+                cause = f"{outage.gateway!r} is no cluster with gateways, and no gateway; known are {_gateways(mesh)}"
+            raise document.error((*path, index), cause)
+    return found
+
+
+def _through(document: Document, path: Path, entry: StepSection, mesh: Mesh) -> dict[Identity, float]:
+    """Expected shares of connections by gateway."""
+    found = {}
+    for name, share in entry.through.items():
+        workload = _looked_up(document, (*path, name), lambda name=name: workload_named(mesh, name))
+        if workload.role != "gateway":
+            raise document.error((*path, name), f"{name!r} is no gateway; known are {_gateways(mesh)}")
+        found[workload.identity] = share
+    return found
+
+
+def _gateways(mesh: Mesh) -> str:
+    """Those that there are, for an error."""
+    return some_of(["/".join(one.identity) for one in mesh.workloads if one.role == "gateway"]) or "none"
 
 
 def _texts(found: object) -> dict[str, str]:

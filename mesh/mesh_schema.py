@@ -135,16 +135,19 @@ class MeshSection(Section):
 
 
 class FailSection(Section):
-    """What breaks or comes back: workloads of a locality, or the gateways of a cluster."""
+    """What breaks or comes back: workloads of a locality, or gateways."""
 
     region: str = ""
     zone: str = ""
     gateway: str = ""
+    after: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _one(self) -> "FailSection":
         if sum(bool(one) for one in (self.region, self.zone, self.gateway)) != 1:
-            raise ValueError("name one of region, zone (region/zone) and gateway (a cluster)")
+            raise ValueError("name one of region, zone (region/zone) and gateway (a cluster, or cluster/name)")
+        if self.after and not self.gateway:
+            raise ValueError("after is for gateways: workloads of a locality fail before the step's connections")
         return self
 
 
@@ -162,11 +165,16 @@ class StepSection(Section):
     options: dict[str, Any] = {}
     mesh_config: dict[str, Any] | None = Field(default=None, alias="meshConfig")
     expect: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    through: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> "StepSection":
         if self.expect and abs(sum(self.expect.values()) - 1) > 1e-6:
             raise ValueError(f"the expected shares sum to {sum(self.expect.values()):g}, not to 1")
+        if sum(self.through.values()) > 1 + 1e-6:
+            raise ValueError(f"the shares through gateways sum to {sum(self.through.values()):g}, which is over 1")
+        if any(one.after for one in self.repair):
+            raise ValueError("after is for what fails: what is repaired is there before the step's connections")
         return self
 
 

@@ -23,6 +23,8 @@ SUB_ZONE_LABEL = "topology.istio.io/subzone"
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
 
+Identity = tuple[str, str, str]
+"""Cluster, namespace and name of a workload."""
 DOMAIN = "cluster.local"
 """Kubernetes' DNS domain, as in service.namespace.svc.cluster.local."""
 
@@ -83,7 +85,7 @@ class Workload:
         return self.locality_text or "/".join(self.locality)
 
     @property
-    def identity(self) -> tuple[str, str, str]:
+    def identity(self) -> Identity:
         """Cluster, namespace and name: unique in the mesh."""
         return self.cluster, self.namespace, self.name
 

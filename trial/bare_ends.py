@@ -10,7 +10,7 @@ from typing import Any
 from eastgate.mesh.ads_server import AdsServer
 from eastgate.mesh.ca import MeshCa
 from eastgate.mesh.endpoints import ClusterKey
-from eastgate.mesh.model import Mesh, Resource, Workload
+from eastgate.mesh.model import Identity, Mesh, Resource, Workload
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.source import MeshSource
 from eastgate.xds.columns import Health
@@ -18,7 +18,7 @@ from eastgate.xds.node import NodeIdentity
 
 from .client import MeshClient, Target
 from .echo_processes import HOST, EchoProcesses
-from .ends import Identity, Shares, Traffic
+from .ends import Ejection, Shares, Traffic
 
 HEALTH = tuple(one.name for one in Health)
 
@@ -84,6 +84,9 @@ class BareEnds:
         columns = target.assignment.columns
         health = [HEALTH[value] for value in columns.health]
         return Shares(target.table, columns, health, target.assignment.overprovisioning_factor)
+
+    async def ejections(self) -> list[Ejection]:
+        return []
 
     async def connect(self, count: int, progress: Callable[[int], None]) -> Traffic:
         return await self._the_client.connect(self._target(), count, progress)

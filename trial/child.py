@@ -113,6 +113,16 @@ class Child:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
+        await self._gone()
+
+    async def kill(self) -> None:
+        """End it at once, with no chance to say good-bye."""
+        if self.running:
+            self._process.kill()
+            await self._process.wait()
+        await self._gone()
+
+    async def _gone(self) -> None:
         await self._reading
         # asyncio closes the transport of a process when its pipes have ended, and stdin has to be told.
         if self._process.stdin is not None:

@@ -7,10 +7,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from eastgate.mesh.endpoints import target_port
-from eastgate.mesh.model import Mesh, Workload
+from eastgate.mesh.model import Identity, Mesh, Workload
 
 from .child import Child
-from .ends import Identity
 
 HOST = "127.0.0.1"
 READY_S = 20.0

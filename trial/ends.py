@@ -4,17 +4,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
 from eastgate.mesh.ads_server import AdsServer
-from eastgate.mesh.model import Mesh, Resource, Workload
+from eastgate.mesh.model import Identity, Mesh, Resource, Workload
 from eastgate.mesh.source import MeshSource
 from eastgate.xds.columns import Columns
-
-Identity = tuple[str, str, str]
-"""Cluster, namespace and name of a workload."""
 
 
 @dataclass(slots=True)
@@ -39,6 +36,21 @@ class Shares:
     columns: Columns
     health: Sequence[str]
     overprovisioning_factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """An endpoint went out, or came back: ``kind`` is ejected or returned. ``moved``: share of picks, 0 to 1."""
+
+    kind: str
+    address: str
+    cause: str
+    moved: float
+
+    def named(self, stands_for: Mapping[str, str]) -> "Ejection":
+        """With what stands behind the address in its place."""
+        name = stands_for.get(self.address, self.address)
+        return replace(self, address=name, cause=self.cause.replace(self.address, name))
 
 
 class Ends(Protocol):
@@ -76,6 +88,10 @@ class Ends(Protocol):
         ...
 
     async def shares(self) -> Shares: ...
+    async def ejections(self) -> list[Ejection]:
+        """Endpoints of the client that went out or came back since the last time; none where nobody ejects."""
+        ...
+
     async def connect(self, count: int, progress: Callable[[int], None]) -> Traffic: ...
 
     async def answered(self) -> dict[Identity, int]:

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
@@ -11,6 +11,8 @@ from eastgate.xds.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from .ends import Ejection
 
 REFUSED = "refused"
 WIDTH, INDENT = 80, 10
@@ -37,7 +39,8 @@ class StepResult:
 
     ``via_gateway``: connections that the gateways routed, by their own counters. ``behind_gateways``: answers of
     workloads that the client does not dial itself. ``errors``: what became of the others, by kind. ``handshakes``: of
-    mTLS at the servers' sidecars, all and those that were resumed; None without sidecars.
+    mTLS at the servers' sidecars, all and those that were resumed; None without sidecars. ``through``: by gateway, how
+    many it routed and which share was expected. ``ejections``: of the client's endpoints, by what stands behind them.
     """
 
     name: str
@@ -52,6 +55,8 @@ class StepResult:
     errors: Mapping[str, int]
     duration_s: float = 0.0
     handshakes: tuple[int, int] | None = None
+    through: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    ejections: tuple[Ejection, ...] = ()
 
     @property
     def refused(self) -> int:
@@ -62,8 +67,9 @@ class StepResult:
         """Sentences about what is not as it must be; empty when all is well."""
         found = []
         counts = {**self.observed, REFUSED: self.refused}
-        for name in sorted({*counts, *self.expected}) if self.expected else ():
-            share, count = self.expected.get(name, 0.0), counts.get(name, 0)
+        compared = [(name, counts.get(name, 0), self.expected.get(name, 0.0)) for name in {*counts, *self.expected}]
+        through = [(f"through {name}", *told) for name, told in self.through.items()]
+        for name, count, share in [*(sorted(compared) if self.expected else ()), *through]:
             if abs(count - share * self.connections) > tolerance(share, self.connections):
                 got = count / self.connections
                 found.append(f"{name}: {got:.1%} of {self.connections}, and {share:.1%} were expected")
@@ -101,6 +107,8 @@ class StepResult:
             "handshakes": None
             if self.handshakes is None
             else dict(zip(("all", "resumed"), self.handshakes, strict=True)),
+            "through": {name: count / total for name, (count, _) in self.through.items()},
+            "ejections": [asdict(one) for one in self.ejections],
             "ok": not self.problems(),
         }
 
@@ -130,7 +138,10 @@ def arithmetic(priorities: Sequence[Sequence[Any]], factor: int) -> str:
 def endpoint_rows(
     table: ClusterTable, columns: Columns, health: Sequence[str], stands_for: Mapping[str, str]
 ) -> tuple[EndpointRow, ...]:
-    """Rows of a table compiled from `columns`; `health` by endpoint, `stands_for` by address."""
+    """Rows of a table compiled from `columns`; `health` by endpoint, `stands_for` by address.
+
+    In the order of what they stand for within a locality: addresses are of ports that differ from run to run.
+    """
     shares = table.shares()
     rows = []
     for index in range(columns.count):
@@ -146,7 +157,7 @@ def endpoint_rows(
                 stands_for=stands_for.get(address, ""),
             )
         )
-    return tuple(rows)
+    return tuple(sorted(rows, key=lambda row: (row.locality, row.stands_for, row.address)))
 
 
 def _where(locality: str) -> str:
@@ -180,6 +191,10 @@ def _told(result: StepResult) -> Iterator[tuple[str, str, str]]:
     refused = f", {result.refused} refused" if result.refused else ""
     crossed = f"({result.connections} connections, {result.via_gateway} through a gateway{refused})"
     yield "observed", f"{observed}\n{crossed}", ""
+    if result.through:
+        yield "through", "  ".join(f"{name} {count / total:.1%}" for name, (count, _) in result.through.items()), ""
+    for one in result.ejections:
+        yield "event", ejection_text(one), ""
     if result.handshakes is not None:
         every, resumed = result.handshakes
         yield "mTLS", f"{every} handshakes at the servers' sidecars, {resumed} of them resumed", ""
@@ -190,6 +205,11 @@ def _told(result: StepResult) -> Iterator[tuple[str, str, str]]:
     if result.errors:
         said = ", ".join(f"{count} x {kind}" for kind, count in sorted(result.errors.items()))
         yield "errors", said, "red" if result.problems() else "dim"
+
+
+def ejection_text(one: Ejection) -> str:
+    """What happened to an endpoint, in a line."""
+    return f"{one.cause}: {one.moved:.1%} of connections move"
 
 
 def _lines(word: str, text: str) -> Iterator[str]:

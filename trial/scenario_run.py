@@ -17,6 +17,7 @@ from eastgate.proxy.log import Log
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from .ends import Traffic
 from .report import StepResult, arithmetic, endpoint_rows, render, summary
 from .story import opening, stay
 from .trial import Trial
@@ -28,17 +29,16 @@ WIDTH = 80
 async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Callable[[int], None]) -> StepResult:
     """Make the mesh as the step has it, send the client's connections, and count what happened."""
     started = time.monotonic()
-    for outage in step.repaired:
-        if outage.gateway:
-            await trial.start_gateways(outage.gateway)
+    await trial.start_gateways(trial.down - step.down(trial.down))
     await trial.apply(step.mesh)
-    for outage in step.failed:
-        if outage.gateway:
-            await trial.stop_gateways(outage.gateway)
+    await trial.stop_gateways(step.ended(0))
     await trial.answered()
+    await trial.ejections()
     routed, before = await trial.routed(), await trial.handshakes()
     # The proxy's dump is made beside its traffic, as that of any proxy that somebody looks at.
-    shares, traffic = await asyncio.gather(trial.shares(), trial.connect(scenario.connections, progress))
+    shares, traffic = await asyncio.gather(trial.shares(), _traffic(trial, scenario, step, progress))
+    if any(one.after for one in step.failed):
+        shares = await trial.shares()
     answered = await trial.answered()
     direct = trial.dialled(shares)
     by_identity = {one.identity: one for one in step.mesh.workloads}
@@ -47,20 +47,36 @@ async def run_step(trial: Trial, scenario: Scenario, step: Step, progress: Calla
         name = meant_by(step.expected, by_identity[identity])
         observed[name] = observed.get(name, 0) + count
     after = await trial.handshakes()
+    through = await trial.routed() - routed
+    stands_for = trial.stands_for()
     return StepResult(
         name=step.name,
         why=step.why,
-        endpoints=endpoint_rows(shares.table, shares.columns, shares.health, trial.stands_for()),
+        endpoints=endpoint_rows(shares.table, shares.columns, shares.health, stands_for),
         arithmetic=arithmetic(shares.table.priorities(), shares.overprovisioning_factor),
         expected=step.expected,
         observed=observed,
         connections=scenario.connections,
-        via_gateway=await trial.routed() - routed,
+        via_gateway=through.total(),
         behind_gateways=sum(count for identity, count in answered.items() if identity not in direct),
         errors=dict(traffic.errors),
         duration_s=time.monotonic() - started,
         handshakes=(after[0] - before[0], after[1] - before[1]) if after and before else None,
+        through={trial.gateway_name(name): (through[name], step.through[name]) for name in step.through},
+        ejections=tuple(one.named(stands_for) for one in await trial.ejections()),
     )
+
+
+async def _traffic(trial: Trial, scenario: Scenario, step: Step, progress: Callable[[int], None]) -> Traffic:
+    """All connections of a step; gateways end where the step has it, with connections before and after."""
+    traffic, done = Traffic(), 0
+    for moment in sorted({one.after for one in step.failed if one.after}):
+        due = round(scenario.connections * moment) - done
+        traffic.add(await trial.connect(due, progress))
+        done += due
+        await trial.stop_gateways(step.ended(moment))
+    traffic.add(await trial.connect(scenario.connections - done, progress))
+    return traffic
 
 
 @dataclass(frozen=True, slots=True)

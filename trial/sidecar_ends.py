@@ -14,26 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from eastgate.insight.answer import compiled_cluster, find_cluster
-from eastgate.insight.dump_source import live_proxy
+from eastgate.insight.dump_source import UrlAdmin, live_proxy
 from eastgate.insight.errors import InsightError
+from eastgate.insight.event_text import EventReader
 from eastgate.mesh.ads_server import AdsServer
 from eastgate.mesh.ca import MeshCa
 from eastgate.mesh.endpoints import target_port
 from eastgate.mesh.identities import ROOT, TOKEN, Identities, server_credentials
-from eastgate.mesh.model import Mesh, Resource, Workload
+from eastgate.mesh.model import Identity, Mesh, Resource, Workload
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.sidecar import SidecarSpec
 from eastgate.mesh.source import MeshSource
 from eastgate.proxy.errors import TrialError
 
 from .echo_processes import HOST, EchoProcesses, target_ports
-from .ends import Identity, Shares, Traffic
+from .ends import Ejection, Shares, Traffic
 from .http_client import ask
 from .loopback import Loopback, is_free, some_port
 from .proxy_process import ProxyProcess, arguments
 
 POD_LABEL = "statefulset.kubernetes.io/pod-name"
 """As pods of a StatefulSet have it: the one label by which a Sidecar can tell replicas apart."""
+EJECTIONS = frozenset({"ejected", "returned"})
 NOT_INTERCEPTED = ("--meta", "INTERCEPTION_MODE=NONE")
 
 
@@ -54,6 +56,7 @@ class SidecarEnds:
         self._address = {one.identity: self._loopback.address(number) for number, one in enumerate(ends, 1)}
         self._listens = {one.identity: self._ports(one) for one in servers}
         self._applications = EchoProcesses()
+        self._events = EventReader()
         self.sidecars: dict[Identity, ProxyProcess] = {}
 
     def _ports(self, workload: Workload) -> dict[int, int]:
@@ -188,6 +191,18 @@ class SidecarEnds:
 
     async def shares(self) -> Shares:
         return (await asyncio.to_thread(self._explained))[1]
+
+    async def ejections(self) -> list[Ejection]:
+        """As the client's sidecar tells them. Raises TrialError."""
+        try:
+            events = await asyncio.to_thread(self._events.read, UrlAdmin(self.client.admin))
+        except InsightError as error:
+            raise TrialError(f"client: {error}") from None
+        return [
+            Ejection(one["kind"], one["endpoint"], one["cause"], one.get("moved") or 0.0)
+            for one in events
+            if one["kind"] in EJECTIONS and one.get("endpoint")
+        ]
 
     async def connect(self, count: int, progress: Callable[[int], None]) -> Traffic:
         return await ask(*self.client_address, count, progress)

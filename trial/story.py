@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 
-from eastgate.mesh.model import Mesh, Workload
+from eastgate.mesh.model import Identity, Mesh, Workload
 from eastgate.mesh.scenario import Scenario, Step
 from rich.console import Console
 from rich.text import Text
@@ -23,20 +23,22 @@ def opening(mesh: Mesh, scenario: Scenario) -> Text:
     own = scenario.client
     servers = [one for one in mesh.workloads if one.role == "echo" and scenario.service.selects(one)]
     lines = [f"{len(mesh.clusters)} clusters on this machine. Sidecars and gateways are eastgate; == is mesh mTLS."]
+    gateways = [one for one in mesh.workloads if one.role == "gateway"]
     clusters = dict.fromkeys(one.cluster for one in (own, *servers))
     for cluster in clusters:
-        lines += _ways(own, [one for one in servers if one.cluster == cluster])
+        lines += _ways(own, [one for one in servers if one.cluster == cluster], gateways)
     lines.append("")
     return Text("\n".join(lines))
 
 
-def _ways(client: Workload, servers: Sequence[Workload]) -> Iterator[str]:
+def _ways(client: Workload, servers: Sequence[Workload], gateways: Sequence[Workload]) -> Iterator[str]:
     """How the client's connections get to the servers of one cluster."""
     for network in dict.fromkeys(one.network for one in servers):
         behind = [one for one in servers if one.network == network]
         names = ", ".join(one.name for one in behind[:NAMED]) + (", ..." if len(behind) > NAMED else "")
         text = behind[0].answer or behind[0].cluster
-        crossing = "" if network == client.network else f" gateway of {behind[0].cluster} =="
+        several = "s" if sum(1 for one in gateways if one.cluster == behind[0].cluster) > 1 else ""
+        crossing = "" if network == client.network else f" gateway{several} of {behind[0].cluster} =="
         yield f'  {client.name} - sidecar =={crossing} sidecar - {behind[0].cluster}/{names}: "{text}"'
 
 
@@ -72,10 +74,9 @@ async def stay(trial: Trial, scenario: Scenario, console: Console) -> None:
 
 async def _make(trial: Trial, steps: Sequence[Step], number: int) -> None:
     """The mesh as it is in a step, whichever was before."""
-    down: set[str] = set()
+    down: frozenset[Identity] = frozenset()
     for step in steps[:number]:
-        down -= {one.gateway for one in step.repaired}
-        down |= {one.gateway for one in step.failed if one.gateway}
+        down = step.down(down)
     await trial.with_gateways_down(down)
     await trial.apply(steps[number - 1].mesh)
 

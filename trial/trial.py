@@ -4,20 +4,21 @@ Everything is real but the machines. Ports are the kernel's; what a mesh file sa
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Set
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Self
 
 from eastgate.mesh.ads_server import AdsServer
-from eastgate.mesh.model import Mesh, Workload
+from eastgate.mesh.model import Identity, Mesh, Workload
 from eastgate.mesh.scenario import Scenario
 from eastgate.mesh.source import MeshSource
 from eastgate.mesh.split_horizon import NetworkGateway
 from eastgate.mesh.virtual_service import GatewaySpec
 
 from .bare_ends import BareEnds
-from .ends import Ends, Identity, Shares, Traffic
+from .ends import Ejection, Ends, Shares, Traffic
 from .proxy_process import HOST, READY_S, ProxyProcess, arguments
 from .sidecar_ends import SidecarEnds
 
@@ -36,6 +37,7 @@ class Trial:
         self._servers: dict[str, AdsServer] = {}
         self._discovery: dict[str, str] = {}
         self._gateways: dict[Identity, ProxyProcess] = {}
+        self._routed: Counter[Identity] = Counter()
         self._stack = AsyncExitStack()
         self.sidecars = SidecarEnds(scenario, mesh, self._stack) if scenario.sidecars else None
         self._ends: Ends = self.sidecars or BareEnds(scenario, mesh, self._stack)
@@ -112,24 +114,26 @@ class Trial:
             await gateway.wait_warm()
         await self._ends.settled()
 
-    async def stop_gateways(self, cluster: str) -> None:
-        """Kill the gateways of a cluster; the control planes are not told, as in real life."""
-        for gateway in self._gateways.values():
-            if gateway.workload.cluster == cluster:
-                await gateway.child.stop()
+    @property
+    def down(self) -> frozenset[Identity]:
+        """Gateways whose processes have ended."""
+        return frozenset(name for name, one in self._gateways.items() if not one.child.running)
 
-    async def start_gateways(self, cluster: str) -> None:
+    async def stop_gateways(self, names: Set[Identity]) -> None:
+        """Kill gateways; the control planes are not told, as in real life. What they have routed stays counted."""
+        for name in sorted(names - self.down):
+            gateway = self._gateways[name]
+            self._routed[name] += await gateway.routed()
+            await gateway.child.kill()
+
+    async def start_gateways(self, names: Set[Identity]) -> None:
         """Start them again, on new ports."""
-        for gateway in [one for one in self._gateways.values() if one.workload.cluster == cluster]:
-            await self._start_gateway(gateway.workload)
+        await asyncio.gather(*(self._start_gateway(self._gateways[name].workload) for name in sorted(names)))
 
-    async def with_gateways_down(self, clusters: Collection[str]) -> None:
-        """These clusters' gateways down, and all others up."""
-        down = {one.workload.cluster for one in self._gateways.values() if not one.child.running}
-        for cluster in sorted({*clusters} - down):
-            await self.stop_gateways(cluster)
-        for cluster in sorted(down - {*clusters}):
-            await self.start_gateways(cluster)
+    async def with_gateways_down(self, names: Set[Identity]) -> None:
+        """These gateways down, and all others up."""
+        await self.stop_gateways(names)
+        await self.start_gateways(self.down - names)
 
     async def handshakes(self) -> tuple[int, int] | None:
         """Handshakes of mTLS at the servers' sidecars so far, and how many of them were resumed; None without."""
@@ -152,9 +156,23 @@ class Trial:
         addresses = {shares.table.address(row) for row in range(shares.columns.count)}
         return {one.identity for one in self._mesh.workloads if addresses & {*self._ends.addresses(one)}}
 
-    async def routed(self) -> int:
-        """Connections that all running gateways have routed so far."""
-        return sum([await one.routed() for one in self._gateways.values() if one.child.running])
+    async def ejections(self) -> list[Ejection]:
+        """Endpoints of the client that went out or came back since the last time."""
+        return await self._ends.ejections()
+
+    async def routed(self) -> Counter[Identity]:
+        """Connections that each gateway has routed so far, whether it still runs or not."""
+        found = self._routed.copy()
+        for name, one in self._gateways.items():
+            if one.child.running:
+                found[name] += await one.routed()
+        return found
+
+    def gateway_name(self, name: Identity) -> str:
+        """What a gateway is called in a report: by its cluster, where that has no other."""
+        cluster, _, short = name
+        alone = sum(1 for one in self._gateways if one[0] == cluster) == 1
+        return f"gateway of {cluster}" if alone else f"{short} of {cluster}"
 
     def stands_for(self) -> dict[str, str]:
         """What is behind each address: workload or gateway."""
@@ -163,5 +181,5 @@ class Trial:
             for one in self._mesh.workloads
             for address in self._ends.addresses(one)
         }
-        found.update((f"{HOST}:{one.bound}", f"gateway of {one.workload.cluster}") for one in self._gateways.values())
+        found.update((f"{HOST}:{one.bound}", self.gateway_name(name)) for name, one in self._gateways.items())
         return found

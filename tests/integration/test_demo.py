@@ -24,6 +24,8 @@ STAGES = {
     "one local workload drained, unready endpoints hidden": {"anthos": 1},
     "one local workload drained, unready endpoints sent": {"anthos": 0.7, "gke": 0.3},
     "both local workloads drained": {"gke": 1},
+    "one gateway dies": {"gke": 1},
+    "its replacement": {"gke": 1},
     "recovery": {"anthos": 1},
     "failoverPriority": {"anthos": 1},
     "distribute 80/20": {"anthos": 0.8, "gke": 0.2},
@@ -111,6 +113,20 @@ def test_every_stage_of_the_demo_is_as_expected() -> None:
         assert {"address", "priority", "locality", "weight", "health", "share"} <= set(one["endpoints"][0])
         # Every connection was one of mesh mTLS at a server's sidecar.
         assert one["handshakes"]["all"] == 200
+    # One gateway is killed with a fifth of the connections through: half of that is all that it routed.
+    half, died, replaced = stages[4:7]
+    for one in half, replaced:
+        assert one["through"] == pytest.approx({"gateway-1 of gke": 0.5, "gateway-2 of gke": 0.5}, abs=0.25)
+        assert one["ejections"] == []
+    assert died["through"]["gateway-1 of gke"] + died["through"]["gateway-2 of gke"] == 1
+    assert 0 < died["through"]["gateway-2 of gke"] <= 0.2
+    (ejected,) = died["ejections"]
+    assert ejected["kind"] == "ejected"
+    assert ejected["address"] == "gateway-2 of gke"
+    assert ejected["moved"] == pytest.approx(0.5)
+    assert {one["stands_for"]: one["share"] for one in died["endpoints"]} == {
+        "anthos/echo-1": 0, "anthos/echo-2": 0, "gateway-1 of gke": 1, "gateway-2 of gke": 0,
+    }  # fmt: skip
     # Sessions are kept by endpoint: one that is met again is resumed.
     assert stages[1]["handshakes"]["resumed"] > 150
 
@@ -173,20 +189,20 @@ def stopped(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running(number: signal.Signals) -> None:
     process = subprocess.Popen([EASTGATE, "demo"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    # Two processes of workloads, two gateways, four sidecars of servers and one of the client.
-    until(lambda: len(session_processes(process.pid)) >= 9, "the parts run", deadline_s=90)
+    # Two processes of workloads, four gateways, four sidecars of servers and one of the client.
+    until(lambda: len(session_processes(process.pid)) >= 11, "the parts run", deadline_s=90)
     stopped(process, number)
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
 
 
 # The steps in between change rules alone, not what runs.
-@pytest.mark.parametrize("step", [1, 3, 5, 6, len(STAGES)])
+@pytest.mark.parametrize("step", [1, 3, 5, 6, 7, 8, len(STAGES)])
 def test_nothing_is_left_after_a_step(step: int, tmp_path: Path) -> None:
     command = [EASTGATE, "demo", "--connections", "5"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stdout is not None
-        assert any(line.startswith(f"({step}/10)") for line in run.stdout), "it ended before"
+        assert any(line.startswith(f"({step}/{len(STAGES)})") for line in run.stdout), "it ended before"
         stopped(run, signal.SIGINT)
         # The last step may have been the end.
         assert run.returncode == 130 or (step == len(STAGES) and run.returncode == 0)
@@ -210,15 +226,24 @@ def test_a_demo_that_stays_up_answers_and_takes_steps(staying: "subprocess.Popen
     line = next(line for line in said if line.startswith("  curl "))
     address = line.split()[1].removeprefix("http://").rstrip("/")
     explain = "".join(next(said) for _ in range(2)).replace("\\\n", "")
-    assert next(line for line in said if line.startswith("(1/10)")) == "(1/10) default\n"
+    assert next(line for line in said if line.startswith("(1/12)")) == "(1/12) default\n"
     assert {asked(address) for _ in range(8)} == {"GKE!!!", "Anthos!!!"}
-    typed.write("5\n11\n")
+    typed.write("5\n13\n")
     typed.flush()
-    assert next(said) == "(5/10) both local workloads drained\n"
-    assert next(said) == "steps are 1 to 10\n"
+    assert next(said) == "(5/12) both local workloads drained\n"
+    assert next(said) == "steps are 1 to 12\n"
     assert {asked(address) for _ in range(8)} == {"GKE!!!"}
-    explained = json.loads(run_command(*shlex.split(explain)[1:], "--json").stdout)
-    assert sorted(one["share"] for one in explained["endpoints"]) == [0, 0, 1]
+
+    def explained_again() -> Any:
+        return json.loads(run_command(*shlex.split(explain)[1:], "--json").stdout)["endpoints"]
+
+    assert sorted(one["share"] for one in explained_again()) == [0, 0, 0.5, 0.5]
+    typed.write("6\n")
+    typed.flush()
+    assert next(said) == "(6/12) one gateway dies\n"
+    # Nobody notices, also not who asks first.
+    assert {asked(address) for _ in range(8)} == {"GKE!!!"}
+    assert sorted(one["share"] for one in explained_again()) == [0, 0, 0, 1]
     stopped(staying, signal.SIGINT)
     # Whoever ends it has seen the whole story.
     assert staying.returncode == 0

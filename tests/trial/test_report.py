@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+from eastgate.trial.ends import Ejection
 from eastgate.trial.report import EndpointRow, StepResult, arithmetic, render, summary, tolerance
 from rich.console import Console
 
@@ -84,6 +85,28 @@ def test_people_see_expected_observed_and_why() -> None:
     assert "why       Because.\n          priority 0: ...\n" in text
     assert "mTLS" not in text
     assert summary([result(), result(via_gateway=0)]).startswith("1 of 2 steps as expected")
+
+
+def test_a_gateway_that_routed_another_share_is_named() -> None:
+    through = {"gateway-1 of gke": (270, 0.27), "gateway-2 of gke": (30, 0.03)}
+    assert result(through=through).problems() == []
+    # sqrt(1000 x 0.03 x 0.97) = 5.4 connections
+    wrong = result(through={**through, "gateway-2 of gke": (60, 0.03)})
+    assert wrong.problems() == ["through gateway-2 of gke: 6.0% of 1000, and 3.0% were expected"]
+    assert wrong.to_json()["through"] == {"gateway-1 of gke": 0.27, "gateway-2 of gke": 0.06}
+
+
+def test_people_see_gateways_and_what_was_ejected() -> None:
+    gone = Ejection("ejected", "127.0.0.1:9", "127.0.0.1:9 ejected (consecutive_5xx)", 0.5)
+    named = gone.named({"127.0.0.1:9": "gateway-2 of gke"})
+    shown = result(through={"gateway-1 of gke": (270, 0.27), "gateway-2 of gke": (30, 0.03)}, ejections=(named,))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(shown, 1, 1))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "through   gateway-1 of gke 27.0%  gateway-2 of gke 3.0%\n" in text
+    assert "event     gateway-2 of gke ejected (consecutive_5xx): 50.0% of connections move\n" in text
+    (one,) = shown.to_json()["ejections"]
+    assert (one["kind"], one["address"], one["moved"]) == ("ejected", "gateway-2 of gke", 0.5)
 
 
 def test_a_step_fits_in_80_columns() -> None:
