@@ -76,7 +76,7 @@ def answer(proxy: ProxyModel, model: ClusterModel, *, what_if: Sequence[str], du
 
 def answer_json(said: Answer) -> dict[str, Any]:
     """The answer as JSON; shares are between 0 and 1."""
-    shown: dict[str, Any] = asdict(said.before)
+    shown: dict[str, Any] = asdict(replace(said.before, endpoints=()))
     shown["endpoints"] = [one._asdict() for one in said.before.endpoints]
     shown["duplicates"] = said.duplicates
     if said.after:

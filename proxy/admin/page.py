@@ -19,6 +19,7 @@ from eastgate.proxy.control_errors import ControlErrors, Part
 from eastgate.proxy.open_listener import OpenListener
 from eastgate.proxy.slices import Errand, encoded
 from eastgate.xds.ads import AdsClient
+from eastgate.xds.record import record
 from eastgate.xds.resources import Snapshot
 
 from . import dumps
@@ -47,6 +48,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+# How long a dump is kept for who asks again: it is as large as the cluster.
+KEPT_S = 30.0
 # Who may wait while one answer is computed.
 MAX_WAITING = 8
 SOURCE = "this proxy"
@@ -202,6 +205,19 @@ def examined(configuration: bytes, statuses: Mapping[str, Any], pages: Iterable[
     return {"findings": [asdict(one) for one in examine([proxy])]}
 
 
+@record
+class _Configuration:
+    """A dump, and what it is of: who looks at a cluster, and clicks, asks for the same one again and again."""
+
+    snapshot: Snapshot
+    notices: Mapping[Any, Any]
+    names: frozenset[str] | None
+    text: bytes
+
+    def made_of(self, snapshot: Snapshot, notices: Mapping[Any, Any], names: frozenset[str] | None) -> bool:
+        return self.snapshot is snapshot and self.notices == notices and self.names == names
+
+
 class PeoplesPage:
     """Answers of one proxy."""
 
@@ -210,6 +226,7 @@ class PeoplesPage:
         self._busy = asyncio.Lock()
         self._waiting = 0
         self._moments = PageMoments()
+        self._configuration: _Configuration | None = None
         sources.compiler.observers.append(sources.errors.guarded(Part.ADMIN, self._moments.published))
 
     def about(self) -> Response:
@@ -292,6 +309,10 @@ class PeoplesPage:
         finally:
             self._waiting -= 1
 
+    def _forget(self, configuration: _Configuration) -> None:
+        if self._configuration is configuration:
+            self._configuration = None
+
     async def _rejections(self) -> Mapping[str, Any]:
         """/debug/xds?state=nacked: the stream, and what is rejected now."""
         from . import ledger_page
@@ -309,12 +330,18 @@ class PeoplesPage:
 
         sources, snapshot = self._sources, self._sources.snapshot()
         clusters = {key: one for key, one in sources.compiler.clusters.items() if names is None or key in names}
-        shown = config_dump.chunks(
-            snapshot if names is None else only(snapshot, names),
-            sources.bootstrap(),
-            config_dump.Query(include_eds=True),
-            notices=sources.compiler.notices.by_resource,
-        )
-        configuration = b"".join([chunk async for chunk in shown])
+        notices = sources.compiler.notices.by_resource
+        known = self._configuration
+        if known is None or not known.made_of(snapshot, notices, names):
+            shown = config_dump.chunks(
+                snapshot if names is None else only(snapshot, names),
+                sources.bootstrap(),
+                config_dump.Query(include_eds=True),
+                notices=notices,
+            )
+            known = _Configuration(snapshot, notices, names, b"".join([chunk async for chunk in shown]))
+            if names is not None:
+                self._configuration = known
+                asyncio.get_running_loop().call_later(KEPT_S, self._forget, known)
         text = b"".join([chunk async for chunk in encoded(dumps.clusters_json(clusters, sources.detector))])
-        return configuration, json.loads(text)
+        return known.text, json.loads(text)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from envoy_data_plane.envoy.config.core.v3 import HealthStatus
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from ..support import messages
 from ..support.browser import Looked, chromium
@@ -27,6 +27,12 @@ NAME = messages.sni("echo")
 HOSTILE = "outbound_.80_._.<img src=x onerror=alert(1)>\"'&amp;</script><script>alert(2)</script>"
 # Without a place at which a line may end.
 LONG = messages.sni("x" * 60 + "." + "y" * 60)
+COUNT_MADE = """() => {
+    const real = document.createElementNS.bind(document);
+    const one = document.createElement.bind(document);
+    window.made = 0;
+    document.createElementNS = (...those) => { window.made += 1; return real(...those); };
+    document.createElement = (...those) => { window.made += 1; return one(...those); }; }"""
 WIDER = "those => those.filter((one) => one.scrollWidth > one.clientWidth).length"
 DOWN = HealthStatus.UNHEALTHY
 # 2 of 3 healthy at P0 and one at P1: 93 % and 7 %.
@@ -257,3 +263,52 @@ def test_list_of_clusters_is_searched(looked: Looked, gateway: Eastgate) -> None
     page.get_by_role("searchbox", name="Find a cluster").fill("s3")
     # s3 and s30 to s39.
     expect(page.locator("#clusters li")).to_have_count(11)
+
+
+def test_who_waits_for_a_slow_answer_gets_it(looked: Looked, gateway: Eastgate) -> None:
+    """It may take longer than the time after which the page asks again by itself."""
+    held: list[Route] = []
+    page = opened(looked, gateway, asking(NAME))
+    page.clock.install()
+    page.reload()
+    page.wait_for_selector("main[data-ready]")
+    page.route("**/ui/cluster?*", lambda route: held.append(route))
+    page.get_by_role("button", name="zone r1/z0").click()
+    page.wait_for_selector("main[aria-busy=true]")
+    for _ in range(4):
+        page.clock.run_for(5000)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
+    expect(page.locator("main")).to_have_attribute("aria-busy", "false")
+
+
+def test_what_is_the_same_is_not_made_anew(looked: Looked, gateway: Eastgate) -> None:
+    page = opened(looked, gateway, asking(NAME))
+    page.clock.install()
+    page.reload()
+    page.wait_for_selector("main[data-ready]")
+    page.evaluate(COUNT_MADE)
+    with page.expect_response("**/server_info"):
+        page.clock.run_for(5000)
+    page.wait_for_function("document.querySelector('#server').innerText.startsWith('live')")
+    # The state of the proxy, and nothing else.
+    assert page.evaluate("window.made") == 1
+    page.get_by_role("button", name="zone r1/z0").click()
+    expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
+    assert page.evaluate("window.made") > 100
+
+
+def test_who_asks_again_sees_what_was_pushed_meanwhile() -> None:
+    def weights(running: Eastgate) -> list[int]:
+        return [one["weight"] for one in running.json(f"/ui/cluster?name={quote(NAME, safe='')}")["endpoints"]]
+
+    def at(weight: int) -> list[messages.At]:
+        return [messages.At(("127.0.0.1", 1), weight=weight)]
+
+    resources = messages.resources({NAME: at(1)}, listeners=[])
+    with closing(ReplayThread(resources)) as server, Eastgate(server.address) as running:
+        running.wait_ready()
+        assert weights(running) == weights(running) == [1]
+        server.push_some(EDS, {NAME: messages.assignment(NAME, at(7))})
+        until(lambda: weights(running) == [7], "the new weight is shown")

@@ -44,11 +44,19 @@ function link({ view = "traffic", cluster = "", down = [], before = "", after = 
   return `#${asked}`;
 }
 
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (!answer.ok) throw new Error((await answer.text()).trim() || `${answer.status}`);
-  return answer.json();
+/* What an answer says; noted in `heard`. The same text is the same object, so nobody changes it. */
+async function ask(path, heard) {
+  const answer = await fetch(path, { cache: "no-store" }), text = await answer.text();
+  const known = shown.heard?.get(path), failed = !answer.ok;
+  await pause();
+  const said = known?.text === text && known.failed === failed ? known : { text, failed, value: failed ? null : JSON.parse(text) };
+  heard.set(path, said);
+  await pause();
+  if (failed) throw new Error(text.trim() || `${answer.status}`);
+  return said.value;
 }
+/* Others get a turn, where one piece of work follows the other. */
+const pause = () => new Promise((done) => { setTimeout(done); });
 const percent = (part) => (part === 0 ? "0 %" : part < 0.001 ? "< 0.1 %" : `${(100 * part).toFixed(1).replace(/\.0$/, "")} %`);
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 const bytes = (number) => { const step = Math.min(4, Math.floor(Math.log2(Math.max(number, 1)) / 10)); return `${(number / 1024 ** step).toFixed(step ? 1 : 0)} ${["B", "KiB", "MiB", "GiB", "TiB"][step]}`; };
@@ -177,9 +185,10 @@ function switches(asked, explained) {
   const flip = (what, text) => make("button", { type: "button", "aria-pressed": String(asked.down.includes(what)), "data-key": `flip ${what}`,
     click: () => { location.hash = link({ ...asked, down: toggle(what) }); } }, text);
   // A comma divides outages in a question, so a name that holds one cannot be asked about.
-  const names = (of) => [...new Set(explained.endpoints.map(of))].filter((one) => one && !one.includes(",")).slice(0, 30);
-  const regions = names((one) => one.locality.split("/")[0]);
-  const zones = names((one) => one.locality.split("/").slice(0, 2).join("/")).filter((one) => one.includes("/"));
+  const localities = [...new Set(explained.endpoints.map((one) => one.locality))];
+  const names = (of) => [...new Set(localities.map(of))].filter((one) => one && !one.includes(",")).slice(0, 30);
+  const regions = names((one) => one.split("/")[0]);
+  const zones = names((one) => one.split("/").slice(0, 2).join("/")).filter((one) => one.includes("/"));
   return { flip, all: make("div", { class: "choices" },
     regions.map((one) => flip(`region=${one}`, `region ${one}`)), zones.map((one) => flip(`zone=${one}`, `zone ${one}`)),
     explained.priorities.map((one) => flip(`priority=P${one.priority}`, `P${one.priority}`)),
@@ -187,12 +196,11 @@ function switches(asked, explained) {
 }
 
 function endpointTable(said, explained, asked, flip) {
-  const before = new Map(said.endpoints.map((one, row) => [row, one.share]));
-  const lines = explained.endpoints.map((one, row) => ({ ...one, row }));
-  const chosen = lines.slice(0, rows).map((one) => {
+  const lines = explained.endpoints;
+  const chosen = lines.slice(0, rows).map((one, row) => {
     const [active, total, failed] = said.connections[one.address] ?? [0, 0, 0];
     const bar = make("i"); bar.style.width = `${100 * one.share}%`;
-    const was = asked.down.length ? ` (was ${percent(before.get(one.row) ?? 0)})` : "";
+    const was = asked.down.length ? ` (was ${percent(said.endpoints[row]?.share ?? 0)})` : "";
     return [make("span", { class: "mono" }, one.address), one.locality || "–", `P${one.priority}`, one.weight, one.health.toLowerCase(),
       [`${percent(one.share)}${was}`, make("span", { class: "bar", "aria-hidden": "true" }, bar), one.reason && make("span", { class: "soft" }, one.reason)],
       active, total, failed,
@@ -244,43 +252,53 @@ function finding(one, heading = "h3") {
     make("p", {}, one.evidence), make("p", { class: "soft" }, `Cause: ${one.cause}`), make("p", {}, `Fix: ${one.fix}`), one.yaml && make("p", { class: "mono" }, one.yaml));
 }
 
-async function traffic(asked) {
+async function traffic(asked, ask) {
   const overview = await ask("ui/clusters");
   if (!asked.cluster && overview.clusters.length) {
     const worst = ["refusing", "panic", "spilled", "reduced", "warming"];
     const rank = (one) => (worst.indexOf(one.state) + worst.length + 1) % (worst.length + 1);
     asked = { ...asked, cluster: [...overview.clusters].sort((a, b) => rank(a) - rank(b))[0].name };
   }
-  let detail = [make("p", { class: "card" }, "No cluster has been accepted yet.")];
+  let detail = () => [make("p", { class: "card" }, "No cluster has been accepted yet.")];
   if (asked.cluster) {
     const path = new URLSearchParams({ name: asked.cluster });
     if (asked.down.length) path.set("what_if", asked.down.join(","));
     try {
-      detail = clusterView(await ask(`ui/cluster?${path}`.replaceAll("+", "%20")), asked);
+      const said = await ask(`ui/cluster?${path}`.replaceAll("+", "%20"));
+      detail = () => clusterView(said, asked);
     } catch (error) {
-      detail = [make("section", { class: "card" }, make("h1", {}, spoken(asked.cluster).title), make("p", { role: "alert" }, error.message),
+      detail = () => [make("section", { class: "card" }, make("h1", {}, spoken(asked.cluster).title), make("p", { role: "alert" }, error.message),
         asked.down.length > 0 && make("p", {}, make("a", { href: link({ cluster: asked.cluster }) }, "everything up again")))];
     }
   }
+  return () => trafficView(overview, asked, detail);
+}
+async function trafficView(overview, asked, detail) {
   const list = make("div", { id: "clusters" }, listOf(overview, asked));
+  await pause();
+  const made = detail();
+  await pause();
   const search = make("input", { type: "search", id: "search", placeholder: "web.shop, outbound, …", "data-key": "search", autocomplete: "off", value: shown.filter ?? "",
     input: (event) => { shown.filter = event.target.value; list.replaceChildren(...listOf(overview, asked)); } });
   return [tiles(overview), make("div", { class: "split" },
     make("section", { class: "card side", "aria-label": "Clusters" }, make("label", { for: "search", class: "hidden" }, "Find a cluster"), search, skip("Skip the list", "detail"), list),
-    make("div", { id: "detail", tabindex: -1, "data-key": "detail" }, detail))];
+    make("div", { id: "detail", tabindex: -1, "data-key": "detail" }, made))];
 }
 
 /* Two moments beside each other. */
-async function compare(asked) {
+async function compare(asked, ask) {
   const { moments } = await ask("ui/moments");
-  if (!moments.length) return card("What moved between two moments", "Nothing has changed since the proxy began, or since this page was opened.");
-  const said = (at) => at.replace("T", " ").slice(0, 19);
+  if (!moments.length) return () => card("What moved between two moments", "Nothing has changed since the proxy began, or since this page was opened.");
   const known = (id) => id === "now" || moments.some((one) => String(one.id) === id);
   const before = known(asked.before) && asked.before !== "now" ? asked.before : String(moments.at(-1).id), after = known(asked.after) ? asked.after : "now";
+  const { clusters, more } = await ask(`ui/compare?${new URLSearchParams({ before, after })}`);
+  return () => compareView(moments, clusters, more, before, after);
+}
+function compareView(moments, clusters, more, before, after) {
+  const said = (at) => at.replace("T", " ").slice(0, 19);
   const chosen = (name, value, more) => make("label", {}, name === "before" ? "From " : "to ", make("select", { id: name, "data-key": name,
     change: (event) => { location.hash = link({ view: "compare", before, after, [name]: event.target.value }); } },
     moments.map((one) => make("option", { value: one.id, selected: String(one.id) === value }, `${said(one.at)} UTC`)), more && make("option", { value: "now", selected: value === "now" }, "now")));
-  const { clusters, more } = await ask(`ui/compare?${new URLSearchParams({ before, after })}`);
   const changes = clusters.map((one) => make("div", { class: "finding" }, make("h2", {}, make("a", { href: link({ cluster: one.name }) }, spoken(one.name).title),
     ` ${one.kind === "changed" ? (one.moved_points === null ? "" : `${one.moved_points.toFixed(1).replace(/\.0$/, "")} % moved`) : one.kind}`), make("p", { class: "mono soft" }, one.name), make("p", {}, one.sentence),
     one.endpoints.length > 0 && table(`Endpoints of ${one.name} that differ`, ["Endpoint", "#Before", "#After", "What else"], one.endpoints.map((each) => [make("span", { class: "mono" }, each.address),
@@ -290,54 +308,71 @@ async function compare(asked) {
     make("p", { class: "soft" }, "By the shares of both moments, the cluster of which most moved first. A moment is what lasted for a second; late ones are kept finely, early ones coarsely."),
     changes.length ? changes : make("p", {}, "Between these nothing differs."), more > 0 && make("p", { class: "soft" }, `${count(more, "cluster")} more`));
 }
-async function refusals() {
+async function refusals(asked, ask) {
   const { refusals: all } = await ask("refusals");
-  const lines = all.slice(0, ROWS).map((one) => [one.time, make("b", {}, one.reason), make("span", { class: "mono" }, one.server_name || "–"),
+  const lines = () => all.slice(0, ROWS).map((one) => [one.time, make("b", {}, one.reason), make("span", { class: "mono" }, one.server_name || "–"),
     one.nearest_server_name ? make("span", { class: "mono" }, one.nearest_server_name) : "–", one.downstream, one.listener, one.policy || one.cluster || "–"]);
-  return card("Latest refused connections", lines.length ? table("Refused connections", ["When", "Why", "Server name", "Nearest known name", "Client", "Listener", "Cluster or policy"], lines) : "None was refused.");
+  return () => card("Latest refused connections", all.length ? table("Refused connections", ["When", "Why", "Server name", "Nearest known name", "Client", "Listener", "Cluster or policy"], lines()) : "None was refused.");
 }
-async function events() {
+async function events(asked, ask) {
   const { events: all, forgotten } = await ask("events");
-  const lines = all.reverse().slice(0, ROWS).map((one) => [one.at.replace("T", " ").slice(0, 19), make("b", {}, one.kind),
+  const lines = () => [...all].reverse().slice(0, ROWS).map((one) => [one.at.replace("T", " ").slice(0, 19), make("b", {}, one.kind),
     make("span", { class: "mono" }, one.subject), one.cause, one.moved === undefined ? "–" : percent(one.moved)]);
-  return card("What has happened to traffic", lines.length ? table("Events", ["When (UTC)", "What", "Whom", "Cause", "#Moved"], lines) : "Nothing yet.",
+  return () => card("What has happened to traffic", all.length ? table("Events", ["When (UTC)", "What", "Whom", "Cause", "#Moved"], lines()) : "Nothing yet.",
     forgotten > 0 && make("p", { class: "soft" }, `${forgotten} older ones are forgotten.`));
 }
-async function resources() {
+async function resources(asked, ask) {
   const found = await ask("debug/xds");
   const rank = { NACKED: 0, REQUESTED: 1, RESTORED: 2, ACKED: 3 };
-  const all = found.resources.sort((a, b) => rank[a.state] - rank[b.state]);
-  const lines = all.slice(0, ROWS).map((one) => [one.type, make("b", { class: one.state === "NACKED" ? "refusing" : "" }, one.state), make("span", { class: "mono" }, one.name), one.rejected?.reason ?? "–"]);
-  return card("What the control plane sent", make("p", { class: "soft" }, `${count(all.length, "resource")}, rejected ones first`), table("Resources", ["Type", "State", "Name", "Rejected because"], lines));
+  const all = [...found.resources].sort((a, b) => rank[a.state] - rank[b.state]);
+  const lines = () => all.slice(0, ROWS).map((one) => [one.type, make("b", { class: one.state === "NACKED" ? "refusing" : "" }, one.state), make("span", { class: "mono" }, one.name), one.rejected?.reason ?? "–"]);
+  return () => card("What the control plane sent", make("p", { class: "soft" }, `${count(all.length, "resource")}, rejected ones first`), table("Resources", ["Type", "State", "Name", "Rejected because"], lines()));
 }
-async function certs() {
+async function certs(asked, ask) {
   const { certificates } = await ask("certs");
-  const lines = certificates.flatMap((set) => [...set.cert_chain.map((one) => ["own", one]), ...set.ca_cert.map((one) => ["trusted", one])])
+  const lines = () => certificates.flatMap((set) => [...set.cert_chain.map((one) => ["own", one]), ...set.ca_cert.map((one) => ["trusted", one])])
     .map(([kind, one]) => [kind, make("span", { class: "mono" }, one.subject_alt_names.flatMap(Object.values).join(", ") || one.serial_number), one.days_until_expiration, one.expiration_time]);
-  return card("Certificates", lines.length ? table("Certificates", ["Kind", "Names", "#Days left", "Ends"], lines) : "None came by SDS.");
+  return () => card("Certificates", lines().length ? table("Certificates", ["Kind", "Names", "#Days left", "Ends"], lines()) : "None came by SDS.");
 }
-async function doctor() {
+async function doctor(asked, ask) {
   const { findings } = await ask("ui/findings");
-  return card("Why failover or cross-network traffic may not work", findings.length ? findings.map((one) => finding(one, "h2")) : "Nothing found.");
+  return () => card("Why failover or cross-network traffic may not work", findings.length ? findings.map((one) => finding(one, "h2")) : "Nothing found.");
 }
 function card(title, ...content) {
   return [make("section", { class: "card" }, make("h1", {}, title), content)];
 }
 
+/* Each asks for what it needs, and gives what makes its content of that. */
 const PAGES = { traffic, compare, refusals, events, resources, certs, doctor };
-let turn = 0;
+let turn = 0, answered = 0;
 async function refresh(always = false) {
-  const mine = ++turn, asked = question();
+  const mine = ++turn;
+  // Whoever asked sees that it is being asked.
+  if (always) MAIN.setAttribute("aria-busy", "true");
+  try {
+    await show(mine, always);
+  } finally {
+    if (mine === turn) { answered = mine; MAIN.setAttribute("aria-busy", "false"); }
+  }
+}
+async function show(mine, always) {
+  const asked = question();
   for (const one of document.querySelectorAll("#views a")) one.toggleAttribute("aria-current", false);
   document.querySelector(`#views a[data-view="${asked.view}"]`)?.setAttribute("aria-current", "page");
   document.title = `${asked.cluster ? spoken(asked.cluster).title : VIEWS[asked.view]} – eastgate`;
   const server = document.getElementById("server");
+  const heard = new Map();
   let content;
   try {
     shown.width = document.getElementById("detail")?.clientWidth - 34 || Math.min(innerWidth, 1440) - (innerWidth > 900 ? 470 : 60);
-    content = isThere(asked.view) ? await PAGES[asked.view](asked) : card(VIEWS[asked.view], `${about.source || "This proxy"} has no such page.`);
-    const { version, state } = await ask("server_info");
-    if (mine === turn) server.replaceChildren(make("span", { class: `state ${state === "LIVE" ? "well" : "spilled"}` }, state.toLowerCase()), ` ${version}`);
+    const absent = () => card(VIEWS[asked.view], `${about.source || "This proxy"} has no such page.`);
+    const view = isThere(asked.view) ? await PAGES[asked.view](asked, (path) => ask(path, heard)) : absent;
+    const { version, state } = await ask("server_info", new Map());
+    if (mine !== turn) return;
+    server.replaceChildren(make("span", { class: `state ${state === "LIVE" ? "well" : "spilled"}` }, state.toLowerCase()), ` ${version}`);
+    // What did not change is not even made anew.
+    if (!always && [...heard].every(([path, said]) => shown.heard?.get(path) === said)) return;
+    content = await view();
   } catch (error) {
     if (mine !== turn) return;
     server.replaceChildren(make("span", { class: "state refusing" }, "no answer"), ", what is shown may be old");
@@ -345,6 +380,7 @@ async function refresh(always = false) {
   }
   if (mine !== turn || content === null) return;
   shown.view = asked.view;
+  shown.heard = heard;
   const made = make("div", {}, content);
   // What did not change stays: selections, and what a screen reader is at.
   if (!always && MAIN.firstElementChild?.isEqualNode(made)) return;
@@ -352,13 +388,13 @@ async function refresh(always = false) {
   MAIN.dataset.ready = String(Number(MAIN.dataset.ready ?? 0) + 1);
 }
 
-const about = await ask("ui/about").catch(() => ({}));
+const about = await ask("ui/about", new Map()).catch(() => ({}));
 const isThere = (view) => about.views?.includes(view) ?? true;
 document.querySelector(".skip").addEventListener("click", skips);
 if (about.source) document.querySelector("footer p").prepend(`Shows ${about.source}. `);
 document.getElementById("views").append(...Object.entries(VIEWS).filter(([view]) => isThere(view)).map(([view, text]) => make("a", { href: link({ view }), "data-view": view }, text)));
 addEventListener("hashchange", () => { rows = ROWS; refresh(true); });
 addEventListener("resize", () => { clearTimeout(shown.resized); shown.resized = setTimeout(() => refresh(true), 200); });
-// What takes long to find is asked for once, not again and again.
-setInterval(() => { if (!document.hidden && question().view !== "doctor" && document.activeElement?.id !== "search") refresh(); }, REFRESH_MS);
+// What takes long to find is asked for once, not again and again; and nobody asks again who still waits for an answer.
+setInterval(() => { if (!document.hidden && answered === turn && question().view !== "doctor" && document.activeElement?.id !== "search") refresh(); }, REFRESH_MS);
 refresh(true);
