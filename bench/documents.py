@@ -39,11 +39,12 @@ def faults_table(result: dict[str, Any]) -> str:
 
 def admin_table(result: dict[str, Any]) -> str:
     """Markdown: round trips in us, quiet and beside hostile clients of admin, of each proxy."""
-    lines = [
-        "| hostile clients of admin | proxy | p50, quiet / meanwhile, us | p99 | p99.9 | longest | without proxy, p99 "
-        "| proxy's CPU, % | requests/s | admin answers again after, s | resident after each, MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = (
+        "hostile clients of admin", "proxy", "p50, quiet / meanwhile, us", "p99", "p99.9", "longest",
+        "p99, meanwhile by quiet", "without proxy, p99", "by quiet", "proxy's CPU, %", "requests/s",
+        "admin answers again after, s", "resident after each, MB",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for name, proxies in result["hostile"].items():
         for who, one in proxies.items():
 
@@ -51,14 +52,21 @@ def admin_table(result: dict[str, Any]) -> str:
                 return f"{one[where]['quiet'][percentile]:,.0f} / {one[where]['hostile'][percentile]:,.0f}"
 
             cells = [name, NAMES.get(who, who), *(cell("through", percentile) for percentile in PERCENTILES)]
-            cells += [cell("direct", "p99_us"), f"{one['cpu_share'] * 100:.0f}"]
+            through, direct = (
+                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+                for ratio in (one["p99_ratio"][where] for where in ("through", "direct"))
+            )
+            cells += [through, cell("direct", "p99_us"), direct, f"{one['cpu_share'] * 100:.0f}"]
             cells += [f"{one['requests_per_s']:,.0f}" if one["requests"] else "-"]
             cells += [f"{one['answers_again_s']:.2f}", ", ".join(f"{mb:.0f}" for mb in one["resident_mb"])]
             lines.append(f"| {' | '.join(cells)} |")
+    apart = "worker, its clients and the sink on one CPU, all else on the others"
+    place = apart if result["apart"] else "on all CPUs"
     busy, starts = result["load"], result["resident_mb_at_start"]
     lines += [
         "",
-        f"{result['services']:,} services, {result['pairs']} pairs of {result['window_s']:g} s, medians; load of the"
+        f"{result['services']:,} services, {result['pairs']} pairs of {result['window_s']:g} s, medians,"
+        f" ratios within a pair with 95 % bootstrap intervals; {place}; load of the"
         f" machine meanwhile {busy['least']:.0f} to {busy['most']:.0f}. Resident before the first: "
         + ", ".join(f"{NAMES.get(who, who)} {mb:.0f} MB" for who, mb in starts.items())
         + f". {'; '.join(result['versions'])}.",

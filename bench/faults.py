@@ -46,8 +46,8 @@ Window = dict[str, float]
 class Steady:
     """Open connections that ask by the clock, in a process of their own."""
 
-    def __init__(self, port: int) -> None:
-        self._process = start_load("steady", port, PACE_US, OPEN)
+    def __init__(self, port: int, cpus: set[int] | None = None) -> None:
+        self._process = start_load("steady", port, PACE_US, OPEN, cpus=cpus)
         self._line()
 
     def window(self) -> Window:
