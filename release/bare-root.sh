@@ -52,6 +52,8 @@ cp "$scenario" "$root/mesh.yaml"
 cat >"$root/check.sh" <<CHECK
 set -eu
 export HOME=/root PIP_DISABLE_PIP_VERSION_CHECK=1
+# An interpreter that was built with --enable-shared looks for its library where it was built.
+${python_folder:+export LD_LIBRARY_PATH=/opt/python/lib}
 $python -m venv /venv
 /venv/bin/pip install --quiet --no-index --find-links /wheels eastgate
 /venv/bin/eastgate --version
