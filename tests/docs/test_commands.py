@@ -233,7 +233,11 @@ def test_transcripts_are_what_is_printed(given: list[str], lines: list[str], tmp
     for command, told in transcript(lines):
         done = run(command, tmp_path)
         assert "Traceback" not in done.stderr
-        assert is_told(told, done.stdout + done.stderr), f"{command}\n{done.stdout}{done.stderr}"
+        # How far it is, is said where it takes long, and so on a machine with other work.
+        said = done.stdout + re.sub(
+            r"^eastgate: (reading|predicting) .* \d+ %.*\n", "", done.stderr, flags=re.MULTILINE
+        )
+        assert is_told(told, said), f"{command}\n{said}"
 
 
 def test_something_runs() -> None:
