@@ -234,9 +234,8 @@ def test_transcripts_are_what_is_printed(given: list[str], lines: list[str], tmp
         done = run(command, tmp_path)
         assert "Traceback" not in done.stderr
         # How far it is, is said where it takes long, and so on a machine with other work.
-        said = done.stdout + re.sub(
-            r"^eastgate: (reading|predicting) .* \d+ %.*\n", "", done.stderr, flags=re.MULTILINE
-        )
+        far = r"^eastgate: (reading|predicting) .* \d+ %.*\n"
+        said = done.stdout + re.sub(far, "", done.stderr, flags=re.MULTILINE)
         assert is_told(told, said), f"{command}\n{said}"
 
 
