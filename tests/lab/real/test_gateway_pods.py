@@ -1,11 +1,15 @@
 """The gateways as pods: what carries the traffic, probes, a rolling restart under load."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from lab import gateways
 from lab.errors import LabError
-from lab.kubectl import named
-from lab.settings import ANTHOS, CLUSTERS, GKE, Cluster, other
+from lab.kubectl import Kubectl, named
+from lab.settings import ANTHOS, GKE, Cluster, other
+from lab.shell import wait_for
 from lab.traffic import Load, ask, gateway_counter
 
 from .mesh import Mesh
@@ -80,18 +84,54 @@ def test_gateway_that_speaks_state_of_the_world_is_served_as_well(mesh: Mesh) ->
         kubectl.wait_rolled_out(gateways.NAMESPACE, gateways.NAME)
 
 
-@pytest.mark.parametrize("target", CLUSTERS.values(), ids=CLUSTERS)
-def test_rolling_restart_under_load_loses_no_connection(mesh: Mesh, target: Cluster) -> None:
+@pytest.mark.parametrize(("target", "replicas"), [(GKE, 1), (ANTHOS, 3)], ids=["gke, one", "anthos, three"])
+def test_rolling_restart_under_load_loses_no_connection(mesh: Mesh, target: Cluster, replicas: int) -> None:
+    """Of one gateway, and of three behind one address; each of the new ones then carries its part."""
     client, kubectl = other(target), mesh.kubectl[target.name]
     mesh.apply(subset_rules(target))
-    mesh.answers("before the restart", client, "echo-tcp", {target.greeting: 1.0})
-    (before,) = kubectl.pods(gateways.NAMESPACE, gateways.LABELS)
-    with Load(mesh.kubectl[client.name], "echo-tcp", PER_SECOND) as load:
-        mesh.restart(target, gateways.NAMESPACE, gateways.NAME)
-        # Until the old pod is gone: it drains, then ends.
-        kubectl("-n", gateways.NAMESPACE, "wait", "--for=delete", f"pod/{before['metadata']['name']}", "--timeout=60s")
-        seen = load.stop()
-    mesh.row("rolling restart of the gateway", f"{client.name} echo-tcp", f"{target.greeting} 100%", str(seen))
-    assert seen.failed == 0, seen.errors
-    assert seen.total > PER_SECOND * gateways.DRAIN_S
-    assert seen.share(target.greeting) == 1.0
+    with scaled(kubectl, replicas):
+        mesh.answers("before the restart", client, "echo-tcp", {target.greeting: 1.0})
+        before = names(kubectl)
+        assert len(before) == replicas
+        with Load(mesh.kubectl[client.name], "echo-tcp", PER_SECOND) as load:
+            mesh.restart(target, gateways.NAMESPACE, gateways.NAME)
+            # Until the old ones are gone: they drain, then end.
+            ended(kubectl, before)
+            seen = load.stop()
+        mesh.row(
+            f"rolling restart of {replicas} gateways", f"{client.name} echo-tcp", f"{target.greeting} 100%", str(seen)
+        )
+        assert seen.failed == 0, seen.errors
+        assert seen.total > PER_SECOND * gateways.DRAIN_S
+        assert seen.share(target.greeting) == 1.0
+        for pod in names(kubectl):
+            assert sni_cluster("echo-tcp", target.name) in kubectl("-n", gateways.NAMESPACE, "logs", pod), pod
+
+
+def names(kubectl: Kubectl) -> set[str]:
+    """Of the gateway's pods."""
+    return {one["metadata"]["name"] for one in kubectl.pods(gateways.NAMESPACE, gateways.LABELS)}
+
+
+def ended(kubectl: Kubectl, pods: set[str]) -> None:
+    wanted = [f"pod/{pod}" for pod in sorted(pods & names(kubectl))]
+    if wanted:
+        kubectl("-n", gateways.NAMESPACE, "wait", "--for=delete", *wanted, "--timeout=60s")
+
+
+@contextmanager
+def scaled(kubectl: Kubectl, replicas: int) -> Iterator[None]:
+    """With so many gateways; one again after that, as other tests want."""
+
+    def scale(count: int) -> None:
+        kubectl("-n", gateways.NAMESPACE, "scale", f"deploy/{gateways.NAME}", f"--replicas={count}")
+        kubectl.wait_rolled_out(gateways.NAMESPACE, gateways.NAME)
+        wait_for(f"{count} gateways", lambda: len(names(kubectl)) == count)
+
+    if replicas > 1:
+        scale(replicas)
+    try:
+        yield
+    finally:
+        if replicas > 1:
+            scale(1)
