@@ -48,7 +48,9 @@ def test_a_step_of_a_mesh_file() -> None:
     document = compared(DEMO, "--step", "one local workload drained, unready endpoints sent")
     assert document["policy"] == "ROUND_ROBIN"
     assert [(row["health"], row["expected"]) for row in document["endpoints"]] == [
-        ("UNKNOWN", pytest.approx(0.3)),
+        # Two gateways of the other cluster.
+        ("UNKNOWN", pytest.approx(0.15)),
+        ("UNKNOWN", pytest.approx(0.15)),
         ("UNHEALTHY", 0),
         ("HEALTHY", pytest.approx(0.7)),
     ]

@@ -182,6 +182,24 @@ def test_refusals_show_the_nearest_name(looked: Looked, gateway: Eastgate) -> No
     row = page.get_by_role("row").filter(has_text="ecko")
     expect(row).to_contain_text("unknown_server_name")
     expect(row).to_contain_text(NAME)
+    # All of it is seen on a desk, long names too.
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.locator(".scroll").evaluate_all(WIDER) == 0
+
+
+OUTSIDE = """texts => texts.filter(text => {
+    const box = text.getBoundingClientRect(), picture = text.ownerSVGElement.getBoundingClientRect();
+    return box.right > picture.right + 1 || box.left < picture.left - 1;
+}).map(text => text.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_written_in_the_picture_is_inside_it(looked: Looked, gateway: Eastgate, width: int) -> None:
+    looked.page.set_viewport_size({"width": width, "height": 800})
+    page = opened(looked, gateway, asking(NAME))
+    written = page.locator(".flow text")
+    assert written.filter(has_text="3 endpoints").count() == 1
+    assert written.evaluate_all(OUTSIDE) == []
 
 
 @pytest.mark.parametrize("view", ["compare", "events", "resources", "certs", "doctor"])

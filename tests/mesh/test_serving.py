@@ -40,8 +40,8 @@ def test_each_command_says_it_in_one_line(command: tuple[str, ...], tmp_path: Pa
 
 def test_workloads_without_an_address_are_named() -> None:
     said = without_address(load(DEMO).mesh)
-    assert said.startswith("7 of 7 workloads have no address")
-    assert "gke/default/echo-1, gke/default/echo-2, gke/istio-system/gateway and 4 more" in said
+    assert said.startswith("9 of 9 workloads have no address")
+    assert "gke/default/echo-1, gke/default/echo-2, gke/istio-system/gateway-1 and 6 more" in said
 
 
 def clusters(count: int) -> bytes:

@@ -57,7 +57,7 @@ def test_what_connections_come_from_is_that_of_the_file(tmp_path: Path, name: st
     file = changed(tmp_path, lambda value: value.update(cluster_manager={name: source, "local_cluster_name": "mine"}))
     said = gateway_settings(discovery=(), bootstrap=file)
     assert said.local_cluster == "mine"
-    assert said.upstream_bind == Bind((SourceAddress(bytes([127, 0, 0, 9]), 0),))
+    assert said.upstream_bind == Bind((SourceAddress(bytes([127, 0, 0, 9]), 0),), options=())
     [reason] = said.unread
     assert reason.startswith("cluster_manager.upstream_bind_config.socket_options: level 6, name 99 ")
 

@@ -94,7 +94,7 @@ function table(caption, heads, lines) {
 
 /* Where connections go: bands from all of them to priorities, and on to localities. */
 function flow(said, explained) {
-  const width = Math.max(300, Math.min(1000, shown.width ?? 800)), narrow = width < 560, x = narrow ? [0, width * 0.36, width * 0.64] : [0, width * 0.34, width * 0.68];
+  const width = Math.max(300, Math.min(1000, shown.width ?? 800)), narrow = width < 560, x = narrow ? [0, width * 0.32, width - 138] : [0, width * 0.34, width * 0.68];
   const groups = new Map();
   for (const one of explained.endpoints) {
     const key = `${one.priority} ${one.locality}`;
@@ -310,14 +310,14 @@ function compareView(moments, clusters, more, before, after) {
 }
 async function refusals(asked, ask) {
   const { refusals: all } = await ask("refusals");
-  const lines = () => all.slice(0, ROWS).map((one) => [one.time, make("b", {}, one.reason), make("span", { class: "mono" }, one.server_name || "–"),
-    one.nearest_server_name ? make("span", { class: "mono" }, one.nearest_server_name) : "–", one.downstream, one.listener, one.policy || one.cluster || "–"]);
-  return () => card("Latest refused connections", all.length ? table("Refused connections", ["When", "Why", "Server name", "Nearest known name", "Client", "Listener", "Cluster or policy"], lines()) : "None was refused.");
+  const lines = () => all.slice(0, ROWS).map((one) => [one.time.replace("T", " ").slice(0, 19), make("b", {}, one.reason), make("span", { class: "mono name" }, one.server_name || "–"),
+    one.nearest_server_name ? make("span", { class: "mono name" }, one.nearest_server_name) : "–", one.downstream, one.listener, one.policy || one.cluster || "–"]);
+  return () => card("Latest refused connections", all.length ? table("Refused connections", ["When (UTC)", "Why", "Server name", "Nearest known name", "Client", "Listener", "Cluster or policy"], lines()) : "None was refused.");
 }
 async function events(asked, ask) {
   const { events: all, forgotten } = await ask("events");
   const lines = () => [...all].reverse().slice(0, ROWS).map((one) => [one.at.replace("T", " ").slice(0, 19), make("b", {}, one.kind),
-    make("span", { class: "mono" }, one.subject), one.cause, one.moved === undefined ? "–" : percent(one.moved)]);
+    make("span", { class: "mono name" }, one.subject), one.cause, one.moved === undefined ? "–" : percent(one.moved)]);
   return () => card("What has happened to traffic", all.length ? table("Events", ["When (UTC)", "What", "Whom", "Cause", "#Moved"], lines()) : "Nothing yet.",
     forgotten > 0 && make("p", { class: "soft" }, `${forgotten} older ones are forgotten.`));
 }
@@ -325,13 +325,13 @@ async function resources(asked, ask) {
   const found = await ask("debug/xds");
   const rank = { NACKED: 0, REQUESTED: 1, RESTORED: 2, ACKED: 3 };
   const all = [...found.resources].sort((a, b) => rank[a.state] - rank[b.state]);
-  const lines = () => all.slice(0, ROWS).map((one) => [one.type, make("b", { class: one.state === "NACKED" ? "refusing" : "" }, one.state), make("span", { class: "mono" }, one.name), one.rejected?.reason ?? "–"]);
+  const lines = () => all.slice(0, ROWS).map((one) => [one.type, make("b", { class: one.state === "NACKED" ? "refusing" : "" }, one.state), make("span", { class: "mono name" }, one.name), one.rejected?.reason ?? "–"]);
   return () => card("What the control plane sent", make("p", { class: "soft" }, `${count(all.length, "resource")}, rejected ones first`), table("Resources", ["Type", "State", "Name", "Rejected because"], lines()));
 }
 async function certs(asked, ask) {
   const { certificates } = await ask("certs");
   const lines = () => certificates.flatMap((set) => [...set.cert_chain.map((one) => ["own", one]), ...set.ca_cert.map((one) => ["trusted", one])])
-    .map(([kind, one]) => [kind, make("span", { class: "mono" }, one.subject_alt_names.flatMap(Object.values).join(", ") || one.serial_number), one.days_until_expiration, one.expiration_time]);
+    .map(([kind, one]) => [kind, make("span", { class: "mono name" }, one.subject_alt_names.flatMap(Object.values).join(", ") || one.serial_number), one.days_until_expiration, one.expiration_time]);
   return () => card("Certificates", lines().length ? table("Certificates", ["Kind", "Names", "#Days left", "Ends"], lines()) : "None came by SDS.");
 }
 async function doctor(asked, ask) {
