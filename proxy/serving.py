@@ -5,6 +5,7 @@ Does not know where snapshots come from, and shows nothing.
 
 import asyncio
 import random
+from collections.abc import Set
 from functools import partial
 from random import Random
 from typing import Protocol, TypeVar
@@ -16,7 +17,7 @@ from eastgate.proxy.compile.compiled import CompiledCluster
 from eastgate.proxy.compile.compiler import Compiler
 from eastgate.proxy.compile.publisher import Publisher
 from eastgate.proxy.compile.tls_contexts import TlsContexts
-from eastgate.proxy.disk.configured_logs import ConfiguredLogs
+from eastgate.proxy.disk.configured_logs import ConfiguredLogs, may_tell_probes
 from eastgate.proxy.membership.dns_clusters import DnsClusters
 from eastgate.proxy.membership.ejections import Ejections
 from eastgate.proxy.membership.health_checks import HealthChecks
@@ -87,7 +88,7 @@ class Serving:
             bind=bind,
         )
         self.listeners = Listeners(self.engine, call_later=loop.call_later, errors=errors, **listening(settings.given))
-        self.publisher = Publisher(self.compiler, lambda: self.listeners.apply(self.compiler.listeners), errors)
+        self.publisher = Publisher(self.compiler, self._publish_listeners, errors)
         self.ejections = self.observed(
             Part.OUTLIER,
             Ejections(
@@ -139,6 +140,11 @@ class Serving:
         """Change nothing by itself any more. The engine goes on until it is closed."""
         self.ejections.close()
         self._slow_starts.close()
+
+    def _publish_listeners(self) -> Set[str]:
+        compiled = self.compiler.listeners
+        self.engine.record_probes(any(may_tell_probes(one.listener.access_logs) for one in compiled.values()))
+        return self.listeners.apply(compiled)
 
     def _slow_start(self, name: str, compiled: CompiledCluster | None) -> None:
         self._slow_starts.published(name, compiled.ramp if compiled is not None else None)

@@ -27,7 +27,7 @@ from eastgate.fastpath.loop.times cimport end_attempt, note_end
 from eastgate.fastpath.loop.worker_state cimport MILLISECOND, Worker, schedule_in
 from eastgate.fastpath.match.chain_counts cimport chain_release
 from eastgate.fastpath.match.policy cimport policies_release
-from eastgate.fastpath.posix cimport atomic_add64, count, ssize_t
+from eastgate.fastpath.posix cimport atomic_add64, atomic_load8, count, ssize_t
 from eastgate.fastpath.reason cimport Reason
 from eastgate.fastpath.tables.endpoint_state cimport state_release
 
@@ -119,11 +119,15 @@ cdef void refuse(Worker* worker, Connection* connection, int reason) noexcept no
     count(&connection.listener.refused[reason], 1)
     if connection.telemetry:
         telemetry_unserved(connection, reason)
-    if record == NULL:
-        record = begin_record(worker, connection)
-    if record != NULL:
-        note_sniffed(record, connection)
-    finish_record(worker, connection, record, reason)
+    if reason == Reason.IDLE_PROBE and not atomic_load8(&worker.shared.record_probes):
+        # Making an event costs more than all else of a health check, and nobody would look at it.
+        record_free(record)
+    else:
+        if record == NULL:
+            record = begin_record(worker, connection)
+        if record != NULL:
+            note_sniffed(record, connection)
+        finish_record(worker, connection, record, reason)
     if connection.stage.approach.asked and answer(worker, connection, reason):
         return
     if connection.down.sniffed_length:

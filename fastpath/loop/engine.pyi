@@ -122,6 +122,8 @@ class Engine:
         """ListenerCounters of one listener. rx_bytes are from downstream, tx_bytes to downstream."""
     def record_events(self, on: bool) -> None:
         """Record finished connections as events too; refused ones always are."""
+    def record_probes(self, on: bool) -> None:
+        """Whether refused connections that never sent a byte are recorded (as at first), or counted alone."""
     def set_overloaded(self, on: bool) -> None:
         """Whether new connections are shed, with reason OVERLOAD; open ones go on."""
     def set_splicing(self, on: bool) -> None:

@@ -139,6 +139,7 @@ cdef class Engine:
         self.shared.pipe_limit = max_pipes
         self.shared.threaded = workers > 0
         self.shared.splicing = True
+        self.shared.record_probes = True
         self.shared.busy_poll_ns = <uint64_t>busy_poll_us * 1000
         try:
             self.set_up(workers, seed & 0xFFFFFFFFFFFFFFFF, event_capacity)
@@ -412,6 +413,11 @@ cdef class Engine:
         """Record finished connections as events too; refused ones always are."""
         self.check_open()
         atomic_store8(&self.shared.record_all, bool(on))
+
+    def record_probes(self, on):
+        """Whether refused connections that never sent a byte are recorded (as at first), or counted alone."""
+        self.check_open()
+        atomic_store8(&self.shared.record_probes, bool(on))
 
     def set_overloaded(self, on):
         """Whether new connections are shed, with reason OVERLOAD; open ones go on."""

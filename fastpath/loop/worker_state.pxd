@@ -61,6 +61,7 @@ cdef struct Shared:
     uint32_t pipe_limit         # pipes of one worker
     uint8_t overloaded          # atomic; new connections are shed
     uint8_t record_all          # atomic; finished connections are recorded too, not only refusals
+    uint8_t record_probes       # atomic; refused ones that never sent a byte are recorded, too
     uint8_t splicing            # atomic; 0: bulk flows copy
     uint8_t threaded
     Directory* directory        # atomic; the listeners of redirected connections; NULL: none

@@ -53,6 +53,21 @@ def is_wanted(chosen: LogFilter | None, event: ConnectionEvent) -> bool:
     }[chosen.operation]
 
 
+def may_tell_probes(logs: Specs) -> bool:
+    """Whether one of a listener's logs may have a line of a connection that ended before it sent a byte."""
+    return any(_may_tell_probes(log.filter) for log in logs)
+
+
+def _may_tell_probes(chosen: LogFilter | None) -> bool:
+    if chosen is None:
+        return True
+    if chosen.kind in ("and", "or"):
+        every = all if chosen.kind == "and" else any
+        return every(_may_tell_probes(one) for one in chosen.filters)
+    # They have no flag.
+    return chosen.kind != "flags"
+
+
 def _made(spec: AccessLogSpec) -> _Made:
     if spec.json:
         line = json_format(json.loads(spec.json), omit_empty=spec.omit_empty)

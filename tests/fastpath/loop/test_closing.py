@@ -71,6 +71,21 @@ def test_half_a_hello_then_fin_is_truncated(gateway: Gateway) -> None:
 def test_connect_and_close_is_an_idle_probe(gateway: Gateway) -> None:
     gateway.connect().close()
     gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 1)
+    assert [event.reason for event in gateway.events] == [Reason.IDLE_PROBE]
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_idle_probes_that_nobody_asks_for_are_counted_alone(gateway: Gateway, others: bool) -> None:
+    gateway.engine.record_events(others)
+    gateway.engine.record_probes(False)
+    gateway.connect().close()
+    gateway.until(lambda: gateway.refused(Reason.IDLE_PROBE) == 1)
+    with gateway.connect(HELLO[:60]) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert gateway.end_of(client) == "RST"
+    gateway.until(lambda: bool(gateway.events))
+    assert [event.reason for event in gateway.events] == [Reason.TRUNCATED_HELLO]
+    assert gateway.engine.events_dropped() == 0
 
 
 def test_policy_chain_refuses(gateway: Gateway) -> None:

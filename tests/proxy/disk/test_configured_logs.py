@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from eastgate.fastpath.loop.event_ring import ConnectionEvent
 from eastgate.fastpath.reason import Reason
-from eastgate.proxy.disk.configured_logs import ConfiguredLogs, is_wanted
+from eastgate.proxy.disk.configured_logs import ConfiguredLogs, is_wanted, may_tell_probes
 from eastgate.xds.access_log import AccessLogSpec, LogFilter
 
 from .test_log_format import EVENT
@@ -36,6 +36,26 @@ def test_lines_go_to_the_logs_of_their_chain_and_of_their_listener(tmp_path: Pat
     assert [json.loads(line) for line in second.read_text().splitlines()] == [{"flags": "-"}, {"flags": "UF,URX"}]
     assert of_listener.read_text() == "NR\n"
     assert (logs.failed, logs.dropped) == (0, 0)
+
+
+NR = LogFilter("flags", flags=frozenset({"NR"}))
+SLOW = LogFilter("duration", operation="GE", value=100)
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        ([], False),
+        ([None], True),
+        ([NR], False),
+        ([NR, SLOW], True),
+        ([LogFilter("and", filters=(NR, SLOW))], False),
+        ([LogFilter("or", filters=(NR, SLOW))], True),
+        ([LogFilter("flags")], False),
+    ],
+)
+def test_probes_are_told_where_a_log_may_have_a_line_of_them(filters: list[LogFilter | None], told: bool) -> None:
+    assert may_tell_probes(tuple(AccessLogSpec("/dev/null", filter=one) for one in filters)) is told
 
 
 def test_several_logs_share_a_file(tmp_path: Path) -> None:
