@@ -36,7 +36,7 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-long test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn lab-scale kind-up kind-down kind-test \
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn lab-scale lab-cost kind-up kind-down kind-test \
 	deploy-test docker-image wheel-test browser prometheus
 
 help:
@@ -68,11 +68,12 @@ help:
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
 	@echo "make lab-test    the tests against them; builds and starts what is missing (docs/lab.md)"
-	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections"
+	@echo "make lab-test-long each fault of istiod for a minute, under ten thousand connections; ten minutes of rotations (LONG='FILE...')"
 	@echo "make lab-matrix  the story in every mixture of eastgate and stock sidecars and gateways"
 	@echo "make kind-test   deploy/kind with real kind, made here: gateways and sidecars of each sort (root; kind-up, kind-down)"
 	@echo "make lab-churn   endpoints that change all the time, eastgate beside Envoy (CHURN='SECONDS SERVICES ENDPOINTS')"
 	@echo "make lab-scale   what so many gateways cost one istiod (SCALE='10 100 1000')"
+	@echo "make lab-cost    what a sidecar takes in a pod, eastgate beside stock: CPU, memory, time until it is ready (COST='--rounds 5')"
 	@echo "make image       image of the gateway in dist/, without an engine; make docker-image: with one, of deploy/Dockerfile"
 	@echo "make deploy-test what Helm chart, Kustomize overlays and scripts of deploy/ come to"
 	@echo "make clean       remove what was built; the environment stays"
@@ -371,10 +372,13 @@ lab-test: dev
 	@echo "== tests against real istiods"
 	@$(IN_LAB) -x tests/lab/real
 
-# One minute of each fault of istiod, ten thousand connections meanwhile.
+# What takes longer than CI has time for: one minute of each fault of istiod, ten thousand connections meanwhile; ten
+# minutes of rotating certificates. LONG="FILE..." for some.
+LONG ?= same_as_istiod istiod_faults sidecar_start sidecar_life sidecar_embedded gateway_injected
+
 lab-test-long: dev
-	@echo "== faults of real istiods, a minute each"
-	@EASTGATE_LAB_LONG=1 $(IN_LAB) tests/lab/real/test_same_as_istiod.py tests/lab/real/test_istiod_faults.py
+	@echo "== what takes long in the lab: $(LONG)"
+	@EASTGATE_LAB_LONG=1 $(IN_LAB) $(LONG:%=tests/lab/real/test_%.py)
 
 # Each mixture of eastgate and stock proxies, one after the other.
 lab-matrix: dev
@@ -399,6 +403,11 @@ SCALE ?= 10 100 1000
 
 lab-scale: lab-up
 	@$(LAB) scale $(SCALE)
+
+# In a lab that is up, too.
+lab-cost: lab-up
+	@$(BIN)/python -m bench.pods $(COST)
+	@$(MAKE) --no-print-directory bench-table
 
 clean:
 	@echo "== remove what was built"

@@ -142,6 +142,34 @@ def sidecars_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+POD_ROWS = {
+    "pod_ready_s": ("pod wanted until it is Ready, s", 1),
+    "proxy_ready_s": ("first process of the sidecar until 15021 says 200, s", 2),
+    "idle_mib": ("memory of the container, idle, MiB", 0),
+    "proxy_mib": ("of it the proxy, without pilot-agent, MiB", 0),
+    "idle_millicores": ("CPU of the container, idle, thousandths of a core", 1),
+    "cpu_us_per_connection": ("CPU of both containers for a connection, us", 0),
+    "bytes_per_connection": ("memory of both for an open connection, bytes", 0),
+}
+
+
+def pods_table(result: dict[str, Any]) -> str:
+    """Markdown: sidecars' containers in real pods."""
+    lines = ["| sidecars in pods | eastgate | stock | eastgate / stock |", "| --- | --- | --- | --- |"]
+    for metric, (title, digits) in POD_ROWS.items():
+        one = result["metrics"][metric]
+        ours, stock = (f"{one[who]['median']:,.{digits}f}" for who in ("eastgate", "stock"))
+        ratio = one["ratio"]
+        said = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "-"
+        lines.append(f"| {title} | {ours} | {stock} | {said} |")
+    lines += [
+        "",
+        f"Medians of {result['rounds']} rounds, ratios within a round with 95 % bootstrap intervals; load of the"
+        f" machine {result['load']['least']:.0f} to {result['load']['most']:.0f}. {', '.join(result['versions'])}.",
+    ]
+    return "\n".join(lines)
+
+
 def measured_at(result: dict[str, Any]) -> str:
     """When and where, in one line."""
     machine = result["machine"]
@@ -173,6 +201,7 @@ class Place:
 
 PLACES = (
     Place("README.md", "bench", "compare.json", table),
+    Place("README.md", "pods", "pods.json", pods_table),
     Place("docs/performance.md", "syscalls", "syscalls.json", syscalls_table),
     Place("docs/performance.md", "callgrind", "callgrind.json", callgrind_table),
     Place("docs/performance.md", "faults", "faults.json", faults_table),

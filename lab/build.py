@@ -74,6 +74,8 @@ TARGETS = (
         ldflags=kubernetes_flags(versions.KUBERNETES),
     ),
     Target("coredns", versions.COREDNS, ("eastgate.lab/coredns",)),
+    # A client and a server for pods.
+    Target("grpc", versions.GRPC, ("eastgate.lab/grpc",)),
     # The lab runs without it; what is rendered of deploy/helm is tested with it.
     Target("helm", versions.HELM, ("helm.sh/helm/v4/cmd/helm",)),
     Target(

@@ -10,6 +10,7 @@ from .kubectl import Kubectl, named
 from .objects import image
 from .settings import ROOT, Cluster
 from .shell import wait_for
+from .sidecars import annotations
 
 Object = dict[str, Any]
 MANIFEST = ROOT / "deploy/gateway.yaml"
@@ -70,6 +71,16 @@ def stock(cluster: Cluster) -> list[Object]:
         "containers": [container],
     }
     return [one for one in objects if one["kind"] != "ConfigMap"]
+
+
+def injected(cluster: Cluster) -> list[Object]:
+    """Istio's own pod, in which pilot-agent starts eastgate: chosen by the annotation that chooses it as sidecar."""
+    objects = stock(cluster)
+    template = named(objects, "Deployment", NAME)["spec"]["template"]
+    template["metadata"]["annotations"].update(annotations("eastgate"))
+    # As Istio's chart has it: the agent drains for five seconds before it ends the proxy.
+    template["spec"]["terminationGracePeriodSeconds"] = 30
+    return objects
 
 
 def with_bootstrap(cluster: Cluster) -> list[Object]:

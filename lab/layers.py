@@ -318,7 +318,13 @@ def all_layers(settings: Settings) -> dict[str, Layer]:
         Layer("pause", digest(LAB / "pause.c"), fill_pause),
         programs_layer("coredns", {"coredns": binaries / "coredns"}),
         programs_layer("pilot", {"usr/local/bin/pilot-discovery": binaries / "pilot-discovery"}),
-        programs_layer("app", {f"app/{name}.py": LAB / f"app/{name}.py" for name in ("each", "echo", "hold", "load")}),
+        programs_layer(
+            "app",
+            {
+                "app/grpc": binaries / "grpc",
+                **{f"app/{name}.py": LAB / f"app/{name}.py" for name in ("each", "echo", "hold", "keep", "load")},
+            },
+        ),
         programs_layer(
             "proxy",
             {

@@ -15,6 +15,8 @@ from .shell import run
 
 LOAD = ("python3", "/app/load.py")
 HOLD = ("python3", "/app/hold.py")
+KEEP = ("python3", "/app/keep.py")
+GRPC = ("/app/grpc", "call")
 EACH = ("python3", "/app/each.py")
 STOP_S = 30.0
 XDS_TYPES = ("cluster", "endpoint", "listener")
@@ -53,6 +55,15 @@ def kind_of(service: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """What lab/modules/grpc saw as client: milliseconds until the SETTINGS of each connection came, who answered."""
+
+    ready_ms: list[float]
+    answers: Mapping[str, int]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """A Deployment from whose pod connections are opened, and its container."""
 
@@ -68,6 +79,11 @@ class Client:
         """What became of one connection to each of these, KIND:HOST:PORT; lab/app/each.py says which words."""
         answers: list[str] = json.loads(kubectl.exec(self.namespace, f"deploy/{self.name}", self.name, *EACH, *targets))
         return answers
+
+    def call(self, kubectl: Kubectl, host: str, port: int, count: int) -> Called:
+        """So many connections of grpc-go, one after the other, each with one call and a stream of as many messages."""
+        words = (*GRPC, f"{host}:{port}", count)
+        return Called(**json.loads(kubectl.exec(self.namespace, f"deploy/{self.name}", self.name, *words)))
 
     def argv(self, kubectl: Kubectl, *command: Any) -> list[str]:
         """Words that run a command in its container."""
@@ -133,11 +149,8 @@ class Held:
     ended: str
 
 
-class Hold(Running):
-    """One connection that is used all the time, from `with` until `stop`."""
-
-    def __init__(self, kubectl: Kubectl, client: Client, host: str, port: int = 80, per_second: float = 5.0) -> None:
-        super().__init__(client.argv(kubectl, *HOLD, host, port, per_second))
+class Opened(Running):
+    """A program that says when it has its connections; `with` waits for that."""
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -148,8 +161,26 @@ class Hold(Running):
             )
         return self
 
+
+class Hold(Opened):
+    """One connection that is used all the time, from `with` until `stop`."""
+
+    def __init__(self, kubectl: Kubectl, client: Client, host: str, port: int = 80, per_second: float = 5.0) -> None:
+        super().__init__(client.argv(kubectl, *HOLD, host, port, per_second))
+
     def stop(self) -> Held:
         return Held(**json.loads(self.told_to_stop()))
+
+
+class Keep(Opened):
+    """So many connections that nobody uses, from `with` until `stop`."""
+
+    def __init__(self, kubectl: Kubectl, client: Client, host: str, count: int, port: int = 80) -> None:
+        super().__init__(client.argv(kubectl, *KEEP, host, port, count))
+
+    def stop(self) -> int:
+        """End them; how many had ended before."""
+        return int(json.loads(self.told_to_stop())["ended"])
 
 
 def eastgate_admin(node: Node, path: str) -> str:

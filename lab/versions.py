@@ -4,6 +4,8 @@ KUBERNETES = "1.34.4"
 COREDNS = "1.12.4"
 # The one that Istio's module requires, so that both share what is downloaded and compiled.
 HELM = "4.2.0"
+# The one that Istio's module requires, too.
+GRPC = "1.82.0"
 # The module registry knows istio.io/istio by commits only: its tags have no leading v.
 ISTIO_MODULE = "v0.0.0-20260827124520-eed52ebb66ad"
 # What that commit calls itself: main before release 1.31.

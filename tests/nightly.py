@@ -56,7 +56,11 @@ PARTS = {
     "soak": Part("six soaks of five minutes under ASan", ("soak", "SOAK_S=300")),
     "chaos": Part("three cases of chaos, ten minutes each, under ASan", ("chaos", "CHAOS_S=600")),
     "envoy": Part("random configurations beside Envoy", ("test-envoy-long",)),
-    "lab": Part("faults of real istiods, a minute each", ("lab-test-long",)),
+    "lab": Part("faults of real istiods, a minute each", ("lab-test-long", "LONG=same_as_istiod istiod_faults")),
+    "lab-sidecars": Part(
+        "ten minutes of rotating certificates, a late one, rolling restarts of pods that exit on zero",
+        ("lab-test-long", "LONG=sidecar_start sidecar_life sidecar_embedded gateway_injected"),
+    ),
     "lab-matrix": Part("the story in every mixture of eastgate and stock proxies", ("lab-matrix",)),
     "kind": Part("deploy/kind with real kind: gateways and sidecars of each sort", ("kind-test",)),
 }

@@ -12,7 +12,7 @@ from ..support.netns import Seen, run_scenario
 from .go_program import built
 from .grpc_scenario import CONNECTIONS, PORTS
 
-SOURCE = Path(__file__).parent / "grpc-go"
+SOURCE = Path(__file__).parents[2] / "lab/modules/grpc"
 PAIRS = list(itertools.product(("eastgate", "envoy"), repeat=2))
 SETTINGS_MS = 1000.0
 

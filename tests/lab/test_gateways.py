@@ -2,7 +2,7 @@
 
 import yaml
 
-from lab import gateways
+from lab import gateways, sidecars
 from lab.kubectl import named
 from lab.settings import ANTHOS
 
@@ -56,3 +56,13 @@ def test_gateway_beside_pilot_agent_uses_its_files_and_sockets() -> None:
     assert {one["name"] for one in ours["volumeMounts"]} == {"istio-envoy", "workload-socket"}
     script = named(objects, "ConfigMap", "wait")["data"]["wait"]
     assert script.startswith("#!/bin/bash\n")
+
+
+def test_gateway_of_istios_template_differs_from_stock_by_what_chooses_it_alone() -> None:
+    ours, stock = gateways.injected(ANTHOS), gateways.stock(ANTHOS)
+    template, other = (named(objects, "Deployment", gateways.NAME)["spec"]["template"] for objects in (ours, stock))
+    added = template["metadata"]["annotations"].items() - other["metadata"]["annotations"].items()
+    assert dict(added) == sidecars.annotations("eastgate")
+    assert template["spec"].pop("terminationGracePeriodSeconds") > other["spec"].pop("terminationGracePeriodSeconds")
+    assert template["spec"] == other["spec"]
+    assert [one for one in ours if one["kind"] != "Deployment"] == [one for one in stock if one["kind"] != "Deployment"]

@@ -17,6 +17,8 @@ MODULES = Path(build.__file__).parent / "modules"
         ("kube", f"k8s.io/kubernetes v{versions.KUBERNETES}"),
         ("coredns", f"github.com/coredns/coredns v{versions.COREDNS}"),
         ("istio", f"istio.io/istio {versions.ISTIO_MODULE}"),
+        ("grpc", f"google.golang.org/grpc v{versions.GRPC}"),
+        ("istio", f"google.golang.org/grpc v{versions.GRPC}"),
         ("kind", f"sigs.k8s.io/kind v{versions.KIND}"),
         ("etcd", f"go.etcd.io/etcd/server/v3 v{versions.ETCD}"),
         ("crictl", f"sigs.k8s.io/cri-tools v{versions.CRI_TOOLS}"),
@@ -44,7 +46,7 @@ def test_kubernetes_knows_its_version() -> None:
 
 
 def test_what_is_built_is_stamped_with_version_and_flags() -> None:
-    kube, _, _, istio = build.TARGETS
+    kube, *_, istio = build.TARGETS
     assert versions.KUBERNETES in kube.stamp
     assert "gitVersion" in kube.stamp
     assert versions.ISTIO_MODULE in istio.stamp

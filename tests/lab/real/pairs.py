@@ -1,7 +1,8 @@
 """Clients and servers of one namespace, each once beside eastgate and once beside stock Envoy: every pair of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lab import objects
@@ -105,3 +106,17 @@ class Pairs:
     def restart(self, name: str) -> None:
         self.kubectl("-n", NAMESPACE, "rollout", "restart", f"deploy/{name}")
         self.kubectl.wait_rolled_out(NAMESPACE, name)
+
+
+@contextmanager
+def deployed(pairs: Pairs, *deployments: Object, ports: Sequence[Mapping[str, Any]] = PORTS) -> Iterator[None]:
+    """These Deployments, each behind a service of its name, until the end."""
+    names = [one["metadata"]["name"] for one in deployments]
+    pairs.kubectl.apply(*deployments, *(objects.service(name, NAMESPACE, name, ports) for name in names))
+    try:
+        for name in names:
+            pairs.kubectl.wait_rolled_out(NAMESPACE, name)
+        yield
+    finally:
+        pairs.kubectl.delete(NAMESPACE, "deployment", *names)
+        pairs.kubectl.delete(NAMESPACE, "service", *names)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,12 @@ from .rules import (
     locality_rules,
     subset_rules,
 )
-from .test_same_as_envoy import DUMP, Table, endpoints
+from .test_same_as_envoy import DUMP, Table, endpoints, gateways_own
 
 TLS_MODE = "security.istio.io/tlsMode"
 SYSTEM = {"rootNamespace": "istio-system", "trustDomain": "cluster.local"}
 # As lab/istio.py sets them up.
 OPTIONS = {"metadata_exchange": False, "metadata_exchange_alpn": False}
-# What leads into the gateway's clusters.
-PREFIX = "outbound_."
 BALANCER = ("lb_policy", "ring_hash_lb_config", "maglev_lb_config")
 HASHED_CHAINS = 4
 Tables = tuple[Table, set[str], set[str]]
@@ -106,7 +104,7 @@ def described(mesh: Mesh, rules: list[Object]) -> str:
 
 
 class Embedded:
-    """`eastgate mesh serve`, and a gateway with the node of a real one, in a network of their own."""
+    """`eastgate mesh serve`, and a proxy with the node of a real one, in a network of their own."""
 
     def __init__(self, folder: Path, node: dict[str, Any]) -> None:
         self.file = folder / "mesh.yaml"
@@ -119,18 +117,21 @@ class Embedded:
         self._inside = ("nsenter", "-t", str(self._processes[0].pid), "--net")
         wait_for("a network", lambda: "LOOPBACK,UP" in run(*self._inside, "ip", "link", "show", "lo").stdout)
         self._start(*self._inside, EASTGATE, "mesh", "serve", self.file)
-        metadata = self._node["metadata"]
+        metadata, where = self._node["metadata"], self._node.get("locality", {})
+        command = "gateway" if self._node["id"].startswith("router~") else "sidecar"
         flags = {
             "discovery": "127.0.0.1:15010",
             "xds-protocol": "delta",
             "node-id": self._node["id"],
             "cluster-id": metadata["CLUSTER_ID"],
             "network": metadata["NETWORK"],
+            "namespace": metadata["NAMESPACE"],
+            "locality": "/".join(where.get(part, "") for part in ("region", "zone", "sub_zone")).rstrip("/"),
             "meta": f"SERVICE_ACCOUNT={metadata['SERVICE_ACCOUNT']}",
         }
         words = [f"--{flag}={value}" for flag, value in flags.items()]
         words += [f"--label={key}={value}" for key, value in metadata["LABELS"].items()]
-        self._start(*self._inside, EASTGATE, "gateway", *words)
+        self._start(*self._inside, EASTGATE, command, *words)
 
     def _start(self, *words: object) -> None:
         self._processes.append(subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL))
@@ -171,13 +172,13 @@ def routes(dump: str) -> set[str]:
     return found
 
 
-def balancers(dump: str) -> set[str]:
-    """How each cluster balances: one JSON text each."""
+def balancers(dump: str, wanted: Callable[[str], bool] = gateways_own) -> set[str]:
+    """How each cluster that is wanted balances: one JSON text each."""
     found = set()
     for part in json.loads(dump)["configs"]:
         for entry in part.get("dynamic_active_clusters", ()):
             cluster = entry["cluster"]
-            if cluster["name"].startswith(PREFIX):
+            if wanted(cluster["name"]):
                 kept = {field: cluster[field] for field in BALANCER if field in cluster}
                 found.add(json.dumps([cluster["name"], kept], sort_keys=True))
     return found
@@ -222,23 +223,41 @@ def test_same_tables_as_under_istiod(mesh: Mesh, cluster: Cluster, tmp_path: Pat
 def compared(
     mesh: Mesh, ours: Embedded, folder: Path, cluster: Cluster, stage: str, rules: list[Object], before: Tables | None
 ) -> Tables:
-    """Wait until both show the same, with the objects as they are then, and something else than before."""
-    seen: dict[str, Tables] = {}
+    """Wait until both gateways show the same, with the objects as they are then, and something else than before."""
     real = mesh.lab.nodes[cluster.name]
+
+    def tables(dump: str) -> Tables:
+        return endpoints(folder, dump), routes(dump), balancers(dump)
+
+    found = agreed(mesh, ours, f"{cluster.name}, {stage}", rules, lambda: eastgate_admin(real, DUMP), tables, before)
+    assert len(found[1]) >= 10
+    assert len(found[2]) >= 10
+    return found
+
+
+def agreed(
+    mesh: Mesh,
+    ours: Embedded,
+    stage: str,
+    rules: list[Object],
+    real: Callable[[], str],
+    tables: Callable[[str], Tables],
+    before: Tables | None,
+) -> Tables:
+    """Wait until the dumps of a real proxy and of ours hold the same, and something else than before; what it is."""
+    seen: dict[str, Tables] = {}
 
     def agree() -> bool:
         text = described(mesh, rules)
         if ours.file.read_text() != text:
             ours.file.write_text(text)
             return False
-        for name, dump in (("istiod", eastgate_admin(real, DUMP)), ("embedded", ours.admin(DUMP))):
-            seen[name] = endpoints(folder, dump), routes(dump), balancers(dump)
+        for name, dump in (("istiod", real()), ("embedded", ours.admin(DUMP))):
+            seen[name] = tables(dump)
         return seen["istiod"] == seen["embedded"] != before
 
     with suppress(LabError):
-        wait_for(f"{cluster.name}, {stage}: both agree", agree, seconds=60, every=0.5)
+        wait_for(f"{stage}: both agree", agree, seconds=60, every=0.5)
     assert seen["embedded"] == seen["istiod"]
     assert seen["istiod"] != before
-    assert len(seen["istiod"][1]) >= 10
-    assert len(seen["istiod"][2]) >= 10
     return seen["istiod"]

@@ -1,7 +1,7 @@
 """A stock gateway beside eastgate's, subscribed as the same kind of node: the same endpoints, the same shares."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,12 +34,17 @@ def peer(lab) -> Iterator[Kubectl]:
         yield kubectl
 
 
-def endpoints(folder: Path, dump: str) -> Table:
-    """What `eastgate endpoints` reads in a dump: (cluster, address) -> the rest, of what gateways route to."""
+def gateways_own(cluster: str) -> bool:
+    """Whether chains of a gateway lead there."""
+    return cluster.startswith("outbound_.")
+
+
+def endpoints(folder: Path, dump: str, wanted: Callable[[str], bool] = gateways_own) -> Table:
+    """What `eastgate endpoints` reads in a dump: (cluster, address) -> the rest, of the clusters that are wanted."""
     file = folder / "dump.json"
     file.write_text(dump)
     rows = json.loads(run("eastgate", "endpoints", "--json", "--dump", file).stdout)
-    kept = [[row[field] for field in FIELDS] for row in rows if row["cluster"].startswith("outbound_.")]
+    kept = [[row[field] for field in FIELDS] for row in rows if wanted(row["cluster"])]
     return {(row[0], row[1]): (*row[2:-1], round(row[-1], 4)) for row in kept}
 
 

@@ -1,42 +1,31 @@
-"""The life of a pod with an eastgate sidecar: start order, rolling restart, rotation of certificates, the end."""
+"""The life of a pod with an eastgate sidecar: start order, rolling restart, rotation of certificates, the end.
+
+EASTGATE_LAB_LONG=1 (`make lab-test-long`): rotations for ten minutes, and rolling restarts of pods that exit on zero.
+"""
 
 import json
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from lab import objects
 from lab.errors import LabError
 from lab.settings import PROXIES
 from lab.shell import wait_for
 from lab.traffic import Answers, Client, Hold, Load
 
-from .pairs import NAMESPACE, PORTS, PROXY, SLEEPING, Pairs, echo, pod
+from .pairs import NAMESPACE, PROXY, SLEEPING, Pairs, deployed, echo, pod
 from .rules import Object
 
+LONG = bool(os.environ.get("EASTGATE_LAB_LONG"))
 PER_SECOND = 20.0
 # pilot-agent asks for a new certificate when half of the time is over.
 SHORT_LIVED = {"SECRET_TTL": "30s"}
+ROTATIONS, ROTATING_S = 2, 600.0 if LONG else 0.0
 # After a drain the agent waits as long before it looks for connections; and how long it waits without this setting.
 LEAST_DRAIN_S, USUAL_DRAIN_S = 2, 5
 EXIT_ON_ZERO = {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true", "MINIMUM_DRAIN_DURATION": f"{LEAST_DRAIN_S}s"}
 NOT_NATIVE = {"sidecar.istio.io/nativeSidecar": "false"}
-
-
-@contextmanager
-def deployed(pairs: Pairs, *deployments: Object) -> Iterator[None]:
-    """These Deployments, each behind a service of its name, until the end."""
-    names = [one["metadata"]["name"] for one in deployments]
-    pairs.kubectl.apply(*deployments, *(objects.service(name, NAMESPACE, name, PORTS) for name in names))
-    try:
-        for name in names:
-            pairs.kubectl.wait_rolled_out(NAMESPACE, name)
-        yield
-    finally:
-        pairs.kubectl.delete(NAMESPACE, "deployment", *names)
-        pairs.kubectl.delete(NAMESPACE, "service", *names)
 
 
 @pytest.mark.parametrize("server", PROXIES)
@@ -49,15 +38,20 @@ def test_a_pod_dials_itself_and_its_peer(pairs: Pairs, server: str) -> None:
     assert client.each(pairs.kubectl, *targets) == [server, server, other]
 
 
-def test_a_rolling_restart_under_load_loses_no_connection(pairs: Pairs) -> None:
-    (old,) = pairs.pods("server-eastgate")
-    with Load(pairs.kubectl, f"server-eastgate.{NAMESPACE}", PER_SECOND, pairs.client("eastgate"), kind="tcp") as load:
-        pairs.restart("server-eastgate")
+def restarted_under_load(pairs: Pairs, server: str, client: str = "eastgate") -> None:
+    """Its only pod makes way for another one; no connection of the client beside that proxy fails meanwhile."""
+    (old,) = pairs.pods(server)
+    with Load(pairs.kubectl, f"{server}.{NAMESPACE}", PER_SECOND, pairs.client(client), kind="tcp") as load:
+        pairs.restart(server)
         words = ("wait", "--for=delete", f"pod/{old['metadata']['name']}", "--timeout=120s")
         pairs.kubectl("-n", NAMESPACE, *words)
         seen = load.stop()
     assert seen.failed == 0, seen.errors
     assert seen.total > PER_SECOND * 3
+
+
+def test_a_rolling_restart_under_load_loses_no_connection(pairs: Pairs) -> None:
+    restarted_under_load(pairs, "server-eastgate")
 
 
 def serials(pairs: Pairs, name: str) -> set[str]:
@@ -68,8 +62,9 @@ def serials(pairs: Pairs, name: str) -> set[str]:
     return {str(chain["serial_number"]) for one in known for chain in one.get("cert_chain", ())}
 
 
+@pytest.mark.timeout(300 + ROTATING_S)
 def test_a_rotation_cuts_no_connection(pairs: Pairs) -> None:
-    """Certificates that live for half a minute: both ends get new ones, twice, while a connection is used."""
+    """Certificates that live for half a minute: both ends get new ones, again and again, while a connection is used."""
     ends = ("short-client", "short-server")
     config = {"proxyMetadata": SHORT_LIVED}
     with deployed(
@@ -78,13 +73,15 @@ def test_a_rotation_cuts_no_connection(pairs: Pairs) -> None:
         pod(ends[1], "eastgate", echo("short"), "other", **config),
     ):
         with Hold(pairs.kubectl, Client(NAMESPACE, ends[0]), ends[1], per_second=PER_SECOND) as stream:
-            for _ in range(2):
+            begin, rotations = time.monotonic(), 0
+            while rotations < ROTATIONS or time.monotonic() - begin < ROTATING_S:
+                rotations += 1
                 known = {name: serials(pairs, name) for name in ends}
                 for name in ends:
                     wait_for(f"{name} has another certificate", lambda n=name, k=known: not serials(pairs, n) & k[n])
             seen = stream.stop()
         assert not seen.ended, seen
-        assert seen.answers > PER_SECOND * 10
+        assert seen.answers > PER_SECOND * max(10.0, 0.9 * ROTATING_S)
         # And new connections are made with the new ones.
         assert Client(NAMESPACE, ends[0]).each(pairs.kubectl, f"tcp:{ends[1]}:80") == ["short"]
 
@@ -139,3 +136,13 @@ def test_a_proxy_that_exits_on_zero_waits_for_its_connections(pairs: Pairs) -> N
         assert not seen.ended, seen
         wait_for("the proxy ends", lambda: not runs(pairs, name), seconds=30)
         pairs.kubectl("-n", NAMESPACE, "delete", "pod", name, "--force", "--grace-period=0", "--ignore-not-found")
+
+
+@pytest.mark.skipif(not LONG, reason="half a minute each: make lab-test-long")
+@pytest.mark.parametrize("client", PROXIES)
+def test_a_rolling_restart_of_pods_that_exit_on_zero_loses_no_connection(pairs: Pairs, client: str) -> None:
+    """An ordinary container, which gets its SIGTERM together with the application."""
+    server = not_native(pod("rolling", "eastgate", echo("rolling"), "other", proxyMetadata=EXIT_ON_ZERO))
+    with deployed(pairs, server):
+        wait_for("it answers", lambda: not pairs.answered(client, "rolling", 2).failed)
+        restarted_under_load(pairs, "rolling", client)

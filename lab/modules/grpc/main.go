@@ -1,4 +1,4 @@
-// A server and a client of grpc-go.
+// A server and a client of grpc-go, for pods of the lab.
 //
 //	grpc serve NAME PORT...      answers each call, and each message of a stream, with NAME
 //	grpc call HOST:PORT COUNT    COUNT connections, each with one call and a stream of as many messages

@@ -1,4 +1,4 @@
-module eastgate.test/grpc-go
+module eastgate.lab/grpc
 
 go 1.26.0
 
