@@ -146,7 +146,7 @@ POD_ROWS = {
     "pod_ready_s": ("pod wanted until it is Ready, s", 1),
     "proxy_ready_s": ("first process of the sidecar until 15021 says 200, s", 2),
     "idle_mib": ("memory of the container, idle, MiB", 0),
-    "proxy_mib": ("of it the proxy, without pilot-agent, MiB", 0),
+    "proxy_mib": ("processes of the proxy alone, their share of mapped files included (Pss), MiB", 0),
     "idle_millicores": ("CPU of the container, idle, thousandths of a core", 1),
     "cpu_us_per_connection": ("CPU of both containers for a connection, us", 0),
     "bytes_per_connection": ("memory of both for an open connection, bytes", 0),
