@@ -114,9 +114,12 @@ def names(kubectl: Kubectl) -> set[str]:
 
 
 def ended(kubectl: Kubectl, pods: set[str]) -> None:
-    wanted = [f"pod/{pod}" for pod in sorted(pods & names(kubectl))]
-    if wanted:
-        kubectl("-n", gateways.NAMESPACE, "wait", "--for=delete", *wanted, "--timeout=60s")
+    """Waits until they are no more, whose deletion has begun."""
+
+    def left() -> set[str]:
+        return pods & {one["metadata"]["name"] for one in kubectl.get("-n", gateways.NAMESPACE, "pods")["items"]}
+
+    wait_for("the old ones are gone", lambda: not left(), seconds=60)
 
 
 @contextmanager
