@@ -24,20 +24,20 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
 def reading(path: str) -> Callable[[int, int], None]:
     """Says how far a large mesh file, or one of a folder, has been read."""
-    from eastgate.mesh.documents import now_and_then
-
-    def tell(done: int, total: int) -> None:
-        sys.stderr.write(f"eastgate: reading {path}: {100 * done // total} % of {total:,} bytes\n")
-
-    return now_and_then(tell)
+    return _percent(f"reading {path}", " of {total:,} bytes")
 
 
 def predicting(what: str) -> Callable[[int, int], None]:
     """Says how far a prediction for a large mesh is."""
+    return _percent(f"predicting {what}")
+
+
+def _percent(doing: str, of: str = "") -> Callable[[int, int], None]:
+    """``of``: what may follow the percentage, with the field {total}."""
     from eastgate.mesh.documents import now_and_then
 
     def tell(done: int, total: int) -> None:
-        sys.stderr.write(f"eastgate: predicting {what}: {100 * done // total} %\n")
+        sys.stderr.write(f"eastgate: {doing}: {100 * done // total} %{of.format(total=total)}\n")
 
     return now_and_then(tell)
 

@@ -145,6 +145,20 @@ def enter_network(node: Node) -> None:
             raise LabError(f"cannot enter the network of {node.cluster.name}: {os.strerror(ctypes.get_errno())}")
 
 
+def gateway_node(pod: str, address: str) -> NodeIdentity:
+    """What a gateway at this address says of itself."""
+    return NodeIdentity(
+        type="router",
+        ips=(address,),
+        pod_name=pod,
+        namespace=gateways.NAMESPACE,
+        cluster_id=GKE.name,
+        network=GKE.network,
+        network_view=(GKE.network,),
+        labels={"istio": "eastwestgateway"},
+    )
+
+
 class Api:
     """The API server over one connection for each thread."""
 
@@ -380,17 +394,7 @@ def timed(
 ) -> dict[str, list[float]]:
     """Move the marker once a second; milliseconds from each push to each gateway's pick."""
     istiod = lab.kubectl[GKE.name]("-n", ISTIO, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
-    node = NodeIdentity(
-        type="router",
-        ips=(GKE.node_ip,),
-        pod_name="watch",
-        namespace=gateways.NAMESPACE,
-        cluster_id=GKE.name,
-        network=GKE.network,
-        network_view=(GKE.network,),
-        labels={"istio": "eastwestgateway"},
-    )
-    watch = Watch(f"{istiod}:15010", node, f"outbound_.80_._.{MARKER}")
+    watch = Watch(f"{istiod}:15010", gateway_node("watch", GKE.node_ip), f"outbound_.80_._.{MARKER}")
     times: dict[str, list[float]] = {name: [] for name in pods}
     try:
         watch.wait(PORTS[0])

@@ -21,7 +21,6 @@ from eastgate.xds.backoff import Backoff
 from eastgate.xds.node import NodeIdentity
 from eastgate.xds.subscription import Request, SotwSubscriptions
 
-from . import gateways
 from .ads import CDS, CLUSTER_TYPE, EDS, EDS_TYPE, LDS, NAME, VALUE, first
 from .churn import (
     API,
@@ -34,6 +33,7 @@ from .churn import (
     endpoint,
     enter_network,
     entry,
+    gateway_node,
     host,
     varint,
 )
@@ -80,20 +80,6 @@ class Scale:
             f"push to all, {self.push_bytes} bytes each; first after {self.first_ms:.0f} ms, last after "
             f"{self.last_ms:.0f} ms; istiod {self.rss_mib:.0f} MiB"
         )
-
-
-def node_of(number: int) -> NodeIdentity:
-    """A gateway as eastgate names itself, at an address of its own."""
-    return NodeIdentity(
-        type="router",
-        ips=(f"10.250.{number >> 8 & 255}.{number & 255}",),
-        pod_name=f"scale-{number}",
-        namespace=gateways.NAMESPACE,
-        cluster_id=GKE.name,
-        network=GKE.network,
-        network_view=(GKE.network,),
-        labels={"istio": "eastwestgateway"},
-    )
 
 
 def assignments_of(resources: Sequence[bytes]) -> tuple[str, ...]:
@@ -171,7 +157,8 @@ async def connected(address: str, count: int) -> AsyncIterator[list[Gateway]]:
         found, tasks = [], []
         for number in range(count):
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=OWN_CONNECTION))
-            found.append(Gateway(node_of(number), channel))
+            node = gateway_node(f"scale-{number}", f"10.250.{number >> 8 & 255}.{number & 255}")
+            found.append(Gateway(node, channel))
             tasks.append(group.create_task(found[-1].run()))
         await all_of([one.complete.wait() for one in found], f"{count} gateways are up to date")
         yield found
