@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from ..support.ads_thread import AdsThread
 from ..support.gateway_process import Eastgate
+from ..support.logs import logging_kept
 from ..support.recordings import CDS, EDS, LDS
 from ..support.waiting import until
 from ..xds import istiod as build
@@ -23,17 +23,6 @@ from ..xds import istiod as build
 ROOT = Path(__file__).parents[2]
 FORGED = "x\n2026-01-01T00:00:00.000000Z critical forged reason=none"
 LINE = re.compile(r"^[\d-]{10}T[\d:]{8}\.\d{6}Z (debug|info|warning|error|critical) ")
-
-
-@pytest.fixture(autouse=True)
-def logging_kept() -> Iterator[None]:
-    """Logging as it was afterwards."""
-    root = logging.getLogger()
-    handlers, level, ours = root.handlers[:], root.level, logging.getLogger("eastgate").level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("eastgate").setLevel(ours)
 
 
 def record(name: str, event: str, fields: dict[str, Any]) -> logging.LogRecord:
@@ -96,6 +85,19 @@ def test_level_counts_for_ours_alone(capsys: pytest.CaptureFixture[str]) -> None
     ]
     with pytest.raises(ValueError, match=f"none of {LEVELS[0]}, "):
         set_level("loud")
+
+
+def test_what_a_command_sets_ends_with_its_test(request: pytest.FixtureRequest) -> None:
+    def settings() -> tuple[object, ...]:
+        root = logging.getLogger()
+        return root.handlers[:], root.level, logging.getLogger("eastgate").level
+
+    before = settings()
+    with logging_kept():
+        configure("error")
+        assert settings() != before
+    assert settings() == before
+    assert "logging_as_before" in request.fixturenames
 
 
 def test_one_line_leaves_letters_alone() -> None:
