@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -12,7 +11,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTcpHealthCheck
 
 from ..support import messages
-from ..support.gateway_process import EASTGATE, Eastgate, ProxyProcess
+from ..support.gateway_process import ConfinedGateway
 from ..support.hellos import client_hello
 from ..support.recordings import CDS
 from ..support.replay_ads import ReplayThread
@@ -21,19 +20,7 @@ from ..support.waiting import until
 
 NAME = messages.sni("echo")
 DESCRIPTORS = 300
-LIMITED = f"""
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, ({DESCRIPTORS}, {DESCRIPTORS}))
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
-class Limited(Eastgate):
-    """A gateway that may open DESCRIPTORS files."""
-
-    def __init__(self, discovery: str, *flags: str) -> None:
-        command = [EASTGATE, "gateway", "--discovery", discovery, "--admin", "127.0.0.1:0", "--drain-time", "0", *flags]
-        ProxyProcess.__init__(self, [sys.executable, "-c", LIMITED, *command])
+FEW = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({DESCRIPTORS}, {DESCRIPTORS}))"
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @contextmanager
-def gateway(endpoint: Endpoint, *flags: str) -> Iterator[Limited]:
+def gateway(endpoint: Endpoint, *flags: str) -> Iterator[ConfinedGateway]:
     resources = messages.resources({NAME: [messages.At(endpoint.address)]})
     cluster = Cluster().parse(resources[CDS][NAME])
     cluster.health_checks = [
@@ -61,7 +48,7 @@ def gateway(endpoint: Endpoint, *flags: str) -> Iterator[Limited]:
     resources[CDS] = {**resources[CDS], NAME: bytes(cluster)}
     server = ReplayThread(resources)
     try:
-        with Limited(server.address, "--workers", "1", *flags) as made:
+        with ConfinedGateway(server.address, FEW, "--workers", "1", *flags) as made:
             made.wait_ready()
             yield made
     finally:

@@ -249,6 +249,15 @@ class StallableGateway(Eastgate):
         return sum(line.startswith(word) for line in list(self.lines))
 
 
+class ConfinedGateway(Eastgate):
+    """`eastgate gateway` in a process that ran these lines of Python first: limits that it is to find."""
+
+    def __init__(self, discovery: str, confine: str, *flags: str) -> None:
+        script = f"import os, sys\n{confine}\nos.execv(sys.argv[1], sys.argv[1:])"
+        command = (EASTGATE, "gateway", "--discovery", discovery, "--admin", "127.0.0.1:0", "--drain-time", "0", *flags)
+        ProxyProcess.__init__(self, [sys.executable, "-c", script, *command])
+
+
 class FaultyGateway(Eastgate):
     """`eastgate gateway` with functions, `module:Class.name`, that can be had to raise. `file`: one that it may use."""
 
