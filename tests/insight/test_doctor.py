@@ -78,6 +78,7 @@ def test_names_of_rules_are_listed() -> None:
     assert yielded == RULE_NAMES
 
 
+@pytest.mark.acceptance(feature="doctor")
 def test_healthy_proxies_have_no_finding() -> None:
     assert rules(proxy()) == []
     assert rules(proxy(node=ROUTER)) == []
@@ -167,6 +168,7 @@ def way_to(cluster: str, priority: int = 1) -> Any:
     return dumps.locality(cluster, ways, priority=priority)
 
 
+@pytest.mark.acceptance(feature="doctor")
 def test_service_of_which_one_side_alone_has_the_others_pods() -> None:
     """Its istiod lacks the other's remote secret."""
     both = [pods_of("there"), way_to("here")]

@@ -8,12 +8,14 @@ from ..support.dumps import endpoint, gateway, locality
 from .models import model
 
 
+@pytest.mark.acceptance(feature="duplicates")
 def test_envoy_keeps_the_first_and_loses_the_rest() -> None:
     zones = model(*(locality(f"r/{n}", [gateway(weight=weight)]) for n, weight in enumerate((12, 15, 18))))
     (one,) = duplicates_of(zones)
     assert (one.address, one.kept, one.lost) == ("192.0.2.6:15443", 12, 33)
 
 
+@pytest.mark.acceptance(feature="duplicates")
 def test_sum_adds_up_one_priority() -> None:
     zones = model(*(locality(f"r/{n}", [gateway(weight=weight)]) for n, weight in enumerate((12, 15, 18))))
     whole = merged(zones)
@@ -31,6 +33,7 @@ def test_share_of_a_merged_gateway_counts_all_its_localities() -> None:
     assert list(compile_model(merged(zones)).table.shares()) == pytest.approx([0.75, 0.25])
 
 
+@pytest.mark.acceptance(feature="duplicates")
 def test_each_priority_keeps_its_own_sum() -> None:
     # istio#56355: 12 + 15 at P0 and 18 at P1; Envoy keeps 12.
     zones = model(

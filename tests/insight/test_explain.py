@@ -19,6 +19,7 @@ ECHO = "outbound|80||echo-tcp.default.svc.cluster.local"
 
 # Real Envoy 1.40, 3 endpoints at P0 and 2 at P1, 4,000 connections a row: 100/0, 92.7/7.3, 47.6/52.4, 0/100, 46.8/53.2
 # and, with panic at 50 %, 47.4/52.6.
+@pytest.mark.acceptance(feature="explain")
 @pytest.mark.parametrize(
     ("down", "down_p1", "panic_percent", "loads"),
     [

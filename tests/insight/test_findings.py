@@ -84,12 +84,14 @@ SEEDED: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.acceptance(feature="doctor")
 @pytest.mark.parametrize("name", CLEAN)
 def test_clean_cluster_has_no_finding(name: str) -> None:
     entries, settings = CLEAN[name]
     assert found(*entries, **settings) == ()
 
 
+@pytest.mark.acceptance(feature="doctor")
 @pytest.mark.parametrize("name", SEEDED)
 def test_seeded_cluster_is_found_by_its_rule_alone(name: str) -> None:
     entries, settings = SEEDED[name]
@@ -111,6 +113,7 @@ def test_active_checks_take_failing_endpoints_out_as_well() -> None:
     assert rules(cluster_findings(compile_model(checked), node())) == {"no-outlier-detection"}
 
 
+@pytest.mark.acceptance(feature="doctor")
 def test_sni_cluster_that_holds_a_gateway() -> None:
     name = "outbound_.80_._.echo.default.svc.cluster.local"
     cluster = ClusterModel(name, endpoints=(Endpoint("192.0.2.6:15443", workload=";;;;there"),), panic_threshold=0)

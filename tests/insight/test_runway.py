@@ -10,6 +10,7 @@ from ..support.dumps import endpoint, locality, places
 from .models import compiled, model
 
 
+@pytest.mark.acceptance(feature="runway")
 def test_ten_equal_endpoints_stand_two_failures() -> None:
     # 140 * 8 / 10 = 112, 140 * 7 / 10 = 98; real Envoy sends 98 and 2 with 7 of 10.
     first, second = runways(compiled(locality("a", places(10)), locality("b", places(4, network=1), priority=1)))

@@ -50,6 +50,7 @@ def failing(servers: NumberServers, first: int, second: int, down: int) -> list[
     ]
 
 
+@pytest.mark.acceptance(feature="runway")
 @needs_envoy
 @pytest.mark.parametrize(("first", "second", "spare", "loads"), [(10, 2, 2, (98, 2)), (3, 2, 0, (93, 7))])
 def test_envoy_keeps_and_sends_away_what_the_runway_says(
@@ -126,6 +127,7 @@ def logged(folder: Path) -> list[str]:
     return [json.loads(line)["reason"] for line in (folder / "log").read_text().splitlines()]
 
 
+@pytest.mark.acceptance(feature="refusals and probe")
 def test_ten_clients_are_refused_for_ten_reasons(gateway: Eastgate, tmp_path: Path) -> None:
     address = gateway.bound_address(messages.LISTENER)
     for data in CLIENTS.values():
@@ -138,6 +140,7 @@ def test_ten_clients_are_refused_for_ten_reasons(gateway: Eastgate, tmp_path: Pa
     assert shown["unknown_server_name"]["nearest_server_name"] == ECHO
 
 
+@pytest.mark.acceptance(feature="refusals and probe")
 def test_a_thousand_probes_are_counted_and_not_one_is_logged(gateway: Eastgate, tmp_path: Path) -> None:
     address = gateway.bound_address(messages.LISTENER)
     for _ in range(PROBES):
@@ -153,6 +156,7 @@ def test_a_thousand_probes_are_counted_and_not_one_is_logged(gateway: Eastgate, 
 # ---- compare-envoy: one command, no container; shares, CPU, memory and latency, and an exit code for who watches
 
 
+@pytest.mark.acceptance(feature="compare-envoy")
 @needs_envoy
 def test_one_command_holds_a_cluster_beside_envoy_and_says_when_shares_differ(tmp_path: Path) -> None:
     places = dumps.locality("tokyo", [dumps.endpoint(f"10.0.0.{number}:80") for number in range(1, 21)])
@@ -205,6 +209,7 @@ steps:
 """
 
 
+@pytest.mark.acceptance(feature="scenario")
 @pytest.mark.parametrize(
     ("sidecars", "connections", "most_s"),
     # Ten seconds of two cores, which is what CPU counts where others work beside. With a sidecar at each end: five more
@@ -242,6 +247,7 @@ def weighted(weights: list[int]) -> list[bytes]:
     return [build.locality_endpoints("r", members)]
 
 
+@pytest.mark.acceptance(feature="record, replay, diff")
 async def test_a_thousand_pushes_replay_to_equal_tables_and_each_says_what_it_did(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

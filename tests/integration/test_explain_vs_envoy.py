@@ -141,6 +141,7 @@ def explained(proxy: ProxyModel, name: str) -> Explanation:
     return answer(proxy, proxy.clusters[name], what_if=(), duplicates="envoy").before
 
 
+@pytest.mark.acceptance(feature="explain")
 def test_explained_shares_are_what_envoy_does(running: tuple[Envoy, list[str]], seed: int) -> None:
     envoy, names = running
     address = envoy.bound_address(messages.LISTENER)

@@ -45,6 +45,7 @@ def probed(proxy: ProxyProcess, *words: str, code: int) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.acceptance(feature="refusals and probe")
 def test_a_pod_behind_a_gateway_answers(proxy: ProxyProcess) -> None:
     (one,) = probed(proxy, "--service", "echo.test:80", code=0)
     assert (one["verdict"], one["server_name"], one["protocol"]) == ("mesh", ECHO, "istio")

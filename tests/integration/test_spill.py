@@ -80,6 +80,7 @@ def counted(gateway: Eastgate, what: str) -> dict[str, int]:
     return {name.partition(".")[0]: value for name, value in ours.items()}
 
 
+@pytest.mark.acceptance(feature="spill")
 def test_spill_is_an_event_and_counters_are_the_clients_tally(gateway: tuple[Eastgate, SwitchedEndpoints]) -> None:
     running, endpoints = gateway
     client = Client(running.bound_address(messages.LISTENER))

@@ -21,6 +21,7 @@ def endpoints(scale: int) -> list[Endpoint]:
     return [Endpoint(f"10.0.{i >> 8}.{i & 255}:80", weight=weight * scale) for i, weight in enumerate(WEIGHTS)]
 
 
+@pytest.mark.acceptance(feature="first picks")
 @pytest.mark.parametrize("policy", ["ROUND_ROBIN", "LEAST_REQUEST"])
 @pytest.mark.parametrize("seed", range(2))
 def test_light_endpoints_get_their_share_although_every_ten_picks_refresh(policy: str, seed: int) -> None:
@@ -40,6 +41,7 @@ def test_light_endpoints_get_their_share_although_every_ten_picks_refresh(policy
     assert first_light > 0
 
 
+@pytest.mark.acceptance(feature="first picks")
 def test_envoys_rule_would_not_pass() -> None:
     # Its balancer keeps one seed for ever, so that each refresh repeats the same ten picks.
     shares = []

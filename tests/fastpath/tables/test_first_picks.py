@@ -3,12 +3,14 @@
 import random
 from array import array
 
+import pytest
 from eastgate.fastpath import ClusterTable, Endpoint
 
 HEAVY, LIGHT = (128, 1000), (10, 100)
 PICKS, REFRESHES = 10, 5000
 
 
+@pytest.mark.acceptance(feature="first picks")
 def test_light_endpoints_get_their_share_though_tables_live_for_ten_picks() -> None:
     weights = [HEAVY[0]] * HEAVY[1] + [LIGHT[0]] * LIGHT[1]
     endpoints = [Endpoint(f"10.{row >> 8}.{row & 255}.1:80", weight=weight) for row, weight in enumerate(weights)]
