@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from .errors import LabError
+from .istio import plain_discovery
 from .kubectl import Kubectl
 
 PREFIX = "type.googleapis.com/envoy.config."
@@ -42,9 +43,8 @@ class Proxy:
 
 def ask(kubectl: Kubectl, proxies: Sequence[Proxy]) -> list[Resources]:
     """Clusters, assignments and listeners of each proxy: type -> name -> bytes. Raises LabError."""
-    address = kubectl.get("-n", "istio-system", "service", "istiod")["spec"]["clusterIP"]
     told = json.dumps([asdict(one) for one in proxies])
-    words = (sys.executable, "-m", "lab.ads", f"{address}:15010")
+    words = (sys.executable, "-m", "lab.ads", plain_discovery(kubectl))
     done = kubectl.node.in_network(*words, input=told, cwd=ROOT, timeout_s=ALL_S)
     return [
         {kind: {name: base64.b64decode(text) for name, text in named.items()} for kind, named in one.items()}

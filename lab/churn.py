@@ -31,6 +31,7 @@ from eastgate.xds.subscription import Request, SotwSubscriptions
 from . import gateways
 from .errors import LabError
 from .istio import NAMESPACE as ISTIO
+from .istio import plain_discovery
 from .kubectl import Kubectl
 from .lab import Lab
 from .node import Node
@@ -393,8 +394,8 @@ def timed(
     lab: Lab, api: Api, pods: Mapping[str, str], first: bytes, seconds: float, pool: ThreadPoolExecutor
 ) -> dict[str, list[float]]:
     """Move the marker once a second; milliseconds from each push to each gateway's pick."""
-    istiod = lab.kubectl[GKE.name]("-n", ISTIO, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
-    watch = Watch(f"{istiod}:15010", gateway_node("watch", GKE.node_ip), f"outbound_.80_._.{MARKER}")
+    discovery = plain_discovery(lab.kubectl[GKE.name])
+    watch = Watch(discovery, gateway_node("watch", GKE.node_ip), f"outbound_.80_._.{MARKER}")
     times: dict[str, list[float]] = {name: [] for name in pods}
     try:
         watch.wait(PORTS[0])

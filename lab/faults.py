@@ -10,13 +10,12 @@ from typing import Any
 
 from . import gateways, line
 from .errors import LabError
-from .istio import NAMESPACE
+from .istio import NAMESPACE, PLAIN_PORT, TLS_PORT, istiod_address
 from .kubectl import Kubectl, named
 from .settings import Cluster
 from .shell import run, wait_for
 
 ISTIOD_HOST = f"istiod.{NAMESPACE}.svc"
-PLAIN_PORT, TLS_PORT = 15010, 15012
 
 
 def silence(istiod: str) -> str:
@@ -30,11 +29,6 @@ def silence(istiod: str) -> str:
             chain out {{ type filter hook output priority 0; ip daddr {istiod} tcp dport {TLS_PORT} counter drop; }}
             chain in {{ type filter hook input priority 0; ip saddr {istiod} tcp sport {TLS_PORT} counter drop; }}
         }}"""
-
-
-def istiod_address(kubectl: Kubectl) -> str:
-    """What istiod's name stands for in this cluster, before kube-proxy: the address that the gateway dials."""
-    return kubectl("-n", NAMESPACE, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
 
 
 @contextmanager

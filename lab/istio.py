@@ -14,10 +14,22 @@ from .shell import program, run
 
 Object = dict[str, Any]
 NAMESPACE = "istio-system"
+PLAIN_PORT, TLS_PORT = 15010, 15012
+"""Of istiod: ADS without and with TLS"""
 ISTIOD = "pilot-discovery"
 # A stock Envoy lacks istio.metadata_exchange, istio.alpn and istio.stats (without_metrics), and rejects their users.
 PILOT_ENVIRONMENT = {"PILOT_ENABLE_METADATA_EXCHANGE": "false", "PILOT_ENABLE_ALPN_FILTER": "false"}
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}}
+
+
+def istiod_address(kubectl: Kubectl) -> str:
+    """What istiod's name stands for in this cluster, before kube-proxy: the address that proxies dial."""
+    return kubectl("-n", NAMESPACE, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
+
+
+def plain_discovery(kubectl: Kubectl) -> str:
+    """`address:port` of istiod's ADS in plain text, in the network of the cluster's node."""
+    return f"{istiod_address(kubectl)}:{PLAIN_PORT}"
 
 
 def operator(cluster: Cluster) -> Object:

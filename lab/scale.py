@@ -39,6 +39,7 @@ from .churn import (
 )
 from .errors import LabError
 from .istio import NAMESPACE as ISTIO
+from .istio import plain_discovery
 from .lab import Lab
 from .objects import namespace
 from .settings import GKE
@@ -224,7 +225,7 @@ def answering(port: int) -> dict[str, Any]:
 def scales(lab: Lab, counts: Sequence[int]) -> Iterator[Scale]:
     """Measure; the lab is left as it was. Raises LabError."""
     kubectl, node = lab.kubectl[GKE.name], lab.nodes[GKE.name]
-    address = kubectl("-n", ISTIO, "get", "service", "istiod", "-o", "jsonpath={.spec.clusterIP}")
+    address = plain_discovery(kubectl)
     pod = kubectl.pods(ISTIO, {"app": "istiod"})[0]["status"]["podIP"]
     istiod = Process(node, "pilot-discovery", pod)
     enter_network(node)
@@ -242,7 +243,7 @@ def scales(lab: Lab, counts: Sequence[int]) -> Iterator[Scale]:
             # Each begins with the marker where it is.
             api("PATCH", f"{API}/marker", {"spec": {"endpoints": [answering(PORTS[0])]}})
             time.sleep(3 * BETWEEN_S)
-            yield measured(api, f"{address}:15010", istiod, count)
+            yield measured(api, address, istiod, count)
     finally:
         kubectl("delete", "namespace", WHERE, "--wait=true", timeout_s=300)
 

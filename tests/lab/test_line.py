@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import faults, gateways, line
+from lab import faults, gateways, istio, line
 from lab.kubectl import named
 from lab.settings import GKE
 
@@ -44,7 +44,7 @@ def test_orders_are_answered_and_the_end_of_orders_ends_it() -> None:
     assert done.stdout == "{}\n{}\n"
 
 
-@pytest.mark.parametrize(("port", "secret"), [(faults.PLAIN_PORT, False), (faults.TLS_PORT, True)])
+@pytest.mark.parametrize(("port", "secret"), [(istio.PLAIN_PORT, False), (istio.TLS_PORT, True)])
 def test_gateway_behind_the_line_knows_istiod_by_its_name(port: int, secret: bool) -> None:
     pod = named(faults.behind(GKE, port), "Deployment", gateways.NAME)["spec"]["template"]["spec"]
     assert pod["hostAliases"] == [{"ip": GKE.node_ip, "hostnames": [faults.ISTIOD_HOST]}]

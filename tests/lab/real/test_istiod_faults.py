@@ -13,8 +13,8 @@ import pytest
 
 from lab import gateways
 from lab.errors import LabError
-from lab.faults import PLAIN_PORT, TLS_PORT, BadLine, cut_off
-from lab.istio import ISTIOD, NAMESPACE
+from lab.faults import BadLine, cut_off
+from lab.istio import ISTIOD, NAMESPACE, PLAIN_PORT, TLS_PORT
 from lab.settings import CLUSTERS, Cluster, other
 from lab.shell import wait_for
 from lab.traffic import Load, eastgate_admin, gateway_endpoints
