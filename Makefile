@@ -44,7 +44,7 @@ help:
 	@echo "make demo        two meshed clusters on loopback, failing over and back (DEMO_FLAGS=--stay keeps them up)"
 	@echo "make test        check, then all tests, TESTS_AT_ONCE=3"
 	@echo "make test-envoy-long random configurations beside Envoy, ENVOY_RUNS=10 times 200 with 2000 connections each"
-	@echo "make test-long   what those tests do of which CI has few: 20,000 handshakes, 500 listeners of random chains beside Envoy"
+	@echo "make test-long   what those tests do of which CI has few: 20,000 handshakes, 500 listeners of random chains and all recorded sidecars beside Envoy"
 	@echo "make browser     Debian's chromium, for the tests of the page (root)"
 	@echo "make prometheus  Debian's prometheus in build/, for the tests of dashboards and alerts"
 	@echo "make check       the static part: ruff, cython-lint, mypy, stubtest"
@@ -156,9 +156,10 @@ test-envoy-long: dev
 		$(PYTEST) -s tests/envoy/test_random_configurations.py || exit 1; done
 
 test-long: dev
-	@echo "== 20,000 handshakes in floods, 500 listeners of random chains beside Envoy"
-	@EASTGATE_HANDSHAKES=20000 EASTGATE_LISTENERS=500 \
-		$(PYTEST) --timeout=0 tests/fastpath/loop/test_handshake_queue.py tests/envoy/test_filter_chain_match.py
+	@echo "== 20,000 handshakes in floods; 500 listeners of random chains and all recorded sidecars beside Envoy"
+	@EASTGATE_HANDSHAKES=20000 EASTGATE_LISTENERS=500 EASTGATE_RECORDED_CONNECTIONS=200 \
+		$(PYTEST) --timeout=0 tests/fastpath/loop/test_handshake_queue.py tests/envoy/test_filter_chain_match.py \
+		tests/integration/test_recorded_traffic.py
 
 # Another build of the same modules lives in a copy of the tree, so that nobody mistakes one for the other.
 build-debug build-asan build-tsan: build-%: dev

@@ -4,6 +4,7 @@ The test runs `unshare -Urn python -m <scenario>`; the scenario calls ``bring_up
 one JSON document. Nothing in the namespace reaches any real network.
 """
 
+import ctypes
 import fcntl
 import json
 import os
@@ -12,17 +13,23 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SIOCSIFADDR, SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8916, 0x8913, 0x8914
 IFF_UP = 1
+CLONE_NEWNET = 0x40000000
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def bring_up(*addresses: str) -> None:
@@ -36,6 +43,52 @@ def bring_up(*addresses: str) -> None:
             alias = f"lo:{index}".encode()
             packed = struct.pack("16sHH4s8x", alias, socket.AF_INET, 0, socket.inet_aton(address))
             fcntl.ioctl(control, SIOCSIFADDR, packed)
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, timeout=20)
+
+
+class Elsewhere:
+    """A second namespace, for what stands outside of a pod: sockets that are made through `call` are there."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self.call(self._leave)
+
+    def call(self, work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        """Do it in the one thread that is there. What that starts, threads and processes, is there too."""
+        return self._thread.submit(work, *arguments, **named).result(60)
+
+    @staticmethod
+    def _leave() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
+
+
+def pod_beside(elsewhere: Elsewhere, pod: str, peer: str, *networks: str) -> None:
+    """Make this namespace a pod's, with one interface to `elsewhere`, where every address of these networks is.
+
+    ``peer``: what connections from there come from.
+    """
+    ip("link", "set", "lo", "up")
+    there = elsewhere.call(threading.get_native_id)
+    ip("link", "add", "pod", "type", "veth", "peer", "name", "nodes", "netns", str(there))
+    ip("address", "add", f"{pod}/32", "dev", "pod")
+    ip("link", "set", "pod", "up")
+    ip("route", "add", "default", "dev", "pod")
+
+    def outside() -> None:
+        ip("link", "set", "lo", "up")
+        ip("address", "add", f"{peer}/32", "dev", "nodes")
+        ip("link", "set", "nodes", "up")
+        # In the table after the one of local addresses, so that the pod's own is not among them.
+        for network in networks:
+            ip("route", "add", "local", network, "dev", "lo", "table", "main")
+        ip("route", "add", f"{pod}/32", "dev", "nodes")
+
+    elsewhere.call(outside)
 
 
 @cache
@@ -79,16 +132,21 @@ class Seen:
         return step["seen"]
 
 
-def run_scenario(module: str, *arguments: str, timeout_s: float = 180.0, **environment: str) -> Seen:
-    """Run a scenario module in a namespace of its own; return what its steps saw."""
-    reason = missing()
+def run_scenario(
+    module: str, *arguments: str, timeout_s: float = 180.0, all_users: bool = False, **environment: str
+) -> Seen:
+    """Run a scenario module in a namespace of its own; return what its steps saw.
+
+    ``all_users``: it acts as others than its own user, which takes a root that is real.
+    """
+    reason = missing() or ("not root" if all_users and os.geteuid() else "")
     if reason and os.environ.get("CI"):
         pytest.fail(f"no network namespace: {reason}")
     if reason:
         pytest.skip(f"no network namespace: {reason}")
     # A process namespace as well: whatever the scenario started ends with it, however it ends.
     run = subprocess.run(
-        ["unshare", "-Urnpf", "--kill-child", sys.executable, "-m", module, *arguments],
+        ["unshare", "-npf" if all_users else "-Urnpf", "--kill-child", sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
