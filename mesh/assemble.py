@@ -1,17 +1,21 @@
 """Sections of a mesh file and Kubernetes objects, put together as the workloads and services of the model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from eastgate.xds.resources import Locality
 
+from .families import Family
 from .gather import Gathered, Place
 from .locality import locality_label, parse_locality
 from .mesh_schema import ClusterSection, MeshSection, NodeSection, ServiceSection, WorkloadSection
 from .model import TLS_MODE_LABEL, Service, ServicePort, Workload, port_protocol
 from .networks import network_of
 
-AUTO_ADDRESS = int(ip_address("240.240.0.1"))
+AUTO_ADDRESSES: Mapping[Family, int] = {
+    "IPv4": int(ip_address("240.240.0.1")),
+    "IPv6": int(ip_address("2001:2::f0f0:1")),
+}
 """Virtual addresses of services that have none are counted up from here, as Istio does for ServiceEntries."""
 
 
@@ -55,6 +59,7 @@ def _workload(section: MeshSection, cluster: str, entry: WorkloadSection) -> Wor
         cluster=cluster,
         network=network_of(section, cluster, entry.address, labels),
         address=entry.address or "",
+        further=tuple(entry.additional_addresses),
         labels=labels,
         locality=_locality(section.clusters[cluster].nodes.get(entry.node), labels),
         locality_text=locality_label(labels),
@@ -84,13 +89,14 @@ def _refuse_twice(found: Iterable[tuple[Place, Workload]], *, addresses: bool) -
         if one.identity in names:
             raise place.document.error(place.path, f"a second workload {'/'.join(one.identity)}")
         names[one.identity] = one
-        other = known.setdefault((one.network, one.address), one)
-        if addresses and one.address and other is not one:
-            raise place.document.error(
-                (*place.path, "address"),
-                f"workload {one.name}: {other.name} of cluster {other.cluster} has {one.address} in network"
-                f" {one.network or '(none)'} already",
-            )
+        for address in one.all_addresses if addresses else ():
+            other = known.setdefault((one.network, address), one)
+            if other is not one:
+                raise place.document.error(
+                    (*place.path, "address"),
+                    f"workload {one.name}: {other.name} of cluster {other.cluster} has {address} in network"
+                    f" {one.network or '(none)'} already",
+                )
 
 
 def services(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Service, ...]:
@@ -116,11 +122,14 @@ def services(section: MeshSection, place: Place, gathered: Gathered) -> tuple[Se
     return tuple(found.values())
 
 
-def _service(section: MeshSection, entry: ServiceSection, addresses: Mapping[str, str] | None, index: int) -> Service:
+def _service(
+    section: MeshSection, entry: ServiceSection, addresses: Mapping[str, list[str]] | None, index: int
+) -> Service:
     clusters = frozenset(entry.clusters or section.clusters)
     if addresses is None and not entry.headless:
         short = f"{entry.name}.{entry.namespace}"
-        automatic = str(ip_address(AUTO_ADDRESS + index))
+        families: Sequence[Family] = entry.families or ["IPv4"]
+        automatic = [str(ip_address(AUTO_ADDRESSES[one] + index)) for one in families]
         addresses = {name: section.clusters[name].addresses.get(short, automatic) for name in clusters}
     return Service(
         name=entry.name,
@@ -136,7 +145,8 @@ def _service(section: MeshSection, entry: ServiceSection, addresses: Mapping[str
         ),
         selector=entry.selector,
         clusters=clusters,
-        addresses={name: address for name, address in (addresses or {}).items() if address},
+        addresses={name: tuple(found) for name, found in (addresses or {}).items() if found},
+        families=tuple(entry.families),
         traffic_distribution=entry.traffic_distribution,
         headless=entry.headless,
         export_to=frozenset(entry.export_to),

@@ -8,6 +8,7 @@ from envoy_data_plane.envoy.config.core.v3 import Locality as LocalityPb
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
+    EndpointAdditionalAddress,
     LbEndpoint,
     LocalityLbEndpoints,
 )
@@ -79,7 +80,10 @@ def _endpoint(seen: object) -> LbEndpoint:
     names = (workload.name, workload.namespace, workload.canonical_name, workload.canonical_revision, workload.cluster)
     istio = {"workload": f";;;;{workload.cluster}" if workload.is_bare else ";".join(names)}
     return LbEndpoint(
-        endpoint=Endpoint(address=address(workload.address, port)),
+        endpoint=Endpoint(
+            address=address(workload.address, port),
+            additional_addresses=[EndpointAdditionalAddress(address=address(one, port)) for one in workload.further],
+        ),
         health_status=health_of(seen),
         metadata=(
             metadata(envoy__transport_socket_match={"tlsMode": "istio"}, istio=istio)

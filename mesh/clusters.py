@@ -115,7 +115,9 @@ def _set_names(cluster: Cluster, mesh: Mesh, node: NodeView, key: ClusterKey) ->
     cluster.type = ClusterDiscoveryType.LOGICAL_DNS if once else ClusterDiscoveryType.STRICT_DNS
     cluster.eds_cluster_config = None
     cluster.load_assignment = assignment(mesh, node, key)
-    cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_ONLY
+    cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_ONLY if node.ipv4 else ClusterDnsLookupFamily.V6_ONLY
+    if node.serves_both:
+        cluster.dns_lookup_family = ClusterDnsLookupFamily.ALL
     cluster.dns_refresh_rate = timedelta(seconds=mesh.config.dns_refresh_rate)
     cluster.dns_jitter = DNS_JITTER
     cluster.respect_dns_ttl = True

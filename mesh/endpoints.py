@@ -4,7 +4,7 @@ The order of the steps is istiod's: subset, clusterLocal, network view, health, 
 mTLS filter of SNI-DNAT clusters, last the locality setting (pilot/pkg/xds/endpoints/endpoint_builder.go).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -68,14 +68,30 @@ def accepts_mtls(mesh: Mesh, cluster: str, workload: Workload, port: int) -> boo
     return workload_modes(mesh, cluster, workload.namespace, workload.labels).of(port) != DISABLE
 
 
+def as_endpoints(mesh: Mesh, service: Service) -> Iterator[tuple[Workload, Workload]]:
+    """What stands behind a service, each with the endpoint that it is for istiod.
+
+    With dual stack a pod with two addresses behind a service with two is one endpoint. Otherwise it is one for each
+    of its addresses that slices of the service have (pilot/pkg/serviceregistry/kube/controller/endpointslice.go), and
+    behind a ServiceEntry that selects it the one of its first address.
+    """
+    for one in mesh.behind(service):
+        own = one in service.own
+        if not one.further or (mesh.dual_stack and (own or service.is_dual(one.cluster))):
+            yield one, one
+        else:
+            places = (one.address,) if own else service.reached_at(one)
+            yield from ((one, replace(one, address=place, further=())) for place in places)
+
+
 def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None, *, hide_unready: bool) -> list[Member]:
     """Workloads behind the cluster, with what split horizon needs to know."""
     rule = rule_of(mesh, node.cluster, key.service, node.namespace, node.labels)
     mode = tls_mode(rule, key.subset, key.port.number)
     local = is_cluster_local(key.service.host, mesh.config)
     found = []
-    for one in mesh.behind(key.service):
-        workload = _as_told(key.service, one)
+    for one, told in as_endpoints(mesh, key.service):
+        workload = _as_told(key.service, told)
         if hide_unready and not workload.ready:
             continue
         if key.service.node_local and not _shares_node(workload, node):
@@ -84,7 +100,7 @@ def _members(mesh: Mesh, node: NodeView, key: ClusterKey, subset: Subset | None,
             continue
         if local and workload.cluster != node.cluster:
             continue
-        port = endpoint_port(key.service, one, key.port)
+        port = endpoint_port(key.service, one if one in key.service.own else told, key.port)
         if not port:
             continue
         if workload.address and not key.service.by_name and not is_address(workload.address):
@@ -126,7 +142,7 @@ def groups(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Group, ...]:
     outlier = merged.policy.outlier_detection
     percent = (outlier.min_health_percent or mesh.options.min_health_percent) if outlier else 0
     hide = not mesh.options.send_unhealthy_endpoints or percent > 0
-    view = View(node.network, node.requested_networks)
+    view = View(node.network, node.requested_networks, ipv4=node.ipv4, ipv6=node.ipv6)
     by_locality: dict[str, list[Member]] = {}
     for member in _members(mesh, node, key, merged.subset, hide_unready=hide):
         if view.sees(member.network):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .documents import Document, Path
+from .families import family_of
 from .kubernetes import (
     DISABLE_INJECTION,
     EXPORT_TO,
@@ -51,7 +52,7 @@ class Gathered:
     networks: dict[str, str] = field(default_factory=dict)
     gateways: dict[str, list[tuple[GatewaySection, str, Place]]] = field(default_factory=dict)
     workloads: list[tuple[str, WorkloadSection, Place]] = field(default_factory=list)
-    services: list[tuple[ServiceSection, dict[str, str], Place]] = field(default_factory=list)
+    services: list[tuple[ServiceSection, dict[str, list[str]], Place]] = field(default_factory=list)
     passthrough: list[tuple[dict[str, Any], frozenset[str], Place]] = field(default_factory=list)
     dead_ends: list[tuple[str, Place, str]] = field(default_factory=list)
 
@@ -95,7 +96,8 @@ def _pods(gathered: Gathered, by_kind: Mapping[type[Read], list[Found]]) -> None
         section = WorkloadSection.model_construct(
             name=pod.metadata.name,
             namespace=pod.metadata.namespace or "default",
-            address=pod.status.pod_ip,
+            address=pod.status.addresses[0],
+            additional_addresses=pod.status.addresses[1:],
             node=pod.spec.node_name,
             labels=labels,
             service_account=pod.spec.account,
@@ -167,7 +169,7 @@ def _services(
     note: Note,
 ) -> None:
     namespaces = {namespace.metadata.name: namespace.metadata.annotations for _, namespace in _each(by_kind, Namespace)}
-    merged: dict[tuple[str, str], tuple[ServiceSection, dict[str, str], Place]] = {}
+    merged: dict[tuple[str, str], tuple[ServiceSection, dict[str, list[str]], Place]] = {}
     for one, service in _each(by_kind, KubernetesService):
         meta = service.metadata
         title = f"Service {meta.namespace or 'default'}/{meta.name}"
@@ -177,7 +179,7 @@ def _services(
             note(one.place, f"{title}: {'ExternalName' if service.spec.ports else 'without ports'}, left out")
             continue
         section = _section(service, one.clusters, namespaces.get(meta.namespace or "default", {}))
-        addresses = {} if service.is_headless else dict.fromkeys(sorted(one.clusters), service.spec.cluster_ip)
+        addresses = {} if service.is_headless else dict.fromkeys(sorted(one.clusters), service.spec.addresses)
         key = (section.namespace, section.name)
         known = merged.get(key)
         if known is None:
@@ -213,6 +215,7 @@ def _section(service: KubernetesService, clusters: frozenset[str], namespace: Ma
         clusters=sorted(clusters),
         traffic_distribution=traffic_distribution(service, namespace),
         headless=service.is_headless,
+        families=list(service.spec.families),
         node_local=service.spec.internal_traffic_policy == "Local",
         publishes_unready=service.spec.publish_not_ready_addresses,
         export_to=[word.strip() for word in meta.annotations.get(EXPORT_TO, "").split(",") if word.strip()],
@@ -235,10 +238,13 @@ class _Slices:
         # Namespaces of ready pods, by cluster and address: as istiod finds who is there.
         self._found: dict[tuple[str, str], set[str]] = {}
         self._names: set[tuple[str, str, str]] = set()
+        # Pods that only slices name, by cluster, namespace and name: their place among the workloads.
+        self._only_named: dict[tuple[str, str, str], int] = {}
         for cluster, work, _ in gathered.workloads:
             self._labels.setdefault((cluster, work.namespace), []).append(work.labels)
-            self._ready.setdefault(cluster, {})[work.address or ""] = work.ready
-            self._found.setdefault((cluster, work.address or ""), set()).update([work.namespace] if work.ready else [])
+            for address in (work.address or "", *work.additional_addresses):
+                self._ready.setdefault(cluster, {})[address] = work.ready
+                self._found.setdefault((cluster, address), set()).update([work.namespace] if work.ready else [])
             self._names.add((cluster, work.namespace, work.name))
 
     def members(self, section: ServiceSection) -> ServiceSection:
@@ -250,7 +256,10 @@ class _Slices:
         ports: dict[str, dict[str, dict[str, int]]] = {}
         ready: dict[str, dict[str, bool]] = {}
         anonymous: dict[str, list[str]] = {}
-        for one, part in self._of.get((section.name, section.namespace), ()):
+        first = section.families[0] if section.families else "IPv4"
+        # A pod's first address is of the service's first family.
+        found = self._of.get((section.name, section.namespace), ())
+        for one, part in sorted(found, key=lambda placed: placed[1].address_type != first):
             for cluster in sorted(one.clusters - self._selected_in(section, one.clusters)):
                 taken = [endpoint for endpoint in part.endpoints if self._is_member(section, one, endpoint)]
                 for endpoint in taken:
@@ -266,8 +275,13 @@ class _Slices:
                 for address in addresses:
                     numbers = {port.name: port.port for port in part.ports if port.port}
                     stated[address] = {**stated.get(address, {}), **numbers}
-        found = {cluster: words for cluster, words in ready.items() if words}
-        changes = {"endpoints": endpoints, "endpoint_ports": ports, "endpoint_ready": found, "anonymous": anonymous}
+        told_otherwise = {cluster: words for cluster, words in ready.items() if words}
+        changes = {
+            "endpoints": endpoints,
+            "endpoint_ports": ports,
+            "endpoint_ready": told_otherwise,
+            "anonymous": anonymous,
+        }
         return section.model_copy(update=changes)
 
     def _not_found(self, cluster: str, section: ServiceSection, taken: Iterable[SliceEndpoint]) -> Iterator[str]:
@@ -302,11 +316,25 @@ class _Slices:
         for address in missing:
             known[address] = endpoint.conditions.ready
             work = _bare(address, section.namespace, endpoint)
-            if (cluster, work.namespace, work.name) in self._names:
-                # One pod with addresses of two families.
+            name = (cluster, work.namespace, work.name)
+            if name in self._only_named and self._joined(self._only_named[name], address):
+                continue
+            if name in self._names:
                 work = work.model_copy(update={"name": f"{work.name}-{_as_name(address)}"})
+            elif endpoint.target_ref.kind == "Pod":
+                self._only_named[name] = len(self._gathered.workloads)
             self._names.add((cluster, work.namespace, work.name))
             self._gathered.workloads.append((cluster, work, place))
+
+    def _joined(self, at: int, address: str) -> bool:
+        """The pod with an address of its other family; False: it has one of this family already."""
+        cluster, work, place = self._gathered.workloads[at]
+        there = [work.address or "", *work.additional_addresses]
+        if family_of(address) in map(family_of, there):
+            return False
+        joined = work.model_copy(update={"additional_addresses": [*work.additional_addresses, address]})
+        self._gathered.workloads[at] = (cluster, joined, place)
+        return True
 
 
 def _as_name(address: str) -> str:

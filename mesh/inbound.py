@@ -17,7 +17,7 @@ from .endpoints import target_port
 from .filters import BLACK_HOLE, INBOUND_PASSTHROUGH, exchange, plain_proxy, stats
 from .http_routes import inbound_routes
 from .inspectors import HTTP_NAMES, http_inspector, original_destination, original_source, tls_inspector
-from .messages import address, config_path, metadata
+from .messages import additional, address, config_path, metadata
 from .model import Mesh, port_protocol
 from .node_view import NodeView
 from .peer_authentication import PERMISSIVE, STRICT, PeerModes, workload_modes
@@ -25,7 +25,6 @@ from .scope import Scope
 from .tls_contexts import server_socket
 from .virtual_hosts import HTTP
 
-WILDCARD = "0.0.0.0"
 AUTO = "auto"
 TLS, RAW = "tls", "raw_buffer"
 MESH_TCP = ("istio-peer-exchange", "istio")
@@ -37,13 +36,13 @@ PRIVILEGED = 1024
 
 @dataclass(frozen=True, slots=True)
 class InboundPort:
-    """A port of the workload. ``service_port`` and ``title``: what telemetry calls it; ``bind``: where it listens."""
+    """A port of the workload. ``service_port`` and ``title``: what telemetry calls it; ``binds``: where it listens."""
 
     number: int
     service_port: int
     protocol: str
     title: str
-    bind: str = WILDCARD
+    binds: tuple[str, ...]
     bound: bool = False
     metadata: Metadata | None = None
 
@@ -93,7 +92,7 @@ def inbound_listeners(mesh: Mesh, node: NodeView, scope: Scope) -> list[Listener
     ports = sorted(inbound_ports(mesh, node, scope), key=lambda one: one.number)
     made = [(port, list(_chains(mesh, node, port, modes.of(port.number), policies))) for port in ports]
     found = [
-        _listener(mesh, node, f"{port.bind}_{port.number}", port.bind, port.number, chains, bound=True)
+        _listener(mesh, node, f"{port.binds[0]}_{port.number}", port.binds, port.number, chains, bound=True)
         for port, chains in made
         if port.bound
     ]
@@ -102,7 +101,7 @@ def inbound_listeners(mesh: Mesh, node: NodeView, scope: Scope) -> list[Listener
     chains = list(_rest(mesh, node, modes, ports, policies))
     chains += [chain for port, own in made if not port.bound for chain in own]
     number = mesh.config.proxy_inbound_listen_port
-    return [_listener(mesh, node, "virtualInbound", WILDCARD, number, chains, bound=False), *found]
+    return [_listener(mesh, node, "virtualInbound", node.wildcards, number, chains, bound=False), *found]
 
 
 def inbound_ports(mesh: Mesh, node: NodeView, scope: Scope) -> Iterator[InboundPort]:
@@ -123,7 +122,7 @@ def inbound_ports(mesh: Mesh, node: NodeView, scope: Scope) -> Iterator[InboundP
                 number = target_port(node.workload, port)
                 if number and port.protocol != "udp" and number not in taken:
                     taken.add(number)
-                    yield InboundPort(number, port.number, port.protocol, service.host)
+                    yield InboundPort(number, port.number, port.protocol, service.host, node.wildcards)
 
 
 def _ingress_ports(node: NodeView, scope: Scope) -> Iterator[InboundPort]:
@@ -135,14 +134,14 @@ def _ingress_ports(node: NodeView, scope: Scope) -> Iterator[InboundPort]:
         number = entry.port.number
         if bound and number < PRIVILEGED and node.unprivileged:
             continue
-        if number in node.own_ports and entry.bind == WILDCARD:
+        if number in node.own_ports and entry.bind == node.wildcards[0]:
             continue
         yield InboundPort(
             number,
             number,
             port_protocol("", entry.port.protocol, "TCP"),
             name,
-            entry.bind or WILDCARD,
+            (entry.bind,) if entry.bind else node.inbound_binds,
             bound,
             metadata(istio={"config": path}),
         )
@@ -160,7 +159,7 @@ def _rest(
     )
     named = {one.number for one in ports}
     for number in (NO_PORT, *(port for port in sorted(modes.ports) if port not in named)):
-        yield from _chains(mesh, node, InboundPort(number, 0, AUTO, ""), modes.of(number), policies)
+        yield from _chains(mesh, node, InboundPort(number, 0, AUTO, "", node.wildcards), modes.of(number), policies)
 
 
 def _chains(mesh: Mesh, node: NodeView, port: InboundPort, mode: str, policies: Policies) -> Iterator[FilterChain]:
@@ -182,7 +181,7 @@ def _chains(mesh: Mesh, node: NodeView, port: InboundPort, mode: str, policies: 
 def _name(port: InboundPort, *, http: bool) -> str:
     if port.is_rest:
         return "virtualInbound-catchall-http" if http else "virtualInbound"
-    return f"{port.bind}_{port.number}"
+    return f"{port.binds[0]}_{port.number}"
 
 
 def _tcp(mesh: Mesh, node: NodeView, port: InboundPort, policies: Policies) -> list[Filter]:
@@ -192,19 +191,20 @@ def _tcp(mesh: Mesh, node: NodeView, port: InboundPort, policies: Policies) -> l
 
 
 def _http(mesh: Mesh, node: NodeView, port: InboundPort, policies: Policies) -> list[Filter]:
-    prefix = port.cluster if port.is_rest else f"inbound_{port.bind}_{port.number}"
+    prefix = port.cluster if port.is_rest else f"inbound_{port.binds[0]}_{port.number}"
     routes: RouteConfiguration = inbound_routes(port.cluster, port.service_port, port.title, port.protocol)
     manager = server_manager(mesh, node, prefix, routes, policies.http_filters(), port.protocol)
     return [*exchange(mesh), manager]
 
 
 def _listener(
-    mesh: Mesh, node: NodeView, name: str, bind: str, port: int, chains: list[FilterChain], *, bound: bool
+    mesh: Mesh, node: NodeView, name: str, binds: tuple[str, ...], port: int, chains: list[FilterChain], *, bound: bool
 ) -> Listener:
     transparent = node.interception == "TPROXY" and not bound
     return Listener(
         name=name,
-        address=address(bind, port),
+        address=address(binds[0], port),
+        additional_addresses=additional(binds[1:], port),
         filter_chains=chains,
         listener_filters=_listener_filters(chains, bound=bound, transparent=transparent),
         listener_filters_timeout=timedelta(seconds=mesh.config.protocol_detection_timeout),

@@ -14,7 +14,12 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterDiscoveryType,
     ClusterLbPolicy,
 )
-from envoy_data_plane.envoy.config.core.v3 import BindConfig, HttpProtocolOptions, SocketAddress
+from envoy_data_plane.envoy.config.core.v3 import (
+    BindConfig,
+    ExtraSourceAddress,
+    HttpProtocolOptions,
+    SocketAddress,
+)
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 
 from .clusters import service_metadata
@@ -29,20 +34,17 @@ from .connection_pool import (
     with_timeouts,
 )
 from .endpoints import target_port
+from .families import family_of
 from .filters import INBOUND_PASSTHROUGH, PASSTHROUGH, upstream_exchange
 from .istio import Policy
 from .messages import address, pack
 from .model import Mesh, Service, ServicePort, port_protocol
-from .node_view import NodeView
+from .node_view import LOOPBACKS, WILDCARDS, NodeView
 from .policy import Effective, effective
 from .rules import rule_of, spec_of
 from .scope import Scope, scope_of
 from .sidecar import IngressEntry
 
-SOURCE = "127.0.0.6"
-"""Where connections to the application come from: rules that redirect leave them alone."""
-LOOPBACK = ("127.0.0.1", "::1")
-POD = ("0.0.0.0", "::")
 IDLE = timedelta(seconds=300)
 NEVER_CLEANED_UP = timedelta(seconds=9223372035)
 
@@ -53,7 +55,7 @@ def sidecar_clusters(mesh: Mesh, node: NodeView) -> list[Cluster]:
     With INTERCEPTION_MODE NONE services have no inbound listener, and so no cluster.
     """
     scope = scope_of(mesh, node)
-    found = _passthrough(mesh)
+    found = _passthrough(mesh, node)
     services = _served(mesh, node)
     if scope.ingress:
         return [*found, *(_ingress_cluster(mesh, node, scope, entry, services) for entry in scope.ingress)]
@@ -62,11 +64,11 @@ def sidecar_clusters(mesh: Mesh, node: NodeView) -> list[Cluster]:
     return [*found, *(_inbound_cluster(mesh, node, number, behind) for number, behind in services.items())]
 
 
-def _passthrough(mesh: Mesh) -> list[Cluster]:
+def _passthrough(mesh: Mesh, node: NodeView) -> list[Cluster]:
     found = [_original_destination(mesh, name) for name in (PASSTHROUGH, INBOUND_PASSTHROUGH)]
     outbound, inbound = found
     outbound.filters = upstream_exchange(mesh)
-    inbound.upstream_bind_config = _from_inbound()
+    inbound.upstream_bind_config = _from(node.sources(passthrough=True))
     for cluster in found:
         # Both are counted under one name, as istiod has it.
         cluster.alt_stat_name = f"{PASSTHROUGH};"
@@ -87,8 +89,10 @@ def _original_destination(mesh: Mesh, name: str) -> Cluster:
     )
 
 
-def _from_inbound() -> BindConfig:
-    return BindConfig(source_address=SocketAddress(address=SOURCE, port_value=0))
+def _from(sources: tuple[str, ...]) -> BindConfig:
+    """Where connections to the application come from: rules that redirect leave them alone. One of each family."""
+    first, *extra = (SocketAddress(address=one, port_value=0) for one in sources)
+    return BindConfig(source_address=first, extra_source_addresses=[ExtraSourceAddress(address=one) for one in extra])
 
 
 Served = tuple[Service, ServicePort]
@@ -117,7 +121,7 @@ def _inbound_cluster(
         rule = None
     pool = policy or Policy(connection_pool=effective(rule, "", port.number).policy.connection_pool)
     cluster = _original_destination(mesh, f"inbound|{number}||")
-    cluster.upstream_bind_config = _from_inbound()
+    cluster.upstream_bind_config = _from(node.sources())
     cluster.cleanup_interval = NEVER_CLEANED_UP
     cluster.common_lb_config = ClusterCommonLbConfig()
     cluster.connect_timeout = connect_timeout(mesh, pool)
@@ -146,7 +150,10 @@ def _ingress_cluster(
     if entry.endpoint is None:
         return cluster
     host, target = entry.endpoint
-    host = node.address if host in POD else host
+    if host in WILDCARDS:
+        # The pod itself, at its address of this family.
+        same = (one for one in node.addresses if family_of(one) == family_of(host))
+        host = next(same, LOOPBACKS[WILDCARDS.index(host)])
     endpoint = LbEndpoint(endpoint=Endpoint(address=address(host, target)))
     cluster.type = ClusterDiscoveryType.STATIC
     cluster.lb_policy = ClusterLbPolicy.ROUND_ROBIN
@@ -154,6 +161,6 @@ def _ingress_cluster(
     cluster.load_assignment = ClusterLoadAssignment(
         cluster_name=cluster.name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
     )
-    if host in LOOPBACK:
+    if host in LOOPBACKS:
         cluster.upstream_bind_config = None
     return cluster

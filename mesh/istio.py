@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from eastgate.xds.hashing import is_prime
 from pydantic import Field, model_validator
 
-from .part import Int32, Part, Percent, Port, PortSelector, Seconds, Selector, Uint32, in_camel_case
+from .part import TRUE, Int32, Part, Percent, Port, PortSelector, Seconds, Selector, Uint32, in_camel_case
 from .sidecar import OutboundTrafficPolicy
 
 MAGLEV_LIMIT = 5_000_011
@@ -310,6 +310,23 @@ class DefaultProviders(Part):
     metrics: list[str] = []
 
 
+class ProxyMetadata(Part):
+    """proxyMetadata: environment of the proxies. Istio wants ISTIO_DUAL_STACK there as it is of istiod."""
+
+    istio_dual_stack: str = Field(default="", alias="ISTIO_DUAL_STACK")
+
+    @property
+    def dual_stack(self) -> bool:
+        """Whether proxies are to serve dual stack."""
+        return self.istio_dual_stack in TRUE
+
+
+class DefaultConfig(Part):
+    """defaultConfig: what proxies are started with."""
+
+    proxy_metadata: ProxyMetadata = ProxyMetadata()
+
+
 class MeshConfig(Part):
     """meshConfig as istiod reads it from its ConfigMap."""
 
@@ -330,6 +347,7 @@ class MeshConfig(Part):
     proxy_inbound_listen_port: Port = 15006
     protocol_detection_timeout: Seconds = 0.0
     dns_refresh_rate: Seconds = 60.0
+    default_config: DefaultConfig = DefaultConfig()
 
     @model_validator(mode="before")
     @classmethod

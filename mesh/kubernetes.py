@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from eastgate.xds.whole_number import UINT32, whole_number
 from pydantic import AfterValidator, Field, model_validator
 
+from .families import Family, family_of, one_of_each
 from .kubernetes_part import Address, Meta, Read, checked_address
 from .kubernetes_pods import DaemonSet, Deployment, NodeObject, Pod, StatefulSet
 
@@ -20,12 +21,19 @@ EXPORT_TO = "networking.istio.io/exportTo"
 LISTENER_MODE = "gateway.istio.io/listener-protocol"
 NODE_SELECTOR = "traffic.istio.io/nodeSelector"
 NODE_PORT = "NodePort"
+FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
 DISABLE_INJECTION = ("istio-injection", "disabled")
 MTLS_PORT = 15443
 
 
+NONE = "None"
+
+
 def _cluster_ip(text: str) -> str:
-    return text if text == "None" else checked_address(text)
+    return text if text == NONE else checked_address(text)
+
+
+ClusterIp = Annotated[str, AfterValidator(_cluster_ip)]
 
 
 class Port(Read):
@@ -43,13 +51,46 @@ class ServiceSpec(Read):
     """spec of a Service."""
 
     type: str = "ClusterIP"
-    cluster_ip: Annotated[str, AfterValidator(_cluster_ip)] = Field(default="", alias="clusterIP")
+    cluster_ip: ClusterIp = Field(default="", alias="clusterIP")
+    cluster_ips: list[ClusterIp] = Field(default=[], alias="clusterIPs")
+    ip_families: list[Family] = []
+    ip_family_policy: Literal["", "SingleStack", "PreferDualStack", "RequireDualStack"] = ""
     ports: list[Port] = []
     selector: dict[str, str] = {}
     external_ips: list[str] = Field(default=[], alias="externalIPs")
     traffic_distribution: str = ""
     internal_traffic_policy: str = ""
     publish_not_ready_addresses: bool = False
+
+    @property
+    def addresses(self) -> list[str]:
+        """Its virtual addresses, "None" for a headless one; empty: it has none yet."""
+        return [one for one in self.cluster_ips if one] or ([self.cluster_ip] if self.cluster_ip else [])
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Families that it is to have; where it asks for both without a word which is first, IPv4 is."""
+        if self.ip_family_policy == "RequireDualStack" and len(self.ip_families) < len(FAMILIES):
+            return (*self.ip_families, *(one for one in FAMILIES if one not in self.ip_families))
+        return tuple(self.ip_families)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ServiceSpec":
+        """As Kubernetes' ValidateServiceClusterIPsRelatedFields, for what is read here."""
+        found, families = self.addresses, self.ip_families
+        if self.cluster_ip and found[0] != self.cluster_ip:
+            raise ValueError(f"clusterIPs begin with {found[0]}, and clusterIP is {self.cluster_ip}")
+        if NONE in found and len(found) > 1:
+            raise ValueError("clusterIPs have None beside an address: a headless service has None alone")
+        one_of_each([one for one in found if one != NONE], "clusterIPs")
+        if len(set(families)) != len(families):
+            raise ValueError(f"ipFamilies name {families[0]} twice")
+        for address, family in zip(found, families, strict=False):
+            if address not in (NONE, "") and family_of(address) != family:
+                raise ValueError(f"clusterIPs have {address} where ipFamilies have {family}")
+        if self.ip_family_policy == "SingleStack" and max(len(found), len(families)) > 1:
+            raise ValueError("ipFamilyPolicy is SingleStack, and there are two families")
+        return self
 
 
 class Ingress(Read):
@@ -87,7 +128,7 @@ class KubernetesService(Read):
     @property
     def is_headless(self) -> bool:
         """Without a virtual address: clients dial pods."""
-        return self.spec.cluster_ip == "None"
+        return self.spec.addresses == [NONE]
 
     @property
     def is_on_nodes(self) -> bool:
@@ -163,7 +204,7 @@ class EndpointSlice(Read):
     """An EndpointSlice; the label says of which service. Of addresses that are names istiod takes no notice."""
 
     metadata: Meta
-    address_type: str = "IPv4"
+    address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
     ports: list[SlicePort] = []
     endpoints: list[SliceEndpoint] = []
 
@@ -172,6 +213,8 @@ class EndpointSlice(Read):
         for one in self.endpoints if self.address_type != "FQDN" else ():
             for text in one.addresses:
                 checked_address(text)
+                if family_of(text) != self.address_type:
+                    raise ValueError(f"{text} in a slice of addressType {self.address_type}")
         return self
 
     @property
@@ -206,7 +249,7 @@ class Endpoints(Read):
         """The same as slices. Kubernetes copies what a controller wrote without a word about ending."""
         labels = {"kubernetes.io/service-name": self.metadata.name}
         metadata = self.metadata.model_copy(update={"labels": labels})
-        for part in self.subsets:
+        for part, family in ((part, family) for part in self.subsets for family in FAMILIES):
             found = [
                 SliceEndpoint.model_construct(
                     addresses=[one.ip],
@@ -216,10 +259,12 @@ class Endpoints(Read):
                 )
                 for ready, addresses in ((True, part.addresses), (False, part.not_ready_addresses))
                 for one in addresses
+                if family_of(one.ip) == family
             ]
-            yield EndpointSlice.model_construct(
-                metadata=metadata, address_type="IPv4", ports=part.ports, endpoints=found
-            )
+            if found or family == "IPv4":
+                yield EndpointSlice.model_construct(
+                    metadata=metadata, address_type=family, ports=part.ports, endpoints=found
+                )
 
 
 class ListenerTls(Read):

@@ -1,19 +1,17 @@
 """What Kubernetes objects have in common: fields that are read, addresses, metadata."""
 
-from ipaddress import ip_address
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 from pydantic.alias_generators import to_camel
 
+from .families import plain_address
 from .part import object_name
 
 
 def checked_address(text: str) -> str:
     """An address as it stands; nothing is one, too. Raises ValueError."""
-    if text:
-        ip_address(text)
-    return text
+    return plain_address(text) if text else text
 
 
 def _namespace(text: str) -> str:

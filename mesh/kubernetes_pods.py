@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from .families import one_of_each
 from .kubernetes_part import Address, Meta, Read
 from .placement import OF_DAEMONS, OF_HOST_NETWORK, Affinity, Taint, Toleration, tolerated
 
@@ -60,12 +61,33 @@ class PodSpec(Read):
         return {port.name: port.container_port for one in containers for port in one.ports if port.name}
 
 
+class PodIp(Read):
+    """An address of a pod."""
+
+    ip: Address = ""
+
+
 class PodStatus(Read):
-    """status of a pod."""
+    """status of a pod; in a dual-stack cluster podIPs are one of each family, the first of them podIP."""
 
     pod_ip: Address = Field(default="", alias="podIP")
+    pod_ips: list[PodIp] = Field(default=[], alias="podIPs")
     phase: str = ""
     conditions: list[Condition] = []
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them, the first one first; none while it has none."""
+        return [one.ip for one in self.pod_ips if one.ip] or ([self.pod_ip] if self.pod_ip else [])
+
+    @model_validator(mode="after")
+    def _whole(self) -> "PodStatus":
+        """As Kubernetes' ValidatePodStatusUpdate."""
+        found = self.addresses
+        if self.pod_ip and found[0] != self.pod_ip:
+            raise ValueError(f"podIPs begin with {found[0]}, and podIP is {self.pod_ip}")
+        one_of_each(found, "podIPs")
+        return self
 
 
 class Pod(Read):
@@ -79,7 +101,7 @@ class Pod(Read):
     def is_member(self) -> bool:
         """Whether istiod may have it as an endpoint: it has an address of its own, and neither ended nor is ending."""
         over = self.status.phase in ("Succeeded", "Failed") or bool(self.metadata.deletion_timestamp)
-        return bool(self.status.pod_ip) and not over
+        return bool(self.status.addresses) and not over
 
     @property
     def is_ready(self) -> bool:

@@ -10,7 +10,7 @@ from .clusters import keys
 from .endpoints import target_port
 from .filters import ends_in, stats, tcp_proxy
 from .inspectors import tls_inspector
-from .messages import address
+from .messages import additional, address
 from .model import Mesh, Resource
 from .node_view import NodeView
 from .routed_chain import TLS_HANDSHAKE, routed_filters
@@ -19,7 +19,10 @@ from .rules import covers
 from .virtual_service import GatewaySpec, Server
 
 ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
-WILDCARD = "0.0.0.0"
+
+
+Place = tuple[tuple[str, ...], int]
+"""Addresses, the first one the name, and a port."""
 
 
 def gateway_servers(mesh: Mesh, node: NodeView) -> list[tuple[Resource, Server]]:
@@ -44,10 +47,10 @@ def gateway_listeners(mesh: Mesh, node: NodeView) -> list[Listener]:
     A server one of whose hosts another one of the place has is skipped, as istiod does. What terminates TLS or speaks
     HTTP is not made: mesh_file.py says so when it reads the Gateway.
     """
-    places: dict[tuple[str, int], list[FilterChain]] = {}
-    taken: dict[tuple[str, int], set[str]] = {}
+    places: dict[Place, list[FilterChain]] = {}
+    taken: dict[Place, set[str]] = {}
     for gateway, server in gateway_servers(mesh, node):
-        place = (server.bind or WILDCARD, _bound_port(mesh, node, server.port.number))
+        place = ((server.bind,) if server.bind else node.wildcards, _bound_port(mesh, node, server.port.number))
         hosts = set(server.hosts) if server.tls else set()
         if hosts & taken.setdefault(place, set()):
             continue
@@ -56,8 +59,8 @@ def gateway_listeners(mesh: Mesh, node: NodeView) -> list[Listener]:
         if chains:
             places.setdefault(place, []).extend(chains)
     return [
-        _gateway_listener(bind, port, chains, inspected=bool(taken[bind, port]))
-        for (bind, port), chains in places.items()
+        _gateway_listener(binds, port, chains, inspected=bool(taken[binds, port]))
+        for (binds, port), chains in places.items()
     ]
 
 
@@ -76,10 +79,11 @@ def gateway_clusters(mesh: Mesh, node: NodeView, hosts: frozenset[str] | None = 
     )
 
 
-def _gateway_listener(bind: str, port: int, chains: list[FilterChain], *, inspected: bool) -> Listener:
+def _gateway_listener(binds: tuple[str, ...], port: int, chains: list[FilterChain], *, inspected: bool) -> Listener:
     return Listener(
-        name=f"{bind}_{port}",
-        address=address(bind, port),
+        name=f"{binds[0]}_{port}",
+        address=address(binds[0], port),
+        additional_addresses=additional(binds[1:], port),
         filter_chains=chains,
         listener_filters=[tls_inspector()] if inspected else [],
         traffic_direction=TrafficDirection.OUTBOUND,

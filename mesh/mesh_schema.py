@@ -1,10 +1,10 @@
 """Sections of a mesh file that are ours, with their defaults. Istio's own resources stand in istio.py."""
 
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from .families import Family, one_of_each, plain_address
 from .istio import MeshConfig, MeshNetworks
 from .part import Percent, Port
 
@@ -14,12 +14,21 @@ Name = Annotated[str, Field(pattern=NAME, max_length=253)]
 ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=253)]
 
 
-def _address(text: str) -> str:
-    ip_address(text)
-    return text
+Address = Annotated[str, AfterValidator(plain_address)]
 
 
-Address = Annotated[str, AfterValidator(_address)]
+def _of_both(found: list[str]) -> list[str]:
+    one_of_each(found, "addresses")
+    return found
+
+
+Addresses = Annotated[
+    list[Address],
+    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
+    Field(min_length=1),
+    AfterValidator(_of_both),
+]
+"""One address, or one of each family."""
 
 
 class Section(BaseModel):
@@ -37,6 +46,7 @@ class OptionsSection(Section):
     metadata_exchange_alpn: bool = True
     alpn_filter: bool = True
     resolve_hostname_gateways: bool = True
+    istio_dual_stack: bool | None = None
 
 
 class NodeSection(Section):
@@ -56,7 +66,7 @@ class GatewaySection(Section):
 
 
 class WorkloadSection(Section):
-    """A pod. Without an address it gets one when a trial starts it.
+    """A pod. Without an address it gets one when a trial starts it; ``additional_addresses``: of the other family.
 
     ``ready_since``: when it became ready, a text that sorts. ``invented_name``: Kubernetes will give it another one.
     """
@@ -64,6 +74,7 @@ class WorkloadSection(Section):
     name: Name
     namespace: Name = "default"
     address: Address | None = None
+    additional_addresses: list[Address] = []
     node: str = ""
     labels: dict[str, str] = {}
     service_account: str = "default"
@@ -75,6 +86,13 @@ class WorkloadSection(Section):
     role: Literal["", "echo", "gateway", "client"] = ""
     answer: str = ""
 
+    @model_validator(mode="after")
+    def _addresses(self) -> "WorkloadSection":
+        if self.additional_addresses and not self.address:
+            raise ValueError("additional_addresses stand beside an address, and there is none")
+        one_of_each([*filter(None, [self.address]), *self.additional_addresses], "addresses")
+        return self
+
 
 class ClusterSection(Section):
     """A Kubernetes cluster."""
@@ -82,7 +100,7 @@ class ClusterSection(Section):
     network: str = ""
     gateways: list[GatewaySection] = []
     nodes: dict[str, NodeSection] = {}
-    addresses: dict[str, Address] = {}
+    addresses: dict[str, Addresses] = {}
     workloads: list[WorkloadSection] = []
 
 
@@ -105,6 +123,7 @@ class ServiceSection(Section):
     cluster, address and name of the service's port; a cluster that is not named: at the target port.
     ``endpoint_ready``: whether they are ready, by cluster and address; one that is not named: as the workload is.
     ``anonymous``: those of ``endpoints`` that are sent as an address alone, whatever workload is there.
+    ``families``: IP families of its endpoints and of a virtual address that it is given, where nobody says that one.
     """
 
     name: Name
@@ -121,6 +140,7 @@ class ServiceSection(Section):
     endpoint_ports: dict[str, dict[Address, dict[str, Port]]] = {}
     endpoint_ready: dict[str, dict[Address, bool]] = {}
     anonymous: dict[str, list[Address]] = {}
+    families: list[Family] = Field(default=[], max_length=2)
 
 
 class MeshSection(Section):

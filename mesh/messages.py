@@ -1,6 +1,6 @@
 """Small pieces of xDS messages that clusters, endpoints and listeners share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Metadata,
     SocketAddress,
 )
+from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress
 from envoy_data_plane.google.protobuf import Any as PackedAny
 from envoy_data_plane.google.protobuf import Struct
 
@@ -43,6 +44,11 @@ def typed_struct(kind: str, content: Mapping[str, Any]) -> PackedAny:
 def address(host: str, port: int) -> Address:
     """A TCP address."""
     return Address(socket_address=SocketAddress(address=host, port_value=port))
+
+
+def additional(hosts: Iterable[str], port: int) -> list[AdditionalAddress]:
+    """Addresses of a listener beside its first."""
+    return [AdditionalAddress(address=address(host, port)) for host in hosts]
 
 
 def metadata(**namespaces: Mapping[str, Any]) -> Metadata:

@@ -3,12 +3,13 @@
 mesh_file.py reads it, a scenario changes it, control_plane.py says what each node gets of it. No YAML, no xDS.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from eastgate.xds.resources import Locality
 
+from .families import Family, family_of
 from .istio import MeshConfig
 from .part import Part
 from .split_horizon import NetworkGateway
@@ -37,7 +38,8 @@ class Options:
     ``min_health_percent``: for rules with outlier detection that do not say it themselves. ``metadata_exchange``: the
     filter and the ALPN by which Istio's Envoy builds tell each other about workloads; ``metadata_exchange_alpn``: the
     ALPN alone. ``alpn_filter``: the HTTP filter of Istio's Envoy builds that chooses the ALPN of mesh mTLS.
-    ``resolve_hostname_gateways``: names of gateways become addresses, instead of being left out.
+    ``resolve_hostname_gateways``: names of gateways become addresses, instead of being left out. ``istio_dual_stack``:
+    proxies with addresses of both families listen and connect over both; None: as meshConfig's proxyMetadata says.
     """
 
     send_unhealthy_endpoints: bool = True
@@ -46,12 +48,14 @@ class Options:
     metadata_exchange_alpn: bool = True
     alpn_filter: bool = True
     resolve_hostname_gateways: bool = True
+    istio_dual_stack: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A pod. ``named_ports``: container ports that services may name. ``listens``: real port by target port, where
-    something else than the target port was bound. ``role`` and ``answer`` say what a trial starts for it.
+    """A pod. ``further``: its addresses beside the first, of the other family. ``named_ports``: container ports that
+    services may name. ``listens``: real port by target port, where something else than the target port was bound.
+    ``role`` and ``answer`` say what a trial starts for it.
 
     ``service_account`` empty: it shows no name, and without an entry that names it it is an address alone.
     ``watched``: somebody says whether it is ready. ``ready_since``: since when it is, a text that sorts.
@@ -78,6 +82,12 @@ class Workload:
     ready_since: str = ""
     invented_name: bool = False
     locality_text: str = ""
+    further: tuple[str, ...] = ()
+
+    @property
+    def all_addresses(self) -> tuple[str, ...]:
+        """Every address that it has, the first one first."""
+        return (self.address, *self.further) if self.address else ()
 
     @property
     def locality_key(self) -> str:
@@ -145,7 +155,9 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IP by cluster.
+    """A Kubernetes Service, the same in all of its clusters. ``addresses``: virtual IPs by cluster.
+
+    ``families``: those of its endpoints, where no virtual IP of the cluster says it.
 
     ``endpoints``: addresses of workloads by cluster, where no selector says who they are. ``export_to`` empty: all see
     it. ``hostname``: where it is not the one that Kubernetes would give it.
@@ -165,7 +177,7 @@ class Service:
     ports: tuple[ServicePort, ...]
     selector: Mapping[str, str]
     clusters: frozenset[str]
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traffic_distribution: str = ""
     headless: bool = False
     export_to: frozenset[str] = frozenset()
@@ -181,6 +193,7 @@ class Service:
     endpoint_ports: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
     endpoint_ready: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     anonymous: Mapping[str, Mapping[str, Workload]] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
 
     @property
     def is_entry(self) -> bool:
@@ -207,7 +220,7 @@ class Service:
         if workload in self.own:
             return True
         if workload.cluster in self.endpoints:
-            return bool(workload.address) and workload.address in self.endpoints[workload.cluster]
+            return not self.endpoints[workload.cluster].isdisjoint(workload.all_addresses)
         return (
             bool(self.selector)
             and workload.cluster in self.clusters
@@ -215,10 +228,26 @@ class Service:
             and self.selector.items() <= workload.labels.items()
         )
 
-    def address_for(self, cluster: str) -> str:
-        """Virtual IP as a proxy of a cluster knows it: of another cluster where its own has none; empty: headless."""
-        own = self.addresses.get(cluster, "")
-        return own or next((self.addresses[name] for name in sorted(self.addresses)), "")
+    def default_address(self, cluster: str) -> str:
+        """The first virtual IP in a cluster, of another one where it has none; empty: headless."""
+        own = self.addresses.get(cluster, ())
+        return next(iter(own), "") or next((self.addresses[name][0] for name in sorted(self.addresses)), "")
+
+    def families_in(self, cluster: str) -> tuple[Family, ...]:
+        """Families of its endpoints in a cluster; empty: nobody says it, and each has that of its first address."""
+        return tuple(map(family_of, self.addresses.get(cluster, ()))) or self.families
+
+    def is_dual(self, cluster: str) -> bool:
+        """Whether it has virtual IPs of both families there."""
+        return not self.headless and len(self.families_in(cluster)) > 1
+
+    def reached_at(self, workload: Workload) -> tuple[str, ...]:
+        """Addresses of a workload behind it that slices have: those of its own families."""
+        if workload.cluster in self.endpoints:
+            stated = self.endpoints[workload.cluster]
+            return tuple(one for one in workload.all_addresses if one in stated)
+        families = self.families_in(workload.cluster)
+        return tuple(one for one in workload.all_addresses if family_of(one) in families) or (workload.address,)
 
     @property
     def is_public(self) -> bool:
@@ -274,6 +303,12 @@ class Mesh:
     options: Options = Options()
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def dual_stack(self) -> bool:
+        """Whether its istiods serve dual stack: ISTIO_DUAL_STACK, of istiod or else of its proxies."""
+        said = self.options.istio_dual_stack
+        return self.config.default_config.proxy_metadata.dual_stack if said is None else said
+
     def known(self, key: Hashable, make: Callable[[], Known]) -> Known:
         """What `make` answers, asked once: a mesh does not change, and is asked for each cluster of each node."""
         if key not in self._known:
@@ -293,7 +328,7 @@ class Mesh:
                 of = (cluster, service.namespace)
                 candidates.update(min((places.get((*of, *item), ()) for item in service.selector.items()), key=len))
         there = [candidates[at] for at in sorted(candidates) if service.selects(candidates[at])]
-        return [*(service.anonymous.get(one.cluster, {}).get(one.address, one) for one in there), *service.own]
+        return [*(each for one in there for each in _as_found(service, one)), *service.own]
 
     def of_kind(self, kind: str, cluster: str) -> tuple[Resource, ...]:
         """Resources of a kind that this cluster's istiod reads."""
@@ -343,10 +378,21 @@ def _places(workloads: Iterable[Workload]) -> dict[tuple[str, ...], list[tuple[i
     """Workloads, with their place in the order, by cluster and address, and by cluster, namespace and each label."""
     found: dict[tuple[str, ...], list[tuple[int, Workload]]] = {}
     for at, one in enumerate(workloads):
-        found.setdefault((one.cluster, one.address), []).append((at, one))
+        for address in one.all_addresses or ("",):
+            found.setdefault((one.cluster, address), []).append((at, one))
         for label in one.labels.items():
             found.setdefault((one.cluster, one.namespace, *label), []).append((at, one))
     return found
+
+
+def _as_found(service: Service, workload: Workload) -> Iterator[Workload]:
+    """The workload, or for addresses at which nobody finds it what stands there in its place."""
+    unknown = service.anonymous.get(workload.cluster, {})
+    if unknown.keys().isdisjoint(workload.all_addresses):
+        yield workload
+        return
+    for address in service.reached_at(workload):
+        yield unknown.get(address) or replace(workload, address=address, further=())
 
 
 def _likeliest(there: Sequence[tuple[int, Workload]], service: Service) -> Sequence[tuple[int, Workload]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from eastgate.xds.resources import Locality
 
+from .families import family_of, is_global_unicast
 from .locality import locality_label, parse_locality
 from .model import (
     CLUSTER_LABEL,
@@ -15,12 +16,15 @@ from .model import (
     SUB_ZONE_LABEL,
     ZONE_LABEL,
     Mesh,
+    Service,
     Workload,
 )
 from .part import seconds
 
 TYPES = ("router", "sidecar")
 OWN_PORTS = ("ENVOY_STATUS_PORT", "ENVOY_PROMETHEUS_PORT")
+WILDCARDS, LOOPBACKS, SOURCES = ("0.0.0.0", "::"), ("127.0.0.1", "::1"), ("127.0.0.6", "::6")
+"""Where a proxy listens and what inbound connections come from, by family (istio, core/listener_address.go)."""
 
 
 class NodeRefusedError(Exception):
@@ -31,8 +35,9 @@ class NodeRefusedError(Exception):
 class NodeView:
     """A proxy: what it is, where it is, which labels it has. ``workload``: the pod of this address, None: unknown.
 
-    ``interception``: REDIRECT, TPROXY or NONE. ``own_ports``: those of its probes and metrics, where nothing else may
-    listen. ``unprivileged``: it cannot bind ports below 1024.
+    ``addresses``: all of it, `address` the first; their families are those that it has. ``dual_stack``: its istiod has
+    proxies with both serve both. ``interception``: REDIRECT, TPROXY or NONE. ``own_ports``: those of its probes and
+    metrics, where nothing else may listen. ``unprivileged``: it cannot bind ports below 1024.
     """
 
     type: str
@@ -51,6 +56,63 @@ class NodeView:
     own_ports: frozenset[int] = frozenset()
     unprivileged: bool = False
     idle_timeout_s: float | None = None
+    addresses: tuple[str, ...] = ()
+    dual_stack: bool = False
+
+    @property
+    def ipv4(self) -> bool:
+        """Whether it has an IPv4 address; one that says none has."""
+        return not self.addresses or any(family_of(one) == "IPv4" for one in self.addresses)
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether it has an IPv6 address."""
+        return any(family_of(one) == "IPv6" for one in self.addresses)
+
+    @property
+    def serves_both(self) -> bool:
+        """Whether it is to listen and connect over both families."""
+        return self.dual_stack and self.ipv4 and self.ipv6
+
+    @property
+    def wildcards(self) -> tuple[str, ...]:
+        """Where it listens for all addresses, the first one the name."""
+        return self._of_families(WILDCARDS)
+
+    @property
+    def loopbacks(self) -> tuple[str, ...]:
+        """Where it listens for its own machine."""
+        return self._of_families(LOOPBACKS)
+
+    @property
+    def inbound_binds(self) -> tuple[str, ...]:
+        """Where a Sidecar's port listens that does not say it: an address of its own, else anywhere."""
+        own = next((one for one in self.addresses if is_global_unicast(one)), "")
+        return (own,) if own else self.wildcards
+
+    def sources(self, *, passthrough: bool = False) -> tuple[str, ...]:
+        """What connections to the application come from. ``passthrough``: to ports of no service, where istiod does
+        not ask for dual stack.
+        """
+        return SOURCES if passthrough and self.ipv4 and self.ipv6 else self._of_families(SOURCES)
+
+    def addresses_of(self, service: Service) -> tuple[str, ...]:
+        """Virtual IPs of a service as this proxy knows them: those of its families, with dual stack both.
+
+        Without one of its families it gets the first there is, as istiod has it (getAllAddressesForProxy in
+        pilot/pkg/model/service.go).
+        """
+        own = service.addresses.get(self.cluster, ())
+        if not self.serves_both:
+            family = family_of(own[0]) if self.ipv4 and self.ipv6 and own else "IPv4" if self.ipv4 else "IPv6"
+            own = tuple(one for one in own if family_of(one) == family)
+        default = service.default_address(self.cluster)
+        return own or ((default,) if default else ())
+
+    def _of_families(self, both: tuple[str, str]) -> tuple[str, ...]:
+        if self.serves_both:
+            return both
+        return both[:1] if self.ipv4 else both[1:]
 
 
 def _texts(value: Any) -> dict[str, str]:
@@ -110,6 +172,8 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
         own_ports=_ports(metadata),
         unprivileged=str(metadata.get("UNPRIVILEGED_POD")) == "true",
         idle_timeout_s=_idle_timeout(metadata),
+        addresses=tuple(addresses),
+        dual_stack=mesh.dual_stack,
     )
     return replace(view, labels={**labels, **_topology(view, str(metadata.get("NODE_NAME") or ""))})
 
@@ -119,7 +183,8 @@ def _by_name_and_address(workloads: Iterable[Workload]) -> dict[tuple[str, ...],
     found: dict[tuple[str, ...], Workload] = {}
     for one in workloads:
         found.setdefault(one.identity, one)
-        found.setdefault((one.cluster, one.address), one)
+        for address in one.all_addresses or ("",):
+            found.setdefault((one.cluster, address), one)
     return found
 
 

@@ -14,10 +14,10 @@ from envoy_data_plane.envoy.config.core.v3 import CidrRange, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch, Listener
 
 from .connection_manager import client_manager
-from .endpoints import ClusterKey
+from .endpoints import ClusterKey, as_endpoints
 from .filters import BLACK_HOLE, PASSTHROUGH, ends_in, plain_proxy, stats, tcp_proxy
 from .inspectors import HTTP_NAMES, http_inspector, tls_inspector
-from .messages import address
+from .messages import additional, address
 from .model import Mesh, Service, ServicePort, port_protocol
 from .node_view import NodeView
 from .routed_chain import TLS_HANDSHAKE, routed_filters, where_from
@@ -25,7 +25,7 @@ from .routes import Route, tcp_routes, tls_routes
 from .scope import HTTP_PROXY, Egress, Scope
 from .virtual_hosts import HTTP
 
-WILDCARD, LOOPBACK = "0.0.0.0", "127.0.0.1"
+WILDCARD = "0.0.0.0"
 TLS_PORTS = frozenset({"tls", "https"})
 TCP_PORTS = TLS_PORTS | {"tcp", "mongo", "redis", "mysql"}
 SERVER_FIRST = frozenset({"mongo", "mysql"})
@@ -66,9 +66,12 @@ class _Chain:
 
 @dataclass(slots=True)
 class _Place:
-    """What listens on one address and port. ``protocol`` "auto": TCP and HTTP are told apart by their first bytes."""
+    """What listens on a port, at one address or one of each family, of which the first names it.
 
-    bind: str
+    ``protocol`` "auto": TCP and HTTP are told apart by their first bytes.
+    """
+
+    binds: tuple[str, ...]
     port: int
     bound: bool
     protocol: str
@@ -79,12 +82,12 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One service port to be reached through an egress entry. ``bind`` empty: where the service is."""
+    """One service port to be reached through an egress entry. ``binds`` empty: where the service is."""
 
     egress: Egress
     service: Service
     port: ServicePort
-    bind: str
+    binds: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
 
 
@@ -116,24 +119,24 @@ def outbound(mesh: Mesh, node: NodeView, scope: Scope) -> Outbound:
 
 def _wanted(mesh: Mesh, node: NodeView, egress: Egress) -> Iterator[_Wanted]:
     """Service ports of an egress entry, each with where it is to listen."""
-    bind = egress.bind or (LOOPBACK if egress.bound else "")
+    binds = (egress.bind,) if egress.bind else node.loopbacks if egress.bound else ()
     if egress.port:
         number, protocol = egress.port.number, egress.port.protocol
         port = ServicePort(number, 0, _protocol(protocol), egress.port.name)
-        if _may_bind(mesh, node, egress, bind, port):
+        if _may_bind(mesh, node, egress, binds, port):
             for service in egress.services:
-                yield _Wanted(egress, service, port, bind)
+                yield _Wanted(egress, service, port, binds)
         return
     for service in egress.services:
         for port in service.ports:
-            if port.protocol == "udp" or not _may_bind(mesh, node, egress, bind, port):
+            if port.protocol == "udp" or not _may_bind(mesh, node, egress, binds, port):
                 continue
-            if not bind and service.headless and port.protocol in TCP_PORTS | {AUTO}:
-                for pod in mesh.behind(service):
+            if not binds and service.headless and port.protocol in TCP_PORTS | {AUTO}:
+                for _, pod in as_endpoints(mesh, service):
                     if pod.address and pod.address != node.address:
-                        yield _Wanted(egress, service, port, pod.address)
+                        yield _Wanted(egress, service, port, pod.all_addresses)
             else:
-                yield _Wanted(egress, service, port, bind)
+                yield _Wanted(egress, service, port, binds)
 
 
 def _protocol(text: str) -> str:
@@ -141,11 +144,11 @@ def _protocol(text: str) -> str:
     return HTTP_PROXY if text.lower() == HTTP_PROXY else port_protocol("", text, "TCP")
 
 
-def _may_bind(mesh: Mesh, node: NodeView, egress: Egress, bind: str, port: ServicePort) -> bool:
+def _may_bind(mesh: Mesh, node: NodeView, egress: Egress, binds: tuple[str, ...], port: ServicePort) -> bool:
     """Not where the proxy itself listens; below 1024 only with the privilege, where a socket is bound."""
     if egress.bound and port.number < PRIVILEGED and node.unprivileged:
         return False
-    wild = bind == WILDCARD or (not bind and port.protocol in HTTP)
+    wild = binds[:1] == node.wildcards[:1] or (not binds and port.protocol in HTTP)
     own = node.own_ports | {mesh.config.proxy_listen_port, mesh.config.proxy_inbound_listen_port}
     return not (wild and port.number in own)
 
@@ -167,23 +170,30 @@ class _Book:
         """Give a service port its place, or its part of one that is there."""
         protocol = wanted.port.protocol
         http = protocol in HTTP or protocol == HTTP_PROXY
-        bind, prefixes = self._where(wanted, http=http)
-        wanted = replace(wanted, bind=bind, prefixes=prefixes)
-        key = bind, wanted.port.number
+        binds, prefixes = self._where(wanted, http=http)
+        wanted = replace(wanted, binds=binds, prefixes=prefixes)
+        key = binds[0], wanted.port.number
         there = self.places.get(key)
         if there is None:
-            kind = AUTO if http and bind == WILDCARD and protocol != HTTP_PROXY else protocol
-            chains = self._chains(wanted, bind)
-            self.places[key] = _Place(bind, key[1], wanted.egress.bound, kind, protocol, chains)
+            kind = AUTO if http and self._is_wild(binds) and protocol != HTTP_PROXY else protocol
+            chains = self._chains(wanted, binds)
+            self.places[key] = _Place(binds, key[1], wanted.egress.bound, kind, protocol, chains)
         elif not there.locked:
             self._join(there, wanted, http=http)
 
-    def _where(self, wanted: _Wanted, *, http: bool) -> tuple[str, tuple[str, ...]]:
+    def _is_wild(self, binds: tuple[str, ...]) -> bool:
+        return binds[0] == self._node.wildcards[0]
+
+    def _where(self, wanted: _Wanted, *, http: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """HTTP is told apart by host and listens anywhere; a service that is a range is told apart by address."""
-        if wanted.bind:
-            return wanted.bind, ()
-        where = "" if http else wanted.service.address_for(self._node.cluster)
-        return (WILDCARD, (where,)) if "/" in where else (where or WILDCARD, ())
+        if wanted.binds:
+            return wanted.binds, ()
+        anywhere = self._node.wildcards
+        found = () if http else self._node.addresses_of(wanted.service)
+        if any("/" in one for one in found[:1]):
+            return anywhere, found[:1]
+        # Of a Service without an address istiod takes IPv4 for granted.
+        return found or (anywhere if http or wanted.service.is_entry else (WILDCARD,)), ()
 
     def _join(self, there: _Place, wanted: _Wanted, *, http: bool) -> None:
         incoming = wanted.port.protocol
@@ -193,9 +203,9 @@ class _Book:
         if incoming != there.service_protocol and {incoming, there.service_protocol} & SERVER_FIRST:
             return
         if incoming == AUTO and there.protocol in HTTP:
-            there.protocol, there.chains = AUTO, self._chains(wanted, there.bind)
+            there.protocol, there.chains = AUTO, self._chains(wanted, there.binds)
             return
-        more = self._chains(wanted, there.bind)
+        more = self._chains(wanted, there.binds)
         if incoming == AUTO and there.protocol == AUTO:
             more = [one for one in more if not one.route_name]
         for chain in more:
@@ -204,15 +214,15 @@ class _Book:
         if (incoming in TCP_PORTS) != (there.protocol in TCP_PORTS):
             there.protocol = AUTO
 
-    def _chains(self, wanted: _Wanted, bind: str) -> list[_Chain]:
+    def _chains(self, wanted: _Wanted, binds: tuple[str, ...]) -> list[_Chain]:
         protocol = wanted.port.protocol
         if protocol == HTTP_PROXY:
             return [_Chain(route_name=str(wanted.port.number))]
         if protocol in HTTP:
-            return [_Chain(http_only=bind == WILDCARD, route_name=str(wanted.port.number))]
+            return [_Chain(http_only=self._is_wild(binds), route_name=str(wanted.port.number))]
         found = list(self._tcp_chains(wanted))
         if protocol == AUTO:
-            own = bind != WILDCARD
+            own = not self._is_wild(binds)
             name = f"{wanted.service.host}:{wanted.port.number}" if own else str(wanted.port.number)
             found.append(_Chain(http_only=True, route_name=name))
         return found
@@ -234,16 +244,17 @@ class _Book:
         real = service.ports[0] if len(service.ports) == 1 else port
         name = ClusterKey(service, real).name
         filters = [*stats(mesh, node), ends_in(tcp_proxy(mesh, node, service, "", name))]
-        unnamed = wanted.bind == WILDCARD and not service.addresses
+        unnamed = self._is_wild(wanted.binds) and not service.addresses
         named = tls and (bool(wanted.prefixes) or unnamed)
         yield _Chain((service.host,) if named else (), wanted.prefixes, filters=tuple(filters))
 
 
 def _listener(mesh: Mesh, node: NodeView, scope: Scope, place: _Place) -> Listener:
-    name = f"{place.bind}_{place.port}"
+    name = f"{place.binds[0]}_{place.port}"
     listener = Listener(
         name=name,
-        address=address(place.bind, place.port),
+        address=address(place.binds[0], place.port),
+        additional_addresses=additional(place.binds[1:] if node.dual_stack else (), place.port),
         listener_filters_timeout=timedelta(0),
         continue_on_listener_filters_timeout=True,
         traffic_direction=TrafficDirection.OUTBOUND,
@@ -314,7 +325,8 @@ def _virtual_outbound(mesh: Mesh, node: NodeView, scope: Scope) -> Listener:
     rest = FilterChain(name="virtualOutbound-catchall-tcp", filters=_elsewhere(mesh, node, scope))
     return Listener(
         name="virtualOutbound",
-        address=address(WILDCARD, port),
+        address=address(node.wildcards[0], port),
+        additional_addresses=additional(node.wildcards[1:], port),
         filter_chains=[loop, rest],
         use_original_dst=True,
         transparent=True if node.interception == "TPROXY" else None,

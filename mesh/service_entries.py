@@ -176,7 +176,7 @@ def _merged(mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> Ite
             ports=tuple(_port(one) for one in ports.values()),
             selector={},
             clusters=entries[0].clusters,
-            addresses={cluster: address.removesuffix("/32")} if address else {},
+            addresses={cluster: (_alone(address),)} if address else {},
             export_to=frozenset(first.export_to),
             external=first.location == "MESH_EXTERNAL",
             resolution=first.resolution,
@@ -185,6 +185,11 @@ def _merged(mesh: Mesh, entries: list[Resource], host: str, cluster: str) -> Ite
             # The last one that is registered leaves its names.
             accounts=tuple(spec_of(entries[-1]).subject_alt_names),
         )
+
+
+def _alone(address: str) -> str:
+    """A range of one address is that address, in both families."""
+    return address.removesuffix("/128" if ":" in address else "/32")
 
 
 def _kind(spec: ServiceEntrySpec) -> tuple[object, ...]:

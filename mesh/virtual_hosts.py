@@ -139,8 +139,7 @@ def _domains(service: Service, node: NodeView, known: set[str]) -> Iterator[str]
     yield from names
     if service.headless:
         yield from (f"*.{one}" for one in names)
-    if address := service.address_for(node.cluster):
-        yield f"[{address}]" if ":" in address else address
+    yield from (f"[{address}]" if ":" in address else address for address in node.addresses_of(service))
 
 
 def _everything_else(scope: Scope) -> VirtualHost:

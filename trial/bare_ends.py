@@ -97,7 +97,7 @@ class BareEnds:
     def _target(self) -> Target:
         """What the client would connect to now."""
         service, port = self._scenario.service, self._scenario.port
-        address = service.addresses.get(self._scenario.client.cluster, "")
+        address = next(iter(service.addresses.get(self._scenario.client.cluster, ())), "")
         name = self._the_client.route(f"{address}_{port.number}", ClusterKey(service, port).name)
         return self._the_client.target(name)
 

@@ -102,7 +102,8 @@ def _shape(mesh: Mesh, node: NodeView, key: ClusterKey) -> tuple[Hashable, Clust
     policy = effective(rule, key.subset, key.port.number).policy
     parts = tuple(_said(mesh, getattr(policy, name)) for name in PARTS)
     service = key.service
-    own = (node.cluster, node.network, key.name) if service.by_name else ()
+    # In which family names are looked up depends on the proxy's own.
+    own = (node.cluster, node.network, node.wildcards, key.name) if service.by_name else ()
     kind = (node.type, parts, service.traffic_distribution, service.headless, service.resolution, own)
     return kind, mesh.known(("shape", kind), lambda: decode_cluster(bytes(outbound_cluster(mesh, node, key))))
 

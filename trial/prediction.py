@@ -23,7 +23,7 @@ from .alike import PartOfHosts, asked, parts_of_hosts
 from .changed import changed_hosts, known_hosts
 from .outcomes import Outcome, outcomes, rows_of, why_refused
 from .routed import Parts, Place, parts_of, routed
-from .stand_ins import stands_in, with_addresses
+from .stand_ins import RANGE, stands_in, with_addresses
 
 GATEWAY_LABEL = ("istio", "eastwestgateway")
 # Reserved for tests of networks: no endpoint of a mesh is there.
@@ -59,6 +59,11 @@ def view_of(mesh: Mesh, workload: Workload, *, gateway: bool) -> NodeView:
     if gateway:
         metadata["REQUESTED_NETWORK_VIEW"] = network
     address = workload.address or "127.0.0.1"
+    addresses = [address, *workload.further]
+    if any(stands_in(one.address) for one in mesh.gateways):
+        # Of whichever family gateways will be that are not there yet.
+        addresses.append(str(RANGE.network_address))
+    metadata["INSTANCE_IPS"] = ",".join(addresses)
     identity = f"{kind}~{address}~{workload.name}.{workload.namespace}~{workload.namespace}.svc.cluster.local"
     return node_view(identity, metadata, workload.locality, mesh)
 

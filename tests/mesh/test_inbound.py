@@ -119,7 +119,7 @@ def test_without_interception_the_ports_of_a_sidecar_are_bound() -> None:
     mesh = read(applied("Sidecar", INGRESS)).mesh
     node = sidecar(mesh, INTERCEPTION_MODE="NONE")
     found = {name: one for name, one in listeners(mesh, node).items() if one.traffic_direction == 1}
-    assert set(found) == {"127.0.0.7_19080", "0.0.0.0_19432", "0.0.0.0_19000"}
+    assert set(found) == {"127.0.0.7_19080", "10.1.0.1_19432", "10.1.0.1_19000"}
     assert filter_names(found["127.0.0.7_19080"]) == ["tls_inspector"]
     assert all(one.bind_to_port is not False for one in found.values())
 

@@ -84,7 +84,7 @@ def test_a_folder_for_each_cluster(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["west"].locality == Locality("us-west-2", "us-west-2a")
     web = next(one for one in mesh.services if one.name == "web")
-    assert (web.clusters, web.addresses) == ({"west", "east"}, {"west": "10.0.0.1", "east": "10.0.0.1"})
+    assert (web.clusters, web.addresses) == ({"west", "east"}, {"west": ("10.0.0.1",), "east": ("10.0.0.1",)})
     assert all(web.selects(one) for one in found.values())
 
 
@@ -368,7 +368,7 @@ def test_clusters_become_a_file_that_says_the_same() -> None:
         ("west", "net-w", True), ("east", "net-e", False),
     }  # fmt: skip
     assert {one.address for one in mesh.gateways} == {"192.0.2.1", "192.0.2.2"}
-    assert mesh.services[0].addresses == {"west": "10.0.0.1", "east": "10.0.0.1"}
+    assert mesh.services[0].addresses == {"west": ("10.0.0.1",), "east": ("10.0.0.1",)}
     # The two rules are of another order of age there: once for each cluster.
     assert [(one.name, sorted(one.clusters)) for one in mesh.resources] == [
         ("a", ["west"]), ("a", ["east"]), ("c", ["west"]), ("b", ["west"]), ("b", ["east"]),

@@ -33,24 +33,32 @@ OUTLIER = {"consecutive5xxErrors": 5, "maxEjectionPercent": 100}
 SPREAD = {
     "distribute": [{"from": "r0/*", "to": {"r0/*": 80, "r1/*": 20}}, {"from": "*", "to": {"r0/*": 20, "r1/*": 80}}]
 }
+DUAL_STACK = {"defaultConfig": {"proxyMetadata": {"ISTIO_DUAL_STACK": "true"}}}
 BY_CLUSTER = [{"name": name, "labels": {"topology.istio.io/cluster": name}} for name in ("c0", "c1")]
 
 
-def cluster(number: int, *, flat: bool, gateways: int, port: int = 15443, v6: bool = False) -> Object:
-    """A cluster with two pods of web, a client, and unless the network is flat a gateway."""
+def cluster(
+    number: int, *, flat: bool, gateways: int, port: int = 15443, v6: bool = False, both: bool = False
+) -> Object:
+    """A cluster with two pods of web, a client, and unless the network is flat a gateway.
+
+    ``v6``: the first address of each is of IPv6, and gateways'; ``both``: pods have one of the other family too.
+    """
     labels = {"istio": "eastwestgateway"}
 
-    def address(at: int) -> str:
-        return f"2001:db8:{number}::{at:x}" if v6 else f"10.{number}.0.{at}"
+    def address(at: int) -> Object:
+        found = [f"10.{number}.0.{at}", f"2001:db8:{number}::{at:x}"]
+        first, other = found[::-1] if v6 else found
+        return {"address": first, "additional_addresses": [other] if both else []}
 
     pods: list[Object] = [
-        {"name": f"web-{at}", "namespace": "shop", "node": "n", "address": address(at), "labels": {"app": "web"}}
+        {"name": f"web-{at}", "namespace": "shop", "node": "n", **address(at), "labels": {"app": "web"}}
         for at in (1, 2)
     ]
-    pods.append({"name": "client", "namespace": "shop", "node": "n", "address": address(9)})
+    pods.append({"name": "client", "namespace": "shop", "node": "n", **address(9)})
     if not flat:
         pods.append(
-            {"name": "ewgw", "namespace": "istio-system", "node": "n", "address": address(8), "labels": labels,
+            {"name": "ewgw", "namespace": "istio-system", "node": "n", **address(8), "labels": labels,
              "role": "gateway"}
         )  # fmt: skip
     outside = "2001:db8:ffff::{:x}" if v6 else "192.0.2.{}"
@@ -163,7 +171,8 @@ SHAPES = {
     "one gateway each": mesh(FAILOVER, gateways=1),
     "gateways behind node ports": mesh(FAILOVER, port=31443),
     "IPv6": mesh(FAILOVER, v6=(0, 1)),
-    "IPv6 beside IPv4": mesh(FAILOVER, v6=(1,)),
+    "IPv6 beside IPv4": mesh(FAILOVER, v6=(1,), both=True),
+    "dual stack": mesh(FAILOVER, both=True, web={"families": ["IPv4", "IPv6"]}, config=DUAL_STACK),
     "clusterLocal": mesh(FAILOVER, config=LOCAL),
     "clusterLocal without a rule": mesh(None, config=LOCAL),
     "a service of one cluster alone": mesh(FAILOVER, web={"clusters": ["c0"]}),
