@@ -49,6 +49,7 @@ cdef struct ClusterState:
     uint64_t cx_total
     uint64_t cx_connect_fail
     uint64_t cx_connect_timeout
+    uint64_t cx_attempts_exceeded   # connections whose last attempt failed, too
     uint64_t cx_none_healthy
     uint64_t cx_overflow
     uint64_t pending_overflow

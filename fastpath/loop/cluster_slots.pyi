@@ -31,6 +31,7 @@ class ClusterCounters(NamedTuple):
     cx_active: int
     cx_connect_fail: int
     cx_connect_timeout: int
+    cx_attempts_exceeded: int
     cx_none_healthy: int
     cx_overflow: int
     pending_active: int

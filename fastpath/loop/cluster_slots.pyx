@@ -53,6 +53,7 @@ class ClusterCounters(NamedTuple):
     cx_active: int
     cx_connect_fail: int
     cx_connect_timeout: int
+    cx_attempts_exceeded: int
     cx_none_healthy: int
     cx_overflow: int
     pending_active: int
@@ -436,6 +437,7 @@ cdef class ClusterSlots:
             cx_active=atomic_load(&state.cx_active),
             cx_connect_fail=atomic_load64(&state.cx_connect_fail),
             cx_connect_timeout=atomic_load64(&state.cx_connect_timeout),
+            cx_attempts_exceeded=atomic_load64(&state.cx_attempts_exceeded),
             cx_none_healthy=atomic_load64(&state.cx_none_healthy),
             cx_overflow=atomic_load64(&state.cx_overflow),
             pending_active=atomic_load(&state.pending_active),

@@ -168,12 +168,14 @@ cdef void unseal_timeout(Worker* worker, Connection* connection) noexcept nogil:
 
 cdef void count_sealed(Connection* connection, bint succeeded) noexcept nogil:
     cdef ClusterTraffic* traffic = cluster_traffic(connection.cluster)
+    cdef uint8_t failure
     if traffic == NULL:
         return
     if not succeeded:
-        # A socket that broke is no fault of TLS.
-        if connection.up.tls.handshake.failure != TlsFailure.TLS_RESET:
-            atomic_add64(&traffic.tls_failed[meaning_of(connection.up.tls.handshake.failure).fault], 1)
+        # A socket that broke, or that the endpoint closed, is no fault of TLS, and none to Envoy.
+        failure = connection.up.tls.handshake.failure
+        if failure != TlsFailure.TLS_RESET and failure != TlsFailure.TLS_TRUNCATED:
+            atomic_add64(&traffic.tls_failed[meaning_of(failure).fault], 1)
         return
     atomic_add64(&traffic.tls_handshakes, 1)
     if SSL_session_reused(connection.up.tls.ssl):

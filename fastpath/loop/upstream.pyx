@@ -248,10 +248,10 @@ cdef void connect_failed(Worker* worker, Connection* connection, int reason) noe
         count_failure(worker, connection, reason)
         version = slot_version(&worker.slots[connection.slot])
         # The slot may have been given to another cluster since: its endpoints are none of this connection's.
-        if (
-            reason == Reason.LIMIT or connection.attempts >= connection.stage.approach.max_attempts
-            or version == NULL or version.state != connection.cluster
-        ):
+        if reason == Reason.LIMIT or version == NULL or version.state != connection.cluster:
+            break
+        if connection.attempts >= connection.stage.approach.max_attempts:
+            atomic_add64(&connection.cluster.cx_attempts_exceeded, 1)
             break
         leave_upstream(worker, connection)
         if not try_another(worker, connection, version, &reason):
@@ -283,6 +283,8 @@ cdef int32_t claim_endpoint(
         return endpoint
     if not take_within(&cluster.pending_active, version.max_pending):
         atomic_add64(&cluster.pending_overflow, 1)
+        # To Envoy a failed attempt, like all that would follow.
+        atomic_add64(&cluster.cx_attempts_exceeded, 1)
         return -<int>Reason.OVERFLOW
     connection.charged |= CHARGE_PENDING
     return endpoint

@@ -86,6 +86,7 @@ def _connections(stat: Make, counters: ClusterCounters) -> Iterator[Stat]:
     yield from _ends(stat, counters.ended)
     yield stat("upstream_cx_connect_fail", counters.cx_connect_fail)
     yield stat("upstream_cx_connect_timeout", counters.cx_connect_timeout)
+    yield stat("upstream_cx_connect_attempts_exceeded", counters.cx_attempts_exceeded)
     yield stat("upstream_cx_none_healthy", counters.cx_none_healthy)
     yield stat("upstream_cx_overflow", counters.cx_overflow)
     yield stat("upstream_rq_pending_active", counters.pending_active, gauge=True)

@@ -89,6 +89,7 @@ def test_an_endpoint_that_does_not_answer_costs_its_timeout_only(server: socket.
         served(gateway, server, 4)
         counters = gateway.slots.counters(gateway.slot)
         assert counters.cx_connect_timeout == counters.cx_connect_fail > 0
+        assert counters.cx_attempts_exceeded == 0
         assert gateway.refused(Reason.CONNECT_TIMEOUT) == 0
         gateway.close()
     for filler in fillers:
@@ -105,6 +106,7 @@ def test_attempts_of_the_chain_bound_the_search(closed_port: ClosedPort, attempt
     assert gateway.refused(Reason.CONNECT_FAILED) == 1
     counters = gateway.slots.counters(gateway.slot)
     assert (counters.cx_total, counters.cx_connect_fail, counters.pending_active) == (attempts, attempts, 0)
+    assert counters.cx_attempts_exceeded == 1
     assert [gateway.table.state(number)[1] for number in range(8)].count(1) == attempts
     assert gateway.events[-1].attempts == attempts
     last = gateway.events[-1].upstream

@@ -10,7 +10,7 @@ from eastgate.xds.resources import CircuitBreakers, OutlierDetection
 
 
 def counters(*, active: int = 0, pending: int = 0) -> ClusterCounters:
-    return ClusterCounters("c", 0, active, 0, 0, 0, 0, pending, 0, 0, 0)
+    return ClusterCounters("c", 0, active, 0, 0, 0, 0, 0, pending, 0, 0, 0)
 
 
 def stats(one: ClusterStats) -> list[Stat]:
