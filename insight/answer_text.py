@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .answer import Answer
+from .endpoint_table import shown_address
 from .explain import Explanation
 from .findings import Finding
 from .runway import Runway
@@ -55,10 +56,11 @@ def endpoint_table(said: Explanation, after: Explanation | None, limit: int) -> 
     )
     pairs = sorted(zip(said.endpoints, now.endpoints, strict=True), key=lambda pair: pair[0].priority)[:limit]
     # However narrow the window is: an address in two pieces is none to copy.
-    table.columns[0].min_width = max((len(one.address) for one, _ in pairs), default=0)
-    for one, then in pairs:
+    places = [shown_address(one.address, one.additional_addresses) for one, _ in pairs]
+    table.columns[0].min_width = max(map(len, places), default=0)
+    for place, (one, then) in zip(places, pairs, strict=True):
         table.add_row(
-            one.address,
+            place,
             str(one.priority),
             one.locality or "-",
             str(one.weight),

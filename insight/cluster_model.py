@@ -35,7 +35,7 @@ class Endpoint(NamedTuple):
     the proxy itself said, None when it says nothing. ``removed``: discovery has removed it, and its passing checks keep
     it in use. ``hash_key``: what hashing policies know it by; empty for its address. ``weight_factor``: what slow start
     leaves of its weight at this moment. ``connects`` and ``connect_failures``: counted by the proxy so far, ``active``:
-    open connections; 0 where the dump has no counters.
+    open connections; 0 where the dump has no counters. ``further``: its addresses beside the first.
     """
 
     address: str
@@ -53,6 +53,7 @@ class Endpoint(NamedTuple):
     connects: int = 0
     connect_failures: int = 0
     active: int = 0
+    further: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:

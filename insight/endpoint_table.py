@@ -21,6 +21,7 @@ HEADER = (
 class Row:
     """One row. ``share`` of the cluster's new connections, 0 to 1; None when the dump does not say enough for it.
     ``connects``: attempts so far, of which ``failures`` failed; 0 where the dump does not say.
+    ``additional_addresses``: those of the endpoint beside its first, which is what it is known by.
     """
 
     address: str
@@ -33,6 +34,7 @@ class Row:
     share: float | None
     connects: int
     failures: int
+    additional_addresses: tuple[str, ...] = ()
 
 
 def shares_of(model: ClusterModel) -> Sequence[float | None]:
@@ -63,6 +65,7 @@ def rows_of(proxy: ProxyModel) -> list[Row]:
             share,
             one.connects,
             one.connect_failures,
+            one.further,
         )
         for model in proxy.clusters.values()
         for one, share in zip(model.endpoints, shares_of(model), strict=True)
@@ -82,11 +85,16 @@ def sort_key(row: Row) -> tuple[str, str]:
     return row.address, row.cluster
 
 
+def shown_address(address: str, further: Iterable[str]) -> str:
+    """All addresses of an endpoint in one cell without a blank, as istioctl has them."""
+    return ",".join((address, *further))
+
+
 def table_text(rows: Iterable[Row]) -> str:
     """Columns padded with blanks, as istioctl prints them."""
     cells = [HEADER] + [
         (
-            row.address,
+            shown_address(row.address, row.additional_addresses),
             row.status,
             row.outlier_check,
             row.cluster,

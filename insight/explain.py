@@ -19,7 +19,8 @@ from .cluster_model import HEALTH_NAMES, ClusterModel, CompiledModel, Endpoint, 
 
 class EndpointShare(NamedTuple):
     """``share`` of the cluster's new connections, 0 to 1; ``reason`` says why it is 0, or why it is not although the
-    endpoint is not healthy; ``weight_factor``: what slow start leaves of its weight at this moment."""
+    endpoint is not healthy; ``weight_factor``: what slow start leaves of its weight at this moment;
+    ``additional_addresses``: its addresses beside the first one."""
 
     address: str
     priority: int
@@ -29,6 +30,7 @@ class EndpointShare(NamedTuple):
     share: float
     reason: str
     weight_factor: float = 1.0
+    additional_addresses: tuple[str, ...] = ()
 
 
 @record
@@ -386,9 +388,8 @@ def explain_endpoints(
             )
         state = displayed_state(compiled, row, endpoint)
         factor = endpoint.weight_factor if kind == "healthy" else 1.0
-        found.append(
-            EndpointShare(endpoint.address, endpoint.priority, locality, endpoint.weight, state, share, reason, factor)
-        )
+        place = (endpoint.address, endpoint.priority, locality, endpoint.weight)
+        found.append(EndpointShare(*place, state, share, reason, factor, endpoint.further))
     return tuple(found)
 
 

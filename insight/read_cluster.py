@@ -154,6 +154,9 @@ def read_assignment(
                 tls_mode=tls_mode,
                 workload=workload,
                 hash_key=endpoint_key(one, get, use_hostname=use_hostname),
+                further=tuple(
+                    flat_address(more["address"]) for more in get(one["endpoint"], "additional_addresses", ())
+                ),
             )
             endpoints.append(checked(found))
     return tuple(endpoints), tuple(entries.values())

@@ -66,6 +66,7 @@ def read_host(host: Mapping[str, Any]) -> Endpoint:
         connects=counted.get("cx_total", 0),
         connect_failures=counted.get("cx_connect_fail", 0),
         active=counted.get("cx_active", 0),
+        further=tuple(map(flat_address, host.get("eastgate_additional_addresses", ()))),
     )
     return checked(found)
 

@@ -27,6 +27,7 @@ def endpoints_of(assignment: Assignment, hashing: Hashing | None = None) -> Iter
             HEALTH_NAMES[columns.health[row]],
             tls_mode=bool(columns.flags[row] & EndpointFlag.TLS_MODE_ISTIO),
             hash_key=keys.get(columns.key(row), b"").decode() if keys else "",
+            further=tuple(columns.further_texts(row)),
         )
 
 

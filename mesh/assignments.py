@@ -40,6 +40,19 @@ def place_of(seen: object) -> str:
         assert seen.member is not None
         workload, port = behind(seen.member)
         host = workload.address
+    return _place(host, port)
+
+
+def further_places_of(seen: object) -> tuple[str, ...]:
+    """The same of the addresses that it has beside its first."""
+    assert isinstance(seen, Seen)
+    if seen.member is None:
+        return ()
+    workload, port = behind(seen.member)
+    return tuple(_place(one, port) for one in workload.further)
+
+
+def _place(host: str, port: int) -> str:
     return f"[{ip_address(host)}]:{port}" if ":" in host else f"{host}:{port}"
 
 

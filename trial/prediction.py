@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from eastgate.insight.endpoint_table import padded
+from eastgate.insight.endpoint_table import padded, shown_address
+from eastgate.mesh.assignments import further_places_of, place_of
 from eastgate.mesh.clusters import keys
 from eastgate.mesh.documents import Progress, silent
 from eastgate.mesh.listeners import gateway_clusters
@@ -34,7 +35,10 @@ TO_BE = "; not there yet, as if it had an address"
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """One endpoint of a cluster. ``share`` of the cluster's new connections, 0 to 1; ``why``: how that comes about."""
+    """One endpoint of a cluster. ``share`` of the cluster's new connections, 0 to 1; ``why``: how that comes about.
+
+    ``additional_addresses``: its addresses beside the first one.
+    """
 
     cluster: str
     address: str
@@ -45,6 +49,7 @@ class Predicted:
     health: str
     share: float
     why: str
+    additional_addresses: tuple[str, ...] = ()
 
 
 def view_of(mesh: Mesh, workload: Workload, *, gateway: bool) -> NodeView:
@@ -121,6 +126,7 @@ def _rows(mesh: Mesh, node: NodeView, names: "_Names", one: Outcome) -> Iterator
     if cluster.dns is not None:
         looked_up, assignment = _by_name(name, cluster.dns)
         rows = rows_of(cluster, assignment)
+    further = {place_of(each.endpoint): each.endpoint for group in one.groups for each in group.candidates}
     if not rows:
         yield _nothing(name, f"no endpoints: connections are refused: {why_refused(mesh, node, one)}")
     for address, row in rows:
@@ -141,6 +147,7 @@ def _rows(mesh: Mesh, node: NodeView, names: "_Names", one: Outcome) -> Iterator
             why=row.why
             + (BY_NAME if address in looked_up else TO_BE if to_be else "")
             + (f"; a pod of network {afar}, to which no gateway is known" if afar else ""),
+            additional_addresses=further_places_of(further[address]) if address in further else (),
         )
 
 
@@ -418,7 +425,8 @@ def cells_of(row: Predicted) -> tuple[str, ...]:
     if not row.address:
         return ("(none)", "", row.cluster, "", "", "", "", "", row.why)
     numbers = (str(row.priority), row.locality or "-", str(row.weight), row.health)
-    return (row.address, row.stands_for or "-", row.cluster, *numbers, f"{row.share:.2%}", row.why)
+    place = shown_address(row.address, row.additional_addresses)
+    return (place, row.stands_for or "-", row.cluster, *numbers, f"{row.share:.2%}", row.why)
 
 
 def hosts_within(mesh: Mesh, node: NodeView, text: str) -> frozenset[str] | None:

@@ -211,6 +211,14 @@ class Columns:
         """The addresses of an endpoint beside its first one."""
         return self.further.of_row(row) if self.further is not None else []
 
+    def further_keys(self, row: int) -> list[EndpointKey]:
+        """The same, each as address and port."""
+        return [(host_text(packed, family), port) for packed, port, family in self.further_of(row)]
+
+    def further_texts(self, row: int) -> list[str]:
+        """The same as `text` has the first one."""
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.further_keys(row)]
+
     def take(self, rows: Sequence[int]) -> "Columns":
         """These rows alone, in this order."""
         further = self.further.take(rows) if self.further is not None else None

@@ -114,6 +114,11 @@ def endpoint_address(columns: Columns, row: int) -> dict[str, Any]:
     return {"socket_address": {"address": columns.host(row), "port_value": columns.ports[row]}}
 
 
+def further_addresses(columns: Columns, row: int) -> list[dict[str, Any]]:
+    """The same of the addresses that an endpoint has beside its first."""
+    return [{"socket_address": {"address": host, "port_value": port}} for host, port in columns.further_keys(row)]
+
+
 def eds_health_status(health: int) -> str:
     """istioctl prints UNKNOWN for a missing status; Envoy says HEALTHY for what EDS left open."""
     return Health(health).name if Health.UNHEALTHY <= health < len(Health) else Health.HEALTHY.name
@@ -148,7 +153,7 @@ def host_status(
     """One entry of host_statuses, with the endpoint's share of new connections beside Envoy's fields, and in slow start
     the part of its weight that it has."""
     active, total, failed, _ = table.state(row) if table is not None else (0, 0, 0, 0)
-    entry = columns.entry(row)
+    entry, further = columns.entry(row), further_addresses(columns, row)
     status: dict[str, Any] = {"eds_health_status": eds_health_status(columns.health[row])}
     status |= {name: True for bit, (name, _) in FLAG_NAMES.items() if flags & bit}
     return {
@@ -163,6 +168,7 @@ def host_status(
         "priority": entry.priority,
         "locality": locality_json(entry),
         **({"hostname": hostname} if hostname else {}),
+        **({"eastgate_additional_addresses": further} if further else {}),
         "eastgate_share": share,
         **({"eastgate_weight_factor": weight_factor} if weight_factor != 1.0 else {}),
     }
@@ -337,12 +343,16 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
     places = columns.all_keys() if hash_keys else []
     for row in range(columns.count):
         of_mesh = columns.flags[row] & EndpointFlag.TLS_MODE_ISTIO
+        further = further_addresses(columns, row)
         metadata = {"envoy.transport_socket_match": {"tlsMode": "istio"}} if of_mesh else {}
         if hash_keys and places[row] in hash_keys:
             metadata["envoy.lb"] = {"hash_key": hash_keys[places[row]].decode()}
         entries[localities[row]]["lb_endpoints"].append(
             {
-                "endpoint": {"address": endpoint_address(columns, row)},
+                "endpoint": {
+                    "address": endpoint_address(columns, row),
+                    **({"additional_addresses": [{"address": one} for one in further]} if further else {}),
+                },
                 "health_status": eds_health_status(columns.health[row]),
                 "load_balancing_weight": weights[row],
                 **({"metadata": {"filter_metadata": metadata}} if metadata else {}),

@@ -4,6 +4,7 @@ Without interception (mode NONE), as in test_mesh_sidecar: the client's sidecar 
 of the service, and the server's, which has an endpoint of two addresses, where it says so: at one of them or at both.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from eastgate.mesh.model import Workload
 
 from ..integration.test_dual_stack import WITHOUT_PRIVILEGE
 from ..support.free_ports import free_ports
-from ..support.gateway_process import EASTGATE, Eastgate, Envoy, ProxyProcess, envoy_binary
+from ..support.gateway_process import EASTGATE, Eastgate, Envoy, ProxyProcess, envoy_binary, run_command
 from ..support.mesh_plane import CLIENT_ONLY, MeshPlane, sidecar_node, with_secrets
 from ..support.upstreams import Upstreams, reached
 from ..support.waiting import until
@@ -161,6 +162,14 @@ def test_clients_of_both_families_are_served(pairs: Pairs, client: str, server: 
     assert pair.accepted() == {("SYNCED", "")}
     assert shown(pair.client, pair.service_port) == {V4, V6}
     assert shown(pair.server, pair.inbound_port) == {"0.0.0.0", "::"}
+    both = [f"{V4}:{pair.inbound_port}", f"[{V6}]:{pair.inbound_port}"]
+    asked = ["--admin", pair.client.admin.removeprefix("http://"), "--json"]
+    cluster = f"outbound|{pair.service_port}||{SERVICE}"
+    explained = json.loads(run_command("explain", cluster, *asked).stdout)["endpoints"]
+    listed = json.loads(run_command("endpoints", "--cluster", cluster, *asked).stdout)
+    assert [[one["address"], *one["additional_addresses"]] for one in (*explained, *listed)] == [both] * 2
+    table = run_command("endpoints", "--cluster", cluster, *asked[:2]).stdout
+    assert table.splitlines()[1].split()[0] == ",".join(both)
 
 
 @pytest.mark.parametrize("client", ["eastgate", "envoy"])

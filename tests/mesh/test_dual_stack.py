@@ -1,6 +1,8 @@
 """IPv4 and IPv6 side by side: what is read of both families, and what proxies of either and of both are sent."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from eastgate.mesh.scope import scope_of
 from envoy_data_plane.envoy.config.core.v3 import Address
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
+from ..support.gateway_process import run_command
 from .sidecars import applied, clusters, listeners, routes, sidecar
 
 ON = "options: {istio_dual_stack: true}\n"
@@ -357,3 +360,16 @@ def test_families_without_an_address_are_those_of_the_endpoints(spec: str) -> No
     assert reached(mesh, node, "planned") == [["10.1.0.1", "fd00::1"], ["10.1.0.2", "fd00::2"]]
     # As istiod has it, which knows no address to listen at.
     assert where(listeners(mesh, node)["0.0.0.0_5432"]) == ["0.0.0.0"]
+
+
+def test_both_addresses_of_an_endpoint_are_foretold(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH.replace("kind: Mesh\n", f"kind: Mesh\n{ON}", 1) + PODS + SERVICES)
+    asked = ["mesh", "endpoints", str(file), "--client", "a/client", "--cluster", "both.shop"]
+    rows = json.loads(run_command(*asked, "--json").stdout)["endpoints"]
+    found = {one["stands_for"]: (one["address"], one["additional_addresses"], one["share"]) for one in rows}
+    assert found == {
+        "a/web-1": ("10.1.0.1:5432", ["[fd00::1]:5432"], 0.5),
+        "a/web-2": ("10.1.0.2:5432", ["[fd00::2]:5432"], 0.5),
+    }
+    assert "10.1.0.1:5432,[fd00::1]:5432  a/web-1" in run_command(*asked).stdout

@@ -131,6 +131,7 @@ def dual() -> Columns:
 def test_further_addresses_follow_their_rows() -> None:
     columns = dual()
     assert [columns.further_of(row) for row in range(3)] == [[], [SECOND], [FIRST, SECOND]]
+    assert columns.further_texts(2) == ["10.0.0.1:80", "[fd00::1]:81"]
     taken = columns.take((2, 0))
     assert [taken.further_of(row) for row in range(2)] == [[FIRST, SECOND], []]
     assert columns.take(range(3)) == columns

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from eastgate.fastpath.tables.cluster_table import ClusterTable
+from eastgate.insight.read_dump import read_document
 from eastgate.proxy.admin import dumps
 from eastgate.proxy.membership.endpoint_health import Cause, address_text, key_of
 from eastgate.xds.assignment import decode_assignment
@@ -114,3 +115,23 @@ def test_addresses_are_written_as_envoy_writes_them() -> None:
 def test_health_that_eds_left_open_is_healthy() -> None:
     shown = [dumps.eds_health_status(health) for health in (*Health, len(Health))]
     assert shown == ["HEALTHY", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED", "HEALTHY"]
+
+
+def test_all_addresses_of_an_endpoint_are_shown_and_read_back() -> None:
+    first, four, six = (
+        {"socket_address": {"address": host, "port_value": 80}} for host in ("10.0.0.1", "10.0.0.2", "fd00::1")
+    )
+    two = {"endpoint": {"address": first, "additional_addresses": [{"address": four}, {"address": six}]}}
+    one = {"endpoint": {"address": {"socket_address": {"address": "10.0.0.3", "port_value": 80}}}}
+    said = {"cluster_name": NAME, "endpoints": [{"lb_endpoints": [two, one]}]}
+    raw = encode("envoy.config.endpoint.v3.ClusterLoadAssignment", said)
+    (shown,) = (entry["lb_endpoints"] for entry in dumps.render(EDS, raw)["endpoints"])
+    assert [place["endpoint"].get("additional_addresses") for place in shown] == [
+        [{"address": four}, {"address": six}],
+        None,
+    ]
+    proxy = Proxy(detecting(), decode_assignment(raw))
+    assert [host.get("eastgate_additional_addresses") for host in hosts(proxy)] == [[four, six], None]
+    document = json.loads("".join(dumps.clusters_json(proxy.compiler.clusters, proxy.ejections.detector)))
+    read_back = read_document(document, "clusters").clusters[NAME].endpoints
+    assert [one.further for one in read_back] == [("10.0.0.2:80", "[fd00::1]:80"), ()]
