@@ -19,6 +19,7 @@ from .model import (
     Service,
     Workload,
 )
+from .networks import is_address
 from .part import seconds
 
 TYPES = ("router", "sidecar")
@@ -123,6 +124,14 @@ def _list(value: Any) -> list[str]:
     return [part.strip() for part in str(value or "").split(",") if part.strip()]
 
 
+def _addresses(node_id: str, address: str, told: list[str]) -> list[str]:
+    """Those of INSTANCE_IPS if all of them are addresses, else the one of the id, as istiod has it."""
+    found = told if told and all(map(is_address, told)) else [address]
+    if not is_address(found[0]):
+        raise NodeRefusedError(f"node {node_id!r}: {address!r} is no address, and INSTANCE_IPS has none in its place")
+    return found
+
+
 def _ports(metadata: Mapping[str, Any]) -> frozenset[int]:
     found = (metadata.get(key) for key in OWN_PORTS)
     return frozenset(int(port) for port in found if isinstance(port, int | float) and 0 < port < 65536)
@@ -144,7 +153,7 @@ def node_view(node_id: str, metadata: Mapping[str, Any], locality: Locality, mes
     kind, address, pod, domain = parts
     if kind not in TYPES:
         raise NodeRefusedError(f"node {node_id!r}: type {kind!r} is none of {', '.join(TYPES)}")
-    addresses = _list(metadata.get("INSTANCE_IPS")) or [address]
+    addresses = _addresses(node_id, address, _list(metadata.get("INSTANCE_IPS")))
     cluster = str(metadata.get("CLUSTER_ID") or "Kubernetes")
     if cluster not in mesh.clusters:
         known = ", ".join(sorted(mesh.clusters))

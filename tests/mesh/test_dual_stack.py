@@ -11,8 +11,9 @@ from eastgate.mesh.endpoints import ClusterKey
 from eastgate.mesh.errors import MeshError
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.model import Mesh
-from eastgate.mesh.node_view import NodeView
+from eastgate.mesh.node_view import NodeRefusedError, NodeView, node_view
 from eastgate.mesh.scope import scope_of
+from eastgate.xds.resources import Locality
 from envoy_data_plane.envoy.config.core.v3 import Address
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
@@ -373,3 +374,18 @@ def test_both_addresses_of_an_endpoint_are_foretold(tmp_path: Path) -> None:
         "a/web-2": ("10.1.0.2:5432", ["[fd00::2]:5432"], 0.5),
     }
     assert "10.1.0.1:5432,[fd00::1]:5432  a/web-1" in run_command(*asked).stdout
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [("", V4), (f"{V4},{V6}", DUAL), (f"{V6}, {V4}", f"{V6},{V4}"), (f"{V6},web", V4), ("fd00::9%,", V4)],
+)
+def test_a_proxys_addresses_are_those_that_it_names_if_all_are_addresses(told: str, expected: str) -> None:
+    mesh = read().mesh
+    assert ",".join(client(mesh, told).addresses) == expected
+
+
+def test_a_node_without_an_address_is_refused() -> None:
+    metadata = {"CLUSTER_ID": "a", "INSTANCE_IPS": "none"}
+    with pytest.raises(NodeRefusedError, match="'nowhere' is no address, and INSTANCE_IPS has none in its place"):
+        node_view("sidecar~nowhere~client.shop~shop.svc.cluster.local", metadata, Locality(), read().mesh)
