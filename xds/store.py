@@ -100,7 +100,7 @@ class Store:
         self._referred: frozenset[str] = frozenset()
         self._wanted: frozenset[str] = frozenset()
         self._warming: frozenset[str] = frozenset()
-        # Assignments, by cluster, that did not come within the cluster's initial_fetch_timeout.
+        # Assignments, by cluster, that were rejected, or did not come within its initial_fetch_timeout.
         self._given_up: dict[str, str] = {}
         # Names of the routes that accepted listeners refer to.
         self._wanted_routes: frozenset[str] = frozenset()
@@ -203,6 +203,7 @@ class Store:
         if changed or moved:
             changed = self._derive({type_url}) or changed
         changed = self._settle() or changed
+        changed = self._wait_no_longer(incoming.rejected) or changed
         self._generation += changed
         return Applied(changed, tuple(incoming.rejected), accepted.keys())
 
@@ -237,6 +238,7 @@ class Store:
         if rejected:
             self._versions = self._versions_before
             self._derive({one.type_url for one in rejected})
+            self._wait_no_longer(rejected)
             self._generation += 1
             self._snapshot = None
         return Applied(bool(rejected), tuple(rejected))
@@ -475,6 +477,15 @@ class Store:
             for name, target in self._assignment_of.items()
             if target in unanswered and self._given_up.get(name) != target
         )
+
+    def _wait_no_longer(self, rejected: Iterable[Rejection]) -> bool:
+        """As Envoy, for first assignments that were rejected, whatever their time: nobody sends them anew."""
+        names = {one.name for one in rejected if one.type_url == EDS}
+        is_any = any(name.startswith("(") for name in names)
+        given_up = {name for name in self._warming if is_any or self._assignment_of[name] in names}
+        self._given_up.update({name: self._assignment_of[name] for name in given_up})
+        self._warming -= given_up
+        return bool(given_up)
 
     def _note_fetches(self) -> None:
         """Give every cluster that misses its assignment the time that it grants."""

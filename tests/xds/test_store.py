@@ -719,3 +719,45 @@ def test_cluster_without_a_limit_waits_for_ever_and_a_changed_one_no_longer_than
     assert later(store, clock, 15) == (f"CDS {A}: its assignment did not come within 15 s",)
     assert store.snapshot.clusters[A].eds_service_name == "newer"
     assert (set(store.snapshot.assignments), store.snapshot.warming) == ({B}, frozenset())
+
+
+def endless(name: str) -> bytes:
+    """A cluster that waits for its first assignment for as long as it takes."""
+    source = encode("envoy.config.core.v3.ConfigSource", {"ads": b"", "initial_fetch_timeout": "0s"})
+    return build.cluster(name, eds_cluster_config={"service_name": name, "eds_config": source})
+
+
+BAD = build.assignment(A, [build.locality_endpoints("r", [], priority=200)])
+
+
+# Of one whose name nobody can read it may be any of those that are awaited.
+@pytest.mark.parametrize(("bad", "still"), [(BAD, {B}), (b"\xff\xff\xff", set())])
+def test_first_assignment_that_is_rejected_is_waited_for_no_longer(bad: bytes, still: set[str]) -> None:
+    store = Store(router=False)
+    clusters(store, endless(A), endless(B))
+    assert store.snapshot.warming == {A, B}
+    generation = store.snapshot.generation
+    assert assignments(store, bad).changed
+    assert store.snapshot.warming == still
+    assert store.snapshot.generation > generation
+    # A cluster of another meaning does not make it wait anew, and a good one is taken.
+    clusters(store, build.cluster(A, connect_timeout="2s"), endless(B))
+    assert A not in store.snapshot.warming
+    assignments(store, assignment(A, "1.1.1.1"), assignment(B, "1.1.1.2"))
+    assert (store.snapshot.warming, set(store.snapshot.assignments)) == (frozenset(), {A, B})
+
+
+def test_first_assignment_that_nobody_can_compile_is_waited_for_no_longer() -> None:
+    store = Store(router=False)
+    clusters(store, endless(A), endless(B))
+    assignments(store, assignment(A, "1.1.1.1"))
+    assert store.revoke([XdsError("EDS", A, "too many")]).changed
+    assert store.snapshot.warming == {B}
+
+
+def test_a_later_assignment_that_is_rejected_costs_nobody_his_endpoints() -> None:
+    store = Store(router=False)
+    clusters(store, endless(A), endless(B))
+    assignments(store, assignment(A, "1.1.1.1"))
+    assert not assignments(store, BAD).changed
+    assert (set(store.snapshot.assignments), store.snapshot.warming) == ({A}, {B})
