@@ -1,4 +1,4 @@
-"""First assignments that are rejected, of clusters that wait for them without end: when it is ready, beside real Envoy."""
+"""First assignments that are rejected, of clusters that wait for them without end: beside real Envoy."""
 
 from contextlib import closing
 
