@@ -292,8 +292,10 @@ def partial_distribute(compiled: CompiledModel, node: NodeModel | None) -> Itera
             model.name,
             f"{describe_localities(bare)}: neither endpoints nor weight",
             "istiod leaves out endpoints of another network that do not take mTLS: pods without a sidecar, or a"
-            " DestinationRule or PeerAuthentication that turns it off",
-            "inject the sidecar there, or set tls mode ISTIO_MUTUAL for the host",
+            " DestinationRule or PeerAuthentication that turns it off; and those whose gateways all have addresses of"
+            " an IP family that the proxy does not have",
+            "inject the sidecar there, or set tls mode ISTIO_MUTUAL for the host; give the gateways an address of the"
+            " proxy's family",
             MUTUAL,
         )
 

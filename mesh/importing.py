@@ -22,6 +22,7 @@ from .istio import MeshConfig
 from .kubernetes import KINDS, group_of
 from .mesh_schema import Section
 from .model import TLS_MODE_LABEL
+from .part import TRUE
 from .placed import CLUSTERS_ANNOTATION
 from .service_entry import HEALTH_CHECKS, conditions_of
 from .specs import GROUPS, SPECS
@@ -42,7 +43,8 @@ DROPPED_LABELS = re.compile(
     r"pod-template-hash|controller-revision-hash|statefulset\.kubernetes\.io/|apps\.kubernetes\.io/"
 )
 UNHEALTHY_SENT_SINCE = (1, 31)
-READ_CONFIG = frozenset(one.alias for one in MeshConfig.model_fields.values())
+# Of what proxies are started with, istiod's own variable tells all that is read.
+READ_CONFIG = frozenset(one.alias for one in MeshConfig.model_fields.values()) - {"defaultConfig"}
 Object = dict[str, Any]
 Kubectl = Callable[[Sequence[str]], str]
 """Runs kubectl with these words. Returns its standard output. Raises MeshError with what it said."""
@@ -121,6 +123,8 @@ def _options(environment: Mapping[str, str], istiod: Object) -> Object:
         found["metadata_exchange_alpn"] = False
     if environment.get("RESOLVE_HOSTNAME_GATEWAYS") == "false":
         found["resolve_hostname_gateways"] = False
+    if environment.get("ISTIO_DUAL_STACK") in TRUE:
+        found["istio_dual_stack"] = True
     shown = environment.get("PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS")
     if shown == "false" or (shown is None and _is_older(istiod)):
         found["send_unhealthy_endpoints"] = False
@@ -204,7 +208,9 @@ def _cluster(name: str, gathered: Gathered) -> Object:
             if not labels:
                 workloads[-1].pop("labels", None)
     addresses = {
-        f"{section.name}.{section.namespace}": mine[name] for section, mine, _ in gathered.services if mine.get(name)
+        f"{section.name}.{section.namespace}": mine[name] if len(mine[name]) > 1 else mine[name][0]
+        for section, mine, _ in gathered.services
+        if mine.get(name)
     }
     made: Object = {"network": network} if network else {}
     made.update({"gateways": ways} if ways else {})

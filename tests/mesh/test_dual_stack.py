@@ -1,14 +1,17 @@
 """IPv4 and IPv6 side by side: what is read of both families, and what proxies of either and of both are sent."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from eastgate.mesh.assignments import assignment
 from eastgate.mesh.endpoints import ClusterKey
 from eastgate.mesh.errors import MeshError
+from eastgate.mesh.importing import collect, mesh_text
 from eastgate.mesh.mesh_file import MeshFile, parse
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.node_view import NodeRefusedError, NodeView, node_view
@@ -389,3 +392,31 @@ def test_a_node_without_an_address_is_refused() -> None:
     metadata = {"CLUSTER_ID": "a", "INSTANCE_IPS": "none"}
     with pytest.raises(NodeRefusedError, match="'nowhere' is no address, and INSTANCE_IPS has none in its place"):
         node_view("sidecar~nowhere~client.shop~shop.svc.cluster.local", metadata, Locality(), read().mesh)
+
+
+def test_imported_clusters_keep_both_families() -> None:
+    objects = [one for one in yaml.safe_load_all(PODS + SERVICES) if one]
+    variable = {"name": "ISTIO_DUAL_STACK", "value": "true"}
+    istiod: Any = {"spec": {"template": {"spec": {"containers": [{"image": "pilot:1.31.0", "env": [variable]}]}}}}
+    config = {"defaultConfig": {"concurrency": 2, "proxyMetadata": {"ISTIO_DUAL_STACK": "true"}}}
+    one_by_one = {
+        "configmap": {"data": {"mesh": yaml.safe_dump(config)}},
+        "deployment": istiod,
+    }
+
+    def kubectl(words: Sequence[str]) -> str:
+        if "--all-namespaces" not in words:
+            return json.dumps(one_by_one[words[1]])
+        return json.dumps({"items": [one for one in objects if words[1] == f"{one['kind'].lower()}s"]})
+
+    made, _ = mesh_text([collect(kubectl, "a")])
+    file = parse(made, "imported.yaml")
+    assert not file.findings
+    read_alone = read().mesh
+    assert file.mesh.dual_stack
+    for name in ("both", "four", "six", "pods"):
+        assert reached(file.mesh, client(file.mesh), name) == reached(read_alone, client(read_alone), name)
+    imported, own = (listeners(mesh, client(mesh)) for mesh in (file.mesh, read_alone))
+    assert {name: where(one) for name, one in imported.items()} == {name: where(one) for name, one in own.items()}
+    istiod["spec"]["template"]["spec"]["containers"][0]["env"].clear()
+    assert not parse(mesh_text([collect(kubectl, "a")])[0], "imported.yaml").mesh.dual_stack

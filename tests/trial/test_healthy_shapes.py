@@ -215,3 +215,13 @@ def test_dual_stack_endpoints_are_no_finding() -> None:
     proxy = read_document(document, "x")
     assert len(proxy.clusters[dumps.NAME].endpoints) == 3
     assert examine([proxy]) == ()
+
+
+def test_gateways_of_a_family_that_a_client_does_not_have_are_found() -> None:
+    """From istiod 1.31 on they are not sent, and so nothing is of what is behind them."""
+    for client, remote in (("c0/client", "r1/z"), ("c1/client", "r0/z")):
+        of = mesh(FAILOVER, v6=(1,))
+        workload = next(one for one in of.workloads if f"{one.cluster}/{one.name}" == client)
+        (found,) = examine([model(of, workload)])
+        assert (found.rule, found.evidence) == ("remote-without-mtls", f"{remote}: neither endpoints nor weight")
+        assert "an IP family that the proxy does not have" in found.cause
