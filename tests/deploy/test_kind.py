@@ -3,9 +3,11 @@
 Real kind runs them in tests/lab/kind; here is what it does not do on request.
 """
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,13 +35,24 @@ case "$name $*" in
 "kubectl "*"apply -f "*) basename "${!#}" .yaml >"$NOTES/rule" ;;
 "kubectl "*"delete destinationrule"*) rm -f "$NOTES/rule" ;;
 "kubectl "*"scale deployment echo --replicas="*) last=${!#} && echo "${last#*=}" >"$NOTES/replicas" ;;
-"kubectl "*client.py*)
+"kubectl "*" /programs/client.py "*--times)
+    echo >>"$NOTES/timed"
+    set -- ${*##*echo-svc}
+    printf 'cluster2 %s\np50_ms 2.5\np99_ms 9.25\n' "$2"
+    ;;
+"kubectl "*" /programs/usage.py "*)
+    cat >/dev/null
+    [ ! -e "$NOTES/no-usage" ] || exit 1
+    unit=4000000 && [ "$(cat "$EASTGATE_KIND_STATE/proxy")" = envoy ] || unit=2000000
+    echo "$(($(cat "$NOTES/timed" 2>/dev/null | wc -l) * unit)) $((unit * 16))"
+    ;;
+"kubectl "*" /programs/client.py "*)
     count=${!#} rule=$(cat "$NOTES/rule" 2>/dev/null) replicas=$(cat "$NOTES/replicas" 2>/dev/null)
     case $rule in failover) percent=100 ;; distribute) percent=80 ;; *) percent=50 ;; esac
     [ "$replicas" != 0 ] || percent=0
     [ ! -e "$NOTES/biased" ] || percent=30
-    echo "cluster1 $((count * percent / 100))"
-    echo "cluster2 $((count - count * percent / 100))"
+    [ "$percent" = 0 ] || echo "cluster1 $((count * percent / 100))"
+    [ "$percent" = 100 ] || echo "cluster2 $((count - count * percent / 100))"
     ;;
 esac
 """
@@ -113,6 +126,8 @@ def quick(run: Run, certificates: Path) -> Run:
         ("story", ("--connections", "many"), "story: --connections 'many': expected a number above 0"),
         ("story", ("--connections", "0"), "story: --connections '0': expected a number above 0"),
         ("story", ("up",), "story: unknown word up: expected --connections N"),
+        ("compare", ("--connections", "0"), "compare: --connections '0': expected a number above 0"),
+        ("compare", ("up",), "compare: unknown word up: expected --connections N"),
         ("down", ("cluster1",), "down: unknown word cluster1: down takes none"),
     ],
 )
@@ -145,8 +160,9 @@ def test_an_engine_that_is_missing_or_silent_is_one_line(run, tmp_path):
     )
 
 
-def test_story_without_clusters_says_who_makes_them(run):
-    assert run.complaint("story") == f"story: there is no cluster cluster1: {KIND}/up"
+@pytest.mark.parametrize("script", ["story", "compare"])
+def test_what_needs_clusters_says_who_makes_them(run, script):
+    assert run.complaint(script) == f"{script}: there is no cluster cluster1: {KIND}/up"
 
 
 def test_a_second_up_creates_nothing_and_a_second_down_does_nothing(quick):
@@ -242,19 +258,84 @@ def test_story_is_told_in_stages_with_a_table_and_leaves_no_rule(quick):
     assert (quick.notes / "replicas").read_text() == "2\n"
 
 
-def test_a_stage_that_is_not_as_expected_fails_and_rules_are_taken_back(quick):
-    quick("up")
-    (quick.notes / "biased").touch()
-    script = (KIND / "story").read_text()
-    # Nobody waits a minute for what will not come.
+def without_waiting(quick: Run, script: str, *words: str, wait: str, none: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the script in which nobody waits for what programs that take notes do not do."""
     copy = quick.notes.parent / "deploy/kind"
     shutil.copytree(KIND, copy)
     shutil.copy(ROOT / "pyproject.toml", quick.notes.parent)
-    (copy / "story").write_text(script.replace("end=$((SECONDS + 60))", "end=$SECONDS"))
-    run = subprocess.run([copy / "story"], env=quick.environment, capture_output=True, text=True, check=False)
+    text = (copy / script).read_text()
+    assert wait in text
+    (copy / script).write_text(text.replace(wait, none))
+    return subprocess.run([copy / script, *words], env=quick.environment, capture_output=True, text=True, check=False)
+
+
+def test_a_stage_that_is_not_as_expected_fails_and_rules_are_taken_back(quick):
+    quick("up")
+    (quick.notes / "biased").touch()
+    run = without_waiting(quick, "story", wait="end=$((SECONDS + 60))", none="end=$SECONDS")
     assert run.returncode == 1
     assert sum(line.endswith("WRONG") for line in run.stdout.splitlines()) == 5
     assert not (quick.notes / "rule").exists()
+
+
+def test_compare_puts_both_proxies_into_one_table(quick):
+    quick("up")
+    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=20", none="READ_AGAIN_S=0")
+    assert run.returncode == 0, run.stderr
+    told = run.stdout.splitlines()
+    table = told[told.index("== 100 connections each, one after the other") + 1 :]
+    assert [line.split()[-3:] for line in table] == [
+        ["envoy", "eastgate", "ratio"],
+        ["50.0", "50.0", "1.00"],
+        ["0", "0", "-"],
+        ["2.50", "2.50", "1.00"],
+        ["9.25", "9.25", "1.00"],
+        *3 * [["40", "20", "0.50"], ["61.0", "30.5", "0.50"]],
+    ]
+    assert (quick.notes / "replicas").read_text() == "2\n"
+
+
+def test_a_kubelet_that_says_nothing_is_one_line_and_pods_come_back(quick):
+    quick("up")
+    (quick.notes / "no-usage").touch()
+    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=20", none="READ_AGAIN_S=0")
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1] == "compare: cluster1: the kubelet does not say what sleep- of demo takes"
+    assert (quick.notes / "replicas").read_text() == "2\n"
+
+
+def summary(*containers: tuple[str, str, str, int, int]) -> str:
+    """A kubelet's answer: namespace, pod, container, nanoseconds, bytes."""
+    return json.dumps(
+        {
+            "pods": [
+                {
+                    "podRef": {"namespace": namespace, "name": pod},
+                    "containers": [
+                        {"name": name, "cpu": {"usageCoreNanoSeconds": cpu}, "memory": {"workingSetBytes": memory}}
+                    ],
+                }
+                for namespace, pod, name, cpu, memory in containers
+            ]
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("container", "said", "code"), [("istio-proxy", "30 3\n", 0), ("*", "130 13\n", 0), ("nobody", "", 1)]
+)
+def test_usage_is_summed_over_the_containers_that_were_meant(container, said, code):
+    answer = summary(
+        ("demo", "echo-a", "istio-proxy", 10, 1),
+        ("demo", "echo-b", "istio-proxy", 20, 2),
+        ("demo", "echo-b", "echo", 100, 10),
+        ("demo", "sleep-a", "istio-proxy", 1000, 1000),
+        ("other", "echo-a", "istio-proxy", 1000, 1000),
+    )
+    words = [sys.executable, KIND / "manifests/usage.py", "demo", "echo-", container]
+    run = subprocess.run(words, input=answer, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == (said, code)
+    assert "Traceback" not in run.stderr
 
 
 def test_manifests_are_valid_once_names_are_filled_in():

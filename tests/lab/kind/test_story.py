@@ -17,6 +17,8 @@ from lab.settings import ROOT, from_environment
 from tests.lab.real.conftest import unavailable
 
 STAGES = 5
+# Rows of the comparison.
+COMPARED = 10
 # Of one test, in seconds: two clusters of kind are changed and asked in it.
 pytestmark = pytest.mark.timeout(1800)
 BLOCK = re.compile(r"^```sh kind\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -89,6 +91,18 @@ def test_up_again_makes_nothing_again(engine: Engine) -> None:
     assert "kind create cluster" not in up.stdout
     assert before
     assert sorted(pods(engine)) == sorted(before)
+
+
+def test_compare_puts_both_proxies_into_one_table(engine: Engine) -> None:
+    """Where the clusters are as the test before has left them; the page compares with more connections."""
+    done = deployed("compare", "--connections", "200", seconds=1200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = {line[:48].strip(): line[48:].split() for line in done.stdout.splitlines()[-COMPARED:]}
+    assert table["failed"][:2] == ["0", "0"]
+    for name, figures in table.items():
+        if name != "failed":
+            assert len(figures) == 3, name
+            assert all(float(figure) > 0 for figure in figures), (name, figures)
 
 
 def test_the_page_is_true_word_by_word(engine: Engine) -> None:
