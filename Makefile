@@ -36,8 +36,8 @@ logged = @mkdir -p build; ( $(2) ) > build/$(1).log 2>&1 || { cat build/$(1).log
 
 .PHONY: help dev demo test test-long test-envoy-long soak chaos fuzz fuzz-prepare fuzz-configurations nightly nightly-list \
 	ci-asan check lint types stubs test-debug test-asan test-tsan build-debug build-asan build-tsan bench \
-	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn lab-scale lab-cost kind-up kind-down kind-test \
-	deploy-test docker-image wheel-test browser prometheus
+	bench-build bench-quick bench-peers bench-parts bench-table bench-faults bench-admin bench-answers bench-predict bench-pickers bench-sidecars bench-syscalls callgrind callgrind-renew wheel image clean lab-build lab-up lab-down lab-status lab-shell lab-test lab-test-long lab-matrix lab-churn lab-scale lab-cost kind-up kind-down kind-test \
+	deploy-test docker-image wheel-test browser prometheus page-picture
 
 help:
 	@echo "make dev         environment in .venv, native modules built in place"
@@ -60,10 +60,12 @@ help:
 	@echo "make bench-peers the whole proxy beside Envoy, HAProxy, nginx (what is installed); bench-quick: under two minutes"
 	@echo "make bench-faults round trips of open connections while descriptors run out, peers vanish, the control thread stalls"
 	@echo "make bench-admin round trips of open connections while hostile clients are at admin, beside Envoy"
+	@echo "make bench-answers how long admin takes to answer scrapes and pilot-agent, beside Envoy, also with full workers"
 	@echo "make bench-predict [SERVICES=5000] CPU and memory of mesh endpoints and mesh diff, by size of the mesh and kind of change"
 	@echo "make bench-sidecars pairs of sidecars with mesh mTLS beside pairs of Envoy: CPU, latency, memory"
 	@echo "make callgrind   instructions of the hot functions; fails when one takes 5 % more than is kept (callgrind-renew keeps them)"
 	@echo "make bench-syscalls system calls of a connection by proxy; bench-table: results into README.md and docs/"
+	@echo "make page-picture  docs/page.png, taken anew of a running gateway (look at it)"
 	@echo "make settings-table  settings, as they are declared, into docs/run-a-gateway.md"
 	@echo "make wheel       sdist, and the wheel built from it, in dist/"
 	@echo "make lab-up      two real Kubernetes clusters with Istio, the gateways eastgate (root; lab-down, lab-status, lab-shell)"
@@ -295,6 +297,10 @@ bench-admin: dev bench-build
 	@$(BIN)/python -m bench.admin $(BENCH_FLAGS)
 	@$(MAKE) --no-print-directory bench-table
 
+bench-answers: dev bench-build
+	@$(BIN)/python -m bench.answers $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-table
+
 # Counts, not times: renew them in the commit that changes them, with the tools that the file names.
 callgrind: dev
 	@echo "== instructions of the hot functions, beside bench/results/callgrind.json"
@@ -317,6 +323,9 @@ bench-syscalls: dev bench-build
 
 bench-table: dev
 	@$(BIN)/python -m bench.documents
+
+page-picture: dev browser
+	@$(BIN)/python -m tests.support.page_picture
 
 settings-table: dev
 	@$(BIN)/python -m tests.support.settings_table

@@ -74,6 +74,39 @@ def admin_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def answers_table(result: dict[str, Any]) -> str:
+    """Markdown: how long admin takes to answer, what that takes of CPU and memory, and how long beside full workers."""
+    heads = (
+        "question", "answer, MB", "took, ms", "CPU, ms", "CPU, eastgate / Envoy",
+        "workers full: p50, ms", "p99", "longest",
+    )  # fmt: skip
+    lines = ["each cell: eastgate, Envoy", "", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for name, one in result["quiet"].items():
+
+        def both(each: dict[str, Any], metric: str, digits: int = 1) -> str:
+            return ", ".join(f"{each[who][metric]:,.{digits}f}" for who in ("eastgate", "envoy"))
+
+        ratio = one["cpu_ms_ratio"]
+        said = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "-"
+        cells = [name, both(one, "mb", 2), both(one, "ms"), both(one, "cpu_ms"), said]
+        full = result["full"].get(name)
+        cells += [both(full, metric) if full else "-" for metric in ("p50_ms", "p99_ms", "max_ms")]
+        lines.append(f"| {' | '.join(cells)} |")
+    busy = result["load"]
+    memory = ", ".join(
+        f"{NAMES.get(who, who)} {one['most']:.1f} and {one['afterwards']:.1f} MB"
+        for who, one in result["more_mb"].items()
+    )
+    lines += [
+        "",
+        f"{result['services']:,} services of 12 endpoints, {result['rounds']} rounds of {result['asks']} answers,"
+        f" medians, CPU ratios within a round with 95 % bootstrap intervals; load of the machine {busy['least']:.0f} to"
+        f" {busy['most']:.0f}. More memory for the first scrape, at most and afterwards: {memory}."
+        f" {'; '.join(result['versions'])}.",
+    ]
+    return "\n".join(lines)
+
+
 def syscalls_table(result: dict[str, Any]) -> str:
     """Markdown: what each proxy calls, most frequent first; what is under 0.05 is left out."""
     peers = result["calls"]
@@ -206,6 +239,7 @@ PLACES = (
     Place("docs/performance.md", "callgrind", "callgrind.json", callgrind_table),
     Place("docs/performance.md", "faults", "faults.json", faults_table),
     Place("docs/performance.md", "admin", "admin.json", admin_table),
+    Place("docs/performance.md", "answers", "answers.json", answers_table),
     Place("docs/performance.md", "sidecars", "sidecars.json", sidecars_table),
     Place("docs/reliability.md", "nightly", "nightly.json", nightly_table),
 )

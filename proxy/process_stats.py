@@ -59,6 +59,7 @@ class Counting:
         ads, last_good, recorder = self.configuration.ads, self.configuration.last_good, self.configuration.recorder
         engine, compiler = self.serving.engine, self.serving.compiler
         secrets, now = self.configuration.store.secrets.snapshot, datetime.now(UTC)
+        warming = frozenset(self.readiness.warming()) & compiler.clusters.keys()
         return stats.ProcessStats(
             state=state,
             uptime_s=self.about.uptime_s,
@@ -66,7 +67,9 @@ class Counting:
             connected=ads.connected,
             connects=ads.connects,
             listeners=self._listeners(),
-            clusters=self._clusters(self.readiness.warming()),
+            clusters=Clusters(self.serving, self.configuration, self.observing, warming),
+            stat_names={name: one.cluster.alt_stat_name for name, one in compiler.clusters.items()},
+            warming=warming,
             streams=self._streams(now),
             events_dropped=engine.events_dropped(),
             pipes_refused=engine.pipes_refused(),
@@ -151,32 +154,48 @@ class Counting:
             for source, found in sources.items()
         )
 
-    def _clusters(self, warming: Collection[str]) -> dict[str, ClusterStats]:
-        clusters, ledger = {}, self.configuration.ads.ledger
-        serving, observing = self.serving, self.observing
-        for name, compiled in serving.compiler.clusters.items():
-            # The table of an ORIGINAL_DST cluster has no endpoint that is one.
-            known = compiled.table is not None and compiled.assignment is not None
-            members = compiled.table.priorities() if compiled.table is not None and known else ()
-            clusters[name] = ClusterStats(
-                counters=serving.compiler.counters(name),
-                total=sum(priority[0] for priority in members),
-                healthy=sum(priority[1] for priority in members),
-                degraded=sum(priority[2] for priority in members),
-                excluded=sum(priority[3] for priority in members),
-                changes=observing.memberships.changes(name),
-                warming=name in warming,
-                stat_name=compiled.cluster.alt_stat_name,
-                dns=serving.dns.counters(name),
-                health=serving.health.counters(name),
-                outlier=serving.ejections.counters.get(name),
-                circuit_breakers=compiled.cluster.circuit_breakers,
-                assignments=(
-                    (ledger.assignments_accepted[assigned], ledger.assignments_rejected[assigned])
-                    if (assigned := compiled.cluster.assignment_name)
-                    else None
-                ),
-                panic_picks=observing.panics.picks(name),
-                secured=compiled.spec.secured,
-            )
-        return clusters
+
+class Clusters(Mapping[str, ClusterStats]):
+    """The counters of each cluster that there is now, counted when they are asked for. Raises KeyError for one that has
+    left meanwhile.
+    """
+
+    def __init__(
+        self, serving: Serving, configuration: Configuration, observing: Observing, warming: Collection[str]
+    ) -> None:
+        self._names = tuple(serving.compiler.clusters)
+        self._serving = serving
+        self._ledger = configuration.ads.ledger
+        self._observing = observing
+        self._warming = warming
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __getitem__(self, name: str) -> ClusterStats:
+        serving, observing = self._serving, self._observing
+        compiled = serving.compiler.clusters[name]
+        # The table of an ORIGINAL_DST cluster has no endpoint that is one.
+        known = compiled.table is not None and compiled.assignment is not None
+        members = compiled.table.priorities() if compiled.table is not None and known else ()
+        assigned = compiled.cluster.assignment_name
+        accepted, rejected = self._ledger.assignments_accepted, self._ledger.assignments_rejected
+        return ClusterStats(
+            counters=serving.compiler.counters(name),
+            total=sum(priority[0] for priority in members),
+            healthy=sum(priority[1] for priority in members),
+            degraded=sum(priority[2] for priority in members),
+            excluded=sum(priority[3] for priority in members),
+            changes=observing.memberships.changes(name),
+            warming=name in self._warming,
+            dns=serving.dns.counters(name),
+            health=serving.health.counters(name),
+            outlier=serving.ejections.counters.get(name),
+            circuit_breakers=compiled.cluster.circuit_breakers,
+            assignments=(accepted[assigned], rejected[assigned]) if assigned else None,
+            panic_picks=observing.panics.picks(name),
+            secured=compiled.spec.secured,
+        )

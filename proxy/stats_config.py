@@ -51,6 +51,10 @@ class StatsMatcher:
     included: bool = True
     patterns: NamePatterns | None = None
 
+    @property
+    def shows_all(self) -> bool:
+        return self.included and self.patterns is None
+
     def shows(self, name: str) -> bool:
         """Whether the counter of this name, as /stats has it, is shown."""
         if self.patterns is None:

@@ -32,9 +32,9 @@ from .histograms import Buckets
 from .http_server import JSON, MAX_CONNECTIONS, TEXT, HttpServer, Request, Response
 from .refusals import Refusals
 from .rendering import Renderer
-from .shared_text import SharedTexts
+from .shared_text import SharedTexts, Whole
 from .spill import Spill
-from .stat import TYPES, Stat, select
+from .stat import TYPES, Group, Stat, one_by_one
 from .stat_tags import StatTags
 
 LOGGER = "eastgate"
@@ -160,7 +160,7 @@ class Admin:
             **{f"/ui/{name}": (self._file, "part of the page for people") for name in page.FILES},
             "/ui/about": (lambda _: people.about(), "what that page has views of"),
             "/ui/clusters": (lambda _: people.clusters(), "clusters in short, for that page"),
-            "/ui/cluster": (self._explained, "a cluster explained (name=, what_if=KIND=VALUE,...)"),
+            "/ui/cluster": (self._explained, "a cluster explained (name=, what_if=KIND=VALUE,..., rows=)"),
             "/ui/findings": (lambda _: people.findings(), "what doctor finds here"),
             "/ui/moments": (lambda _: people.moments(), "earlier moments that can be compared"),
             "/ui/compare": (
@@ -252,9 +252,10 @@ class Admin:
         if buckets not in list(Buckets):
             return Response(f"histogram_buckets {buckets!r} is none of {', '.join(Buckets)}\n", status=400)
 
-        async def make() -> AsyncIterator[bytes]:
+        async def make() -> Whole:
             process = self._sources.process()
-            chosen = sorted([stat async for stat in self._chosen(process, wanted)], key=lambda stat: stat.name)
+            groups = [one async for one in self._chosen(process, wanted)]
+            chosen = sorted(one_by_one(groups), key=lambda stat: stat.name)
             if form == "json":
                 pieces = stats_text.as_json(chosen, Buckets(buckets))
             else:
@@ -263,8 +264,7 @@ class Admin:
                 shows = self._sources.stats.matcher.shows
                 shown = {name: one for name, one in versions.items() if texts and shows(name) and wanted.named(name)}
                 pieces = stats_text.as_text(chosen, shown, Buckets(buckets))
-            async for chunk in encoded(pieces):
-                yield chunk
+            return Whole([chunk async for chunk in encoded(pieces)])
 
         text = await self._texts.read((form, buckets, wanted), make)
         return Response(chunks=text, content_type=JSON if form == "json" else TEXT, shared=True)
@@ -272,18 +272,12 @@ class Admin:
     def _no_type(self, name: str) -> Response:
         return Response(f"type {name!r} is none of {', '.join(TYPES)}\n", status=400)
 
-    async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[Stat]:
+    async def _chosen(self, process: stats.ProcessStats, wanted: "Wanted") -> AsyncIterator[Stat | Group]:
         """The stats that were asked for, as they come."""
-        shows = self._sources.stats.matcher.shows
-        selected = select(
-            stats.stats_of(process),
-            matches=(lambda name: shows(name) and wanted.named(name)) if wanted.filter else shows,
-            used_only=wanted.used_only,
-            kinds=TYPES[wanted.type],
-        )
-        async for stat in sliced(selected):
-            if stat is not None:
-                yield stat
+        choice = wanted.choice(self._sources.stats.matcher)
+        async for one in sliced(choice.of(stats.counted(process, choice))):
+            if one is not None:
+                yield one
 
     async def _prometheus(self, request: Request) -> Response:
         try:
@@ -293,12 +287,15 @@ class Admin:
         if wanted.type not in TYPES:
             return self._no_type(wanted.type)
 
-        async def make() -> AsyncIterator[bytes]:
+        async def make() -> exposition.Exposition:
             text = exposition.Exposition()
-            async for stat in self._chosen(self._sources.process(), wanted):
-                text.add(stat if self._tags is None else self._tags.tagged(stat))
-            async for piece in sliced(text.pieces()):
-                yield piece
+            async for one in self._chosen(self._sources.process(), wanted):
+                if self._tags is None:
+                    text.add(one)
+                else:
+                    for stat in one_by_one((one,)):
+                        text.add(self._tags.tagged(stat))
+            return text
 
         text = await self._texts.read(("prometheus", wanted), make)
         return Response(chunks=text, content_type=exposition.CONTENT_TYPE, shared=True)

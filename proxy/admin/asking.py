@@ -10,9 +10,11 @@ from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 from eastgate.proxy.patterns import Pattern
+from eastgate.proxy.stats_config import StatsMatcher
 from eastgate.xds.record import record
 
 from .http_server import Request
+from .stat import TYPES, Choice
 
 
 def is_loopback_name(host: str) -> bool:
@@ -60,3 +62,12 @@ class Wanted:
 
     def named(self, name: str) -> bool:
         return self.pattern is None or self.pattern.found_in(name)
+
+    def choice(self, matcher: StatsMatcher) -> Choice:
+        """The counters that are asked for, of those that the matcher shows. Raises KeyError for a type that is none."""
+        kinds = TYPES[self.type]
+        shows = None if matcher.shows_all else matcher.shows
+        if self.pattern is None:
+            return Choice(shows, None, self.used_only, kinds)
+        matches = self.named if shows is None else lambda name: matcher.shows(name) and self.named(name)
+        return Choice(matches, self.pattern.may_be_found_in, self.used_only, kinds)

@@ -8,7 +8,7 @@ from eastgate.fastpath.match.chain_counts import ChainCounters
 from eastgate.fastpath.match.proxy_counts import Proxied
 from eastgate.fastpath.reason import BEFORE_CHAIN, ENDED, LABELS, NO_CHAIN, Reason
 
-from .stat import Stat, histogram, stat_part
+from .stat import Group, Stat, histogram, names_of, shorts, stat_part
 
 # Verdicts of RBAC filters, in the order of ListenerCounters.rbac; Envoy's names but for LOG.
 RBAC = ("allowed", "denied", "shadow_allowed", "shadow_denied", "logged")
@@ -19,6 +19,20 @@ CLIENT_TLS_FAILURES = {
     "fail_verify_no_cert": (Reason.TLS_NO_CERTIFICATE,),
     "connection_error": (Reason.TLS_VERSION, Reason.TLS_HELLO_CHANGED, Reason.TLS_REFUSED, Reason.TLS_FAILED),
 }
+
+CHAIN = names_of(
+    "envoy_tcp",
+    (
+        shorts(
+            "downstream_cx_total",
+            "downstream_cx_rx_bytes_total",
+            "downstream_cx_tx_bytes_total",
+            "downstream_cx_no_route",
+            "idle_timeout",
+            "max_downstream_connection_duration",
+        ),
+    ),
+)
 
 
 def listener_stats(name: str, counters: ListenerCounters) -> Iterator[Stat]:
@@ -75,18 +89,11 @@ def listener_tls_stats(name: str, counters: ListenerCounters) -> Iterator[Stat]:
         yield Stat(f"listener.{address}.ssl.{short}", value, f"envoy_listener_ssl_{short}", labels)
 
 
-def chain_stats(prefix: str, counters: ChainCounters) -> Iterator[Stat]:
+def chain_stats(prefix: str, counters: ChainCounters) -> Group:
     shown = stat_part(prefix)
-    labels = (("tcp_prefix", shown),)
-    for short, value in (
-        ("downstream_cx_total", counters.cx_total),
-        ("downstream_cx_rx_bytes_total", counters.rx_bytes),
-        ("downstream_cx_tx_bytes_total", counters.tx_bytes),
-        ("downstream_cx_no_route", counters.no_route),
-        ("idle_timeout", counters.idle_timeout),
-        ("max_downstream_connection_duration", counters.max_duration),
-    ):
-        yield Stat(f"tcp.{shown}.{short}", value, f"envoy_tcp_{short}", labels)
+    traffic = (counters.cx_total, counters.rx_bytes, counters.tx_bytes, counters.no_route)
+    values = (*traffic, counters.idle_timeout, counters.max_duration)
+    return Group(f"tcp.{shown}.", (("tcp_prefix", shown),), CHAIN, values)
 
 
 def inspector_stats(found: Inspected) -> Iterator[Stat]:

@@ -6,10 +6,11 @@ it the oldest one is taken from its readers.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from typing import Self
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
+from typing import Protocol, Self
 
 from eastgate.proxy.errors import UnavailableError
+from eastgate.proxy.slices import sliced
 
 # How old a text may be that somebody else is reading. Alone, one gets what was made for oneself.
 SHARED_S = 5.0
@@ -19,7 +20,24 @@ KEPT = 4
 # What is smaller costs less than its connection, and does not count.
 SMALL_BYTES = 1 << 16
 
-Make = Callable[[], AsyncIterator[bytes]]
+
+class Pieces(Protocol):
+    """A text in pieces, which may be made while they are read; ``weight``: about how many bytes it has."""
+
+    @property
+    def weight(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class Whole(list[bytes]):
+    """A text that is there."""
+
+    @property
+    def weight(self) -> int:
+        return sum(map(len, self))
+
+
+Make = Callable[[], Awaitable[Pieces]]
 
 
 class _Text:
@@ -29,7 +47,7 @@ class _Text:
         self.kind = kind
         self.begun_s = begun_s
         self.readers = 0
-        self.pieces: Sequence[bytes] | None = ()
+        self.pieces: Pieces | None = None
 
 
 class Reading:
@@ -37,7 +55,7 @@ class Reading:
 
     def __init__(self, text: _Text, done: Callable[[_Text], None]) -> None:
         self._text: _Text | None = text
-        self._next = 0
+        self._pieces: AsyncGenerator[bytes, None] | None = None
         self._done = done
         text.readers += 1
 
@@ -49,14 +67,15 @@ class Reading:
             raise StopAsyncIteration
         if self._text.pieces is None:
             raise UnavailableError("the text was not read in time, and others wanted newer ones")
-        if self._next >= len(self._text.pieces):
-            raise StopAsyncIteration
-        self._next += 1
-        return self._text.pieces[self._next - 1]
+        if self._pieces is None:
+            self._pieces = sliced(self._text.pieces)
+        return await anext(self._pieces)
 
     async def aclose(self) -> None:
         """A second call does nothing."""
         text, self._text = self._text, None
+        if self._pieces is not None:
+            await self._pieces.aclose()
         if text is not None:
             text.readers -= 1
             self._done(text)
@@ -89,8 +108,8 @@ class SharedTexts:
                     raise UnavailableError(f"{KEPT} large pages are being read; ask again")
                 self._take_away(self._held[0])
             text = _Text(kind, self._clock())
-            text.pieces = [piece async for piece in make()]
-            if sum(map(len, text.pieces)) > SMALL_BYTES:
+            text.pieces = await make()
+            if text.pieces.weight > SMALL_BYTES:
                 self._held.append(text)
             return Reading(text, self._forget)
 

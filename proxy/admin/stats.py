@@ -10,10 +10,10 @@ from eastgate.fastpath.match.proxy_counts import Proxied
 from eastgate.fastpath.tables.hashing import xxh64
 from eastgate.xds.record import record
 
-from .cluster_stats import ClusterStats, cluster_stats
+from .cluster_stats import EVERY, ClusterStats, cluster_stats, prefix_of
 from .histograms import durations_of_ms
 from .listener_stats import chain_stats, inspector_stats, listener_stats, listener_tls_stats, proxied_stats
-from .stat import Stat, histogram
+from .stat import Choice, Group, Stat, histogram, one_by_one
 
 # server.state of Envoy.
 LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING = range(4)
@@ -59,6 +59,11 @@ class ProcessStats:
     connects: int = 0
     listeners: Mapping[str, ListenerCounters] = field(default_factory=dict)
     clusters: Mapping[str, ClusterStats] = field(default_factory=dict)
+    """Counted when they are asked for; those that left meanwhile are missing"""
+    stat_names: Mapping[str, str] = field(default_factory=dict)
+    """Of clusters that are shown by another name"""
+    warming: Collection[str] = ()
+    """Names of clusters that wait for endpoints"""
     streams: tuple[StreamStats, ...] = ()
     events_dropped: int = 0
     pipes_refused: int = 0
@@ -132,7 +137,12 @@ def _watchdog(misses: tuple[tuple[int, int], ...]) -> Iterator[Stat]:
 
 
 def stats_of(process: ProcessStats) -> Iterator[Stat]:
-    """All stats, grouped by what they are about."""
+    """All stats, one by one."""
+    return one_by_one(counted(process, Choice()))
+
+
+def counted(process: ProcessStats, choice: Choice) -> Iterator[Stat | Group | None]:
+    """All stats, by what they are about. None stands for a cluster that has none of those chosen: it is not counted."""
 
     def gauge(name: str, value: int) -> Stat:
         return Stat(name, value, "envoy_" + name.replace(".", "_"), gauge=True)
@@ -148,8 +158,8 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
             yield gauge(f"server.{name}", process.memory[field_name])
     yield gauge("listener_manager.workers_started", int(process.workers_started))
     yield gauge("listener_manager.total_listeners_active", len(process.listeners))
-    yield gauge("cluster_manager.active_clusters", sum(not stats.warming for stats in process.clusters.values()))
-    yield gauge("cluster_manager.warming_clusters", sum(stats.warming for stats in process.clusters.values()))
+    yield gauge("cluster_manager.active_clusters", len(process.clusters) - len(process.warming))
+    yield gauge("cluster_manager.warming_clusters", len(process.warming))
     yield gauge("control_plane.connected_state", int(process.connected))
     yield Stat("eastgate.xds.streams", process.connects, "eastgate_xds_streams_total", help="ADS streams that answered")
     if process.days_until_first_cert_expiring is not None:
@@ -181,7 +191,7 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
     if process.proxied:
         yield from proxied_stats(process.proxied)
     for prefix, chain in process.chains.items():
-        yield from chain_stats(prefix, chain)
+        yield chain_stats(prefix, chain)
     yield from process.further
     for stream in process.streams:
         yield from _stream(stream)
@@ -189,5 +199,13 @@ def stats_of(process: ProcessStats) -> Iterator[Stat]:
         yield from listener_stats(name, counters)
         if name in process.terminating:
             yield from listener_tls_stats(name, counters)
-    for name, stats in process.clusters.items():
-        yield from cluster_stats(name, stats)
+    yield from _clusters(process, choice)
+
+
+def _clusters(process: ProcessStats, choice: Choice) -> Iterator[Stat | Group | None]:
+    for name in process.clusters:
+        shown = process.stat_names.get(name) or name
+        if choice.may_have(prefix_of(shown), EVERY) and (stats := process.clusters.get(name)) is not None:
+            yield from cluster_stats(shown, stats)
+        else:
+            yield None

@@ -1,10 +1,9 @@
 """Large texts: made once for many, fresh for one, and never more than a few at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from eastgate.proxy.admin.shared_text import KEPT, KEPT_OF_KIND, SHARED_S, SMALL_BYTES, Reading, SharedTexts
+from eastgate.proxy.admin.shared_text import KEPT, KEPT_OF_KIND, SHARED_S, SMALL_BYTES, Reading, SharedTexts, Whole
 from eastgate.proxy.errors import UnavailableError
 
 
@@ -17,12 +16,11 @@ class Source:
         self.size = size
         self.texts = SharedTexts(lambda: self.now_s)
 
-    async def make(self) -> AsyncIterator[bytes]:
+    async def make(self) -> Whole:
         self.made += 1
         number = self.made
         await asyncio.sleep(0)
-        yield b"%d " % number
-        yield bytes(self.size)
+        return Whole([b"%d " % number, bytes(self.size)])
 
     async def read(self, kind: str = "a") -> Reading:
         return await self.texts.read(kind, self.make)
@@ -87,8 +85,7 @@ async def test_too_many_kinds_at_once_have_to_come_again_or_take_the_oldest() ->
 async def test_what_cannot_be_made_holds_up_nobody() -> None:
     source = Source()
 
-    async def broken() -> AsyncIterator[bytes]:
-        yield b"x"
+    async def broken() -> Whole:
         raise ValueError("no")
 
     with pytest.raises(ValueError):
