@@ -170,13 +170,13 @@ class DumpPage:
 
     async def _cluster(self, query: Mapping[str, str]) -> dict[str, Any]:
         models = await self._models()
-        what_if = [query["what_if"]] if query.get("what_if") else []
+        what_if, rows = [query["what_if"]] if query.get("what_if") else [], page.rows_of(query)
 
         def explained() -> dict[str, Any]:
             proxy, model = find_cluster(models, query.get("name", ""))
             shown = answer_json(answer(proxy, model, what_if=what_if, duplicates="first"))
             counted = {one.address: (one.active, one.connects, one.connect_failures) for one in model.endpoints}
-            return {**shown, "connections": counted}
+            return page.cut(shown, counted, rows)
 
         return await self._computed(explained)
 

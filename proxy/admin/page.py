@@ -182,14 +182,47 @@ def connections_of(status: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]
     return found
 
 
-def answered(name: str, what_if: str, configuration: bytes, statuses: Mapping[str, Any]) -> dict[str, Any]:
+def rows_of(query: Mapping[str, str]) -> int | None:
+    """How many endpoints are asked for; None: all. Raises ValueError."""
+    text = query.get("rows", "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"rows={text} is no number")
+    return int(text) if text else None
+
+
+def groups_of(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Shares by priority and locality."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for one in endpoints:
+        place = one["priority"], one["locality"]
+        group = found.setdefault(place, {"priority": place[0], "locality": place[1], "share": 0.0, "endpoints": 0})
+        group["share"] += one["share"]
+        group["endpoints"] += 1
+    return list(found.values())
+
+
+def cut(shown: dict[str, Any], connections: Mapping[str, Any], rows: int | None) -> dict[str, Any]:
+    """The explanation, with connections. Of endpoints the first ``rows`` are listed, all are counted: a browser would
+    read megabytes of thousands, to show two hundred.
+    """
+    for said in (shown, shown.get("what_if")):
+        if said is not None:
+            every = said["endpoints"]
+            said |= {"endpoints": every[:rows], "endpoint_count": len(every), "groups": groups_of(every)}
+    listed = {one["address"] for one in shown["endpoints"]}
+    return {**shown, "connections": {address: one for address, one in connections.items() if address in listed}}
+
+
+def answered(
+    name: str, what_if: str, rows: int | None, configuration: bytes, statuses: Mapping[str, Any]
+) -> dict[str, Any]:
     """What `eastgate explain` says of the cluster. Raises InsightError."""
     from eastgate.insight.answer import answer, answer_json, find_cluster
 
     proxy, model = find_cluster([modelled(configuration, statuses)], name)
     shown = answer_json(answer(proxy, model, what_if=[what_if] if what_if else [], duplicates="first"))
     own = next(one for one in statuses["cluster_statuses"] if one["name"] == name)
-    return {**shown, "connections": connections_of(own)}
+    return cut(shown, connections_of(own), rows)
 
 
 def examined(configuration: bytes, statuses: Mapping[str, Any], pages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -239,16 +272,22 @@ class PeoplesPage:
         return Response(chunks=encoded(pieces(clusters, self._sources.snapshot().warming)), content_type=JSON)
 
     async def cluster(self, query: Mapping[str, str]) -> Response:
-        """``name``: which cluster; ``what_if``: what is down, as `eastgate explain --what-if` takes it."""
+        """``name``: which cluster; ``what_if``: what is down, as `eastgate explain --what-if` takes it; ``rows``: how
+        many endpoints are listed.
+        """
         name = query.get("name", "")
         if name not in self._sources.compiler.clusters:
             return Response(f"no cluster {name!r}\n", status=404)
+        try:
+            rows = rows_of(query)
+        except ValueError as error:
+            return Response(f"{error}\n", status=400)
         local = (self._sources.bootstrap().get("cluster_manager") or {}).get("local_cluster_name", "")
         wanted = frozenset({name, str(local)})
         closed = self._sources.compiler.clusters[name].closed
         # Shares hold of what would be picked, did it not refuse for another reason.
         more = {"spill": self._sources.spill.as_json(name), **({"refused_because": closed} if closed else {})}
-        return await self._computed(partial(answered, name, query.get("what_if", "")), wanted, more)
+        return await self._computed(partial(answered, name, query.get("what_if", ""), rows), wanted, more)
 
     async def findings(self) -> Response:
         """Everything that doctor finds in this proxy."""

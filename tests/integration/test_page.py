@@ -27,6 +27,7 @@ NAME = messages.sni("echo")
 HOSTILE = "outbound_.80_._.<img src=x onerror=alert(1)>\"'&amp;</script><script>alert(2)</script>"
 # Without a place at which a line may end.
 LONG = messages.sni("x" * 60 + "." + "y" * 60)
+MANY = messages.sni("many")
 COUNT_MADE = """() => {
     const real = document.createElementNS.bind(document);
     const one = document.createElement.bind(document);
@@ -52,6 +53,7 @@ def browser() -> Iterator[Browser]:
 def gateway() -> Iterator[Eastgate]:
     clusters = {NAME: [*LOCAL, *REMOTE], HOSTILE: [messages.At(("127.0.0.1", 7))]}
     clusters |= {LONG: [messages.At(("127.0.0.1", 7))]}
+    clusters |= {MANY: [messages.At(("127.0.0.1", 1000 + n), priority=n % 2) for n in range(250)]}
     clusters |= {messages.sni(f"s{n}"): [messages.At(("127.0.0.1", 8))] for n in range(40)}
     # A listener of its own: no server name may be like that, and a plain chain may lead to it all the same.
     chains = [messages.chain(name) for name in clusters if name != HOSTILE]
@@ -315,6 +317,23 @@ def test_what_is_the_same_is_not_made_anew(looked: Looked, gateway: Eastgate) ->
     page.get_by_role("button", name="zone r1/z0").click()
     expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
     assert page.evaluate("window.made") > 100
+
+
+def test_of_many_endpoints_the_first_are_listed_and_all_are_counted(looked: Looked, gateway: Eastgate) -> None:
+    with looked.page.expect_response("**/ui/cluster?*") as asked:
+        page = opened(looked, gateway, asking(MANY, "priority=P0"))
+    said = asked.value.json()
+    assert [len(one["endpoints"]) for one in (said, said["what_if"])] == [100, 100]
+    expect(page.locator("#headline")).to_have_text("What if: 100 % go to P1 (r1/z1).")
+    expect(page.locator("#endpoints")).to_have_text("250 endpoints")
+    expect(page.locator(".flow")).to_contain_text("100 % · 125 endpoints")
+    lines = page.get_by_role("region", name="Endpoints").locator("tbody tr")
+    expect(lines).to_have_count(100)
+    expect(lines.nth(0)).to_contain_text("0 % (was 0.8 %)")
+    page.get_by_role("button", name="show more of 250").click()
+    expect(lines).to_have_count(250)
+    expect(page.get_by_role("button", name="show more")).to_have_count(0)
+    assert gateway.get(f"/ui/cluster?name={quote(MANY, safe='')}&rows=-1") == (400, "rows=-1 is no number\n")
 
 
 def test_who_asks_again_sees_what_was_pushed_meanwhile() -> None:

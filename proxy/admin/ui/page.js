@@ -9,9 +9,11 @@ const STATES = {
 };
 const REFRESH_MS = 5000;
 const ROWS = 200;
+// Laying out a table of twice as many lines takes a browser a pause that is felt.
+const ENDPOINTS = 100;
 const SVG = "http://www.w3.org/2000/svg";
 let shown = {};
-let rows = ROWS;
+let rows = ENDPOINTS;
 
 /* Nodes: attributes by name, a function is a listener, all other content is text. */
 function make(tag, attributes = {}, ...content) {
@@ -95,14 +97,7 @@ function table(caption, heads, lines) {
 /* Where connections go: bands from all of them to priorities, and on to localities. */
 function flow(said, explained) {
   const width = Math.max(300, Math.min(1000, shown.width ?? 800)), narrow = width < 560, x = narrow ? [0, width * 0.32, width - 138] : [0, width * 0.34, width * 0.68];
-  const groups = new Map();
-  for (const one of explained.endpoints) {
-    const key = `${one.priority} ${one.locality}`;
-    const group = groups.get(key) ?? { priority: one.priority, name: one.locality || "no locality", share: 0, endpoints: 0 };
-    group.share += one.share; group.endpoints += 1;
-    groups.set(key, group);
-  }
-  let localities = [...groups.values()].sort((a, b) => a.priority - b.priority || b.share - a.share);
+  let localities = explained.groups.map((one) => ({ ...one, name: one.locality || "no locality" })).sort((a, b) => a.priority - b.priority || b.share - a.share);
   if (localities.length > 24) {
     const rest = localities.slice(23);
     localities = [...localities.slice(0, 23), ...[...new Set(rest.map((one) => one.priority))].map((priority) => {
@@ -185,7 +180,7 @@ function switches(asked, explained) {
   const flip = (what, text) => make("button", { type: "button", "aria-pressed": String(asked.down.includes(what)), "data-key": `flip ${what}`,
     click: () => { location.hash = link({ ...asked, down: toggle(what) }); } }, text);
   // A comma divides outages in a question, so a name that holds one cannot be asked about.
-  const localities = [...new Set(explained.endpoints.map((one) => one.locality))];
+  const localities = [...new Set(explained.groups.map((one) => one.locality))];
   const names = (of) => [...new Set(localities.map(of))].filter((one) => one && !one.includes(",")).slice(0, 30);
   const regions = names((one) => one.split("/")[0]);
   const zones = names((one) => one.split("/").slice(0, 2).join("/")).filter((one) => one.includes("/"));
@@ -197,7 +192,7 @@ function switches(asked, explained) {
 
 function endpointTable(said, explained, asked, flip) {
   const lines = explained.endpoints;
-  const chosen = lines.slice(0, rows).map((one, row) => {
+  const chosen = lines.map((one, row) => {
     const [active, total, failed] = said.connections[one.address] ?? [0, 0, 0];
     const bar = make("i"); bar.style.width = `${100 * one.share}%`;
     const was = asked.down.length ? ` (was ${percent(said.endpoints[row]?.share ?? 0)})` : "";
@@ -207,7 +202,7 @@ function endpointTable(said, explained, asked, flip) {
       one.address.includes(",") ? "" : flip(`down=${one.address}`, [asked.down.includes(`down=${one.address}`) ? "bring up" : "take down", make("span", { class: "hidden" }, ` ${one.address}`)])];
   });
   return [table("Endpoints", ["Address", "Locality", "Priority", "#Weight", "Health", "Share of new connections", "#Open", "#So far", "#Failed", "What if"], chosen),
-    lines.length > rows && make("p", {}, make("button", { type: "button", "data-key": "more", click: () => { rows += 5 * ROWS; refresh(true); } }, `show more of ${lines.length.toLocaleString("en")}`))];
+    explained.endpoint_count > lines.length && make("p", {}, make("button", { type: "button", "data-key": "more", click: () => { rows += 10 * ENDPOINTS; refresh(true); } }, `show more of ${explained.endpoint_count.toLocaleString("en")}`))];
 }
 
 /* What was counted since the proxy began, beside what would be now. */
@@ -241,7 +236,7 @@ function clusterView(said, asked) {
       make("ul", { class: "plain" }, said.runway.map((one) => make("li", {}, `P${one.priority} (${one.healthy} of ${one.total} healthy): ${one.sentence}`)))),
     said.spill?.length > 0 && make("section", { class: "card", "aria-labelledby": "sofar" }, make("h2", { id: "sofar" }, "Where connections went so far"), soFar(said.spill)),
     said.findings.length > 0 && make("section", { class: "card", "aria-labelledby": "found" }, make("h2", { id: "found" }, "Findings"), said.findings.map((one) => finding(one))),
-    make("section", { class: "card", "aria-labelledby": "endpoints" }, make("h2", { id: "endpoints" }, count(said.endpoints.length, "endpoint")), endpointTable(said, then, asked, flip)),
+    make("section", { class: "card", "aria-labelledby": "endpoints" }, make("h2", { id: "endpoints" }, count(said.endpoint_count, "endpoint")), endpointTable(said, then, asked, flip)),
   ];
 }
 
@@ -261,7 +256,7 @@ async function traffic(asked, ask) {
   }
   let detail = () => [make("p", { class: "card" }, "No cluster has been accepted yet.")];
   if (asked.cluster) {
-    const path = new URLSearchParams({ name: asked.cluster });
+    const path = new URLSearchParams({ name: asked.cluster, rows });
     if (asked.down.length) path.set("what_if", asked.down.join(","));
     try {
       const said = await ask(`ui/cluster?${path}`.replaceAll("+", "%20"));
@@ -393,7 +388,7 @@ const isThere = (view) => about.views?.includes(view) ?? true;
 document.querySelector(".skip").addEventListener("click", skips);
 if (about.source) document.querySelector("footer p").prepend(`Shows ${about.source}. `);
 document.getElementById("views").append(...Object.entries(VIEWS).filter(([view]) => isThere(view)).map(([view, text]) => make("a", { href: link({ view }), "data-view": view }, text)));
-addEventListener("hashchange", () => { rows = ROWS; refresh(true); });
+addEventListener("hashchange", () => { rows = ENDPOINTS; refresh(true); });
 addEventListener("resize", () => { clearTimeout(shown.resized); shown.resized = setTimeout(() => refresh(true), 200); });
 // What takes long to find is asked for once, not again and again; and nobody asks again who still waits for an answer.
 setInterval(() => { if (!document.hidden && answered === turn && question().view !== "doctor" && document.activeElement?.id !== "search") refresh(); }, REFRESH_MS);

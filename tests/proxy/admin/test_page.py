@@ -82,6 +82,37 @@ def test_overview_counts_endpoints_and_open_connections() -> None:
     }
 
 
+def test_endpoints_are_cut_and_counted_in_both_answers() -> None:
+    def endpoint(number: int, share: float) -> dict[str, Any]:
+        place = {"priority": number // 2, "locality": f"r/{number // 2}"}
+        return {"address": f"10.0.0.{number}:80", **place, "share": share}
+
+    now, then = ([endpoint(number, share) for number in range(3)] for share in (0.25, 0.5))
+    connections = {one["address"]: (1, 2, 3) for one in now}
+    whole = page.cut({"endpoints": now, "what_if": {"endpoints": then}}, connections, None)
+    assert (whole["endpoints"], whole["what_if"]["endpoints"], whole["connections"]) == (now, then, connections)
+    found = page.cut({"endpoints": now, "what_if": {"endpoints": then}}, connections, 1)
+    assert (found["endpoints"], found["what_if"]["endpoints"]) == (now[:1], then[:1])
+    assert found["connections"] == {"10.0.0.0:80": (1, 2, 3)}
+    for one, share in ((found, 0.25), (found["what_if"], 0.5)):
+        assert one["endpoint_count"] == 3
+        assert one["groups"] == [
+            {"priority": 0, "locality": "r/0", "share": 2 * share, "endpoints": 2},
+            {"priority": 1, "locality": "r/1", "share": share, "endpoints": 1},
+        ]
+
+
+@pytest.mark.parametrize(("text", "rows"), [("", None), ("0", 0), ("200", 200)])
+def test_rows_are_a_number(text: str, rows: int | None) -> None:
+    assert page.rows_of({"rows": text}) == rows
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "many", "\u0663"])
+def test_rows_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        page.rows_of({"rows": text})
+
+
 def test_list_is_json_whatever_clusters_are_called() -> None:
     strange = 'a"b\\c\n</script>'
     text = "".join(page.pieces({strange: compiled([GOOD]), NAME: compiled([GOOD])}, frozenset()))
