@@ -4,7 +4,11 @@ All of it runs in the network of the node of gke, from which both API servers ar
 """
 
 import json
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +42,34 @@ class User:
 
     def run(self, command: str, *words: Any, codes: tuple[int, ...] = (0,)) -> str:
         """Standard output of `eastgate COMMAND`. Raises AssertionError for another exit code."""
-        binaries = self._lab.settings.binaries
-        node = self._lab.kubectl[GKE.name].node
-        done = run(
-            *("nsenter", "-t", node.pid, "--net", "env", f"KUBECONFIG={self.kubeconfig}"),
-            f"PATH={binaries}:/usr/sbin:/usr/bin:/sbin:/bin",
-            *(str(Path(sys.executable).with_name("eastgate")), *command.split(), *words),
-            cwd=self.folder,
-            check=False,
-        )
+        done = run(*self._line(command, words), cwd=self.folder, check=False)
         assert done.returncode in codes, f"eastgate {command} {words}: {done.returncode}: {done.stderr[-2000:]}"
         return done.stdout
 
+    def _inside(self) -> list[str]:
+        """Words that run what follows them in the network of the node."""
+        path = f"PATH={self._lab.settings.binaries}:/usr/sbin:/usr/bin:/sbin:/bin"
+        pid = str(self._lab.kubectl[GKE.name].node.pid)
+        return ["nsenter", "-t", pid, "--net", "env", f"KUBECONFIG={self.kubeconfig}", path]
+
+    def _line(self, command: str, words: tuple[Any, ...]) -> list[str]:
+        program = str(Path(sys.executable).with_name("eastgate"))
+        return [*self._inside(), program, *command.split(), *map(str, words)]
+
     def json(self, command: str, *words: Any, codes: tuple[int, ...] = (0,)) -> Any:
         return json.loads(self.run(command, *words, "--json", codes=codes))
+
+    @contextmanager
+    def runs(self, command: str, *words: Any) -> Iterator["subprocess.Popen[str]"]:
+        """`eastgate COMMAND` while it runs, its standard output a pipe; it is interrupted in the end."""
+        with subprocess.Popen(
+            self._line(command, words), stdout=subprocess.PIPE, cwd=self.folder, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
+
+    def page(self, url: str) -> str:
+        """What answers there, in the network of the commands."""
+        return run(*self._inside(), "curl", "-s", "-S", "-f", "-g", url).stdout
