@@ -30,7 +30,10 @@ case "$name $*" in
 "istioctl "*create-remote-secret*) echo "kind: Secret" ;;
 "istioctl "*proxy-config*) echo "10.241.0.5:8080 HEALTHY OK" ;;
 "istioctl "*install*) [ ! -e "$NOTES/no-istio" ] || { echo "the server is away" >&2; exit 1; } ;;
-"kubectl kustomize "*) printf 'image: eastgate:0.0.0\n' ;;
+"kubectl kustomize "*)
+    printf 'kind: %s\n---\n' Service HorizontalPodAutoscaler
+    printf 'kind: Deployment\nimage: eastgate:0.0.0\n'
+    ;;
 "kubectl "*"apply -f -") cat >>"$NOTES/applied" ;;
 "kubectl "*"apply -f "*) basename "${!#}" .yaml >"$NOTES/rule" ;;
 "kubectl "*"delete destinationrule"*) rm -f "$NOTES/rule" ;;
@@ -193,6 +196,14 @@ def test_each_cluster_gets_the_gateway_that_was_asked_for(quick, proxy, envoys):
     applied = (quick.notes / "applied").read_text()
     assert applied.count("value: network") == len(envoys)
     assert "THIS_" not in applied
+
+
+def test_no_autoscaler_comes_even_for_a_moment(quick):
+    quick("up")
+    for cluster in CLUSTERS:
+        applied = (Path(quick.environment["EASTGATE_KIND_STATE"]) / f"{cluster}-gateway.yaml").read_text()
+        assert [one["kind"] for one in yaml.safe_load_all(applied)] == ["Service", "Deployment"]
+        assert f"image: eastgate:{version()}" in applied
 
 
 def version() -> str:
