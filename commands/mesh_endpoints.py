@@ -19,7 +19,8 @@ def command(file: str, client: str, gateway: str, cluster: str, as_json: bool) -
     from eastgate.insight.endpoint_table import padded
     from eastgate.mesh.mesh_file import load
     from eastgate.mesh.scenario import workload_named
-    from eastgate.trial.prediction import CELLS, cells_of, hosts_within, predicted, routes_text, routes_within, view_of
+    from eastgate.trial.prediction import CELLS, cells_of, hosts_within, predicted, routes_text, routes_within
+    from eastgate.trial.stand_ins import view_of
 
     from .output import note
     from .progress import predicting, reading

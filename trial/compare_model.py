@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
-from typing import Any
 
 from eastgate.insight.answer import find_cluster
 from eastgate.insight.cluster_model import ClusterModel
@@ -16,7 +15,6 @@ from eastgate.mesh.endpoints import ClusterKey
 from eastgate.mesh.mesh_file import load
 from eastgate.mesh.messages import CDS, EDS, LDS, address, from_ads, pack
 from eastgate.mesh.model import Mesh
-from eastgate.mesh.node_view import node_view
 from eastgate.mesh.scenario import Scenario
 from eastgate.proxy.errors import MeshFileError, SettingsError, TrialError
 from eastgate.xds.resources import Hashing, Locality
@@ -55,7 +53,7 @@ from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import 
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from .stand_ins import with_addresses
+from .stand_ins import view_of, with_addresses
 
 SERVER_NAME = "outbound_.80_._.compared.default.svc.cluster.local"
 HOST = "127.0.0.1"
@@ -70,10 +68,7 @@ SUPPORTED = {
 
 def model_of_mesh(mesh: Mesh, scenario: Scenario) -> ClusterModel:
     """The scenario's service as its client sees it."""
-    client = scenario.client
-    metadata: dict[str, Any] = {"CLUSTER_ID": client.cluster, "NETWORK": client.network, "NAMESPACE": client.namespace}
-    node_id = f"sidecar~{client.address or HOST}~{client.name}.{client.namespace}~{client.namespace}.svc.cluster.local"
-    node = node_view(node_id, {**metadata, "LABELS": dict(client.labels)}, client.locality, mesh)
+    node = view_of(mesh, scenario.client, gateway=False)
     key = ClusterKey(scenario.service, scenario.port)
     cluster = outbound_cluster(mesh, node, key)
     # What decides no share, and what the package cannot show as JSON.

@@ -13,7 +13,7 @@ from eastgate.mesh.clusters import keys
 from eastgate.mesh.documents import Progress, silent
 from eastgate.mesh.listeners import gateway_clusters
 from eastgate.mesh.model import Mesh, Service, Workload
-from eastgate.mesh.node_view import NodeView, node_view
+from eastgate.mesh.node_view import NodeView
 from eastgate.mesh.routes import is_auto_passthrough
 from eastgate.mesh.scenario import workload_named
 from eastgate.mesh.virtual_service import GatewaySpec
@@ -24,7 +24,7 @@ from .alike import PartOfHosts, asked, parts_of_hosts
 from .changed import changed_hosts, known_hosts
 from .outcomes import Outcome, outcomes, rows_of, why_refused
 from .routed import Parts, Place, parts_of, routed
-from .stand_ins import RANGE, stands_in, with_addresses
+from .stand_ins import stands_in, view_of, with_addresses
 
 GATEWAY_LABEL = ("istio", "eastwestgateway")
 # Reserved for tests of networks: no endpoint of a mesh is there.
@@ -50,27 +50,6 @@ class Predicted:
     share: float
     why: str
     additional_addresses: tuple[str, ...] = ()
-
-
-def view_of(mesh: Mesh, workload: Workload, *, gateway: bool) -> NodeView:
-    """The workload as the node that it would be. ``gateway``: an east-west gateway, which sees its own network only."""
-    kind, network = ("router" if gateway else "sidecar"), workload.network
-    metadata: dict[str, object] = {
-        "CLUSTER_ID": workload.cluster,
-        "NETWORK": network,
-        "NAMESPACE": workload.namespace,
-        "LABELS": dict(workload.labels),
-    }
-    if gateway:
-        metadata["REQUESTED_NETWORK_VIEW"] = network
-    address = workload.address or "127.0.0.1"
-    addresses = [address, *workload.further]
-    if any(stands_in(one.address) for one in mesh.gateways):
-        # Of whichever family gateways will be that are not there yet.
-        addresses.append(str(RANGE.network_address))
-    metadata["INSTANCE_IPS"] = ",".join(addresses)
-    identity = f"{kind}~{address}~{workload.name}.{workload.namespace}~{workload.namespace}.svc.cluster.local"
-    return node_view(identity, metadata, workload.locality, mesh)
 
 
 def is_gateway(workload: Workload, mesh: Mesh | None = None) -> bool:

@@ -1,10 +1,14 @@
-"""Addresses for what has none yet, so that it counts where it will be. Pure; nobody connects to them."""
+"""Addresses for what has none yet, so that it counts where it will be, and nodes that see them.
+
+Pure; nobody connects to them.
+"""
 
 from dataclasses import replace
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_network
 
 from eastgate.mesh.model import Mesh, Workload
+from eastgate.mesh.node_view import NodeView, node_view
 from eastgate.mesh.split_horizon import NetworkGateway
 
 # Where packets are discarded (RFC 6666): no endpoint of a mesh is there.
@@ -42,3 +46,24 @@ def _address(workload: Workload) -> str:
 def stands_in(address: str) -> bool:
     """Whether an address is one of these."""
     return address.startswith("100:")
+
+
+def view_of(mesh: Mesh, workload: Workload, *, gateway: bool) -> NodeView:
+    """The workload as the node that it would be. ``gateway``: an east-west gateway, which sees its own network only."""
+    kind, network = ("router" if gateway else "sidecar"), workload.network
+    metadata: dict[str, object] = {
+        "CLUSTER_ID": workload.cluster,
+        "NETWORK": network,
+        "NAMESPACE": workload.namespace,
+        "LABELS": dict(workload.labels),
+    }
+    if gateway:
+        metadata["REQUESTED_NETWORK_VIEW"] = network
+    address = workload.address or "127.0.0.1"
+    addresses = [address, *workload.further]
+    if any(stands_in(one.address) for one in mesh.gateways):
+        # Of whichever family gateways will be that are not there yet.
+        addresses.append(str(RANGE.network_address))
+    metadata["INSTANCE_IPS"] = ",".join(addresses)
+    identity = f"{kind}~{address}~{workload.name}.{workload.namespace}~{workload.namespace}.svc.cluster.local"
+    return node_view(identity, metadata, workload.locality, mesh)

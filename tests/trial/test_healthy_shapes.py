@@ -12,7 +12,8 @@ from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.messages import CDS, EDS, LDS, RDS
 from eastgate.mesh.model import Mesh, Workload
 from eastgate.proxy.admin.message_json import MessageReader
-from eastgate.trial.prediction import is_gateway, view_of
+from eastgate.trial.prediction import is_gateway
+from eastgate.trial.stand_ins import view_of
 
 from ..support import dumps
 

@@ -4,8 +4,9 @@ import pytest
 from eastgate.mesh.mesh_file import parse
 from eastgate.mesh.model import Mesh
 from eastgate.mesh.scenario import workload_named
-from eastgate.trial.prediction import moved, routes_text, routes_within, view_of
+from eastgate.trial.prediction import moved, routes_text, routes_within
 from eastgate.trial.routed import routed
+from eastgate.trial.stand_ins import view_of
 
 MESH = """\
 kind: Mesh
