@@ -298,7 +298,7 @@ def test_a_stage_that_is_not_as_expected_fails_and_rules_are_taken_back(quick):
 
 def test_compare_puts_both_proxies_into_one_table(quick):
     quick("up")
-    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=20", none="READ_AGAIN_S=0")
+    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=30", none="READ_AGAIN_S=0")
     assert run.returncode == 0, run.stderr
     told = run.stdout.splitlines()
     table = told[told.index("== 100 connections each, one after the other") + 1 :]
@@ -316,10 +316,23 @@ def test_compare_puts_both_proxies_into_one_table(quick):
 def test_a_kubelet_that_says_nothing_is_one_line_and_pods_come_back(quick):
     quick("up")
     (quick.notes / "no-usage").touch()
-    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=20", none="READ_AGAIN_S=0")
+    run = without_waiting(quick, "compare", "--connections", "100", wait="READ_AGAIN_S=30", none="READ_AGAIN_S=0")
     assert run.returncode == 2
     assert run.stderr.splitlines()[-1] == "compare: cluster1: the kubelet does not say what sleep- of demo takes"
     assert (quick.notes / "replicas").read_text() == "2\n"
+
+
+def test_what_is_taken_while_nobody_connects_is_no_cost_of_connections(tmp_path):
+    """10 s of waiting took 0.2 s of CPU, then 20 s with 1,000 connections 1.4 s: 1 ms for each."""
+    folder = tmp_path / "envoy"
+    folder.mkdir()
+    for name, clock, used in (("quiet", 5, 10_000), ("before", 15, 10_200), ("after", 35, 11_600)):
+        (folder / name).write_text(f"clock {clock}\ngateway 1 1\nclient {used * 1_000_000} 7\n")
+    script = 'eval "$(sed -n "/^cpu() {/,/^}/p" "$0")"; connections=1000 figures=$1; cpu envoy client'
+    run = subprocess.run(
+        ["bash", "-ec", script, KIND / "compare", tmp_path], capture_output=True, text=True, check=True
+    )
+    assert float(run.stdout) == pytest.approx(1000)
 
 
 def summary(*containers: tuple[str, str, str, int, int]) -> str:
